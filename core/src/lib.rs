@@ -1,0 +1,22 @@
+//! The pure parts of Tidegate: the wire protocol, the manifest, JSON documents and
+//! their patches, schemas and failures.
+//!
+//! Nothing here does I/O, spawns, reads a clock or is async, so that the same code runs
+//! in the host and, compiled to wasm, on Spin.
+
+pub mod document;
+pub mod failure;
+pub mod manifest;
+pub mod name;
+pub mod patch;
+pub mod pointer;
+pub mod protocol;
+pub mod schema;
+
+pub use document::Document;
+pub use failure::Failure;
+pub use manifest::Manifest;
+pub use name::{ActorId, ActorKey, Name};
+pub use patch::PatchOp;
+pub use pointer::Pointer;
+pub use schema::Schema;

@@ -1,0 +1,475 @@
+//! The manifest: what a component says of itself, as `wit/manifest.wit` defines it.
+//!
+//! The engine parses it once when it loads a component. Parsing is strict: a field that
+//! the format does not have is an error, as is a state that its own schema refuses, so
+//! that a mistake shows when the component is loaded and not when somebody calls it.
+//!
+//! Invariant: names are valid, schemas are compiled, and the initial state satisfies its
+//! schema. Everything is found by `&str`, since [`Name`] borrows as one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value, json};
+
+use crate::failure::cut;
+use crate::name::Name;
+use crate::schema::{Schema, push_token, shown, shown_path};
+
+/// The version of the format, the value of the field `tidegate`.
+pub const VERSION: &str = "0.1";
+/// The most bytes of a manifest's text.
+pub const MANIFEST_MAX_BYTES: usize = 1 << 20;
+/// The most actor types of one manifest.
+pub const MAX_ACTOR_TYPES: usize = 256;
+/// The most methods of one actor type.
+pub const MAX_METHODS: usize = 256;
+/// The most events of one actor type.
+pub const MAX_EVENTS: usize = 256;
+/// The most hidden members of one actor type's state.
+pub const MAX_HIDDEN: usize = 256;
+/// The most patterns that all schemas of one manifest may have together.
+pub const MAX_PATTERNS: usize = 256;
+
+/// What a component says of itself.
+///
+/// ```
+/// use tidegate_core::Manifest;
+/// let manifest = Manifest::parse(
+///     r#"{"tidegate": "0.1", "actors": {"counter": {"methods": {"increment": {}}}}}"#,
+/// )
+/// .unwrap();
+/// assert!(manifest.actors["counter"].methods.contains_key("increment"));
+///
+/// let error = Manifest::parse(
+///     r#"{"tidegate": "0.1", "actors": {"counter": {"method": {}}}}"#,
+/// )
+/// .unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "/actors/counter/method: unknown field, expected description, state, methods, events \
+///      or hooks"
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// The actor types, by name.
+    pub actors: BTreeMap<Name, ActorType>,
+    source: Value,
+}
+
+/// One kind of actor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActorType {
+    /// For people.
+    pub description: Option<String>,
+    /// The state of its actors.
+    pub state: StateSpec,
+    /// What callers may invoke, by name.
+    pub methods: BTreeMap<Name, Method>,
+    /// The schema of each event's payload, by name.
+    pub events: BTreeMap<Name, Schema>,
+    /// Which hooks do anything.
+    pub hooks: Hooks,
+}
+
+/// The state of an actor type's actors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateSpec {
+    /// What every committed state satisfies; any JSON without it.
+    pub schema: Option<Schema>,
+    /// The state of a new actor, which satisfies the schema.
+    pub initial: Value,
+    /// The top-level members that no subscriber and no HTTP reader is ever shown.
+    pub hidden: Vec<String>,
+}
+
+/// What callers may invoke.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Method {
+    /// For people.
+    pub description: Option<String>,
+    /// What the input satisfies, an absent one being checked as `null`; without it any
+    /// input passes.
+    pub input: Option<Schema>,
+    /// What the result satisfies.
+    pub output: Option<Schema>,
+}
+
+/// Which of an actor's hooks do anything; the host skips the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// The actor entered memory.
+    pub activate: bool,
+    /// The actor is about to leave memory.
+    pub deactivate: bool,
+    /// First contact of a connection with the actor.
+    pub connect: bool,
+    /// Such a connection has closed.
+    pub disconnect: bool,
+}
+
+/// Why a text is no manifest: the item, what was expected there, what was found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", shown_path(pointer))]
+pub struct ManifestError {
+    /// The item, a JSON pointer; empty for the manifest as a whole.
+    pub pointer: String,
+    /// What was expected, and what was found.
+    pub message: String,
+}
+
+impl Manifest {
+    /// Reads a manifest, or names the first item that is wrong with it.
+    pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
+        if text.len() > MANIFEST_MAX_BYTES {
+            return Err(whole(format!(
+                "expected a manifest of {MANIFEST_MAX_BYTES} bytes at most, found {} bytes",
+                text.len()
+            )));
+        }
+        let Unambiguous(source) = serde_json::from_str(text)
+            .map_err(|error| whole(format!("expected a JSON object, found {error}")))?;
+        let actors = Item::root(&source).manifest()?;
+        check_patterns(&actors)?;
+        Ok(Manifest { actors, source })
+    }
+
+    /// The manifest as the component gave it.
+    pub fn source(&self) -> &Value {
+        &self.source
+    }
+}
+
+fn whole(message: String) -> ManifestError {
+    ManifestError {
+        pointer: String::new(),
+        message,
+    }
+}
+
+fn check_patterns(actors: &BTreeMap<Name, ActorType>) -> Result<(), ManifestError> {
+    let schemas = actors.values().flat_map(|actor| {
+        let methods = actor.methods.values();
+        let methods = methods.flat_map(|method| method.input.iter().chain(&method.output));
+        let state = actor.state.schema.iter();
+        state.chain(methods).chain(actor.events.values())
+    });
+    match schemas.map(Schema::patterns).sum::<usize>() {
+        0..=MAX_PATTERNS => Ok(()),
+        found => Err(whole(format!(
+            "expected {MAX_PATTERNS} patterns at most in all schemas together, found {found}"
+        ))),
+    }
+}
+
+/// A value of the manifest, and where it stands.
+struct Item<'a> {
+    pointer: String,
+    value: &'a Value,
+}
+
+impl<'a> Item<'a> {
+    fn root(value: &'a Value) -> Item<'a> {
+        Item {
+            pointer: String::new(),
+            value,
+        }
+    }
+
+    fn child(&self, token: &str, value: &'a Value) -> Item<'a> {
+        let mut pointer = self.pointer.clone();
+        push_token(&mut pointer, token);
+        Item { pointer, value }
+    }
+
+    fn refuse<T>(&self, message: String) -> Result<T, ManifestError> {
+        Err(ManifestError {
+            pointer: self.pointer.clone(),
+            message,
+        })
+    }
+
+    fn expected<T>(&self, what: &str) -> Result<T, ManifestError> {
+        self.refuse(format!("expected {what}, found {}", shown(self.value)))
+    }
+
+    fn object(&self) -> Result<&'a Map<String, Value>, ManifestError> {
+        match self.value {
+            Value::Object(members) => Ok(members),
+            _ => self.expected("an object"),
+        }
+    }
+
+    fn array(&self) -> Result<&'a [Value], ManifestError> {
+        match self.value {
+            Value::Array(elements) => Ok(elements),
+            _ => self.expected("an array"),
+        }
+    }
+
+    fn string(&self) -> Result<&'a str, ManifestError> {
+        match self.value {
+            Value::String(text) => Ok(text),
+            _ => self.expected("a string"),
+        }
+    }
+
+    /// The members of an object that has these fields and no others.
+    fn fields<const N: usize>(
+        &self,
+        names: [&str; N],
+    ) -> Result<[Option<Item<'a>>; N], ManifestError> {
+        let members = self.object()?;
+        if let Some(unknown) = members.keys().find(|name| !names.contains(&name.as_str())) {
+            let (last, others) = names.split_last().expect("every object has fields");
+            return self.child(&cut(unknown), self.value).refuse(format!(
+                "unknown field, expected {} or {last}",
+                others.join(", ")
+            ));
+        }
+        Ok(names.map(|name| members.get(name).map(|value| self.child(name, value))))
+    }
+
+    /// The members of an object whose member names are names.
+    fn named<T>(
+        &self,
+        limit: usize,
+        read: impl Fn(&Item<'a>) -> Result<T, ManifestError>,
+    ) -> Result<BTreeMap<Name, T>, ManifestError> {
+        let members = self.object()?;
+        if members.len() > limit {
+            return self.refuse(format!(
+                "expected {limit} members at most, found {}",
+                members.len()
+            ));
+        }
+        let each = |(name, value): (&'a String, &'a Value)| {
+            let item = self.child(name, value);
+            match Name::parse(name) {
+                Ok(name) => Ok((name, read(&item)?)),
+                Err(error) => self.refuse(error.to_string()),
+            }
+        };
+        members.iter().map(each).collect()
+    }
+
+    fn schema(&self) -> Result<Schema, ManifestError> {
+        Schema::compile(self.value).map_err(|error| ManifestError {
+            pointer: format!("{}{}", self.pointer, error.pointer),
+            message: error.message,
+        })
+    }
+
+    fn manifest(&self) -> Result<BTreeMap<Name, ActorType>, ManifestError> {
+        // The version comes first: a later format may well have other fields.
+        if let Value::Object(members) = self.value {
+            match members.get("tidegate") {
+                None => {
+                    return self
+                        .child("tidegate", self.value)
+                        .refuse(format!("missing, expected the format's version {VERSION:?}"));
+                }
+                Some(Value::String(version)) if version == VERSION => {}
+                Some(other) => {
+                    let what = format!("{VERSION:?}, the version that this host reads");
+                    return self.child("tidegate", other).expected(&what);
+                }
+            }
+        }
+        let [_, actors] = self.fields(["tidegate", "actors"])?;
+        match actors {
+            Some(actors) => actors.named(MAX_ACTOR_TYPES, Item::actor_type),
+            None => self
+                .child("actors", self.value)
+                .refuse("missing, expected an object of actor types".to_owned()),
+        }
+    }
+
+    fn actor_type(&self) -> Result<ActorType, ManifestError> {
+        let [description, state, methods, events, hooks] =
+            self.fields(["description", "state", "methods", "events", "hooks"])?;
+        let state = match state {
+            Some(state) => state.state()?,
+            None => StateSpec {
+                schema: None,
+                initial: json!({}),
+                hidden: Vec::new(),
+            },
+        };
+        Ok(ActorType {
+            description: description.map(|item| item.description()).transpose()?,
+            state,
+            methods: match methods {
+                Some(methods) => methods.named(MAX_METHODS, Item::method)?,
+                None => BTreeMap::new(),
+            },
+            events: match events {
+                Some(events) => events.named(MAX_EVENTS, Item::schema)?,
+                None => BTreeMap::new(),
+            },
+            hooks: hooks.map(|item| item.hooks()).transpose()?.unwrap_or_default(),
+        })
+    }
+
+    fn description(&self) -> Result<String, ManifestError> {
+        self.string().map(str::to_owned)
+    }
+
+    fn state(&self) -> Result<StateSpec, ManifestError> {
+        let [schema, initial, hidden] = self.fields(["schema", "initial", "hidden"])?;
+        let schema = schema.map(|item| item.schema()).transpose()?;
+        let empty = json!({});
+        let initial = initial.unwrap_or_else(|| Item {
+            pointer: format!("{}/initial", self.pointer),
+            value: &empty,
+        });
+        if let Some(Err(violations)) = schema.as_ref().map(|schema| schema.check(initial.value)) {
+            return initial.refuse(format!(
+                "expected a state that satisfies the schema, found {violations}"
+            ));
+        }
+        let hidden = hidden.map(|item| item.hidden()).transpose()?.unwrap_or_default();
+        if !hidden.is_empty() && !initial.value.is_object() {
+            return initial.expected("an object, since some of its members are hidden");
+        }
+        Ok(StateSpec {
+            schema,
+            initial: initial.value.clone(),
+            hidden,
+        })
+    }
+
+    fn hidden(&self) -> Result<Vec<String>, ManifestError> {
+        let names = self.array()?;
+        if names.len() > MAX_HIDDEN {
+            return self.refuse(format!(
+                "expected {MAX_HIDDEN} names at most, found {}",
+                names.len()
+            ));
+        }
+        let mut hidden: Vec<String> = Vec::new();
+        for (index, value) in names.iter().enumerate() {
+            let item = self.child(&index.to_string(), value);
+            let name = item.string()?;
+            // A pointer here would hide nothing, and nobody would notice.
+            if name.is_empty() || name.starts_with('/') {
+                return item.expected("the name of a top-level member, not a pointer");
+            }
+            if hidden.iter().any(|other| other == name) {
+                return item.expected("each name once");
+            }
+            hidden.push(name.to_owned());
+        }
+        Ok(hidden)
+    }
+
+    fn method(&self) -> Result<Method, ManifestError> {
+        let [description, input, output] = self.fields(["description", "input", "output"])?;
+        Ok(Method {
+            description: description.map(|item| item.description()).transpose()?,
+            input: input.map(|item| item.schema()).transpose()?,
+            output: output.map(|item| item.schema()).transpose()?,
+        })
+    }
+
+    fn hooks(&self) -> Result<Hooks, ManifestError> {
+        let mut hooks = Hooks::default();
+        for (index, value) in self.array()?.iter().enumerate() {
+            let item = self.child(&index.to_string(), value);
+            let hook = match item.string()? {
+                "activate" => &mut hooks.activate,
+                "deactivate" => &mut hooks.deactivate,
+                "connect" => &mut hooks.connect,
+                "disconnect" => &mut hooks.disconnect,
+                _ => return item.expected("activate, deactivate, connect or disconnect"),
+            };
+            if std::mem::replace(hook, true) {
+                return item.expected("each hook once");
+            }
+        }
+        Ok(hooks)
+    }
+}
+
+/// A JSON value none of whose objects has two members of the same name: of two
+/// declarations of one method, none would be a safe choice.
+struct Unambiguous(Value);
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Unambiguous, D::Error> {
+        Members.deserialize(deserializer).map(Unambiguous)
+    }
+}
+
+struct Members;
+
+impl<'de> DeserializeSeed<'de> for Members {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = seq.next_element_seed(Members)? {
+            elements.push(element);
+        }
+        Ok(Value::Array(elements))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let value = map.next_value_seed(Members)?;
+            if members.contains_key(&name) {
+                let name = shown(&Value::String(name));
+                return Err(A::Error::custom(format_args!("the member {name} twice")));
+            }
+            members.insert(name, value);
+        }
+        Ok(Value::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,654 @@
+//! Patches: RFC 6902 operations in the dialect that Zocket's client applies correctly.
+//!
+//! [`Document::commit`](crate::Document::commit) and the projections of the host make
+//! them, the fan-out sends them, and stores replay them. The dialect, which every patch
+//! made here keeps:
+//!
+//! - only `add`, `replace` and `remove`, always with a `value` where one belongs;
+//! - arrays are compared by index: `add` only at the tail, with its index and never `-`,
+//!   `remove` only from the tail down, so that it does not matter that the client's `add`
+//!   assigns to an index where RFC 6902 inserts;
+//! - within a container first the changes of what stays, then removals, then additions;
+//! - no operation has the path `/`, which the client takes for the root.
+//!
+//! An RFC 6902 implementation applies such patches with the same result.
+
+mod differ;
+
+#[cfg(test)]
+pub(crate) mod samples;
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub(crate) use differ::{Differ, Place, Token};
+
+use crate::pointer::{Pointer, PointerError, array_index, unescape};
+
+/// One operation of a patch. In JSON an RFC 6902 object:
+/// `{"op":"add","path":"/a/3","value":3}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub enum PatchOp {
+    /// Sets a new member, or appends an element at the index that is the array's length.
+    Add {
+        /// A JSON pointer.
+        path: String,
+        /// The new value.
+        value: Value,
+    },
+    /// Changes the value of an existing place.
+    Replace {
+        /// A JSON pointer.
+        path: String,
+        /// The new value.
+        value: Value,
+    },
+    /// Removes a member, or an array's last element.
+    Remove {
+        /// A JSON pointer.
+        path: String,
+    },
+}
+
+impl PatchOp {
+    /// The JSON pointer of the place that changes.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Add { path, .. } | Self::Replace { path, .. } | Self::Remove { path } => path,
+        }
+    }
+}
+
+/// Why a patch does not apply to a document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatchError {
+    /// A path is no JSON pointer.
+    #[error(transparent)]
+    Path(#[from] PointerError),
+    /// An operation leads to a place that the document does not have.
+    #[error("expected a document with the place `{path}`, found none there")]
+    NoSuchPlace {
+        /// The operation's path.
+        path: String,
+    },
+}
+
+/// The patch that leads from one document to the other; empty when they are equal.
+///
+/// ```
+/// use serde_json::json;
+/// use tidegate_core::patch::{diff, encode};
+///
+/// let patch = diff(&json!({"a": [1, 2, 3]}), &json!({"a": [0, 1], "b": null}));
+/// assert_eq!(
+///     encode(&patch),
+///     r#"[{"op":"replace","path":"/a/0","value":0},{"op":"replace","path":"/a/1","value":1},{"op":"remove","path":"/a/2"},{"op":"add","path":"/b","value":null}]"#
+/// );
+/// ```
+pub fn diff(old: &Value, new: &Value) -> Vec<PatchOp> {
+    let mut differ = Differ::new();
+    differ.compare(Place::ROOT, old, new);
+    differ.finish(new)
+}
+
+/// Applies a patch as Zocket's client does: `add` at an array index assigns, `-` appends,
+/// and the path `/` is the root. Stricter than the client in one respect: an operation on
+/// a place that does not exist is an error, since it shows that the patch belongs to
+/// another document. The operations before it stay applied.
+pub fn apply(document: &mut Value, ops: &[PatchOp]) -> Result<(), PatchError> {
+    for op in ops {
+        apply_one(document, op)?;
+    }
+    Ok(())
+}
+
+fn apply_one(document: &mut Value, op: &PatchOp) -> Result<(), PatchError> {
+    let nowhere = || PatchError::NoSuchPlace {
+        path: op.path().to_owned(),
+    };
+    let pointer = match op.path() {
+        "/" => Pointer::root(),
+        path => Pointer::parse(path)?,
+    };
+    let Some((last, parents)) = pointer.tokens().split_last() else {
+        return match op {
+            PatchOp::Add { value, .. } | PatchOp::Replace { value, .. } => {
+                *document = value.clone();
+                Ok(())
+            }
+            PatchOp::Remove { .. } => Err(nowhere()),
+        };
+    };
+    let parent = parents
+        .iter()
+        .try_fold(document, |value, token| match value {
+            Value::Object(members) => members.get_mut(token),
+            Value::Array(elements) => elements.get_mut(array_index(token)?),
+            _ => None,
+        })
+        .ok_or_else(nowhere)?;
+    match parent {
+        Value::Object(members) => match op {
+            PatchOp::Add { value, .. } => {
+                members.insert(last.clone(), value.clone());
+            }
+            PatchOp::Replace { value, .. } => {
+                *members.get_mut(last).ok_or_else(nowhere)? = value.clone();
+            }
+            PatchOp::Remove { .. } => {
+                members.remove(last).ok_or_else(nowhere)?;
+            }
+        },
+        Value::Array(elements) => {
+            let index = match op {
+                PatchOp::Add { .. } if last == "-" => Some(elements.len()),
+                _ => array_index(last),
+            }
+            .ok_or_else(nowhere)?;
+            match op {
+                PatchOp::Add { value, .. } if index == elements.len() => {
+                    elements.push(value.clone());
+                }
+                PatchOp::Add { value, .. } | PatchOp::Replace { value, .. } => {
+                    *elements.get_mut(index).ok_or_else(nowhere)? = value.clone();
+                }
+                PatchOp::Remove { .. } if index < elements.len() => {
+                    elements.remove(index);
+                }
+                PatchOp::Remove { .. } => return Err(nowhere()),
+            }
+        }
+        _ => return Err(nowhere()),
+    }
+    Ok(())
+}
+
+/// The patch as a JSON array.
+pub fn encode(ops: &[PatchOp]) -> String {
+    serde_json::to_string(ops).expect("an operation holds nothing that JSON cannot express")
+}
+
+/// The patch as a subscriber may see it: without the operations at or below the hidden
+/// top-level members, and without those members in a value for the whole document. It
+/// may be empty.
+///
+/// A patch does not tell members from elements: a hidden name that reads as an array
+/// index is only good for documents that are objects.
+pub fn without_hidden(mut ops: Vec<PatchOp>, hidden: &[String]) -> Vec<PatchOp> {
+    if hidden.is_empty() {
+        return ops;
+    }
+    ops.retain_mut(|op| match op {
+        PatchOp::Add { path, value } | PatchOp::Replace { path, value } if path.is_empty() => {
+            if let Value::Object(members) = value {
+                members.retain(|name, _| !hidden.contains(name));
+            }
+            true
+        }
+        _ => !is_hidden(op.path(), hidden),
+    });
+    ops
+}
+
+/// Whether a path is at or below a hidden top-level member.
+fn is_hidden(path: &str, hidden: &[String]) -> bool {
+    path.strip_prefix('/')
+        .and_then(|tokens| tokens.split('/').next())
+        .and_then(unescape)
+        .is_some_and(|member| hidden.iter().any(|name| *name == member))
+}
+
+/// The document as a subscriber may see it: without the hidden top-level members.
+pub fn strip_hidden<'v>(document: &'v Value, hidden: &[String]) -> Cow<'v, Value> {
+    match document {
+        Value::Object(members) if hidden.iter().any(|name| members.contains_key(name)) => {
+            let shown = members.iter().filter(|(name, _)| !hidden.contains(name));
+            Cow::Owned(
+                shown
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect(),
+            )
+        }
+        _ => Cow::Borrowed(document),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// The patch between two documents in its JSON form, after both appliers have
+    /// confirmed it.
+    fn patch(old: Value, new: Value) -> Value {
+        let ops = diff(&old, &new);
+        assert_leads_to(&ops, &old, &new);
+        json!(ops)
+    }
+
+    fn assert_leads_to(ops: &[PatchOp], old: &Value, new: &Value) {
+        let mut by_dialect = old.clone();
+        apply(&mut by_dialect, ops).unwrap();
+        assert_eq!(by_dialect, *new);
+        let mut by_rfc = old.clone();
+        samples::apply_rfc_6902(&mut by_rfc, ops);
+        assert_eq!(by_rfc, *new);
+    }
+
+    fn ops(patch: Value) -> Vec<PatchOp> {
+        serde_json::from_value(patch).unwrap()
+    }
+
+    #[test]
+    fn unshift_replaces_by_index_and_adds_at_the_tail() {
+        assert_eq!(
+            patch(json!({"a": [1, 2, 3]}), json!({"a": [0, 1, 2, 3]})),
+            json!([
+                {"op": "replace", "path": "/a/0", "value": 0},
+                {"op": "replace", "path": "/a/1", "value": 1},
+                {"op": "replace", "path": "/a/2", "value": 2},
+                {"op": "add", "path": "/a/3", "value": 3},
+            ])
+        );
+    }
+
+    #[test]
+    fn splice_replaces_and_then_removes_from_the_tail_down() {
+        assert_eq!(
+            patch(json!({"a": [0, 1, 2, 3]}), json!({"a": [0, 3]})),
+            json!([
+                {"op": "replace", "path": "/a/1", "value": 3},
+                {"op": "remove", "path": "/a/3"},
+                {"op": "remove", "path": "/a/2"},
+            ])
+        );
+    }
+
+    #[test]
+    fn truncating_an_array_removes_its_tail() {
+        assert_eq!(
+            patch(json!({"a": [0, 3]}), json!({"a": [0]})),
+            json!([{"op": "remove", "path": "/a/1"}])
+        );
+    }
+
+    #[test]
+    fn several_elements_are_added_in_ascending_order() {
+        assert_eq!(
+            patch(json!([1]), json!([1, 2, 3])),
+            json!([
+                {"op": "add", "path": "/1", "value": 2},
+                {"op": "add", "path": "/2", "value": 3},
+            ])
+        );
+    }
+
+    #[test]
+    fn names_with_slashes_and_tildes_are_escaped() {
+        assert_eq!(
+            patch(json!({"o": {}}), json!({"o": {"a/b~c": 1}})),
+            json!([{"op": "add", "path": "/o/a~1b~0c", "value": 1}])
+        );
+        assert_eq!(
+            patch(
+                json!({"o": {"x/y": {"k": 1}}}),
+                json!({"o": {"x/y": {"k": 2}}})
+            ),
+            json!([{"op": "replace", "path": "/o/x~1y/k", "value": 2}])
+        );
+    }
+
+    #[test]
+    fn equal_documents_have_an_empty_patch() {
+        let state = json!({"a": [1, {"b": null}], "n": 1.5});
+        assert_eq!(patch(state.clone(), state), json!([]));
+    }
+
+    #[test]
+    fn a_change_of_kind_replaces_the_value() {
+        assert_eq!(
+            patch(json!({"n": 2}), json!({"extra": true, "n": "not a number"})),
+            json!([
+                {"op": "replace", "path": "/n", "value": "not a number"},
+                {"op": "add", "path": "/extra", "value": true},
+            ])
+        );
+        assert_eq!(
+            patch(json!({"a": [1]}), json!({"a": {"0": 1}})),
+            json!([{"op": "replace", "path": "/a", "value": {"0": 1}}])
+        );
+    }
+
+    #[test]
+    fn null_is_sent_as_a_value() {
+        let added = diff(&json!({"o": {}}), &json!({"o": {"x": null}}));
+        assert_eq!(
+            encode(&added),
+            r#"[{"op":"add","path":"/o/x","value":null}]"#
+        );
+    }
+
+    #[test]
+    fn a_deleted_member_is_removed() {
+        assert_eq!(
+            patch(json!({"o": {"x": 1, "y": 2}}), json!({"o": {"y": 2}})),
+            json!([{"op": "remove", "path": "/o/x"}])
+        );
+    }
+
+    #[test]
+    fn a_new_member_is_added_with_all_that_is_in_it() {
+        assert_eq!(
+            patch(json!({"o": {}}), json!({"o": {"deep": {"l": [{"v": 1}]}}})),
+            json!([{"op": "add", "path": "/o/deep", "value": {"l": [{"v": 1}]}}])
+        );
+    }
+
+    #[test]
+    fn nested_changes_are_sent_where_they_are() {
+        assert_eq!(
+            patch(
+                json!({"o": {"deep": {"l": [{"v": 1}]}}}),
+                json!({"o": {"deep": {"l": [{"v": 2}, {"v": 3}]}}})
+            ),
+            json!([
+                {"op": "replace", "path": "/o/deep/l/0/v", "value": 2},
+                {"op": "add", "path": "/o/deep/l/1", "value": {"v": 3}},
+            ])
+        );
+    }
+
+    #[test]
+    fn changes_come_before_removals_and_removals_before_additions() {
+        assert_eq!(
+            patch(json!({"b": 1, "c": 1}), json!({"a": 1, "c": 2})),
+            json!([
+                {"op": "replace", "path": "/c", "value": 2},
+                {"op": "remove", "path": "/b"},
+                {"op": "add", "path": "/a", "value": 1},
+            ])
+        );
+    }
+
+    #[test]
+    fn a_root_of_another_kind_is_replaced() {
+        assert_eq!(
+            patch(json!({"a": 1}), json!([1])),
+            json!([{"op": "replace", "path": "", "value": [1]}])
+        );
+        assert_eq!(
+            patch(json!(1), json!(2)),
+            json!([{"op": "replace", "path": "", "value": 2}])
+        );
+    }
+
+    #[test]
+    fn the_member_with_the_empty_name_is_never_addressed_alone() {
+        assert_eq!(
+            patch(json!({"": 1, "a": 1}), json!({"": 2, "a": 1})),
+            json!([{"op": "replace", "path": "", "value": {"": 2, "a": 1}}])
+        );
+        assert_eq!(
+            patch(json!({"": {"x": 1}}), json!({"": {"x": 2}})),
+            json!([{"op": "replace", "path": "//x", "value": 2}])
+        );
+        assert_eq!(
+            patch(json!({"o": {"": 1}}), json!({"o": {"": 2}})),
+            json!([{"op": "replace", "path": "/o/", "value": 2}])
+        );
+    }
+
+    #[test]
+    fn an_array_that_changed_all_over_is_sent_whole() {
+        let old = json!({"a": (0..100).collect::<Vec<_>>(), "n": 1});
+        let mut new = old.clone();
+        new["a"].as_array_mut().unwrap().insert(0, json!(-1));
+        assert_eq!(
+            patch(old, new.clone()),
+            json!([{"op": "replace", "path": "/a", "value": new["a"]}])
+        );
+    }
+
+    #[test]
+    fn many_changes_stay_separate_while_they_are_shorter_than_the_whole() {
+        let long = "x".repeat(200);
+        let old: Value = (0..100).map(|n| json!({"text": long, "n": n})).collect();
+        let new: Value = (0..100)
+            .map(|n| json!({"text": long, "n": n + 1}))
+            .collect();
+        let ops = diff(&old, &new);
+        assert_eq!(ops.len(), 100);
+        assert_leads_to(&ops, &old, &new);
+    }
+
+    #[test]
+    fn few_changes_stay_separate_even_when_longer_than_the_whole() {
+        let old: Value = (0..32).collect();
+        let new: Value = (1..33).collect();
+        assert_eq!(diff(&old, &new).len(), 32);
+    }
+
+    #[test]
+    fn only_the_container_that_changed_all_over_is_sent_whole() {
+        let numbers = |from: i64| (from..from + 50).collect::<Vec<_>>();
+        let old = json!({"big": [numbers(0), {"k": 1}], "n": 1});
+        let new = json!({"big": [numbers(9), {"k": 2}], "n": 1});
+        assert_eq!(
+            patch(old, new),
+            json!([
+                {"op": "replace", "path": "/big/0", "value": numbers(9)},
+                {"op": "replace", "path": "/big/1/k", "value": 2},
+            ])
+        );
+    }
+
+    #[test]
+    fn a_container_sent_whole_leaves_the_changes_beside_it_separate() {
+        let rows = |n: i64| {
+            let text = "x".repeat(100);
+            (0..40).map(|_| json!({"text": text, "n": n})).collect()
+        };
+        let numbers = |from: i64| (from..from + 1000).collect();
+        let state = |numbers: Vec<i64>, rows: Vec<Value>| json!({"numbers": numbers, "rows": rows});
+        let (old, new) = (state(numbers(0), rows(1)), state(numbers(1), rows(2)));
+        let ops = diff(&old, &new);
+        assert_leads_to(&ops, &old, &new);
+        assert_eq!(ops.len(), 41);
+    }
+
+    #[test]
+    fn a_patch_of_large_documents_is_never_much_larger_than_the_document() {
+        let name = "n".repeat(1000);
+        let wide = |from: i64| json!({ &name: (from..from + 1000).collect::<Vec<_>>() });
+        let new = wide(1);
+        let patch = encode(&diff(&wide(0), &new));
+        assert!(patch.len() < new.to_string().len() + name.len() + 100);
+    }
+
+    #[test]
+    fn documents_nested_as_deep_as_can_be_parsed_are_compared() {
+        let nested = |leaf: &str| {
+            let open = "[".repeat(crate::document::MAX_NESTING);
+            let close = "]".repeat(crate::document::MAX_NESTING);
+            serde_json::from_str::<Value>(&format!("{open}{leaf}{close}")).unwrap()
+        };
+        let ops = diff(&nested("1"), &nested("2"));
+        assert_leads_to(&ops, &nested("1"), &nested("2"));
+        assert_eq!(ops[0].path(), "/0".repeat(crate::document::MAX_NESTING));
+    }
+
+    #[test]
+    fn documents_nested_deeper_are_replaced_below_that() {
+        let nested = |leaf: i64| (0..1000).fold(json!(leaf), |below, _| json!([below]));
+        let ops = diff(&nested(1), &nested(2));
+        assert_leads_to(&ops, &nested(1), &nested(2));
+        assert_eq!(ops[0].path(), "/0".repeat(crate::document::MAX_NESTING));
+        assert_eq!(diff(&nested(1), &nested(1)), []);
+    }
+
+    #[test]
+    fn an_add_at_an_index_assigns_like_zockets_client() {
+        let mut document = json!({"a": [1, 2]});
+        let patch = json!([
+            {"op": "add", "path": "/a/0", "value": 0},
+            {"op": "add", "path": "/a/2", "value": 3},
+            {"op": "add", "path": "/a/-", "value": 4},
+            {"op": "remove", "path": "/a/1"},
+        ]);
+        apply(&mut document, &ops(patch)).unwrap();
+        assert_eq!(document, json!({"a": [0, 3, 4]}));
+    }
+
+    #[test]
+    fn the_path_of_the_empty_name_is_the_root_to_zockets_client() {
+        let mut document = json!({"": 1});
+        apply(
+            &mut document,
+            &ops(json!([{"op": "replace", "path": "/", "value": 2}])),
+        )
+        .unwrap();
+        assert_eq!(document, json!(2));
+    }
+
+    #[test]
+    fn an_operation_on_a_missing_place_is_an_error() {
+        for (op, path) in [
+            ("add", "/missing/x"),
+            ("add", "/n/x"),
+            ("add", "/a/2"),
+            ("add", "/a/x"),
+            ("replace", "/x"),
+            ("replace", "/a/1"),
+            ("replace", "/a/-"),
+            ("remove", "/x"),
+            ("remove", "/a/1"),
+            ("remove", "/a/00"),
+            ("remove", ""),
+        ] {
+            let mut document = json!({"a": [1], "n": 1});
+            let patch = ops(json!([{"op": op, "path": path, "value": 1}]));
+            assert_eq!(
+                apply(&mut document, &patch),
+                Err(PatchError::NoSuchPlace { path: path.into() }),
+                "{op} {path}"
+            );
+            assert_eq!(document, json!({"a": [1], "n": 1}));
+        }
+        let malformed = ops(json!([{"op": "remove", "path": "n"}]));
+        assert!(matches!(
+            apply(&mut json!({"n": 1}), &malformed),
+            Err(PatchError::Path(_))
+        ));
+    }
+
+    #[test]
+    fn only_the_operations_of_the_dialect_are_read() {
+        for bad in [
+            json!({"op": "move", "from": "/a", "path": "/b"}),
+            json!({"op": "copy", "from": "/a", "path": "/b"}),
+            json!({"op": "test", "path": "/a", "value": 1}),
+            json!({"op": "add", "path": "/a"}),
+            json!({"op": "remove"}),
+        ] {
+            assert!(
+                serde_json::from_value::<PatchOp>(bad.clone()).is_err(),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn operations_on_hidden_members_are_dropped() {
+        let patch = ops(json!([
+            {"op": "replace", "path": "/secret", "value": 1},
+            {"op": "add", "path": "/secret/x/y", "value": 1},
+            {"op": "remove", "path": "/a~1b/0"},
+            {"op": "replace", "path": "/secrets", "value": 1},
+            {"op": "replace", "path": "/shown/secret", "value": 1},
+            {"op": "remove", "path": "/a"},
+        ]));
+        let hidden = ["secret".to_owned(), "a/b".to_owned()];
+        let shown: Vec<_> = without_hidden(patch, &hidden)
+            .iter()
+            .map(|op| op.path().to_owned())
+            .collect();
+        assert_eq!(shown, ["/secrets", "/shown/secret", "/a"]);
+    }
+
+    #[test]
+    fn hidden_members_are_taken_out_of_whole_documents() {
+        let document = json!({"secret": 1, "shown": {"secret": 2}});
+        let hidden = ["secret".to_owned()];
+        let shown = json!({"shown": {"secret": 2}});
+        assert_eq!(*strip_hidden(&document, &hidden), shown);
+        let patch = ops(json!([{"op": "replace", "path": "", "value": document}]));
+        assert_eq!(
+            json!(without_hidden(patch, &hidden)),
+            json!([{"op": "replace", "path": "", "value": shown}])
+        );
+    }
+
+    #[test]
+    fn a_document_without_hidden_members_is_not_copied() {
+        let hidden = ["secret".to_owned()];
+        for document in [json!({"shown": 1}), json!(["secret"])] {
+            assert!(matches!(strip_hidden(&document, &hidden), Cow::Borrowed(_)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_patch_between_any_two_documents_leads_from_one_to_the_other(
+            old in samples::document(),
+            new in samples::document(),
+        ) {
+            assert_leads_to(&diff(&old, &new), &old, &new);
+            prop_assert_eq!(diff(&old, &old), []);
+        }
+
+        #[test]
+        fn every_patch_keeps_to_the_dialect(
+            old in samples::document(),
+            new in samples::document(),
+        ) {
+            let mut document = old.clone();
+            for op in diff(&old, &new) {
+                let (parent, last) = op.path().rsplit_once('/').unwrap_or(("", ""));
+                let length = match Pointer::parse(parent).unwrap().resolve(&document) {
+                    Some(Value::Array(elements)) if !op.path().is_empty() => Some(elements.len()),
+                    _ => None,
+                };
+                match (&op, length) {
+                    (PatchOp::Add { .. }, Some(length)) => {
+                        prop_assert_eq!(last, length.to_string());
+                    }
+                    (PatchOp::Remove { .. }, Some(length)) => {
+                        prop_assert_eq!(last, (length - 1).to_string());
+                    }
+                    _ => {}
+                }
+                prop_assert_ne!(op.path(), "/");
+                apply_one(&mut document, &op).unwrap();
+            }
+        }
+
+        #[test]
+        fn hiding_members_commutes_with_patching(
+            old in samples::document(),
+            new in samples::document(),
+            mut hidden in prop::collection::vec(samples::name(), 0..3),
+        ) {
+            if old.is_array() || new.is_array() {
+                hidden.retain(|name| array_index(name).is_none());
+            }
+            let mut shown = strip_hidden(&old, &hidden).into_owned();
+            apply(&mut shown, &without_hidden(diff(&old, &new), &hidden)).unwrap();
+            prop_assert_eq!(&shown, &*strip_hidden(&new, &hidden));
+        }
+    }
+}

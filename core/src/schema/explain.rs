@@ -1,0 +1,250 @@
+//! Why a value does not satisfy a schema, for people.
+//!
+//! `Schema::check` asks when the validator has refused a value. The answer follows the
+//! rules down the value, within a fixed number of steps; it may leave out details of rare
+//! keywords, and always names at least one violation.
+
+use serde_json::Value;
+
+use super::rules::{Id, Rule, Rules};
+use super::{MAX_LISTED, Violation, Violations, describe, kind_of, or_list, push_token, shown};
+use crate::failure::cut;
+use jsonschema::error::ValidationErrorKind;
+
+/// How many rules are tried against places of the value before the search ends.
+const MAX_STEPS: usize = 4_096;
+
+pub(super) fn explain(rules: &Rules, value: &Value) -> Violations {
+    let mut search = Search {
+        rules,
+        path: String::new(),
+        listed: Vec::new(),
+        found: 0,
+        keep: MAX_LISTED,
+        steps: MAX_STEPS,
+        suspicion: None,
+    };
+    search.walk(0, value);
+    if search.found == 0 {
+        let suspicion = search.suspicion.take();
+        search.path = suspicion.clone().unwrap_or_default();
+        search.add(match suspicion {
+            Some(_) => "matches more than one of the alternatives".to_owned(),
+            None => "does not satisfy the schema".to_owned(),
+        });
+    }
+    Violations {
+        more: search.found - search.listed.len(),
+        listed: search.listed,
+    }
+}
+
+/// How many alternatives may match.
+enum Wanted {
+    /// `anyOf`
+    AtLeastOne,
+    /// `oneOf`
+    One,
+}
+
+struct Search<'a> {
+    rules: &'a Rules,
+    /// The place in the value, a JSON pointer.
+    path: String,
+    listed: Vec<Violation>,
+    found: usize,
+    /// How many violations to list; the others are counted.
+    keep: usize,
+    /// How many steps are left.
+    steps: usize,
+    /// Where several alternatives of a `oneOf` seem to match, which counts only when
+    /// nothing else is wrong: the search does not look at every keyword.
+    suspicion: Option<String>,
+}
+
+impl Search<'_> {
+    fn add(&mut self, message: String) {
+        let violation = Violation {
+            path: self.path.clone(),
+            message,
+        };
+        // Two rules that say the same of one place are one violation to a reader.
+        if self.listed.contains(&violation) {
+            return;
+        }
+        self.found += 1;
+        if self.listed.len() < self.keep {
+            self.listed.push(violation);
+        }
+    }
+
+    fn within<T>(&mut self, token: &str, then: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.path.len();
+        push_token(&mut self.path, &cut(token));
+        let done = then(self);
+        self.path.truncate(length);
+        done
+    }
+
+    fn walk(&mut self, id: Id, value: &Value) {
+        let Some(steps) = self.steps.checked_sub(1) else {
+            return;
+        };
+        self.steps = steps;
+        let rules = self.rules;
+        let rule = rules.get(id);
+        if rule.never {
+            return self.add(format!("expected nothing, found {}", kind_of(value)));
+        }
+        if let Some(assertions) = rule.assertions.validator() {
+            for error in assertions.iter_errors(value) {
+                self.steps = self.steps.saturating_sub(1);
+                if let ValidationErrorKind::Required { property } = error.kind() {
+                    let name = property.as_str().unwrap_or_default();
+                    self.within(name, |this| this.add("missing".to_owned()));
+                } else {
+                    self.add(describe(&error));
+                }
+            }
+        }
+        for next in &rule.all_of {
+            self.walk(*next, value);
+        }
+        self.alternatives(&rule.any_of, Wanted::AtLeastOne, value);
+        self.alternatives(&rule.one_of, Wanted::One, value);
+        match value {
+            Value::Object(members) => {
+                for (name, member) in members {
+                    if self.steps == 0 {
+                        break;
+                    }
+                    self.within(name, |this| this.member(rule, name, member));
+                }
+            }
+            Value::Array(elements) => {
+                for (index, element) in elements.iter().enumerate() {
+                    let next = rule.prefix_items.get(index).copied().or(rule.items);
+                    match next {
+                        Some(_) if self.steps == 0 => break,
+                        Some(next) => {
+                            self.within(&index.to_string(), |this| this.walk(next, element));
+                        }
+                        None => break,
+                    }
+                }
+            }
+            _ => {}
+        }
+        for (condition, text) in &rule.conditions {
+            if !condition.allows(value) {
+                self.add((*text).to_owned());
+            }
+        }
+    }
+
+    fn member(&mut self, rule: &Rule, name: &str, member: &Value) {
+        let mut declared = false;
+        for next in rule.declared(name) {
+            declared = true;
+            self.walk(next, member);
+        }
+        match rule.additional_properties {
+            Some(next) if !declared && self.rules.get(next).never => {
+                self.add("unexpected".to_owned());
+            }
+            Some(next) if !declared => self.walk(next, member),
+            _ => {}
+        }
+    }
+
+    /// Explains why none of the alternatives fits, by the one that was meant if that can
+    /// be told.
+    fn alternatives(&mut self, ids: &[Id], wanted: Wanted, value: &Value) {
+        if ids.is_empty() {
+            return;
+        }
+        let meant: Vec<Id> = ids
+            .iter()
+            .copied()
+            .filter(|id| self.is_shaped(*id, value))
+            .collect();
+        if self.steps == 0 {
+            return;
+        }
+        match meant[..] {
+            [] => self.none_shaped(ids, value),
+            [only] => self.walk(only, value),
+            _ => {
+                let refused = meant.iter().filter(|id| self.is_refused(**id, value)).count();
+                if refused == meant.len() {
+                    self.add(format!("matches none of {} alternatives", ids.len()));
+                } else if refused + 1 < meant.len() && matches!(wanted, Wanted::One) {
+                    self.suspicion.get_or_insert_with(|| self.path.clone());
+                }
+            }
+        }
+    }
+
+    /// Whether the value has the shape that tells this alternative from the others.
+    fn is_shaped(&mut self, id: Id, value: &Value) -> bool {
+        let rule = self.rules.get(id);
+        self.steps = self.steps.saturating_sub(1);
+        self.steps > 0
+            && !rule.never
+            && rule.shape.allows(value)
+            && rule.all_of.iter().all(|next| self.is_shaped(*next, value))
+    }
+
+    /// Whether this search finds anything against the value.
+    fn is_refused(&mut self, id: Id, value: &Value) -> bool {
+        let mut search = Search {
+            rules: self.rules,
+            path: String::new(),
+            listed: Vec::new(),
+            found: 0,
+            keep: 0,
+            steps: self.steps,
+            suspicion: None,
+        };
+        search.walk(id, value);
+        self.steps = search.steps;
+        search.found > 0
+    }
+
+    /// No alternative has the value's shape: what shapes there are.
+    fn none_shaped(&mut self, ids: &[Id], value: &Value) {
+        let mut expected = Vec::new();
+        for id in ids {
+            let mut simple = Vec::new();
+            if !self.simple_shape(*id, &mut simple) {
+                return self.add(format!("matches none of {} alternatives", ids.len()));
+            }
+            expected.extend(simple);
+        }
+        expected.dedup();
+        if expected.len() > MAX_LISTED {
+            let more = expected.len() - MAX_LISTED;
+            expected.truncate(MAX_LISTED);
+            expected.push(format!("{more} others"));
+        }
+        const TYPES: [&str; 6] = ["null", "boolean", "number", "string", "array", "object"];
+        let found = if expected.iter().all(|name| TYPES.contains(&name.as_str())) {
+            kind_of(value).to_owned()
+        } else {
+            shown(value)
+        };
+        self.add(format!("expected {}, found {found}", or_list(expected)));
+    }
+
+    /// The types or constants that an alternative wants, when that is all that its shape
+    /// says.
+    fn simple_shape(&self, id: Id, names: &mut Vec<String>) -> bool {
+        let rule = self.rules.get(id);
+        let from_references = !rule.all_of.is_empty()
+            && rule
+                .all_of
+                .iter()
+                .all(|next| self.simple_shape(*next, names));
+        from_references || rule.shape.names(names)
+    }
+}

@@ -1,0 +1,620 @@
+//! A schema taken apart into the rules that apply at each place, with `$ref` resolved.
+//!
+//! `Schema::compile` reads the rules before anything is compiled, so that a schema whose
+//! references leave the document, or whose checks would cost without bound, is refused
+//! first. `explain` walks them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
+
+use jsonschema::Validator;
+use serde_json::{Map, Value};
+
+use super::{
+    MAX_DEPTH_IN_PLACE, MAX_EXPANSION, MAX_EXPANSION_IN_PLACE, MAX_PATTERNS, SchemaError, kind_of,
+    options, push_token, shown,
+};
+use crate::pointer::{Pointer, resolve};
+
+/// How long a chain of subschemas may be, through `$ref` and nesting.
+const MAX_CHAIN: usize = 512;
+
+/// What each keyword says about the value itself, without going into a subschema.
+const ASSERTIONS: [&str; 18] = [
+    "type",
+    "enum",
+    "const",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "minProperties",
+    "maxProperties",
+    "required",
+    "dependentRequired",
+];
+
+/// Keywords that hold one subschema for the same place of the value.
+const IN_PLACE: [&str; 4] = ["not", "if", "then", "else"];
+/// Keywords that hold one subschema for places further down.
+const FURTHER_DOWN: [&str; 4] = [
+    "contains",
+    "propertyNames",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+];
+/// Keywords that `explain` decides one at a time, and what it says against a value.
+const CONDITIONS: [(&[&str], &str); 4] = [
+    (&["not"], "matches what is excluded by `not`"),
+    (
+        &["contains", "minContains", "maxContains"],
+        "the number of elements that match `contains` is wrong",
+    ),
+    (&["propertyNames"], "a member's name is not allowed"),
+    (&["dependentSchemas"], "does not fit the members that are there"),
+];
+
+const CIRCLE: &str = "a `$ref` leads back to itself without going into a member or an element";
+
+/// The index of a rule.
+pub(super) type Id = usize;
+
+/// All rules of a schema; the first is the schema's own.
+pub(super) struct Rules {
+    rules: Vec<Rule>,
+    patterns: usize,
+}
+
+/// One subschema.
+#[derive(Default)]
+pub(super) struct Rule {
+    /// The schema is `false`.
+    pub(super) never: bool,
+    /// The assertions of [`ASSERTIONS`] that it makes.
+    pub(super) assertions: Lazy,
+    /// What tells it apart from its alternatives: a type, constants, tags.
+    pub(super) shape: Lazy,
+    /// [`CONDITIONS`], with their texts.
+    pub(super) conditions: Vec<(Lazy, &'static str)>,
+    /// `$ref` and `allOf`.
+    pub(super) all_of: Vec<Id>,
+    pub(super) any_of: Vec<Id>,
+    pub(super) one_of: Vec<Id>,
+    pub(super) properties: BTreeMap<String, Id>,
+    pub(super) pattern_properties: Vec<(Lazy, Id)>,
+    pub(super) additional_properties: Option<Id>,
+    pub(super) prefix_items: Vec<Id>,
+    pub(super) items: Option<Id>,
+    /// Subschemas that `explain` does not go into, at the same place and further down.
+    in_place: Vec<Id>,
+    further_down: Vec<Id>,
+}
+
+/// A part of a schema that is compiled when somebody first wants to know why a value was
+/// refused; most schemas never need it.
+#[derive(Default)]
+pub(super) struct Lazy {
+    source: Map<String, Value>,
+    compiled: OnceLock<Option<Validator>>,
+}
+
+impl Lazy {
+    fn new(source: Map<String, Value>) -> Lazy {
+        Lazy {
+            source,
+            compiled: OnceLock::new(),
+        }
+    }
+
+    /// The validator; `None` when there is nothing to check.
+    pub(super) fn validator(&self) -> Option<&Validator> {
+        if self.source.is_empty() {
+            return None;
+        }
+        // The part is valid since the whole schema is; were it not, it would only leave
+        // an explanation without this detail.
+        let compile = || options().build(&Value::Object(self.source.clone())).ok();
+        self.compiled.get_or_init(compile).as_ref()
+    }
+
+    pub(super) fn allows(&self, value: &Value) -> bool {
+        self.validator().is_none_or(|part| part.is_valid(value))
+    }
+
+    /// Adds the constants, or else the types, that the part asks for. `false` when it asks
+    /// for something else as well.
+    pub(super) fn names(&self, names: &mut Vec<String>) -> bool {
+        let asked = ["const", "enum", "type"]
+            .into_iter()
+            .find_map(|keyword| self.source.get(keyword).map(|value| (keyword, value)));
+        let only = !self.source.contains_key("properties") && !self.source.contains_key("required");
+        match asked {
+            Some(("const", value)) => names.push(shown(value)),
+            Some(("enum", Value::Array(values))) => names.extend(values.iter().map(shown)),
+            Some(("type", Value::String(kind))) => names.push(kind.clone()),
+            Some(("type", Value::Array(kinds))) => {
+                names.extend(kinds.iter().filter_map(Value::as_str).map(str::to_owned));
+            }
+            _ => return false,
+        }
+        only
+    }
+}
+
+impl Rules {
+    /// Takes a schema apart and refuses what this host does not accept. What is merely not
+    /// a valid schema is left to the compiler that comes after.
+    pub(super) fn read(source: &Value) -> Result<Rules, SchemaError> {
+        let mut reader = Reader {
+            root: source,
+            rules: Rules {
+                rules: Vec::new(),
+                patterns: 0,
+            },
+            known: HashMap::new(),
+        };
+        let root = reader.read(source, &mut String::new(), 0)?;
+        debug_assert_eq!(root, 0);
+        let rules = reader.rules;
+        if rules.patterns > MAX_PATTERNS {
+            let found = rules.patterns;
+            let message = format!("expected {MAX_PATTERNS} patterns at most, found {found}");
+            return Err(error("", message));
+        }
+        rules.check_cost()?;
+        Ok(rules)
+    }
+
+    pub(super) fn get(&self, id: Id) -> &Rule {
+        &self.rules[id]
+    }
+
+    pub(super) fn patterns(&self) -> usize {
+        self.patterns
+    }
+
+    /// Refuses a schema that applies to one value in more ways than it is worth.
+    fn check_cost(&self) -> Result<(), SchemaError> {
+        let mut in_place = Cost::new(self, Rule::in_place_edges);
+        for id in 0..self.rules.len() {
+            in_place.of(id, 0)?;
+        }
+        let deepest = in_place.known.iter().flatten().map(|(_, depth)| *depth).max();
+        let most = in_place.known.iter().flatten().map(|(count, _)| *count).max();
+        let refuse = |message| Err(error("", message));
+        if deepest.unwrap_or(0) > MAX_DEPTH_IN_PLACE {
+            return refuse(format!(
+                "`$ref`, `allOf` and the like nest deeper than {MAX_DEPTH_IN_PLACE} levels"
+            ));
+        }
+        if most.unwrap_or(0) > MAX_EXPANSION_IN_PLACE {
+            return refuse(format!(
+                "more than {MAX_EXPANSION_IN_PLACE} subschemas apply to one place of a value"
+            ));
+        }
+        let mut everywhere = Cost::new(self, Rule::edges);
+        everywhere.cycles = Cycles::Allowed;
+        if everywhere.of(0, 0)?.0 > MAX_EXPANSION {
+            return refuse(format!(
+                "with each `$ref` followed it has more than {MAX_EXPANSION} subschemas"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Rule {
+    /// The rules for a member of this name, `additionalProperties` aside.
+    pub(super) fn declared(&self, name: &str) -> impl Iterator<Item = Id> {
+        let exact = self.properties.get(name).copied();
+        // Without patterns, which is the rule, no value is made of the name.
+        let name = (!self.pattern_properties.is_empty()).then(|| Value::from(name));
+        let by_pattern = self.pattern_properties.iter().filter_map(move |(pattern, id)| {
+            let matches = name.as_ref().is_some_and(|name| pattern.allows(name));
+            matches.then_some(*id)
+        });
+        exact.into_iter().chain(by_pattern)
+    }
+
+    fn in_place_edges(&self) -> Vec<Id> {
+        [&self.all_of, &self.any_of, &self.one_of, &self.in_place]
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect()
+    }
+
+    fn edges(&self) -> Vec<Id> {
+        let mut edges = self.in_place_edges();
+        edges.extend(self.properties.values());
+        edges.extend(self.pattern_properties.iter().map(|(_, id)| id));
+        edges.extend(self.additional_properties);
+        edges.extend(&self.prefix_items);
+        edges.extend(self.items);
+        edges.extend(&self.further_down);
+        edges
+    }
+}
+
+/// Counts how often subschemas apply, and how deep they nest.
+struct Cost<'a> {
+    rules: &'a Rules,
+    edges: fn(&Rule) -> Vec<Id>,
+    cycles: Cycles,
+    known: Vec<Option<(u64, usize)>>,
+    open: Vec<bool>,
+}
+
+/// What a reference back to a rule that is still open means.
+enum Cycles {
+    /// The schema applies to itself at the same place, which says nothing.
+    Refused,
+    /// The schema is recursive; the crate remembers results there, so it counts once.
+    Allowed,
+}
+
+impl<'a> Cost<'a> {
+    fn new(rules: &'a Rules, edges: fn(&Rule) -> Vec<Id>) -> Cost<'a> {
+        let count = rules.rules.len();
+        Cost {
+            rules,
+            edges,
+            cycles: Cycles::Refused,
+            known: vec![None; count],
+            open: vec![false; count],
+        }
+    }
+
+    fn of(&mut self, id: Id, chain: usize) -> Result<(u64, usize), SchemaError> {
+        if let Some(known) = self.known[id] {
+            return Ok(known);
+        }
+        if self.open[id] {
+            return match self.cycles {
+                Cycles::Allowed => Ok((1, 1)),
+                Cycles::Refused => Err(error("", CIRCLE.to_owned())),
+            };
+        }
+        if chain > MAX_CHAIN {
+            return Err(too_long(""));
+        }
+        self.open[id] = true;
+        let (mut count, mut depth) = (1u64, 0);
+        for next in (self.edges)(&self.rules.rules[id]) {
+            let (more, below) = self.of(next, chain + 1)?;
+            count = count.saturating_add(more);
+            depth = depth.max(below);
+        }
+        self.open[id] = false;
+        self.known[id] = Some((count, depth + 1));
+        Ok((count, depth + 1))
+    }
+}
+
+struct Reader<'a> {
+    root: &'a Value,
+    rules: Rules,
+    /// Rules by the address of their schema, so that each is read once.
+    known: HashMap<*const Value, Id>,
+}
+
+impl<'a> Reader<'a> {
+    fn read(
+        &mut self,
+        schema: &'a Value,
+        pointer: &mut String,
+        chain: usize,
+    ) -> Result<Id, SchemaError> {
+        if let Some(id) = self.known.get(&std::ptr::from_ref(schema)) {
+            return Ok(*id);
+        }
+        if chain > MAX_CHAIN {
+            return Err(too_long(pointer));
+        }
+        let id = self.rules.rules.len();
+        self.rules.rules.push(Rule::default());
+        self.known.insert(schema, id);
+        let rule = match schema {
+            Value::Bool(allowed) => Rule {
+                never: !allowed,
+                ..Rule::default()
+            },
+            Value::Object(keywords) => self.rule(keywords, pointer, chain + 1)?,
+            other => {
+                return Err(error(
+                    pointer,
+                    format!(
+                        "expected a JSON Schema (an object, true or false), found {}",
+                        kind_of(other)
+                    ),
+                ));
+            }
+        };
+        self.rules.rules[id] = rule;
+        Ok(id)
+    }
+
+    fn rule(
+        &mut self,
+        keywords: &'a Map<String, Value>,
+        pointer: &mut String,
+        chain: usize,
+    ) -> Result<Rule, SchemaError> {
+        self.check_identity(keywords, pointer)?;
+        let mut rule = Rule::default();
+        if let Some(reference) = keywords.get("$ref") {
+            let target = within(pointer, "$ref", |at| self.target(reference, at))?;
+            // Problems below are reported where they stand.
+            let mut place = target.to_string();
+            let schema = resolve(target.tokens(), self.root).expect("the target was resolved");
+            rule.all_of.push(self.read(schema, &mut place, chain)?);
+        }
+        rule.all_of.extend(self.list(keywords, "allOf", pointer, chain)?);
+        rule.any_of = self.list(keywords, "anyOf", pointer, chain)?;
+        rule.one_of = self.list(keywords, "oneOf", pointer, chain)?;
+        rule.prefix_items = self.list(keywords, "prefixItems", pointer, chain)?;
+        rule.items = self.single(keywords, "items", pointer, chain)?;
+        rule.additional_properties =
+            self.single(keywords, "additionalProperties", pointer, chain)?;
+        rule.properties = self
+            .members(keywords, "properties", pointer, chain)?
+            .into_iter()
+            .collect();
+        for (pattern, id) in self.members(keywords, "patternProperties", pointer, chain)? {
+            let source = Map::from_iter([("pattern".to_owned(), Value::String(pattern))]);
+            rule.pattern_properties.push((Lazy::new(source), id));
+            self.rules.patterns += 1;
+        }
+        for keyword in IN_PLACE {
+            rule.in_place
+                .extend(self.single(keywords, keyword, pointer, chain)?);
+        }
+        for keyword in FURTHER_DOWN {
+            rule.further_down
+                .extend(self.single(keywords, keyword, pointer, chain)?);
+        }
+        let dependent = self.members(keywords, "dependentSchemas", pointer, chain)?;
+        rule.in_place.extend(dependent.into_iter().map(|(_, id)| id));
+        self.members(keywords, "$defs", pointer, chain)?;
+
+        rule.assertions = Lazy::new(pick(keywords, &ASSERTIONS));
+        rule.shape = Lazy::new(shape(keywords));
+        self.rules.patterns += usize::from(keywords.contains_key("pattern"));
+        for (names, text) in CONDITIONS {
+            let part = pick(keywords, names);
+            if !part.is_empty() && !part.values().any(has_reference) {
+                rule.conditions.push((Lazy::new(part), text));
+            }
+        }
+        let part = pick(keywords, &["if", "then", "else"]);
+        if part.contains_key("if") && !part.values().any(has_reference) {
+            let text = "does not satisfy the schema's `if`, `then` and `else`";
+            rule.conditions.push((Lazy::new(part), text));
+        }
+        Ok(rule)
+    }
+
+    /// Refuses keywords that would give the schema another dialect or another identity.
+    fn check_identity(
+        &self,
+        keywords: &Map<String, Value>,
+        pointer: &mut String,
+    ) -> Result<(), SchemaError> {
+        const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+        if let Some(dialect) = keywords.get("$schema")
+            && dialect.as_str().map(|uri| uri.trim_end_matches('#')) != Some(DIALECT)
+        {
+            push_token(pointer, "$schema");
+            let message = format!("expected {DIALECT:?}, found {}", shown(dialect));
+            return Err(error(pointer, message));
+        }
+        let is_root = self.root.as_object().is_some_and(|root| std::ptr::eq(root, keywords));
+        if keywords.contains_key("$id") && !is_root {
+            push_token(pointer, "$id");
+            let message = "expected `$id` at the root of the schema only".to_owned();
+            return Err(error(pointer, message));
+        }
+        for keyword in ["$dynamicRef", "$recursiveRef"] {
+            if keywords.contains_key(keyword) {
+                push_token(pointer, keyword);
+                let message = format!("expected `$ref`, found `{keyword}`, which is not supported");
+                return Err(error(pointer, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// The place that a `$ref` names, which must be in the same document.
+    fn target(&self, reference: &Value, pointer: &mut String) -> Result<Pointer, SchemaError> {
+        let refuse = |expected: &str| {
+            let message = format!("expected {expected}, found {}", shown(reference));
+            Err(error(pointer, message))
+        };
+        let Some(fragment) = reference.as_str().and_then(|text| text.strip_prefix('#')) else {
+            return refuse("a reference within the same schema, such as \"#/$defs/name\"");
+        };
+        let Some(fragment) = percent_decoded(fragment) else {
+            return refuse("a reference whose percent-encoding is valid");
+        };
+        let target = if fragment.is_empty() || fragment.starts_with('/') {
+            Pointer::parse(&fragment).ok()
+        } else {
+            anchor(self.root, &fragment, &mut Pointer::root())
+        };
+        match target {
+            Some(target) if target.resolve(self.root).is_some() => Ok(target),
+            _ => refuse("a reference to a place that the schema has"),
+        }
+    }
+
+    fn single(
+        &mut self,
+        keywords: &'a Map<String, Value>,
+        keyword: &str,
+        pointer: &mut String,
+        chain: usize,
+    ) -> Result<Option<Id>, SchemaError> {
+        let Some(schema) = keywords.get(keyword) else {
+            return Ok(None);
+        };
+        within(pointer, keyword, |at| self.read(schema, at, chain)).map(Some)
+    }
+
+    fn list(
+        &mut self,
+        keywords: &'a Map<String, Value>,
+        keyword: &str,
+        pointer: &mut String,
+        chain: usize,
+    ) -> Result<Vec<Id>, SchemaError> {
+        let Some(Value::Array(schemas)) = keywords.get(keyword) else {
+            return Ok(Vec::new());
+        };
+        within(pointer, keyword, |at| {
+            let each = |(index, schema): (usize, &'a Value)| {
+                within(at, &index.to_string(), |at| self.read(schema, at, chain))
+            };
+            schemas.iter().enumerate().map(each).collect()
+        })
+    }
+
+    fn members(
+        &mut self,
+        keywords: &'a Map<String, Value>,
+        keyword: &str,
+        pointer: &mut String,
+        chain: usize,
+    ) -> Result<Vec<(String, Id)>, SchemaError> {
+        let Some(Value::Object(schemas)) = keywords.get(keyword) else {
+            return Ok(Vec::new());
+        };
+        within(pointer, keyword, |at| {
+            let each = |(name, schema): (&'a String, &'a Value)| {
+                let id = within(at, name, |at| self.read(schema, at, chain))?;
+                Ok((name.clone(), id))
+            };
+            schemas.iter().map(each).collect()
+        })
+    }
+}
+
+fn error(pointer: &str, message: String) -> SchemaError {
+    SchemaError {
+        pointer: pointer.to_owned(),
+        message,
+    }
+}
+
+fn too_long(pointer: &str) -> SchemaError {
+    let message = format!("schemas nest deeper than {MAX_CHAIN} levels, with each `$ref` followed");
+    error(pointer, message)
+}
+
+/// Does something one level further down.
+fn within<T>(pointer: &mut String, token: &str, then: impl FnOnce(&mut String) -> T) -> T {
+    let length = pointer.len();
+    push_token(pointer, token);
+    let done = then(pointer);
+    pointer.truncate(length);
+    done
+}
+
+fn pick(keywords: &Map<String, Value>, names: &[&str]) -> Map<String, Value> {
+    names
+        .iter()
+        .filter_map(|name| keywords.get_key_value(*name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+/// What a value must have for it to be meant as this alternative rather than another: the
+/// type, the constants, and the tags, which are members with a constant or the only member
+/// that there may be.
+fn shape(keywords: &Map<String, Value>) -> Map<String, Value> {
+    let mut shape = pick(keywords, &["type", "enum", "const"]);
+    let Some(Value::Object(properties)) = keywords.get("properties") else {
+        return shape;
+    };
+    let required: Vec<&Value> = match keywords.get("required") {
+        Some(Value::Array(required)) => required.iter().collect(),
+        _ => Vec::new(),
+    };
+    let mut tags = Map::new();
+    let mut needed = Vec::new();
+    for (name, schema) in properties {
+        let tag = schema.as_object().map(|schema| pick(schema, &["enum", "const"]));
+        let tag = tag.filter(|tag| !tag.is_empty());
+        let is_needed = required.iter().any(|required| *required == name);
+        if is_needed && (tag.is_some() || properties.len() == 1) {
+            needed.push(Value::String(name.clone()));
+        }
+        if let Some(tag) = tag {
+            tags.insert(name.clone(), Value::Object(tag));
+        }
+    }
+    if !tags.is_empty() {
+        shape.insert("properties".to_owned(), Value::Object(tags));
+    }
+    if !needed.is_empty() {
+        shape.insert("required".to_owned(), Value::Array(needed));
+    }
+    shape
+}
+
+fn has_reference(schema: &Value) -> bool {
+    match schema {
+        Value::Object(members) => {
+            members.contains_key("$ref") || members.values().any(has_reference)
+        }
+        Value::Array(elements) => elements.iter().any(has_reference),
+        _ => false,
+    }
+}
+
+/// The place whose `$anchor` has this name.
+fn anchor(schema: &Value, name: &str, at: &mut Pointer) -> Option<Pointer> {
+    let below = |token: String, schema: &Value| {
+        let mut at = at.clone();
+        at.push(token);
+        anchor(schema, name, &mut at)
+    };
+    match schema {
+        Value::Object(members) => {
+            let named = |keyword| members.get(keyword).and_then(Value::as_str) == Some(name);
+            if named("$anchor") || named("$dynamicAnchor") {
+                return Some(at.clone());
+            }
+            members.iter().find_map(|(key, value)| below(key.clone(), value))
+        }
+        Value::Array(elements) => elements
+            .iter()
+            .enumerate()
+            .find_map(|(index, value)| below(index.to_string(), value)),
+        _ => None,
+    }
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        if *first == b'%' {
+            let digits = after.get(..2)?;
+            let digits = digits.iter().all(u8::is_ascii_hexdigit).then_some(digits)?;
+            let digits = std::str::from_utf8(digits).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}

@@ -1,0 +1,167 @@
+//! The queue of one actor: bounded, first in, first out, with one consumer at a time.
+//!
+//! Pure data; `resident` puts it behind a lock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tidegate_core::{ActorKey, Failure};
+use tracing::warn;
+
+use crate::rooms::Client;
+use crate::turn::ReplyTo;
+
+/// One piece of work for an actor.
+pub(super) enum Item {
+    /// A client's call.
+    Call(Call),
+    /// First contact of a connection.
+    Connect(Client),
+    /// A connection that had contact has closed.
+    Disconnect(Client),
+    /// The actor may leave memory.
+    Retire(Retire),
+}
+
+impl Item {
+    /// Answers for an item that will not be run.
+    pub(super) fn refuse(self, actor: &ActorKey, failure: Failure) {
+        match self {
+            Item::Call(call) => call.reply.send(Err(failure)),
+            Item::Connect(client) | Item::Disconnect(client) => {
+                warn!(%actor, connection = ?client.connection, %failure, "a hook will not run");
+            }
+            Item::Retire(_) => {}
+        }
+    }
+}
+
+/// How much an actor resists leaving memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Retire {
+    /// Only while it is idle.
+    WhenIdle,
+    /// In any case: the host stops.
+    Always,
+}
+
+/// A method call.
+pub struct Call {
+    /// The method.
+    pub method: String,
+    /// Its input as JSON text.
+    pub input: Option<String>,
+    /// Who calls.
+    pub client: Client,
+    /// The caller's W3C trace context.
+    pub traceparent: Option<String>,
+    /// Who gets the result.
+    pub reply: ReplyTo,
+}
+
+/// Bounds of a mailbox.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) items: usize,
+    pub(super) bytes: usize,
+}
+
+#[derive(Default)]
+pub(super) struct Mailbox {
+    items: VecDeque<Item>,
+    bytes: usize,
+    calls: usize,
+    /// Somebody consumes the queue.
+    draining: bool,
+    /// The actor has left memory; its key belongs to a successor.
+    gone: bool,
+}
+
+/// What became of a delivery.
+pub(super) enum Delivered {
+    /// It is queued, and the queue has a consumer.
+    Queued,
+    /// It is queued; the caller must start a consumer.
+    Idle,
+    /// There are too many calls.
+    Full(Item),
+    /// The actor has left memory: try its successor.
+    Gone(Item),
+}
+
+impl Mailbox {
+    /// Queues an item. Only calls are bounded: the others are few by nature (two for each
+    /// connection, at most one of the rest) and must not be lost.
+    pub(super) fn deliver(&mut self, item: Item, bounds: Bounds) -> Delivered {
+        if self.gone {
+            return Delivered::Gone(item);
+        }
+        if let Item::Call(call) = &item {
+            if self.calls >= bounds.items || self.bytes >= bounds.bytes {
+                return Delivered::Full(item);
+            }
+            self.calls += 1;
+            self.bytes += weight(call);
+        }
+        self.items.push_back(item);
+        match std::mem::replace(&mut self.draining, true) {
+            true => Delivered::Queued,
+            false => Delivered::Idle,
+        }
+    }
+
+    /// The next item; none ends the consumer's job.
+    pub(super) fn next(&mut self) -> Option<Item> {
+        let item = self.items.pop_front();
+        match &item {
+            Some(Item::Call(call)) => {
+                self.calls -= 1;
+                self.bytes -= weight(call);
+            }
+            Some(_) => {}
+            None => self.draining = false,
+        }
+        // A burst's capacity is given back.
+        if self.items.is_empty() && self.items.capacity() > 64 {
+            self.items = VecDeque::new();
+        }
+        item
+    }
+
+    /// Becomes the consumer if there is none; false if there is, or the actor is gone.
+    pub(super) fn begin(&mut self) -> bool {
+        !self.gone && !std::mem::replace(&mut self.draining, true)
+    }
+
+    /// Whether nothing is queued and nobody consumes.
+    pub(super) fn is_idle(&self) -> bool {
+        self.items.is_empty() && !self.draining
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Ends the mailbox if nothing is queued, or in any case.
+    pub(super) fn close(&mut self, retire: Retire) -> bool {
+        if self.items.is_empty() || retire == Retire::Always {
+            self.gone = true;
+        }
+        self.gone
+    }
+
+    /// What is left in a mailbox that ends.
+    pub(super) fn take_rest(&mut self) -> VecDeque<Item> {
+        self.gone = true;
+        std::mem::take(&mut self.items)
+    }
+}
+
+fn weight(call: &Call) -> usize {
+    size_of::<Item>() + call.method.len() + call.input.as_ref().map_or(0, String::len)
+}
+
+/// Who a connection's hooks are told of.
+pub(super) fn connection_of(client: &Client) -> Option<&Arc<str>> {
+    client.connection.as_ref()
+}

@@ -1,0 +1,336 @@
+//! Actors: they come into memory with the first contact, run one turn at a time, and
+//! leave when nobody needs them.
+//!
+//! The gateway calls [`Actors`]. Nothing here knows of sockets or HTTP.
+//!
+//! Invariants: an actor is in memory at most once; joining (a subscription, a read) never
+//! waits for a turn.
+
+mod instances;
+mod mailbox;
+mod resident;
+mod table;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tidegate_core::failure::code;
+use tidegate_core::{ActorId, ActorKey, Failure};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use self::instances::Instances;
+use self::mailbox::{Delivered, Item, Retire};
+use self::resident::Actor;
+use self::table::Table;
+use crate::config;
+use crate::fanout::Outlet;
+use crate::rooms::{Connection, Connections};
+use crate::router::Router;
+use crate::store::Store;
+
+pub use self::mailbox::Call;
+
+/// The actors of a host.
+pub struct Actors {
+    shared: Arc<Shared>,
+    router: Arc<Router>,
+    /// Looks for idle actors; ends with this.
+    sweeper: JoinHandle<()>,
+}
+
+/// What all actors of a host share.
+struct Shared {
+    settings: config::Actors,
+    store: Arc<dyn Store>,
+    connections: Arc<Connections>,
+    table: Table,
+    instances: Instances,
+    /// Set when the host stops: nothing new is let in.
+    closing: AtomicBool,
+    drains: AtomicUsize,
+    drain_ended: Notify,
+    next_serial: AtomicU64,
+    next_turn: AtomicU64,
+    /// Tells the turns of this run of the host from those of other runs.
+    run_id: String,
+    began: Instant,
+}
+
+impl Shared {
+    fn next_serial(&self) -> u64 {
+        self.next_serial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn next_turn_id(&self) -> String {
+        format!("{}-{:x}", self.run_id, self.next_turn.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    fn drain_started(&self) {
+        self.drains.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn drain_ended(&self) {
+        if self.drains.fetch_sub(1, Ordering::Release) == 1 {
+            self.drain_ended.notify_waiters();
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+}
+
+/// Which of an actor's streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// The state and its patches.
+    State,
+    /// The events.
+    Events,
+}
+
+/// An actor's last committed state, as readers see it.
+pub struct StateRead {
+    /// The document as JSON text.
+    pub state: Arc<str>,
+    /// Which history.
+    pub epoch: Arc<str>,
+    /// Where in it.
+    pub version: u64,
+}
+
+fn new_epoch() -> Arc<str> {
+    random_id(6).into()
+}
+
+/// This many random bytes in hexadecimal.
+pub fn random_id(bytes: usize) -> String {
+    let mut random = [0; 16];
+    let random = &mut random[..bytes.min(16)];
+    getrandom::fill(random).expect("the system has random numbers");
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn shutting_down() -> Failure {
+    Failure::host(code::HOST_SHUTTING_DOWN)
+        .message("the host is shutting down")
+}
+
+impl Actors {
+    /// No actors yet. Must be called within a tokio runtime.
+    pub fn new(
+        settings: config::Actors,
+        router: Arc<Router>,
+        store: Arc<dyn Store>,
+        connections: Arc<Connections>,
+    ) -> Actors {
+        let shared = Arc::new(Shared {
+            instances: Instances::new(settings.resident_instances),
+            settings,
+            store,
+            connections,
+            table: Table::new(),
+            closing: AtomicBool::new(false),
+            drains: AtomicUsize::new(0),
+            drain_ended: Notify::new(),
+            next_serial: AtomicU64::new(1),
+            next_turn: AtomicU64::new(1),
+            run_id: random_id(4),
+            began: Instant::now(),
+        });
+        let sweeper = tokio::spawn(sweep(shared.clone()));
+        Actors {
+            shared,
+            router,
+            sweeper,
+        }
+    }
+
+    /// The key of an actor, if its type exists and its id is valid.
+    pub fn key(&self, actor: &str, id: &str) -> Result<ActorKey, Failure> {
+        let (actor, _) = self.router.resolve(actor).ok_or_else(|| Failure::unknown_actor(actor))?;
+        let id = ActorId::parse(id)
+            .map_err(|error| Failure::host(code::ACTOR_INVALID_ID).message(error.to_string()))?;
+        Ok(ActorKey { actor, id })
+    }
+
+    /// The actor in memory, made if need be, unless the host stops.
+    fn actor(&self, key: &ActorKey) -> Result<Arc<Actor>, Failure> {
+        match self.shared.is_closing() {
+            true => Err(shutting_down()),
+            false => self.resident(key),
+        }
+    }
+
+    fn resident(&self, key: &ActorKey) -> Result<Arc<Actor>, Failure> {
+        if let Some(actor) = self.shared.table.get(key) {
+            return Ok(actor);
+        }
+        let (_, component) = self
+            .router
+            .resolve(key.actor.as_str())
+            .ok_or_else(|| Failure::unknown_actor(key.actor.as_str()))?;
+        let make = || Actor::new(key.clone(), component, &self.shared);
+        Ok(self.shared.table.get_or_insert(key, make))
+    }
+
+    /// Delivers to the actor or, when it has just left memory, to its successor.
+    fn deliver(&self, key: &ActorKey, mut item: Item) {
+        loop {
+            // Who leaves is still let out when nobody is let in.
+            let actor = match &item {
+                Item::Disconnect(_) => self.resident(key),
+                _ => self.actor(key),
+            };
+            let actor = match actor {
+                Ok(actor) => actor,
+                Err(failure) => return item.refuse(key, failure),
+            };
+            match actor.deliver(item, &self.shared) {
+                Delivered::Queued | Delivered::Idle => return,
+                Delivered::Full(full) => return full.refuse(key, mailbox_full()),
+                Delivered::Gone(gone) => item = gone,
+            }
+        }
+    }
+
+    /// Queues a call. Whatever happens, its reply is sent, once.
+    pub fn call(&self, key: &ActorKey, call: Call) {
+        self.deliver(key, Item::Call(call));
+    }
+
+    /// First contact of a connection with an actor.
+    pub fn connect(&self, key: &ActorKey, connection: &Connection) {
+        self.deliver(key, Item::Connect(connection.client()));
+    }
+
+    /// A connection has closed: ends its subscriptions and queues `disconnect` for every
+    /// actor it had contact with, behind the calls that it made.
+    pub fn disconnect(&self, connection: &Connection) {
+        for key in connection.take_contacts() {
+            if let Some(actor) = self.shared.table.get(&key) {
+                self.leave(&actor, |live| live.audience.leave(connection.id()));
+            }
+            self.deliver(&key, Item::Disconnect(connection.client()));
+        }
+    }
+
+    /// Subscribes a receiver; for the state it gets the last committed state first. Never
+    /// waits for a turn.
+    pub async fn subscribe(
+        &self,
+        key: &ActorKey,
+        stream: Stream,
+        outlet: Arc<dyn Outlet>,
+    ) -> Result<(), Failure> {
+        loop {
+            let actor = self.actor(key)?;
+            let live = actor.live(&self.shared).await?;
+            match stream {
+                Stream::State => live.subscribe_state(outlet.clone()),
+                Stream::Events => live.audience.join_events(outlet.clone()),
+            }
+            // From here on the actor stays; if it has left meanwhile, its successor is
+            // subscribed to.
+            if actor.wake(&self.shared) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends a subscription.
+    pub fn unsubscribe(&self, key: &ActorKey, stream: Stream, outlet: &str) {
+        if let Some(actor) = self.shared.table.get(key) {
+            self.leave(&actor, |live| match stream {
+                Stream::State => live.audience.leave_state(outlet),
+                Stream::Events => live.audience.leave_events(outlet),
+            });
+        }
+    }
+
+    fn leave(&self, actor: &Actor, leave: impl FnOnce(&crate::turn::Live)) {
+        if let Some(live) = actor.loaded() {
+            leave(live);
+            // Idleness counts from the last subscriber's leaving.
+            actor.touch(&self.shared);
+        }
+    }
+
+    /// The last committed state. Never waits for a turn.
+    pub async fn read(&self, key: &ActorKey) -> Result<StateRead, Failure> {
+        loop {
+            let actor = self.actor(key)?;
+            let live = actor.live(&self.shared).await?;
+            let (state, epoch, version) = live.committed();
+            if actor.wake(&self.shared) {
+                return Ok(StateRead {
+                    state,
+                    epoch,
+                    version,
+                });
+            }
+        }
+    }
+
+    /// Lets nothing new in and waits until every queue is empty.
+    pub async fn finish_turns(&self) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        self.drained().await;
+    }
+
+    async fn drained(&self) {
+        loop {
+            let ended = self.shared.drain_ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if self.shared.drains.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Runs `deactivate` everywhere and empties the memory.
+    pub async fn retire_all(&self) {
+        while !self.shared.table.is_empty() {
+            for actor in self.shared.table.all() {
+                let _ = actor.deliver(Item::Retire(Retire::Always), &self.shared);
+            }
+            self.drained().await;
+        }
+    }
+}
+
+impl Drop for Actors {
+    fn drop(&mut self) {
+        self.sweeper.abort();
+    }
+}
+
+/// Sends idle actors out of memory.
+async fn sweep(shared: Arc<Shared>) {
+    let idle = Duration::from_millis(shared.settings.idle_timeout_ms);
+    let pace = (idle / 4).clamp(Duration::from_millis(20), Duration::from_secs(10));
+    loop {
+        tokio::time::sleep(pace).await;
+        let Some(before) = shared.uptime_ms().checked_sub(shared.settings.idle_timeout_ms) else {
+            continue;
+        };
+        for actor in shared.table.all() {
+            if actor.is_idle_since(before) {
+                let _ = actor.deliver(Item::Retire(Retire::WhenIdle), &shared);
+            }
+        }
+    }
+}
+
+fn mailbox_full() -> Failure {
+    Failure::host(code::MAILBOX_FULL)
+        .message("the actor has too many calls waiting")
+}

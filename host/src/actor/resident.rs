@@ -1,0 +1,414 @@
+//! One actor in memory: its queue, its state, its instance, and the turns it runs.
+//!
+//! Invariants: one turn at a time, in the order of the queue; every item that enters the
+//! queue is run or answered; a failing hook or turn never stops the queue.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use tidegate_core::failure::code;
+use tidegate_core::manifest::ActorType;
+use tidegate_core::{ActorKey, Failure, schema};
+use tokio::sync::OnceCell;
+use tracing::{debug, warn};
+
+use super::mailbox::{Bounds, Call, Delivered, Item, Mailbox, Retire, connection_of};
+use super::{Shared, new_epoch, shutting_down};
+use crate::engine::{Component, Crash, Hook, Instance, Origin, Turn};
+use crate::rooms::Client;
+use crate::turn::{Live, Stage, release};
+
+/// One actor in memory.
+pub(super) struct Actor {
+    pub(super) key: ActorKey,
+    /// Tells this actor from earlier ones of the same key.
+    pub(super) serial: u64,
+    component: Arc<Component>,
+    live: OnceCell<Arc<Live>>,
+    mailbox: Mutex<Mailbox>,
+    instance: Mutex<Option<Instance>>,
+    activated: AtomicBool,
+    /// When it last had something to do, in milliseconds since the host began.
+    last_busy: AtomicU64,
+}
+
+/// What starting a turn takes from the item that causes it.
+struct Cause {
+    origin: Origin,
+    traceparent: Option<String>,
+}
+
+impl Cause {
+    fn of(origin: Origin) -> Cause {
+        Cause {
+            origin,
+            traceparent: None,
+        }
+    }
+}
+
+impl Actor {
+    pub(super) fn new(key: ActorKey, component: Arc<Component>, shared: &Shared) -> Arc<Actor> {
+        Arc::new(Actor {
+            key,
+            serial: shared.next_serial(),
+            component,
+            live: OnceCell::new(),
+            mailbox: Mutex::default(),
+            instance: Mutex::new(None),
+            activated: AtomicBool::new(false),
+            last_busy: AtomicU64::new(shared.uptime_ms()),
+        })
+    }
+
+    fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn actor_type(&self) -> &ActorType {
+        let actors = &self.component.manifest.actors;
+        actors.get(self.key.actor.as_str()).expect("the router found it there")
+    }
+
+    /// Queues an item and sees to it that somebody consumes the queue.
+    pub(super) fn deliver(self: &Arc<Self>, item: Item, shared: &Arc<Shared>) -> Delivered {
+        let bounds = Bounds {
+            items: shared.settings.mailbox_items,
+            bytes: shared.settings.mailbox_bytes,
+        };
+        let delivered = self.mailbox().deliver(item, bounds);
+        if let Delivered::Idle = delivered {
+            self.start(shared);
+        }
+        delivered
+    }
+
+    /// Runs `activate` if that has not happened; false if the actor has left memory.
+    pub(super) fn wake(self: &Arc<Self>, shared: &Arc<Shared>) -> bool {
+        let mut mailbox = self.mailbox();
+        if mailbox.is_gone() {
+            return false;
+        }
+        if !self.activated.load(Ordering::Relaxed) && mailbox.begin() {
+            drop(mailbox);
+            self.start(shared);
+        }
+        true
+    }
+
+    fn start(self: &Arc<Self>, shared: &Arc<Shared>) {
+        let guard = DrainGuard {
+            actor: self.clone(),
+            shared: shared.clone(),
+            finished: false,
+        };
+        shared.drain_started();
+        tokio::spawn(drain(guard));
+    }
+
+    /// Its state, loaded on first use.
+    pub(super) async fn live(&self, shared: &Shared) -> Result<&Arc<Live>, Failure> {
+        let load = async || {
+            let hidden = self.actor_type().state.hidden.clone();
+            let unavailable = |detail: String| {
+                Failure::host(code::STORE_UNAVAILABLE)
+                    .message(detail)
+            };
+            match shared.store.load(&self.key).await {
+                Ok(None) => {
+                    let initial = self.actor_type().state.initial.clone();
+                    Ok(Live::initial(self.key.clone(), initial, hidden, new_epoch()))
+                }
+                Ok(Some(mut stored)) => {
+                    stored
+                        .connections
+                        .retain(|(id, _)| shared.connections.is_open(id));
+                    Live::restored(self.key.clone(), stored, hidden)
+                        .map_err(|error| unavailable(format!("the stored state is damaged: {error}")))
+                }
+                Err(error) => Err(unavailable(error.to_string())),
+            }
+        };
+        self.live.get_or_try_init(load).await
+    }
+
+    /// Its state, if it was loaded.
+    pub(super) fn loaded(&self) -> Option<&Arc<Live>> {
+        self.live.get()
+    }
+
+    pub(super) fn touch(&self, shared: &Shared) {
+        self.last_busy.store(shared.uptime_ms(), Ordering::Relaxed);
+    }
+
+    /// Whether it had nothing to do since `before` and nobody watches it.
+    pub(super) fn is_idle_since(&self, before: u64) -> bool {
+        self.last_busy.load(Ordering::Relaxed) < before
+            && self.mailbox().is_idle()
+            && self.loaded().is_none_or(|live| live.audience.is_empty())
+    }
+
+    pub(super) fn take_instance(&self) -> Option<Instance> {
+        self.instance.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn park(self: &Arc<Self>, instance: Instance, shared: &Shared) {
+        *self.instance.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance);
+        shared.instances.used(self, Arc::downgrade(self));
+    }
+
+    async fn instance(&self) -> Result<Instance, Crash> {
+        match self.take_instance() {
+            Some(instance) => Ok(instance),
+            None => self.component.instantiate().await,
+        }
+    }
+
+    fn turn(&self, cause: Cause, shared: &Shared) -> Turn {
+        let now_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |now| now.as_millis() as u64);
+        Turn {
+            this: self.key.clone(),
+            id: shared.next_turn_id(),
+            origin: cause.origin,
+            now_ms,
+            deadline: Instant::now() + self.component.limits().turn_deadline(),
+            attempt: 1,
+            key: None,
+            traceparent: cause.traceparent,
+        }
+    }
+
+    async fn run_call(self: &Arc<Self>, call: Call, live: &Arc<Live>, shared: &Shared) {
+        let Call {
+            method,
+            input,
+            client,
+            traceparent,
+            reply,
+        } = call;
+        if let Err(failure) = self.check_call(&method, input.as_deref()) {
+            return reply.send(Err(failure));
+        }
+        let mut instance = match self.instance().await {
+            Ok(instance) => instance,
+            Err(crash) => {
+                self.report(&crash, &method);
+                return reply.send(Err(crash.failure));
+            }
+        };
+        let turn = self.turn(
+            Cause {
+                origin: Origin::Client(client),
+                traceparent,
+            },
+            shared,
+        );
+        let stage = Stage::new(live.clone(), self.component.clone());
+        let (mut stage, result) = instance.invoke(&turn, &method, input.as_ref(), stage).await;
+        let result = match result {
+            Ok(result) => {
+                self.park(instance, shared);
+                result
+            }
+            Err(crash) => {
+                self.report(&crash, &method);
+                Err(crash.failure)
+            }
+        };
+        let checked = result.and_then(|result| {
+            if let Some(result) = &result {
+                stage.check_result(&method, result, shared.settings.validate_results)?;
+            }
+            Ok(result)
+        });
+        match checked {
+            Ok(result) => match stage.commit(&*shared.store).await {
+                Ok(effects) => release(effects, Some((reply, result))),
+                Err(failure) => {
+                    warn!(actor = %self.key, method, %failure, "a turn did not commit");
+                    reply.send(Err(failure));
+                }
+            },
+            Err(failure) => {
+                drop(stage);
+                reply.send(Err(failure));
+            }
+        }
+    }
+
+    fn check_call(&self, method: &str, input: Option<&str>) -> Result<(), Failure> {
+        let Some(declared) = self.actor_type().methods.get(method) else {
+            return Err(Failure::unknown_method(self.key.actor.as_str(), method));
+        };
+        let parsed: Value = match input {
+            Some(input) => serde_json::from_str(input).map_err(|error| {
+                Failure::host(code::INPUT_INVALID).message(format!("Validation failed for {method}: /: {error}"))
+            })?,
+            None => Value::Null,
+        };
+        match &declared.input {
+            Some(schema) => schema
+                .check(&parsed)
+                .map_err(|violations| schema::input_failure(method, &violations)),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs a hook, if the actor type has it. Its failure is logged and nothing else: no
+    /// caller waits for it.
+    async fn run_hook(self: &Arc<Self>, hook: Hook, origin: Origin, live: &Arc<Live>, shared: &Shared) {
+        let hooks = &self.actor_type().hooks;
+        let declared = match hook {
+            Hook::Activate => hooks.activate,
+            Hook::Deactivate => hooks.deactivate,
+            Hook::Connect => hooks.connect,
+            Hook::Disconnect => hooks.disconnect,
+        };
+        if !declared {
+            return;
+        }
+        let mut instance = match self.instance().await {
+            Ok(instance) => instance,
+            Err(crash) => return self.report(&crash, hook.name()),
+        };
+        let turn = self.turn(Cause::of(origin), shared);
+        let stage = Stage::new(live.clone(), self.component.clone());
+        let (stage, result) = instance.run_hook(&turn, hook, stage).await;
+        let result = match result {
+            Ok(result) => {
+                self.park(instance, shared);
+                result
+            }
+            Err(crash) => return self.report(&crash, hook.name()),
+        };
+        let committed = match result {
+            Ok(()) => stage.commit(&*shared.store).await,
+            Err(failure) => Err(failure),
+        };
+        match committed {
+            Ok(effects) => release(effects, None),
+            Err(failure) => warn!(actor = %self.key, hook = hook.name(), %failure, "a hook failed"),
+        }
+    }
+
+    fn report(&self, crash: &Crash, what: &str) {
+        warn!(
+            actor = %self.key,
+            component = self.component.name(),
+            turn_of = what,
+            code = %crash.failure.code,
+            "a handler crashed: {}",
+            crash.detail
+        );
+    }
+
+    /// Leaves memory, unless there is a reason to stay. True when the actor is gone.
+    async fn retire(self: &Arc<Self>, how: Retire, live: &Arc<Live>, shared: &Arc<Shared>) -> bool {
+        if how == Retire::WhenIdle && !live.audience.is_empty() {
+            return false;
+        }
+        if self.activated.swap(false, Ordering::Relaxed) {
+            self.run_hook(Hook::Deactivate, Origin::Host, live, shared).await;
+        }
+        if let Err(error) = shared.store.retire(&self.key, live.to_stored()).await {
+            warn!(actor = %self.key, %error, "an actor stays in memory because it cannot be stored");
+            return false;
+        }
+        shared.table.remove_if(&self.key, self.serial, || {
+            let mut mailbox = self.mailbox();
+            if how == Retire::WhenIdle && !live.audience.is_empty() {
+                return false;
+            }
+            mailbox.close(how)
+        })
+    }
+}
+
+/// Consumes an actor's queue until it is empty or the actor leaves memory.
+async fn drain(mut guard: DrainGuard) {
+    let (actor, shared) = (guard.actor.clone(), guard.shared.clone());
+    let live = match actor.live(&shared).await {
+        Ok(live) => live,
+        Err(failure) => {
+            warn!(actor = %actor.key, %failure, "an actor cannot be loaded");
+            return guard.fail(&failure);
+        }
+    };
+    loop {
+        if !actor.activated.swap(true, Ordering::Relaxed) {
+            debug!(actor = %actor.key, "activated");
+            actor.run_hook(Hook::Activate, Origin::Host, live, &shared).await;
+        }
+        let next = actor.mailbox().next();
+        let Some(item) = next else {
+            break;
+        };
+        match item {
+            Item::Call(call) => actor.run_call(call, live, &shared).await,
+            Item::Connect(client) => {
+                if let Some(id) = connection_of(&client) {
+                    live.ledger().connected(id.clone(), client.user.clone());
+                }
+                let origin = Origin::Client(client);
+                actor.run_hook(Hook::Connect, origin, live, &shared).await;
+            }
+            Item::Disconnect(client) => disconnect(&actor, client, live, &shared).await,
+            Item::Retire(how) => {
+                if actor.retire(how, live, &shared).await {
+                    debug!(actor = %actor.key, "deactivated");
+                    return guard.fail(&shutting_down());
+                }
+            }
+        }
+        // Tokio cannot interrupt a loop that never waits.
+        tokio::task::coop::consume_budget().await;
+    }
+    actor.touch(&shared);
+    guard.finished = true;
+}
+
+async fn disconnect(actor: &Arc<Actor>, client: Client, live: &Arc<Live>, shared: &Shared) {
+    if let Some(id) = connection_of(&client) {
+        live.ledger().disconnected(id);
+    }
+    let origin = Origin::Client(client);
+    actor.run_hook(Hook::Disconnect, origin, live, shared).await;
+}
+
+/// Ends a consumer's job however it ends: even after a panic of the host's own code the
+/// callers get an answer and the actor's key gets a successor.
+struct DrainGuard {
+    actor: Arc<Actor>,
+    shared: Arc<Shared>,
+    finished: bool,
+}
+
+impl DrainGuard {
+    /// Ends the actor; what is left in its queue gets this answer.
+    fn fail(mut self, failure: &Failure) {
+        self.finished = true;
+        self.abandon(failure);
+    }
+
+    fn abandon(&self, failure: &Failure) {
+        let rest = self.actor.mailbox().take_rest();
+        self.shared.table.remove_if(&self.actor.key, self.actor.serial, || true);
+        self.shared.instances.forget(self.actor.serial);
+        for item in rest {
+            item.refuse(&self.actor.key, failure.clone());
+        }
+    }
+}
+
+impl Drop for DrainGuard {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.abandon(&Failure::host(code::INTERNAL).message("the host failed"));
+        }
+        self.shared.drain_ended();
+    }
+}

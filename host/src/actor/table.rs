@@ -1,0 +1,66 @@
+//! The actors in memory, by key.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidegate_core::ActorKey;
+
+use super::resident::Actor;
+
+/// Shards keep look-ups on different cores out of each other's way.
+const SHARDS: usize = 32;
+
+type Shard = HashMap<ActorKey, Arc<Actor>>;
+
+pub(super) struct Table {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: std::hash::RandomState,
+}
+
+impl Table {
+    pub(super) fn new() -> Table {
+        Table {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: std::hash::RandomState::new(),
+        }
+    }
+
+    fn shard(&self, key: &ActorKey) -> MutexGuard<'_, Shard> {
+        let index = self.hasher.hash_one(key) as usize % SHARDS;
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, key: &ActorKey) -> Option<Arc<Actor>> {
+        self.shard(key).get(key).cloned()
+    }
+
+    pub(super) fn get_or_insert(&self, key: &ActorKey, make: impl FnOnce() -> Arc<Actor>) -> Arc<Actor> {
+        self.shard(key).entry(key.clone()).or_insert_with(make).clone()
+    }
+
+    /// Removes an actor if it is still the one with this serial number and `ready`, which
+    /// is asked while nobody can look the actor up.
+    pub(super) fn remove_if(&self, key: &ActorKey, serial: u64, ready: impl FnOnce() -> bool) -> bool {
+        let mut shard = self.shard(key);
+        if shard.get(key).is_some_and(|actor| actor.serial == serial) && ready() {
+            shard.remove(key);
+            return true;
+        }
+        false
+    }
+
+    /// All actors, as of now, shard by shard.
+    pub(super) fn all(&self) -> impl Iterator<Item = Arc<Actor>> {
+        self.shards.iter().flat_map(|shard| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.values().cloned().collect::<Vec<_>>()
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.shards
+            .iter()
+            .all(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).is_empty())
+    }
+}

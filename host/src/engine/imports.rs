@@ -1,0 +1,248 @@
+//! The interfaces that a guest imports, as one Rust trait, and its plumbing to the
+//! generated bindings.
+//!
+//! `turn` implements [`Imports`]. Every call is counted here, before it does anything,
+//! so that a flood of them ends the turn.
+
+use tidegate_core::document::Op;
+use tidegate_core::failure::code;
+use tidegate_core::{Failure, Pointer};
+
+use super::bindings::tidegate::realtime as wit;
+use super::instance::{GuestContext, Stop};
+
+/// Who gets an event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Audience {
+    /// Every subscriber.
+    Everyone,
+    /// These connections only.
+    Only(Vec<String>),
+    /// All but these.
+    Except(Vec<String>),
+}
+
+/// What the host does for the guest during one call. The semantics of each function are
+/// those of the WIT function of the same name.
+pub trait Imports: Send + 'static {
+    /// `state.token`
+    fn token(&mut self) -> u64;
+    /// `state.read`
+    fn read(&mut self) -> String;
+    /// `state.replace`
+    fn replace(&mut self, doc: String) -> Result<u64, Failure>;
+    /// `state.get`
+    fn get(&mut self, pointer: &Pointer) -> Option<String>;
+    /// `state.patch`
+    fn patch(&mut self, ops: Vec<Op>, bytes: usize) -> Result<u64, Failure>;
+    /// `outbox.emit`
+    fn emit(&mut self, event: String, payload: String, to: Audience) -> Result<(), Failure>;
+    /// `outbox.connections`
+    fn connections(&mut self) -> Vec<String>;
+    /// Lets the implementer have itself back after the call.
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send>;
+}
+
+type Trappable<T> = wasmtime::Result<T>;
+
+fn not_yet(what: &'static str) -> wit::types::Failure {
+    Failure::host(code::HOST_NOT_SUPPORTED)
+        .message(format!("{what} is not offered by this version of the host"))
+        .into()
+}
+
+impl From<Failure> for wit::types::Failure {
+    fn from(failure: Failure) -> Self {
+        wit::types::Failure {
+            code: failure.code.into_owned(),
+            message: failure.message,
+            params: failure.params.map(|params| params.to_string()),
+            http_status: Some(failure.status),
+        }
+    }
+}
+
+impl From<wit::types::Failure> for Failure {
+    fn from(failure: wit::types::Failure) -> Self {
+        Failure::from_guest(failure.code, failure.message, failure.params, failure.http_status)
+    }
+}
+
+/// The ops with their pointers and values parsed, and what they weigh in bytes.
+fn parse_ops(ops: Vec<wit::state::Op>) -> Result<(Vec<Op>, usize), Failure> {
+    let mut bytes = 0;
+    let mut pointer = |text: String| {
+        bytes += text.len();
+        Pointer::parse(&text).map_err(|_| {
+            Failure::host(code::STATE_NO_SUCH_PLACE)
+                .message(format!("`{text}` is not a JSON pointer"))
+                .param("pointer", text)
+        })
+    };
+    let value = |json: &str| {
+        serde_json::from_str(json)
+            .map_err(|error| Failure::host(code::STATE_MALFORMED).message(format!("a value is not JSON: {error}")))
+    };
+    let mut weight = 0;
+    let ops = ops
+        .into_iter()
+        .map(|op| {
+            Ok(match op {
+                wit::state::Op::Add(entry) => {
+                    weight += entry.value.len();
+                    Op::Add {
+                        value: value(&entry.value)?,
+                        pointer: pointer(entry.pointer)?,
+                    }
+                }
+                wit::state::Op::Replace(entry) => {
+                    weight += entry.value.len();
+                    Op::Replace {
+                        value: value(&entry.value)?,
+                        pointer: pointer(entry.pointer)?,
+                    }
+                }
+                wit::state::Op::Remove(place) => Op::Remove {
+                    pointer: pointer(place)?,
+                },
+                wit::state::Op::Append(tail) => {
+                    weight += tail.text.len();
+                    Op::Append {
+                        pointer: pointer(tail.pointer)?,
+                        text: tail.text,
+                    }
+                }
+            })
+        })
+        .collect::<Result<Vec<Op>, Failure>>()?;
+    Ok((ops, bytes + weight))
+}
+
+impl GuestContext {
+    /// The running turn's imports, after counting this call.
+    fn turn(&mut self) -> Trappable<&mut dyn Imports> {
+        self.count_host_call()?;
+        match self.imports.as_deref_mut() {
+            Some(imports) => Ok(imports),
+            None => Err(Stop::OutsideTurn.into()),
+        }
+    }
+}
+
+impl wit::types::Host for GuestContext {}
+
+impl wit::state::Host for GuestContext {
+    fn token(&mut self) -> Trappable<u64> {
+        Ok(self.turn()?.token())
+    }
+
+    fn read(&mut self) -> Trappable<String> {
+        Ok(self.turn()?.read())
+    }
+
+    fn replace(&mut self, doc: String) -> Trappable<Result<u64, wit::types::Failure>> {
+        Ok(self.turn()?.replace(doc).map_err(Into::into))
+    }
+
+    fn get(&mut self, pointer: String) -> Trappable<Option<String>> {
+        let turn = self.turn()?;
+        Ok(Pointer::parse(&pointer).ok().and_then(|pointer| turn.get(&pointer)))
+    }
+
+    fn patch(&mut self, ops: Vec<wit::state::Op>) -> Trappable<Result<u64, wit::types::Failure>> {
+        let turn = self.turn()?;
+        Ok(parse_ops(ops)
+            .and_then(|(ops, bytes)| turn.patch(ops, bytes))
+            .map_err(Into::into))
+    }
+}
+
+impl wit::turns::Host for GuestContext {
+    async fn checkpoint(&mut self, _when: wit::turns::Flush) -> Trappable<Result<(), wit::types::Failure>> {
+        // Only streaming methods flush early; everywhere else the turn's end does.
+        self.turn()?;
+        Ok(Ok(()))
+    }
+
+    fn cancelled(&mut self) -> Trappable<bool> {
+        self.turn()?;
+        Ok(false)
+    }
+}
+
+impl wit::outbox::Host for GuestContext {
+    fn emit(
+        &mut self,
+        event: String,
+        payload: String,
+        to: wit::outbox::Audience,
+    ) -> Trappable<Result<(), wit::types::Failure>> {
+        let to = match to {
+            wit::outbox::Audience::Everyone => Audience::Everyone,
+            wit::outbox::Audience::Only(ids) => Audience::Only(ids),
+            wit::outbox::Audience::Except(ids) => Audience::Except(ids),
+        };
+        Ok(self.turn()?.emit(event, payload, to).map_err(Into::into))
+    }
+
+    async fn chunk(&mut self, _payload: String) -> Trappable<Result<(), wit::types::Failure>> {
+        self.turn()?;
+        Ok(Err(not_yet("outbox.chunk")))
+    }
+
+    fn connections(&mut self) -> Trappable<Vec<String>> {
+        Ok(self.turn()?.connections())
+    }
+}
+
+impl wit::timers::Host for GuestContext {
+    fn after(
+        &mut self,
+        _ms: u64,
+        _method: String,
+        _input: Option<String>,
+        _life: wit::timers::Life,
+    ) -> Trappable<Result<u64, wit::types::Failure>> {
+        self.turn()?;
+        Ok(Err(not_yet("timers.after")))
+    }
+
+    fn every(
+        &mut self,
+        _ms: u64,
+        _method: String,
+        _input: Option<String>,
+        _life: wit::timers::Life,
+    ) -> Trappable<Result<u64, wit::types::Failure>> {
+        self.turn()?;
+        Ok(Err(not_yet("timers.every")))
+    }
+
+    fn cancel(&mut self, _id: u64) -> Trappable<bool> {
+        self.turn()?;
+        Ok(false)
+    }
+}
+
+impl wit::actors::Host for GuestContext {
+    async fn call(
+        &mut self,
+        _call: wit::actors::Invocation,
+    ) -> Trappable<Result<Option<String>, wit::types::Failure>> {
+        self.turn()?;
+        Ok(Err(not_yet("actors.call")))
+    }
+
+    async fn call_all(
+        &mut self,
+        calls: Vec<wit::actors::Invocation>,
+    ) -> Trappable<Vec<Result<Option<String>, wit::types::Failure>>> {
+        self.turn()?;
+        Ok(calls.iter().map(|_| Err(not_yet("actors.call-all"))).collect())
+    }
+
+    fn send(&mut self, _call: wit::actors::Invocation) -> Trappable<Result<(), wit::types::Failure>> {
+        self.turn()?;
+        Ok(Err(not_yet("actors.send")))
+    }
+}

@@ -1,0 +1,293 @@
+//! One instance of a component: its store, its account of resources, and calls into it.
+//!
+//! An instance belongs to one actor at a time and runs one call at a time. After a crash
+//! it must not be called again; `actor` drops it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidegate_core::Failure;
+use tidegate_core::failure::code;
+use wasmtime::{Store, UpdateDeadline};
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use super::bindings::{ActorsHandler, types as wit};
+use super::guest::Turn;
+use super::guest_log::GuestLog;
+use super::imports::Imports;
+use super::load::Template;
+use crate::config::Limits;
+
+/// What belongs to one instance on the host's side.
+pub(super) struct GuestContext {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    account: Account,
+    log: GuestLog,
+    /// When the running call is interrupted.
+    deadline: Instant,
+    host_calls_left: u64,
+    /// Present while a turn runs.
+    pub(super) imports: Option<Box<dyn Imports>>,
+}
+
+impl GuestContext {
+    pub(super) fn count_host_call(&mut self) -> Result<(), Stop> {
+        match self.host_calls_left.checked_sub(1) {
+            Some(left) => {
+                self.host_calls_left = left;
+                Ok(())
+            }
+            None => Err(Stop::HostCalls),
+        }
+    }
+}
+
+impl WasiView for GuestContext {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// Why the host ends a call from inside.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stop {
+    #[error("the turn is past its deadline")]
+    Deadline,
+    #[error("the turn called the host too often")]
+    HostCalls,
+    #[error("a function of tidegate:realtime was called outside a turn")]
+    OutsideTurn,
+}
+
+/// Memory and tables that an instance has, and whether it was refused more.
+struct Account {
+    memory_bytes: usize,
+    limits: Arc<Limits>,
+    refused: Option<&'static str>,
+}
+
+impl wasmtime::ResourceLimiter for Account {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory_bytes + desired.saturating_sub(current);
+        let fits = total <= self.limits.memory_bytes;
+        if fits {
+            self.memory_bytes = total;
+        } else {
+            self.refused = Some("memory-bytes");
+        }
+        Ok(fits)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let fits = desired <= self.limits.table_elements;
+        if !fits {
+            self.refused = Some("table-elements");
+        }
+        Ok(fits)
+    }
+}
+
+/// The end of an instance: its call did not return. The instance is not usable again.
+#[derive(Debug)]
+pub struct Crash {
+    /// What the caller is told.
+    pub failure: Failure,
+    /// What the host's log is told: the trap and the guest's stack.
+    pub detail: String,
+}
+
+/// The hooks of an actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// The actor enters memory.
+    Activate,
+    /// The actor leaves memory.
+    Deactivate,
+    /// First contact of a connection.
+    Connect,
+    /// A connection has closed.
+    Disconnect,
+}
+
+impl Hook {
+    /// The hook's name in the manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Hook::Activate => "activate",
+            Hook::Deactivate => "deactivate",
+            Hook::Connect => "connect",
+            Hook::Disconnect => "disconnect",
+        }
+    }
+}
+
+/// A component in memory, ready to be called.
+pub struct Instance {
+    store: Store<GuestContext>,
+    handler: ActorsHandler,
+    limits: Arc<Limits>,
+}
+
+impl Template {
+    pub(super) async fn instantiate(&self) -> Result<Instance, Crash> {
+        let (stdout, stderr) = GuestLog::pair(self.name.clone());
+        let log = stdout.clone();
+        let wasi = WasiCtxBuilder::new()
+            .envs(&self.environment)
+            .stdout(stdout)
+            .stderr(stderr)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .build();
+        let context = GuestContext {
+            wasi,
+            table: ResourceTable::new(),
+            account: Account {
+                memory_bytes: 0,
+                limits: self.limits.clone(),
+                refused: None,
+            },
+            log,
+            deadline: Instant::now() + self.limits.turn_deadline(),
+            host_calls_left: 0,
+            imports: None,
+        };
+        let mut store = Store::new(self.pre.engine(), context);
+        store.limiter(|context| &mut context.account);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|context| {
+            if Instant::now() >= context.data().deadline {
+                return Err(Stop::Deadline.into());
+            }
+            // A guest that computes for long takes turns with everybody else's tasks.
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
+        match self.pre.instantiate_async(&mut store).await {
+            Ok(handler) => Ok(Instance {
+                store,
+                handler,
+                limits: self.limits.clone(),
+            }),
+            Err(error) => Err(crash(&error, &store.data().account)),
+        }
+    }
+}
+
+impl Instance {
+    /// Runs `actor.invoke`. Returns the imports with what the call has left in them.
+    pub async fn invoke<I: Imports>(
+        &mut self,
+        turn: &Turn,
+        method: &str,
+        input: Option<&String>,
+        imports: I,
+    ) -> (I, Result<Result<Option<String>, Failure>, Crash>) {
+        self.begin(turn, imports);
+        let told = wit::Turn::from(turn);
+        let guest = self.handler.tidegate_realtime_actor();
+        let call = guest.call_invoke(&mut self.store, &told, method, input);
+        let result = within(turn.deadline, call).await;
+        self.end(result)
+    }
+
+    /// Runs one of the hooks.
+    pub async fn run_hook<I: Imports>(
+        &mut self,
+        turn: &Turn,
+        hook: Hook,
+        imports: I,
+    ) -> (I, Result<Result<(), Failure>, Crash>) {
+        self.begin(turn, imports);
+        let guest = self.handler.tidegate_realtime_actor();
+        let store = &mut self.store;
+        let arg = wit::Turn::from(turn);
+        let result = match hook {
+            Hook::Activate => within(turn.deadline, guest.call_activate(store, &arg)).await,
+            Hook::Deactivate => within(turn.deadline, guest.call_deactivate(store, &arg)).await,
+            Hook::Connect => within(turn.deadline, guest.call_connect(store, &arg)).await,
+            Hook::Disconnect => within(turn.deadline, guest.call_disconnect(store, &arg)).await,
+        };
+        self.end(result)
+    }
+
+    /// Runs `manifest.describe`, outside any turn.
+    pub(super) async fn describe(&mut self) -> Result<String, Crash> {
+        let deadline = Instant::now() + self.limits.turn_deadline();
+        self.store.data_mut().deadline = deadline;
+        self.store.data_mut().host_calls_left = 1;
+        let call = self
+            .handler
+            .tidegate_realtime_manifest()
+            .call_describe(&mut self.store);
+        let result = within(deadline, call).await;
+        self.store.data().log.end_turn();
+        result.map_err(|error| crash(&error, &self.store.data().account))
+    }
+
+    fn begin(&mut self, turn: &Turn, imports: impl Imports) {
+        let context = self.store.data_mut();
+        context.deadline = turn.deadline;
+        context.host_calls_left = self.limits.host_calls;
+        context.imports = Some(Box::new(imports));
+        context.log.begin_turn(&turn.this, &turn.id, self.limits.log_bytes);
+        self.store.set_epoch_deadline(1);
+    }
+
+    fn end<I: Imports, T>(
+        &mut self,
+        result: wasmtime::Result<Result<T, wit::Failure>>,
+    ) -> (I, Result<Result<T, Failure>, Crash>) {
+        let context = self.store.data_mut();
+        context.log.end_turn();
+        let imports = context
+            .imports
+            .take()
+            .and_then(|imports| imports.into_any().downcast::<I>().ok())
+            .expect("begin has put them there, and only end takes them");
+        let result = match result {
+            Ok(result) => Ok(result.map_err(Failure::from)),
+            Err(error) => Err(crash(&error, &context.account)),
+        };
+        (*imports, result)
+    }
+}
+
+/// Waits for a call, but not past its deadline: the epoch stops a guest that computes,
+/// this stops one that waits.
+async fn within<T>(
+    deadline: Instant,
+    call: impl Future<Output = wasmtime::Result<T>>,
+) -> wasmtime::Result<T> {
+    match tokio::time::timeout_at(deadline.into(), call).await {
+        Ok(result) => result,
+        Err(_) => Err(Stop::Deadline.into()),
+    }
+}
+
+fn crash(error: &wasmtime::Error, account: &Account) -> Crash {
+    let limits = &account.limits;
+    let failure = match (error.downcast_ref::<Stop>(), error.downcast_ref::<wasmtime::Trap>()) {
+        (Some(Stop::Deadline), _) | (_, Some(wasmtime::Trap::Interrupt)) => Failure::host(code::TURN_DEADLINE)
+            .message(format!("the turn took longer than {} ms", limits.turn_deadline_ms))
+            .param("limitMs", limits.turn_deadline_ms),
+        (Some(Stop::HostCalls), _) => Failure::host(code::TURN_HOST_CALL_LIMIT)
+            .message(format!("the turn called the host more than {} times", limits.host_calls))
+            .param("limit", limits.host_calls),
+        (_, Some(wasmtime::Trap::StackOverflow)) => {
+            Failure::host(code::TURN_STACK_LIMIT).message("the handler's recursion is too deep")
+        }
+        // A guest that is refused memory ends itself, with a trap that does not say why.
+        _ if account.refused.is_some() => Failure::host(code::TURN_MEMORY_LIMIT)
+            .message("the handler needs more memory than it may have")
+            .param("limit", account.refused.unwrap_or_default()),
+        _ => Failure::host(code::HANDLER_TRAPPED).message("the handler has crashed"),
+    };
+    Crash {
+        failure,
+        detail: format!("{error:?}"),
+    }
+}

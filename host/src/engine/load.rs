@@ -1,0 +1,276 @@
+//! From the bytes of a file to a component that can be instantiated, or to a sentence
+//! that says what is wrong with them.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tidegate_core::Manifest;
+use tidegate_core::manifest::ManifestError;
+use wasmtime::component;
+
+use super::bindings::ActorsHandlerPre;
+use super::instance::GuestContext;
+use super::{Crash, Engine, Instance};
+use crate::config::Limits;
+
+/// The package of the contract, as exports and imports spell it.
+const PACKAGE: &str = "tidegate:realtime";
+/// The version of it that this host serves.
+const VERSION: &str = "0.1.0";
+/// What a component must export.
+const REQUIRED_EXPORTS: [&str; 2] = ["manifest", "actor"];
+/// What the host offers of its own package.
+const OFFERED: [&str; 6] = ["types", "state", "outbox", "turns", "timers", "actors"];
+
+/// A component that is loaded: compiled, linked and described.
+pub struct Component {
+    /// SHA-256 of the file, in hexadecimal.
+    pub digest: String,
+    /// What it says of itself.
+    pub manifest: Manifest,
+    template: Template,
+}
+
+impl Component {
+    /// The name it was loaded under, a label for people.
+    pub fn name(&self) -> &str {
+        &self.template.name
+    }
+
+    /// What it may use.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.template.limits
+    }
+
+    /// Makes an instance.
+    pub async fn instantiate(&self) -> Result<Instance, Crash> {
+        self.template.instantiate().await
+    }
+}
+
+/// What instances are made from.
+pub(super) struct Template {
+    pub(super) name: Arc<str>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) pre: ActorsHandlerPre<GuestContext>,
+}
+
+/// Why a component is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Beyond `engine.max-component-bytes`.
+    #[error("the file has {bytes} bytes; engine.max-component-bytes allows {limit}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: u64,
+    },
+    /// Some other kind of file.
+    #[error("not a WebAssembly file: expected it to begin with `\\0asm`, found {found}")]
+    NotWasm {
+        /// Its first bytes.
+        found: String,
+    },
+    /// A core module.
+    #[error(
+        "a core WebAssembly module, expected a component: build for the target wasm32-wasip2, \
+         or wrap it with `wasm-tools component new`"
+    )]
+    CoreModule,
+    /// Invalid or cut short.
+    #[error("not a valid component: {detail}")]
+    Invalid {
+        /// The validator's words.
+        detail: String,
+    },
+    /// The contract wants an export that is not there.
+    #[error("the component does not export `{expected}`; it exports {found}")]
+    MissingExport {
+        /// What was expected.
+        expected: String,
+        /// What there is.
+        found: String,
+    },
+    /// Built against a version of the package that this host does not serve.
+    #[error("the component uses `{found}`, expected version {VERSION} of {PACKAGE}")]
+    OtherVersion {
+        /// The import or export.
+        found: String,
+    },
+    /// Wants something that the host does not have.
+    #[error("the component imports `{name}`, which the host does not offer: it offers {}", offered())]
+    UnknownImport {
+        /// The import.
+        name: String,
+    },
+    /// An import or export has another shape than the contract says.
+    #[error("an import or export is not of the type that {PACKAGE}@{VERSION} gives it: {detail}")]
+    Mismatch {
+        /// Which one, and how.
+        detail: String,
+    },
+    /// Exports what this host would have to honour and cannot.
+    #[error("the component exports `{name}`, which this version of the host does not serve")]
+    NotServed {
+        /// The export.
+        name: String,
+    },
+    /// It did not get as far as describing itself.
+    #[error("the component crashed while describing itself: {}", .0.detail)]
+    Crashed(Crash),
+    /// What it says of itself does not hold.
+    #[error("invalid manifest: {0}")]
+    Manifest(#[from] ManifestError),
+}
+
+fn offered() -> String {
+    format!(
+        "{} of {PACKAGE}@{VERSION}, and WASI 0.2 without files and sockets",
+        OFFERED.join(", ")
+    )
+}
+
+/// What a component is loaded with, beside its bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    /// What it may use.
+    pub limits: Limits,
+    /// Variables that it may read through `wasi:cli/environment`.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Engine {
+    /// Checks, compiles (off the async threads) and describes a component.
+    pub async fn load(&self, name: &str, bytes: Vec<u8>, grants: Grants) -> Result<Component, LoadError> {
+        check_format(&bytes, self.max_component_bytes)?;
+        let engine = self.clone();
+        let (digest, pre) = tokio::task::spawn_blocking(move || {
+            let digest = hex(&Sha256::digest(&bytes));
+            let component = engine.compile(&digest, &bytes)?;
+            check_interface(&engine.wasmtime, &component)?;
+            let pre = engine
+                .linker
+                .instantiate_pre(&component)
+                .and_then(ActorsHandlerPre::new)
+                .map_err(|error| LoadError::Mismatch {
+                    detail: format!("{error:#}"),
+                })?;
+            Ok::<_, LoadError>((digest, pre))
+        })
+        .await
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let template = Template {
+            name: name.into(),
+            limits: Arc::new(grants.limits),
+            environment: grants.environment,
+            pre,
+        };
+        let mut instance = template.instantiate().await.map_err(LoadError::Crashed)?;
+        let manifest = instance.describe().await.map_err(LoadError::Crashed)?;
+        Ok(Component {
+            digest,
+            manifest: Manifest::parse(&manifest)?,
+            template,
+        })
+    }
+
+    fn compile(&self, digest: &str, bytes: &[u8]) -> Result<component::Component, LoadError> {
+        if let Some(component) = self.cache.get(&self.wasmtime, digest) {
+            return Ok(component);
+        }
+        let component =
+            component::Component::from_binary(&self.wasmtime, bytes).map_err(|error| LoadError::Invalid {
+                detail: format!("{error:#}"),
+            })?;
+        self.cache.put(digest, &component);
+        Ok(component)
+    }
+}
+
+/// Tells a component from everything else by its first eight bytes (the component model's
+/// binary format: magic, version, layer).
+fn check_format(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
+    if bytes.len() as u64 > limit {
+        return Err(LoadError::TooLarge {
+            bytes: bytes.len(),
+            limit,
+        });
+    }
+    if !bytes.starts_with(b"\0asm") {
+        let found = match &bytes[..bytes.len().min(8)] {
+            [] => "an empty file".to_owned(),
+            head => format!("`{}`", head.escape_ascii()),
+        };
+        return Err(LoadError::NotWasm { found });
+    }
+    match bytes.get(4..8) {
+        Some([_, _, 1, 0]) => Ok(()),
+        Some([1, 0, 0, 0]) => Err(LoadError::CoreModule),
+        Some(version) => Err(LoadError::Invalid {
+            detail: format!("unknown binary version {version:?}"),
+        }),
+        None => Err(LoadError::Invalid {
+            detail: "the file ends after its first bytes".to_owned(),
+        }),
+    }
+}
+
+/// Checks names of imports and exports, so that errors speak the contract's language.
+fn check_interface(engine: &wasmtime::Engine, component: &component::Component) -> Result<(), LoadError> {
+    let ty = component.component_type();
+    for (name, _) in ty.imports(engine) {
+        match interface_of(name) {
+            Some((interface, VERSION)) if OFFERED.contains(&interface) => {}
+            Some((interface, _)) if OFFERED.contains(&interface) => {
+                return Err(LoadError::OtherVersion { found: name.to_owned() });
+            }
+            None if name.starts_with("wasi:") && name.contains("@0.2.") => {}
+            _ => return Err(LoadError::UnknownImport { name: name.to_owned() }),
+        }
+    }
+    let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
+    for required in REQUIRED_EXPORTS {
+        let expected = format!("{PACKAGE}/{required}@{VERSION}");
+        if exports.contains(&expected.as_str()) {
+            continue;
+        }
+        let other = exports
+            .iter()
+            .find(|name| matches!(interface_of(name), Some((interface, _)) if interface == required));
+        return Err(match other {
+            Some(found) => LoadError::OtherVersion {
+                found: (*found).to_owned(),
+            },
+            None => LoadError::MissingExport {
+                expected,
+                found: match exports.as_slice() {
+                    [] => "nothing".to_owned(),
+                    names => format!("`{}`", names.join("`, `")),
+                },
+            },
+        });
+    }
+    // Serving a guarded component without asking its guard would show what it hides.
+    match exports.iter().find(|name| interface_of(name).is_some_and(|(interface, _)| interface == "access")) {
+        Some(name) => Err(LoadError::NotServed {
+            name: (*name).to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// `tidegate:realtime/actor@0.1.0` is interface `actor` in version `0.1.0`.
+fn interface_of(name: &str) -> Option<(&str, &str)> {
+    let rest = name.strip_prefix(PACKAGE)?.strip_prefix('/')?;
+    Some(rest.split_once('@').unwrap_or((rest, "")))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,119 @@
+//! The WebAssembly engine: compiles components, keeps the compiled code, makes instances
+//! and calls into them under limits.
+//!
+//! `router` loads components here, `actor` makes instances and runs turns in them. The
+//! engine knows nothing of actors' queues, stores or sockets: what a guest asks of the
+//! host goes to the [`Imports`] that came with the call.
+//!
+//! Invariant: whatever a guest does, the call ends by its deadline with a result, a
+//! failure or a [`Crash`], and no other instance notices.
+
+mod bindings;
+mod cache;
+mod guest;
+mod guest_log;
+mod imports;
+mod instance;
+mod load;
+
+pub use guest::{Firing, Origin, Turn};
+pub use imports::{Audience, Imports};
+pub use instance::{Crash, Hook, Instance};
+pub use load::{Component, Grants, LoadError};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::config;
+
+/// A cheap handle to the one engine of a host.
+#[derive(Clone)]
+pub struct Engine {
+    wasmtime: wasmtime::Engine,
+    linker: Arc<wasmtime::component::Linker<instance::GuestContext>>,
+    cache: Arc<cache::Cache>,
+    max_component_bytes: u64,
+    /// Ends the ticking thread with the last handle.
+    _ticker: Arc<Ticker>,
+}
+
+impl Engine {
+    /// Sets up the engine and its ticking thread.
+    pub fn new(settings: &config::Engine) -> wasmtime::Result<Engine> {
+        let wasmtime = wasmtime::Engine::new(&wasmtime_config(settings))?;
+        let mut linker = wasmtime::component::Linker::new(&wasmtime);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        bindings::ActorsHandler::add_to_linker::<_, wasmtime::component::HasSelf<_>>(
+            &mut linker,
+            |context| context,
+        )?;
+        let ticker = Ticker::start(&wasmtime, Duration::from_millis(settings.epoch_tick_ms));
+        Ok(Engine {
+            cache: Arc::new(cache::Cache::open(&settings.cache_dir, &wasmtime)),
+            linker: Arc::new(linker),
+            wasmtime,
+            max_component_bytes: settings.max_component_bytes,
+            _ticker: Arc::new(ticker),
+        })
+    }
+}
+
+fn wasmtime_config(settings: &config::Engine) -> wasmtime::Config {
+    let mut config = wasmtime::Config::new();
+    config
+        .epoch_interruption(true)
+        // The contract is synchronous WIT; without this each call costs a microsecond less.
+        .concurrency_support(false)
+        .max_wasm_stack(settings.stack_bytes)
+        // The guest's stack plus what host functions need on top of it.
+        .async_stack_size(settings.stack_bytes + (512 << 10))
+        .memory_init_cow(true)
+        // Instances come and go one by one and differ in shape (QuickJS has several
+        // memories), so they are mapped on demand: half the memory of a pool per resident
+        // instance, no ceiling on their number, some 10 µs more to make one. Measured by
+        // `host/examples/instance_cost.rs`, reported in docs/architecture.md.
+        .allocation_strategy(wasmtime::InstanceAllocationStrategy::OnDemand)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16));
+    config
+}
+
+/// Raises the engine's epoch at a steady pace, so that running guests look up.
+struct Ticker {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(engine: &wasmtime::Engine, pace: Duration) -> Ticker {
+        let stop = Arc::new(AtomicBool::new(false));
+        let engine = engine.weak();
+        let seen = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("epoch".to_owned())
+            .spawn(move || {
+                while !seen.load(Ordering::Relaxed) {
+                    std::thread::park_timeout(pace);
+                    match engine.upgrade() {
+                        Some(engine) => engine.increment_epoch(),
+                        None => return,
+                    }
+                }
+            })
+            .expect("the system starts one thread");
+        Ticker {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! Who gets what an actor sends, and the frames it is sent in.
+//!
+//! `turn` publishes to an [`Audience`]; the doors implement [`Outlet`]. A [`Message`] is
+//! encoded at most once per form and its bytes are shared by all receivers.
+//!
+//! Invariants: a subscriber gets its snapshot before any patch, each patch at most once
+//! and in order; offering never waits, so a receiver that does not read slows nobody.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+use tidegate_core::{ActorKey, protocol};
+
+use crate::ws::Frame;
+
+/// Something an actor tells its subscribers.
+#[derive(Debug)]
+pub struct Message {
+    actor: ActorKey,
+    body: Body,
+    frame: OnceLock<Frame>,
+    sse: OnceLock<Bytes>,
+}
+
+/// What it is. JSON is text that is spliced into frames as it stands.
+#[derive(Debug)]
+pub enum Body {
+    /// The whole state.
+    Snapshot {
+        /// The document.
+        state: Arc<str>,
+        /// Which history.
+        epoch: Arc<str>,
+        /// Where in it.
+        version: u64,
+    },
+    /// A change of the state.
+    Patch {
+        /// A JSON array of operations.
+        patches: String,
+        /// Which history.
+        epoch: Arc<str>,
+        /// The last version that the patch applies to.
+        from: u64,
+        /// The version that it leads to.
+        version: u64,
+    },
+    /// An event.
+    Event {
+        /// Its name.
+        name: String,
+        /// Its payload.
+        payload: String,
+    },
+}
+
+impl Message {
+    /// A message that nobody has asked for in any form yet.
+    pub fn new(actor: ActorKey, body: Body) -> Message {
+        Message {
+            actor,
+            body,
+            frame: OnceLock::new(),
+            sse: OnceLock::new(),
+        }
+    }
+
+    /// As a WebSocket frame of the protocol.
+    pub fn frame(&self) -> &Frame {
+        self.frame.get_or_init(|| {
+            let (actor, id) = (self.actor.actor.as_str(), self.actor.id.as_str());
+            Frame::text(match &self.body {
+                Body::Snapshot { state, epoch, version } => {
+                    protocol::snapshot(actor, id, state, epoch, *version)
+                }
+                Body::Patch {
+                    patches,
+                    epoch,
+                    from,
+                    version,
+                } => protocol::patch(actor, id, patches, epoch, *from, *version),
+                Body::Event { name, payload } => protocol::event(actor, id, name, payload),
+            })
+        })
+    }
+
+    /// As a server-sent event (WHATWG HTML, section 9.2).
+    pub fn server_sent_event(&self) -> &Bytes {
+        self.sse.get_or_init(|| {
+            Bytes::from(match &self.body {
+                Body::Snapshot { state, epoch, version } => sse(
+                    "snapshot",
+                    Some((epoch, *version)),
+                    &format!(r#"{{"state":{state},"epoch":"{epoch}","version":{version}}}"#),
+                ),
+                Body::Patch {
+                    patches,
+                    epoch,
+                    from,
+                    version,
+                } => sse(
+                    "patch",
+                    Some((epoch, *version)),
+                    &format!(r#"{{"patches":{patches},"epoch":"{epoch}","from":{from},"version":{version}}}"#),
+                ),
+                Body::Event { name, payload } => {
+                    sse("event", None, &format!(r#"{{"event":"{name}","payload":{payload}}}"#))
+                }
+            })
+        })
+    }
+}
+
+/// One server-sent event. Line breaks in JSON text are white space between tokens, never
+/// part of a string, so they may become spaces.
+pub fn sse(event: &str, id: Option<(&str, u64)>, json: &str) -> String {
+    let id = id.map_or(String::new(), |(epoch, version)| format!("id: {epoch}:{version}\n"));
+    let json = if json.contains(['\n', '\r']) {
+        std::borrow::Cow::Owned(json.replace(['\n', '\r'], " "))
+    } else {
+        std::borrow::Cow::Borrowed(json)
+    };
+    format!("event: {event}\n{id}data: {json}\n\n")
+}
+
+/// What became of an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// It will be sent.
+    Taken,
+    /// The receiver is owed too much already; nothing was taken.
+    Full,
+    /// The receiver is gone.
+    Gone,
+}
+
+/// A receiver: a WebSocket connection or a stream of server-sent events.
+pub trait Outlet: Send + Sync + 'static {
+    /// Unique among the receivers of a host. For a connection, its id.
+    fn id(&self) -> &Arc<str>;
+    /// Takes a message, or not; never waits.
+    fn offer(&self, message: &Message) -> Offer;
+    /// Promises a [`Refresh::refresh`] of this source once the receiver has read enough.
+    fn refresh_later(&self, source: Arc<dyn Refresh>);
+    /// Ends the receiver: it does not read what cannot be made up for.
+    fn close_slow(&self);
+}
+
+/// Something whose whole content can be sent anew, in place of changes that were missed.
+pub trait Refresh: Send + Sync {
+    /// Sends it to the subscriber with this id.
+    fn refresh(&self, outlet: &str);
+}
+
+struct StateSubscriber {
+    outlet: Arc<dyn Outlet>,
+    /// The version it has seen.
+    version: u64,
+    /// It missed something and waits for a snapshot.
+    stale: bool,
+}
+
+#[derive(Default)]
+struct Subscribers {
+    state: IndexMap<Arc<str>, StateSubscriber>,
+    events: IndexMap<Arc<str>, Arc<dyn Outlet>>,
+}
+
+/// The subscribers of one actor.
+///
+/// Its lock is held while a message is offered to all of them, which orders snapshots of
+/// newcomers and patches; turns never wait for it.
+#[derive(Default)]
+pub struct Audience {
+    subscribers: Mutex<Subscribers>,
+}
+
+impl Audience {
+    fn lock(&self) -> MutexGuard<'_, Subscribers> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody subscribes to anything.
+    pub fn is_empty(&self) -> bool {
+        let subscribers = self.lock();
+        subscribers.state.is_empty() && subscribers.events.is_empty()
+    }
+
+    /// Adds or renews a subscription to the state. `snapshot` gives the committed state
+    /// and its version; it is called under the audience's lock.
+    pub fn join_state(
+        &self,
+        outlet: Arc<dyn Outlet>,
+        source: &Arc<dyn Refresh>,
+        snapshot: impl FnOnce() -> (Message, u64),
+    ) {
+        let mut subscribers = self.lock();
+        let (message, version) = snapshot();
+        let stale = match outlet.offer(&message) {
+            Offer::Taken => false,
+            Offer::Full => {
+                outlet.refresh_later(source.clone());
+                true
+            }
+            Offer::Gone => return,
+        };
+        let subscriber = StateSubscriber {
+            version,
+            stale,
+            outlet: outlet.clone(),
+        };
+        subscribers.state.insert(outlet.id().clone(), subscriber);
+    }
+
+    /// Sends a fresh snapshot to a subscriber that missed something.
+    pub fn refresh_state(
+        &self,
+        outlet: &str,
+        source: &Arc<dyn Refresh>,
+        snapshot: impl FnOnce() -> (Message, u64),
+    ) {
+        let mut subscribers = self.lock();
+        let Some(subscriber) = subscribers.state.get_mut(outlet).filter(|s| s.stale) else {
+            return;
+        };
+        let (message, version) = snapshot();
+        match subscriber.outlet.offer(&message) {
+            Offer::Taken => {
+                subscriber.stale = false;
+                subscriber.version = version;
+            }
+            Offer::Full => subscriber.outlet.refresh_later(source.clone()),
+            Offer::Gone => {
+                subscribers.state.swap_remove(outlet);
+            }
+        }
+    }
+
+    /// Ends a subscription to the state.
+    pub fn leave_state(&self, outlet: &str) {
+        self.lock().state.swap_remove(outlet);
+    }
+
+    /// Adds a subscription to the events.
+    pub fn join_events(&self, outlet: Arc<dyn Outlet>) {
+        self.lock().events.insert(outlet.id().clone(), outlet);
+    }
+
+    /// Ends a subscription to the events.
+    pub fn leave_events(&self, outlet: &str) {
+        self.lock().events.swap_remove(outlet);
+    }
+
+    /// Ends both subscriptions.
+    pub fn leave(&self, outlet: &str) {
+        let mut subscribers = self.lock();
+        subscribers.state.swap_remove(outlet);
+        subscribers.events.swap_remove(outlet);
+    }
+
+    /// Whether anybody would get a patch; else it need not be encoded.
+    pub fn has_state_subscribers(&self) -> bool {
+        !self.lock().state.is_empty()
+    }
+
+    /// Offers a patch to everybody who has not seen its version yet. Who is owed too much
+    /// already gets a snapshot later, in place of this and all further patches.
+    pub fn publish_patch(&self, patch: &Message, version: u64, source: &Arc<dyn Refresh>) {
+        let mut subscribers = self.lock();
+        subscribers.state.retain(|_, subscriber| {
+            if subscriber.stale || subscriber.version >= version {
+                return true;
+            }
+            match subscriber.outlet.offer(patch) {
+                Offer::Taken => subscriber.version = version,
+                Offer::Full => {
+                    subscriber.stale = true;
+                    subscriber.outlet.refresh_later(source.clone());
+                }
+                Offer::Gone => return false,
+            }
+            true
+        });
+    }
+
+    /// Offers an event to those it is for. Events cannot be made up for: who is owed too
+    /// much already is closed.
+    pub fn publish_event(&self, event: &Message, to: &Recipients) {
+        let mut gone = Vec::new();
+        {
+            let subscribers = self.lock();
+            let mut offer = |outlet: &Arc<dyn Outlet>| match outlet.offer(event) {
+                Offer::Taken => {}
+                Offer::Full => outlet.close_slow(),
+                Offer::Gone => gone.push(outlet.id().clone()),
+            };
+            match to {
+                Recipients::Everyone => subscribers.events.values().for_each(offer),
+                Recipients::Only(ids) => ids
+                    .iter()
+                    .filter_map(|id| subscribers.events.get(id.as_str()))
+                    .for_each(offer),
+                Recipients::Except(ids) => {
+                    for (id, outlet) in &subscribers.events {
+                        if !ids.contains(&**id) {
+                            offer(outlet);
+                        }
+                    }
+                }
+            }
+        }
+        for id in gone {
+            self.leave_events(&id);
+        }
+    }
+}
+
+/// Which subscribers an event is for, by connection id.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Recipients {
+    /// All.
+    Everyone,
+    /// These, each once.
+    Only(HashSet<String>),
+    /// All but these.
+    Except(HashSet<String>),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tidegate_core::{ActorId, Name};
+
+    use super::*;
+
+    /// A receiver that notes what it is offered, and may be full.
+    struct Noted {
+        id: Arc<str>,
+        full: AtomicBool,
+        closed: AtomicBool,
+        seen: Mutex<Vec<String>>,
+        owed: Mutex<Vec<Arc<dyn Refresh>>>,
+    }
+
+    impl Noted {
+        fn new(id: &str) -> Arc<Noted> {
+            Arc::new(Noted {
+                id: id.into(),
+                full: AtomicBool::new(false),
+                closed: AtomicBool::new(false),
+                seen: Mutex::default(),
+                owed: Mutex::default(),
+            })
+        }
+
+        fn seen(&self) -> Vec<String> {
+            self.seen.lock().unwrap().clone()
+        }
+    }
+
+    impl Outlet for Noted {
+        fn id(&self) -> &Arc<str> {
+            &self.id
+        }
+
+        fn offer(&self, message: &Message) -> Offer {
+            if self.full.load(Ordering::Relaxed) {
+                return Offer::Full;
+            }
+            self.seen.lock().unwrap().push(match &message.body {
+                Body::Snapshot { version, .. } => format!("snapshot {version}"),
+                Body::Patch { version, .. } => format!("patch {version}"),
+                Body::Event { name, .. } => format!("event {name}"),
+            });
+            Offer::Taken
+        }
+
+        fn refresh_later(&self, source: Arc<dyn Refresh>) {
+            self.owed.lock().unwrap().push(source);
+        }
+
+        fn close_slow(&self) {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A source at version 5.
+    struct Source(Audience);
+
+    impl Refresh for Source {
+        fn refresh(&self, outlet: &str) {
+            let source: Arc<dyn Refresh> = Arc::new(Source(Audience::default()));
+            self.0.refresh_state(outlet, &source, || snapshot(5));
+        }
+    }
+
+    fn message(body: Body) -> Message {
+        let actor = Name::parse("chat").unwrap();
+        let id = ActorId::parse("room-1").unwrap();
+        Message::new(ActorKey { actor, id }, body)
+    }
+
+    fn snapshot(version: u64) -> (Message, u64) {
+        let body = Body::Snapshot {
+            state: "{}".into(),
+            epoch: "e".into(),
+            version,
+        };
+        (message(body), version)
+    }
+
+    fn patch(version: u64) -> Message {
+        message(Body::Patch {
+            patches: "[]".to_owned(),
+            epoch: "e".into(),
+            from: version - 1,
+            version,
+        })
+    }
+
+    fn event(name: &str) -> Message {
+        message(Body::Event {
+            name: name.to_owned(),
+            payload: "null".to_owned(),
+        })
+    }
+
+    fn source() -> (Arc<Source>, Arc<dyn Refresh>) {
+        let source = Arc::new(Source(Audience::default()));
+        (source.clone(), source)
+    }
+
+    #[test]
+    fn a_newcomer_gets_the_snapshot_and_only_later_patches() {
+        let (actor, source) = source();
+        let late = Noted::new("late");
+        actor.0.join_state(late.clone(), &source, || snapshot(2));
+        actor.0.publish_patch(&patch(2), 2, &source);
+        actor.0.publish_patch(&patch(3), 3, &source);
+        assert_eq!(late.seen(), ["snapshot 2", "patch 3"]);
+    }
+
+    #[test]
+    fn a_slow_subscriber_skips_to_a_fresh_snapshot() {
+        let (actor, source) = source();
+        let slow = Noted::new("slow");
+        let quick = Noted::new("quick");
+        for outlet in [&slow, &quick] {
+            actor.0.join_state(outlet.clone(), &source, || snapshot(1));
+        }
+        slow.full.store(true, Ordering::Relaxed);
+        actor.0.publish_patch(&patch(2), 2, &source);
+        slow.full.store(false, Ordering::Relaxed);
+        actor.0.publish_patch(&patch(3), 3, &source);
+        let owed = std::mem::take(&mut *slow.owed.lock().unwrap());
+        assert_eq!(owed.len(), 1, "one snapshot makes up for any number of patches");
+        owed[0].refresh("slow");
+        actor.0.publish_patch(&patch(5), 5, &source);
+        actor.0.publish_patch(&patch(6), 6, &source);
+        assert_eq!(slow.seen(), ["snapshot 1", "snapshot 5", "patch 6"]);
+        assert_eq!(quick.seen(), ["snapshot 1", "patch 2", "patch 3", "patch 5", "patch 6"]);
+    }
+
+    #[test]
+    fn a_subscriber_that_misses_an_event_is_closed() {
+        let (actor, _) = source();
+        let slow = Noted::new("slow");
+        actor.0.join_events(slow.clone());
+        slow.full.store(true, Ordering::Relaxed);
+        actor.0.publish_event(&event("said"), &Recipients::Everyone);
+        assert!(slow.closed.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn targeted_events_reach_their_targets_among_the_subscribers_only() {
+        let (actor, _) = source();
+        let outlets = ["a", "b", "c"].map(Noted::new);
+        for outlet in &outlets[..2] {
+            actor.0.join_events(outlet.clone());
+        }
+        let ids = |ids: &[&str]| ids.iter().map(|id| id.to_string()).collect();
+        actor.0.publish_event(&event("only"), &Recipients::Only(ids(&["b", "c", "b"])));
+        actor.0.publish_event(&event("except"), &Recipients::Except(ids(&["b"])));
+        assert_eq!(outlets[0].seen(), ["event except"]);
+        assert_eq!(outlets[1].seen(), ["event only"]);
+        assert!(outlets[2].seen().is_empty());
+    }
+
+    #[test]
+    fn line_breaks_of_json_do_not_break_a_server_sent_event() {
+        let text = sse("event", None, "{\n\"a\":\r\n1}");
+        assert_eq!(text, "event: event\ndata: { \"a\":  1}\n\n");
+    }
+}

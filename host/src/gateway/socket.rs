@@ -1,0 +1,185 @@
+//! The WebSocket protocol: from frames of one client to operations on actors.
+//!
+//! Every frame is answered, if only by an error; none but a violation of RFC 6455 closes
+//! the socket. The full reference is `docs/protocol.md`.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use tidegate_core::failure::code;
+use tidegate_core::protocol::{self, ClientFrame, Rpc, Target};
+use tidegate_core::{ActorKey, Failure};
+use tracing::debug;
+
+use super::Doors;
+use crate::actor::{Call, Stream};
+use crate::rooms::{CallRefused, Connection, Contact};
+use crate::turn::ReplyTo;
+use crate::ws::{Frame, Handler, Message, Socket};
+
+/// Serves one WebSocket from its welcome to its end.
+pub(super) async fn serve(socket: Socket, doors: Arc<Doors>) {
+    let id = doors.next_connection_id();
+    let connection = Connection::new(id.clone(), None, socket.outbound().clone());
+    connection.send(Frame::text(protocol::welcome(&id)));
+    doors.connections.insert(connection.clone());
+    let mut session = Session {
+        connection: connection.clone(),
+        doors: doors.clone(),
+    };
+    // Also when this task is dropped, its actors are told.
+    let leave = Leave(session.clone());
+    let ended = socket.run(&mut session).await;
+    drop(leave);
+    debug!(connection = %id, ?ended, "closed");
+}
+
+#[derive(Clone)]
+struct Session {
+    connection: Arc<Connection>,
+    doors: Arc<Doors>,
+}
+
+struct Leave(Session);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let Session { connection, doors } = &self.0;
+        doors.connections.remove(connection.id());
+        doors.actors.disconnect(connection);
+    }
+}
+
+impl Handler for Session {
+    async fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Text(text) => self.handle(&text).await,
+            Message::Binary(bytes) => match std::str::from_utf8(&bytes) {
+                Ok(text) => self.handle(text).await,
+                Err(error) => self.refuse(
+                    &Failure::host(code::FRAME_NOT_UTF8)
+                        .message(format!("expected a frame of UTF-8 text: {error}")),
+                    None,
+                ),
+            },
+            Message::TooLarge { size } => {
+                let limit = self.doors.settings.max_frame_bytes;
+                let message = format!("expected a frame of at most {limit} bytes, found {size}");
+                let failure = Failure::host(code::FRAME_TOO_LARGE)
+                    .message(message)
+                    .param("limit", limit);
+                self.refuse(&failure, None);
+            }
+        }
+    }
+}
+
+impl Session {
+    fn refuse(&self, failure: &Failure, id: Option<&str>) {
+        self.connection.send(Frame::text(protocol::error(failure, id)));
+    }
+
+    async fn handle(&self, text: &str) {
+        match protocol::parse(text) {
+            Ok(ClientFrame::Rpc(rpc)) => self.call(rpc),
+            Ok(ClientFrame::StateSub(target)) => self.subscribe(&target, Stream::State).await,
+            Ok(ClientFrame::EventSub(target)) => self.subscribe(&target, Stream::Events).await,
+            Ok(ClientFrame::StateUnsub(target)) => self.unsubscribe(&target, Stream::State),
+            Ok(ClientFrame::EventUnsub(target)) => self.unsubscribe(&target, Stream::Events),
+            Err(error) => match error.rpc_id {
+                // A caller waits for this id, unless another call of that id is under way.
+                Some(id) if self.begin_call(&id) => self.connection.end_call(&id, &Err(error.failure)),
+                Some(_) => {}
+                None => self.refuse(&error.failure, None),
+            },
+        }
+    }
+
+    /// Lets a call in, or says why not.
+    fn begin_call(&self, id: &str) -> bool {
+        match self.connection.begin_call(id, self.doors.settings.max_calls_in_flight) {
+            Ok(()) => true,
+            Err(CallRefused::DuplicateId) => {
+                let failure = Failure::host(code::RPC_DUPLICATE_ID)
+                    .message(format!("a call with the id `{id}` is still under way"));
+                self.refuse(&failure, Some(id));
+                false
+            }
+            Err(CallRefused::TooMany) => {
+                let failure = Failure::host(code::RPC_IN_FLIGHT_LIMIT)
+                    .message("too many calls of this connection are under way");
+                let frame = protocol::rpc_failure(id, &failure);
+                self.connection.send(Frame::text(frame));
+                false
+            }
+        }
+    }
+
+    fn call(&self, rpc: Rpc<'_>) {
+        if !self.begin_call(&rpc.id) {
+            return;
+        }
+        let reply = ReplyTo::connection(self.connection.clone(), rpc.id.as_ref().into());
+        let key = match self.doors.actors.key(&rpc.actor, &rpc.actor_id) {
+            Ok(key) => key,
+            Err(failure) => return reply.send(Err(failure)),
+        };
+        if let Err(failure) = self.contact(&key) {
+            return reply.send(Err(failure));
+        }
+        self.doors.actors.call(
+            &key,
+            Call {
+                method: rpc.method.into_owned(),
+                input: rpc.input.map(RawValue::get).map(str::to_owned),
+                client: self.connection.client(),
+                traceparent: None,
+                reply,
+            },
+        );
+    }
+
+    /// Queues `connect` at the first contact with an actor.
+    fn contact(&self, key: &ActorKey) -> Result<(), Failure> {
+        let limit = self.doors.settings.max_actors_per_connection;
+        match self.connection.contact(key, limit) {
+            Contact::First => {
+                self.doors.actors.connect(key, &self.connection);
+                Ok(())
+            }
+            Contact::Known => Ok(()),
+            Contact::TooMany => Err(Failure::host(code::CONNECTION_ACTOR_LIMIT)
+                .message(format!("one connection may have contact with {limit} actors"))
+                .param("limit", limit)),
+        }
+    }
+
+    async fn subscribe(&self, target: &Target<'_>, stream: Stream) {
+        let subscribed = async {
+            let key = self.doors.actors.key(&target.actor, &target.actor_id)?;
+            let actors = &self.doors.actors;
+            actors.subscribe(&key, stream, self.connection.clone()).await?;
+            self.contact(&key)
+        };
+        if let Err(failure) = subscribed.await {
+            self.refuse_target(failure, target);
+        }
+    }
+
+    fn unsubscribe(&self, target: &Target<'_>, stream: Stream) {
+        match self.doors.actors.key(&target.actor, &target.actor_id) {
+            Ok(key) => {
+                let id = self.connection.id();
+                self.doors.actors.unsubscribe(&key, stream, id);
+            }
+            Err(failure) => self.refuse_target(failure, target),
+        }
+    }
+
+    fn refuse_target(&self, failure: Failure, target: &Target<'_>) {
+        let failure = failure
+            .param("actor", target.actor.as_ref())
+            .param("actorId", target.actor_id.as_ref());
+        self.refuse(&failure, None);
+    }
+}

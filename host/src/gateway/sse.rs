@@ -1,0 +1,172 @@
+//! Streams of server-sent events: the HTTP form of subscriptions.
+//!
+//! A stream is a receiver like a WebSocket, but not a connection: handlers are not told
+//! of it, and events that are meant for single connections do not reach it.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tidegate_core::ActorKey;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use crate::actor::{self, Actors};
+use crate::fanout::{Message, Offer, Outlet, Refresh};
+
+/// How often a silent stream shows that it is alive, to proxies above all.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The sending side of a stream.
+pub(super) struct SseOutlet {
+    id: Arc<str>,
+    max_bytes: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+    missed: Vec<Arc<dyn Refresh>>,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+impl SseOutlet {
+    pub(super) fn new(id: Arc<str>, max_bytes: usize) -> SseOutlet {
+        SseOutlet {
+            id,
+            max_bytes,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.wake();
+    }
+}
+
+impl State {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Outlet for SseOutlet {
+    fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    fn offer(&self, message: &Message) -> Offer {
+        let bytes = message.server_sent_event();
+        let mut state = self.state();
+        if state.closed {
+            return Offer::Gone;
+        }
+        if state.bytes >= self.max_bytes {
+            return Offer::Full;
+        }
+        state.bytes += bytes.len();
+        state.queue.push_back(bytes.clone());
+        state.wake();
+        Offer::Taken
+    }
+
+    fn refresh_later(&self, source: Arc<dyn Refresh>) {
+        let mut state = self.state();
+        state.missed.push(source);
+        state.wake();
+    }
+
+    fn close_slow(&self) {
+        self.close();
+    }
+}
+
+/// The receiving side: the body of a response. Dropping it ends the subscription.
+pub(super) struct SseStream {
+    outlet: Arc<SseOutlet>,
+    actors: Arc<Actors>,
+    key: ActorKey,
+    stream: actor::Stream,
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+    keep_alive: Interval,
+}
+
+impl SseStream {
+    pub(super) fn new(
+        outlet: Arc<SseOutlet>,
+        actors: Arc<Actors>,
+        key: ActorKey,
+        stream: actor::Stream,
+        stopped: impl Future<Output = ()> + Send + 'static,
+    ) -> SseStream {
+        let mut keep_alive = tokio::time::interval(KEEP_ALIVE);
+        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        keep_alive.reset();
+        SseStream {
+            outlet,
+            actors,
+            key,
+            stream,
+            stopped: Box::pin(stopped),
+            keep_alive,
+        }
+    }
+}
+
+impl Stream for SseStream {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let missed = {
+                let mut state = self.outlet.state();
+                if let Some(bytes) = state.queue.pop_front() {
+                    state.bytes -= bytes.len();
+                    drop(state);
+                    self.keep_alive.reset();
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                if state.closed {
+                    return Poll::Ready(None);
+                }
+                state.waker = Some(cx.waker().clone());
+                std::mem::take(&mut state.missed)
+            };
+            if missed.is_empty() {
+                break;
+            }
+            for source in missed {
+                source.refresh(&self.outlet.id);
+            }
+        }
+        if self.stopped.as_mut().poll(cx).is_ready() {
+            self.outlet.close();
+            return Poll::Ready(None);
+        }
+        match self.keep_alive.poll_tick(cx) {
+            Poll::Ready(_) => Poll::Ready(Some(Ok(Bytes::from_static(b": keep-alive\n\n")))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for SseStream {
+    fn drop(&mut self) {
+        self.outlet.close();
+        self.actors.unsubscribe(&self.key, self.stream, &self.outlet.id);
+    }
+}

@@ -1,0 +1,27 @@
+//! The Tidegate host: serves handlers that are WASI components.
+//!
+//! `docs/architecture.md` has the map. Modules lie on floors, and each imports only from
+//! the floors below its own:
+//!
+//! | floor | modules |
+//! |---|---|
+//! | 6 | [`application`], [`host`], the command line |
+//! | 5 | [`gateway`] |
+//! | 4 | [`actor`] |
+//! | 3 | [`turn`], [`router`] |
+//! | 2 | [`engine`] |
+//! | 1 | [`store`], [`fanout`], [`rooms`] |
+//! | 0 | [`config`], [`ws`] |
+
+pub mod actor;
+pub mod application;
+pub mod config;
+pub mod engine;
+pub mod fanout;
+pub mod gateway;
+pub mod host;
+pub mod rooms;
+pub mod router;
+pub mod store;
+pub mod turn;
+pub mod ws;

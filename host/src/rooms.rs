@@ -1,0 +1,233 @@
+//! Connections: who is connected, and which actors each has had contact with.
+//!
+//! The gateway registers a connection when its socket opens and removes it when it
+//! closes; `actor` asks whether a connection is still there.
+//!
+//! Invariant: the id of a connection is never used twice by a host.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use indexmap::IndexMap;
+use tidegate_core::{ActorKey, Failure, protocol};
+
+use crate::fanout::{Message, Offer, Outlet, Refresh};
+use crate::ws::{CloseCode, Frame, Outbound, Refused};
+
+/// Who sent something.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    /// The id of the WebSocket connection; none over plain HTTP.
+    pub connection: Option<Arc<str>>,
+    /// Verified claims as a JSON object.
+    pub user: Option<Arc<str>>,
+}
+
+/// One open WebSocket.
+pub struct Connection {
+    id: Arc<str>,
+    user: Option<Arc<str>>,
+    outbound: Arc<Outbound>,
+    state: Mutex<ConnectionState>,
+    itself: Weak<Connection>,
+}
+
+#[derive(Default)]
+struct ConnectionState {
+    /// Actors that it has had contact with.
+    contacts: HashSet<ActorKey>,
+    /// Ids of calls that have no answer yet.
+    calls: HashSet<Box<str>>,
+    /// Sources that owe it a snapshot.
+    missed: Vec<Arc<dyn Refresh>>,
+    /// A task waits to send them.
+    catching_up: bool,
+}
+
+/// What contact with an actor is to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contact {
+    /// The first with this actor.
+    First,
+    /// One more.
+    Known,
+    /// It is refused: the connection knows too many actors.
+    TooMany,
+}
+
+/// Why a call is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallRefused {
+    /// A call with this id has no answer yet.
+    DuplicateId,
+    /// Too many calls have no answer yet.
+    TooMany,
+}
+
+impl Connection {
+    /// A connection whose socket has just opened.
+    pub fn new(id: Arc<str>, user: Option<Arc<str>>, outbound: Arc<Outbound>) -> Arc<Connection> {
+        Arc::new_cyclic(|itself| Connection {
+            id,
+            user,
+            outbound,
+            state: Mutex::default(),
+            itself: itself.clone(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, ConnectionState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its id, as `welcome` tells the client.
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// Who it is, as handlers see it.
+    pub fn client(&self) -> Client {
+        Client {
+            connection: Some(self.id.clone()),
+            user: self.user.clone(),
+        }
+    }
+
+    /// The sending side of its socket.
+    pub fn outbound(&self) -> &Arc<Outbound> {
+        &self.outbound
+    }
+
+    /// Notes contact with an actor, unless there are `limit` others.
+    pub fn contact(&self, actor: &ActorKey, limit: usize) -> Contact {
+        let mut state = self.state();
+        if state.contacts.contains(actor) {
+            return Contact::Known;
+        }
+        if state.contacts.len() >= limit {
+            return Contact::TooMany;
+        }
+        state.contacts.insert(actor.clone());
+        Contact::First
+    }
+
+    /// The actors it has had contact with; there will be no further ones.
+    pub fn take_contacts(&self) -> HashSet<ActorKey> {
+        std::mem::take(&mut self.state().contacts)
+    }
+
+    /// Lets a call in, unless its id is taken or there are `limit` others.
+    pub fn begin_call(&self, id: &str, limit: usize) -> Result<(), CallRefused> {
+        let mut state = self.state();
+        if state.calls.contains(id) {
+            return Err(CallRefused::DuplicateId);
+        }
+        if state.calls.len() >= limit {
+            return Err(CallRefused::TooMany);
+        }
+        state.calls.insert(id.into());
+        Ok(())
+    }
+
+    /// Answers a call that was let in.
+    pub fn end_call(&self, id: &str, result: &Result<Option<String>, Failure>) {
+        self.state().calls.remove(id);
+        self.send(Frame::text(match result {
+            Ok(result) => protocol::rpc_result(id, result.as_deref()),
+            Err(failure) => protocol::rpc_failure(id, failure),
+        }));
+    }
+
+    /// Sends a frame that cannot be made up for: a connection that is owed too much
+    /// already is closed.
+    pub fn send(&self, frame: Frame) {
+        if self.outbound.push(frame) == Err(Refused::Full) {
+            self.close_slow();
+        }
+    }
+
+    /// Waits until the client has read what it is owed, then makes up for what it missed.
+    /// Ends with the connection.
+    async fn catch_up(self: Arc<Self>) {
+        loop {
+            self.outbound.drained().await;
+            let missed = {
+                let mut state = self.state();
+                let missed = std::mem::take(&mut state.missed);
+                if missed.is_empty() || !self.outbound.is_open() {
+                    state.catching_up = false;
+                    return;
+                }
+                missed
+            };
+            for source in missed {
+                source.refresh(&self.id);
+            }
+        }
+    }
+}
+
+impl Outlet for Connection {
+    fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    fn offer(&self, message: &Message) -> Offer {
+        match self.outbound.push(message.frame().clone()) {
+            Ok(()) => Offer::Taken,
+            Err(Refused::Full) => Offer::Full,
+            Err(Refused::Closed) => Offer::Gone,
+        }
+    }
+
+    fn refresh_later(&self, source: Arc<dyn Refresh>) {
+        let mut state = self.state();
+        state.missed.push(source);
+        if !state.catching_up
+            && let Some(itself) = self.itself.upgrade()
+        {
+            state.catching_up = true;
+            tokio::spawn(itself.catch_up());
+        }
+    }
+
+    fn close_slow(&self) {
+        self.outbound.close_discarding(SLOW_CONSUMER, "reads too slowly");
+    }
+}
+
+/// The close code (RFC 6455, section 7.4.2, private use) of a client that does not read
+/// what it is sent.
+pub const SLOW_CONSUMER: CloseCode = CloseCode::new(4008).expect("private codes are valid");
+
+/// All open connections of a host.
+#[derive(Default)]
+pub struct Connections {
+    open: RwLock<IndexMap<Arc<str>, Arc<Connection>>>,
+}
+
+impl Connections {
+    /// Adds a connection.
+    pub fn insert(&self, connection: Arc<Connection>) {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.insert(connection.id.clone(), connection);
+    }
+
+    /// Removes a connection.
+    pub fn remove(&self, id: &str) {
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.swap_remove(id);
+    }
+
+    /// Whether a connection is open.
+    pub fn is_open(&self, id: &str) -> bool {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.contains_key(id)
+    }
+
+    /// All of them, as of now.
+    pub fn all(&self) -> Vec<Arc<Connection>> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.values().cloned().collect()
+    }
+}

@@ -1,0 +1,16 @@
+//! One turn: what it stages, whether it may commit, and what leaves afterwards.
+//!
+//! `actor` runs turns; it makes a [`Stage`] for each, hands it to the engine as the
+//! guest's imports, then [`Stage::commit`]s it. Effects are data until [`release`] sends
+//! them, and nothing else sends anything for an actor.
+//!
+//! Invariant (the output gate): nothing that a turn staged leaves before the store has
+//! said that the turn's commit is safe; after a failure nothing of it leaves at all.
+
+mod ledger;
+mod release;
+mod stage;
+
+pub use ledger::{Ledger, Live};
+pub use release::{Effects, ReplyTo, release};
+pub use stage::Stage;

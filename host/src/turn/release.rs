@@ -1,0 +1,95 @@
+//! Lets a committed turn's effects out: the patch, then the events, then the result.
+
+use std::sync::Arc;
+
+use tidegate_core::Failure;
+use tidegate_core::failure::code;
+use tokio::sync::oneshot;
+
+use super::ledger::Live;
+use crate::fanout::{Message, Recipients};
+use crate::rooms::Connection;
+
+/// What a committed turn lets out.
+pub struct Effects {
+    pub(super) live: Arc<Live>,
+    /// The change of the state and the version it leads to.
+    pub(super) patch: Option<(Message, u64)>,
+    pub(super) events: Vec<StagedEvent>,
+}
+
+/// An event that waits for its turn's commit.
+pub(super) struct StagedEvent {
+    pub(super) message: Message,
+    pub(super) to: Recipients,
+}
+
+/// Who gets the result. Every call is answered exactly once: one that is dropped
+/// unanswered answers `internal`.
+pub struct ReplyTo(Option<Address>);
+
+enum Address {
+    Connection { connection: Arc<Connection>, id: Box<str> },
+    Waiter(oneshot::Sender<Result<Option<String>, Failure>>),
+}
+
+impl ReplyTo {
+    /// A call with this id on a connection.
+    pub fn connection(connection: Arc<Connection>, id: Box<str>) -> ReplyTo {
+        ReplyTo(Some(Address::Connection { connection, id }))
+    }
+
+    /// Somebody in this process who waits.
+    pub fn waiter(waiter: oneshot::Sender<Result<Option<String>, Failure>>) -> ReplyTo {
+        ReplyTo(Some(Address::Waiter(waiter)))
+    }
+
+    /// Answers.
+    pub fn send(mut self, result: Result<Option<String>, Failure>) {
+        self.answer(result);
+    }
+
+    fn answer(&mut self, result: Result<Option<String>, Failure>) {
+        match self.0.take() {
+            Some(Address::Connection { connection, id }) => connection.end_call(&id, &result),
+            // A waiter that is gone wants no answer.
+            Some(Address::Waiter(waiter)) => drop(waiter.send(result)),
+            None => {}
+        }
+    }
+
+    fn connection_of(&self) -> Option<&Arc<Connection>> {
+        match &self.0 {
+            Some(Address::Connection { connection, .. }) => Some(connection),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for ReplyTo {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            self.answer(Err(Failure::host(code::INTERNAL)
+                .message("the host dropped the call")));
+        }
+    }
+}
+
+/// Sends what a turn had to say. `reply` is none for hooks.
+pub fn release(effects: Effects, reply: Option<(ReplyTo, Option<String>)>) {
+    // What the caller is owed leaves in one write.
+    let _cork = reply
+        .as_ref()
+        .and_then(|(reply, _)| reply.connection_of())
+        .map(|connection| connection.outbound().clone().cork());
+    let audience = &effects.live.audience;
+    if let Some((patch, version)) = &effects.patch {
+        audience.publish_patch(patch, *version, &effects.live.source());
+    }
+    for event in &effects.events {
+        audience.publish_event(&event.message, &event.to);
+    }
+    if let Some((reply, result)) = reply {
+        reply.send(Ok(result));
+    }
+}

@@ -1,0 +1,201 @@
+//! What a client is owed: coalescing, order, limits.
+
+use std::sync::Arc;
+
+use tidegate::ws::{Frame, Handler, Message, OutboundLimits, Refused, Settings};
+use tokio::sync::mpsc;
+
+use crate::client::*;
+
+#[tokio::test]
+async fn a_handler_that_waits_does_not_hold_back_what_it_has_pushed() {
+    let (allow, allowed) = mpsc::unbounded_channel();
+    let slow = |outbound| Slow(outbound, allowed);
+    let (mut client, _served) = connect(Settings::default(), slow).await;
+    client.say(&frame(FIN | TEXT, b"work")).await;
+    assert_eq!(client.hear_text().await, "working");
+    allow.send(()).unwrap();
+    assert_eq!(client.hear_text().await, "done");
+}
+
+#[tokio::test]
+async fn a_batch_arrives_whole_and_in_one_write() {
+    let (mut client, served) = echo().await;
+    let texts: Vec<String> = (0..60).map(|i| "x".repeat(i)).collect();
+    let before = served.outbound.counters();
+    served
+        .outbound
+        .push_batch(texts.iter().map(Frame::text))
+        .unwrap();
+    for text in &texts {
+        assert_eq!(&client.hear_text().await, text);
+    }
+    let after = served.outbound.counters();
+    assert_eq!(after.frames - before.frames, 60);
+    assert_eq!(after.writes - before.writes, 1);
+}
+
+#[tokio::test]
+async fn what_is_pushed_under_a_cork_leaves_in_one_write() {
+    let (mut client, served) = echo().await;
+    {
+        let _outer = served.outbound.cork();
+        let _inner = served.outbound.cork();
+        for i in 0..10 {
+            served.outbound.push(Frame::text(i.to_string())).unwrap();
+        }
+        assert_eq!(served.outbound.queued().frames, 10);
+        assert_eq!(served.outbound.counters().writes, 0);
+    }
+    assert_eq!(served.outbound.counters().writes, 1);
+    for i in 0..10 {
+        assert_eq!(client.hear_text().await, i.to_string());
+    }
+}
+
+#[tokio::test]
+async fn what_pipelined_messages_are_answered_leaves_together() {
+    let (mut client, served) = echo().await;
+    let input: Vec<u8> = (0..50).flat_map(|_| frame(FIN | TEXT, b"x")).collect();
+    client.say(&input).await;
+    for _ in 0..50 {
+        assert_eq!(client.hear_text().await, "x");
+    }
+    // The input may come in more than one read, yet never in one for each message.
+    let writes = served.outbound.counters().writes;
+    assert!(writes < 50, "{writes} writes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn frames_of_many_tasks_arrive_whole_and_each_tasks_in_order() {
+    let (mut client, served) = connect(small_queue(), Echo).await;
+    for task in 0..8 {
+        let outbound = Arc::clone(&served.outbound);
+        tokio::spawn(async move {
+            for i in 0..2000 {
+                let padding = "x".repeat(i % 300);
+                let frame = Frame::text(format!("{task} {i} {padding}"));
+                while outbound.push(frame.clone()) == Err(Refused::Full) {
+                    outbound.drained().await;
+                }
+            }
+        });
+    }
+    let mut next = [0; 8];
+    for _ in 0..8 * 2000 {
+        let text = client.hear_text().await;
+        let mut words = text.split(' ');
+        let mut number = || words.next().unwrap().parse::<usize>().unwrap();
+        let (task, i) = (number(), number());
+        assert_eq!(next[task], i);
+        assert_eq!(words.next().unwrap().len(), i % 300);
+        next[task] += 1;
+    }
+    assert_eq!(next, [2000; 8]);
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_owed_a_bounded_amount() {
+    let (_client, served) = connect(small_queue(), Echo).await;
+    fill(&served.outbound, 8 << 10);
+    let queued = served.outbound.queued();
+    assert!(queued.bytes >= 64 << 10, "{queued:?}");
+    assert!(queued.bytes < (64 << 10) + (9 << 10), "{queued:?}");
+    assert_eq!(served.outbound.counters().refused, 1);
+    let (_client, served) = connect(small_queue(), Echo).await;
+    // The kernel's buffers take the large frame, and the queue what it leaves of it.
+    served
+        .outbound
+        .push(Frame::binary(vec![0; 16 << 20]))
+        .unwrap();
+    assert_eq!(
+        served.outbound.push(Frame::text("more")),
+        Err(Refused::Full)
+    );
+}
+
+#[tokio::test]
+async fn a_queue_is_bounded_in_frames_too() {
+    let settings = Settings {
+        outbound: OutboundLimits {
+            max_bytes: usize::MAX,
+            max_frames: 100,
+        },
+        ..Settings::default()
+    };
+    let (_client, served) = connect(settings, Echo).await;
+    fill(&served.outbound, 8 << 10);
+    assert_eq!(served.outbound.queued().frames, 100);
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_slows_nobody_else() {
+    let (_silent, full) = connect(small_queue(), Echo).await;
+    let (mut client, _served) = echo().await;
+    fill(&full.outbound, 8 << 10);
+    client.say(&frame(FIN | TEXT, b"still served")).await;
+    assert_eq!(client.hear_text().await, "still served");
+}
+
+#[tokio::test]
+async fn what_was_taken_arrives_once_the_client_reads_again() {
+    let (mut client, served) = connect(small_queue(), Echo).await;
+    let count = fill(&served.outbound, 8 << 10);
+    for i in 0..count {
+        assert_eq!(client.hear_text().await.trim_end(), i.to_string());
+    }
+    assert_eq!(served.outbound.queued().frames, 0);
+    served.outbound.push(Frame::text("room again")).unwrap();
+    assert_eq!(client.hear_text().await, "room again");
+}
+
+#[tokio::test]
+async fn a_queue_that_drained_after_a_refusal_tells_so() {
+    struct Told(mpsc::UnboundedSender<()>);
+    impl Handler for Told {
+        async fn on_message(&mut self, _: Message) {}
+        async fn on_drained(&mut self) {
+            self.0.send(()).unwrap();
+        }
+    }
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let (mut client, served) = connect(small_queue(), |_| Told(sender)).await;
+    soon(served.outbound.drained()).await;
+    let count = fill(&served.outbound, 8 << 10);
+    let outbound = Arc::clone(&served.outbound);
+    let waiter = tokio::spawn(async move {
+        outbound.drained().await;
+        outbound.queued()
+    });
+    for _ in 0..count {
+        client.hear_text().await;
+    }
+    let queued = soon(waiter).await.unwrap();
+    assert!(queued.bytes <= 16 << 10, "{queued:?}");
+    assert_eq!(soon(told.recv()).await, Some(()));
+    // Nothing was refused since, so there is nothing to tell.
+    assert!(told.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_pong_overtakes_what_is_queued() {
+    let (mut client, served) = connect(small_queue(), Echo).await;
+    let count = fill(&served.outbound, 8 << 10);
+    let queued = served.outbound.queued().frames;
+    client.say(&frame(FIN | PING, b"hurry")).await;
+    // The client does not read, so that the queue grows by the pong alone.
+    while served.outbound.queued().frames == queued {
+        tokio::task::yield_now().await;
+    }
+    let mut before = 0;
+    loop {
+        match client.hear().await {
+            (first, payload) if first == FIN | PONG => {
+                assert_eq!(payload, b"hurry");
+                break;
+            }
+            _ => before += 1,
+        }
+    }
+    assert!(before < count, "the pong came after all {count} frames");
+}

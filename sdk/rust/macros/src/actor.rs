@@ -1,0 +1,239 @@
+//! `#[actor]`: reads an `impl` block and its arguments, and writes the implementation of the
+//! trait `Actor`: the tables of methods and hooks.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::parse::Parser;
+use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
+use syn::{Error, ImplItem, Item, ItemImpl, LitStr, Path, Result, Token, Type};
+
+use crate::method::{self, Method, Role};
+use crate::name;
+
+#[derive(Default)]
+struct Arguments {
+    name: Option<LitStr>,
+    events: Vec<Path>,
+    hidden: Vec<LitStr>,
+}
+
+/// The `impl` block as the author wrote it, and beside it what the macro adds or, where the
+/// author erred, the errors. The block itself stays, so that one error does not cause others.
+pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let mut block = match read_block(item.clone()) {
+        Ok(block) => block,
+        Err(error) => {
+            let error = error.into_compile_error();
+            return quote!(#item #error);
+        }
+    };
+    let added = expand_block(arguments, &mut block).unwrap_or_else(Error::into_compile_error);
+    quote!(#block #added)
+}
+
+fn read_block(item: TokenStream) -> Result<ItemImpl> {
+    let block = match syn::parse2(item)? {
+        Item::Impl(block) => block,
+        Item::Struct(item) => {
+            return Err(Error::new(
+                item.ident.span(),
+                format!(
+                    "#[actor] goes on the `impl {0}` block; the struct itself derives `Default, \
+                     Serialize, Deserialize, JsonSchema`",
+                    item.ident
+                ),
+            ));
+        }
+        _ => {
+            return Err(Error::new(
+                Span::call_site(),
+                "#[actor] goes on the `impl` block of the actor's type",
+            ));
+        }
+    };
+    if let Some((_, path, _)) = &block.trait_ {
+        return Err(Error::new(
+            path.span(),
+            "#[actor] goes on the type's own `impl` block, not on that of a trait",
+        ));
+    }
+    if let Some(generic) = block.generics.params.first() {
+        return Err(Error::new(
+            generic.span(),
+            "an actor type cannot be generic: its state has one JSON Schema",
+        ));
+    }
+    Ok(block)
+}
+
+fn expand_block(arguments: TokenStream, block: &mut ItemImpl) -> Result<TokenStream> {
+    let mut errors: Option<Error> = None;
+    let mut note = |error: Error| match &mut errors {
+        Some(errors) => errors.combine(error),
+        None => errors = Some(error),
+    };
+
+    let mut methods = Vec::new();
+    for item in &mut block.items {
+        if let ImplItem::Fn(function) = item {
+            match method::read(function) {
+                Ok(method) => methods.extend(method),
+                Err(error) => note(error),
+            }
+        }
+    }
+    if let Err(error) = check_distinct(&methods) {
+        note(error);
+    }
+    let arguments = read_arguments(arguments).unwrap_or_else(|error| {
+        note(error);
+        Arguments::default()
+    });
+    let name = actor_name(&arguments, &block.self_ty).unwrap_or_else(|error| {
+        note(error);
+        String::new()
+    });
+    match errors {
+        Some(errors) => Err(errors),
+        None => Ok(implementation(&name, &arguments, block, &methods)),
+    }
+}
+
+fn read_arguments(tokens: TokenStream) -> Result<Arguments> {
+    let mut arguments = Arguments::default();
+    let parser = syn::meta::parser(|meta| {
+        if meta.path.is_ident("name") {
+            arguments.name = Some(meta.value()?.parse()?);
+        } else if meta.path.is_ident("events") {
+            if meta.input.peek(Token![=]) {
+                arguments.events.push(meta.value()?.parse()?);
+            } else {
+                let content;
+                syn::parenthesized!(content in meta.input);
+                arguments
+                    .events
+                    .extend(Punctuated::<Path, Token![,]>::parse_terminated(&content)?);
+            }
+        } else if meta.path.is_ident("hidden") {
+            let content;
+            syn::parenthesized!(content in meta.input);
+            arguments
+                .hidden
+                .extend(Punctuated::<LitStr, Token![,]>::parse_terminated(&content)?);
+        } else {
+            return Err(meta.error(
+                "expected `name = \"…\"`, `events = Type`, `events(Type, …)` or \
+                 `hidden(\"member\", …)`",
+            ));
+        }
+        Ok(())
+    });
+    parser.parse2(tokens)?;
+    Ok(arguments)
+}
+
+fn actor_name(arguments: &Arguments, ty: &Type) -> Result<String> {
+    if let Some(literal) = &arguments.name {
+        return name::literal(literal);
+    }
+    let ident = match ty {
+        Type::Path(path) => path.path.segments.last().map(|last| &last.ident),
+        _ => None,
+    };
+    let Some(ident) = ident else {
+        return Err(Error::new(ty.span(), "an actor is a struct or an enum"));
+    };
+    let name = name::camel(ident);
+    name::check(&name, ident.span())?;
+    Ok(name)
+}
+
+fn check_distinct(methods: &[Method]) -> Result<()> {
+    let label = |method: &Method| match &method.role {
+        Role::Method { name } => format!("method `{name}`"),
+        Role::Hook { name } => format!("`#[{name}]` hook"),
+    };
+    for (i, method) in methods.iter().enumerate() {
+        let wanted = label(method);
+        if methods[..i].iter().any(|earlier| label(earlier) == wanted) {
+            return Err(Error::new(
+                method.span,
+                format!("this actor already has a {wanted}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn implementation(
+    name: &str,
+    arguments: &Arguments,
+    block: &ItemImpl,
+    methods: &[Method],
+) -> TokenStream {
+    let ty = &*block.self_ty;
+    let (events, hidden) = (&arguments.events, &arguments.hidden);
+    let description = match method::description(&block.attrs) {
+        Some(text) => quote!(::core::option::Option::Some(#text)),
+        None => quote!(::core::option::Option::None),
+    };
+    let inputs = methods.iter().filter_map(|method| method.input_type(ty));
+    let is_hook = |method: &&Method| matches!(method.role, Role::Hook { .. });
+    let hooks = methods.iter().filter(is_hook).map(Method::entry);
+    let methods = methods
+        .iter()
+        .filter(|method| !is_hook(method))
+        .map(Method::entry);
+    let emits = events.iter().map(|event| {
+        quote_spanned! {event.span()=>
+            #[automatically_derived]
+            impl ::tidegate_sdk::Emits<#event> for #ty {}
+        }
+    });
+    let implements = quote_spanned! {ty.span()=> impl ::tidegate_sdk::Actor for #ty };
+    quote! {
+        #[allow(clippy::all, clippy::pedantic, non_camel_case_types, unused, deprecated)]
+        const _: () = {
+            use ::tidegate_sdk::__private::{ReturnedAny as _, ReturnsAny as _};
+
+            #(#inputs)*
+
+            #[automatically_derived]
+            #implements {
+                const NAME: &'static str = #name;
+                const DESCRIPTION: ::core::option::Option<&'static str> = #description;
+                const HIDDEN: &'static [&'static str] = &[#(#hidden),*];
+                const METHODS: &'static [::tidegate_sdk::__private::Method<Self>] =
+                    &[#(#methods),*];
+                const HOOKS: &'static [(
+                    ::tidegate_sdk::__private::Hook,
+                    ::tidegate_sdk::__private::Run<Self>,
+                )] = &[#(#hooks),*];
+
+                fn events() -> ::std::vec::Vec<(
+                    &'static str,
+                    ::tidegate_sdk::__private::Document,
+                )> {
+                    let mut events = ::std::vec::Vec::new();
+                    #(events.extend(
+                        <#events as ::tidegate_sdk::Event>::NAMES
+                            .iter()
+                            .copied()
+                            .zip(<#events as ::tidegate_sdk::Event>::schemas()),
+                    );)*
+                    events
+                }
+            }
+
+            #(#emits)*
+
+            assert!(
+                ::tidegate_sdk::__private::distinct_all(
+                    &[#(<#events as ::tidegate_sdk::Event>::NAMES),*]
+                ),
+                "two events of this actor have the same name: give one another with #[event(name = \"…\")]",
+            );
+        };
+    }
+}

@@ -1,0 +1,60 @@
+//! The attribute and derive macros of `tidegate-sdk`, which re-exports and documents them.
+//! Each reads the author's code into a small model, reports misuse at the author's own
+//! tokens, and writes tables that the SDK interprets.
+
+mod actor;
+mod event;
+mod failure;
+mod method;
+mod name;
+
+use proc_macro::TokenStream;
+use syn::parse_macro_input;
+
+/// Makes an actor of a type: goes on its `impl` block.
+///
+/// Every `pub fn` with a receiver is a method that clients can call:
+///
+/// | the author writes | and gets |
+/// |---|---|
+/// | `pub fn add(&mut self, …)` | a method that changes the state |
+/// | `pub fn total(&self, …)` | a method that only reads it |
+/// | `pub fn add(state: &mut Tracked<Self>, …)` | a method on a state that is not decoded |
+/// | a parameter `ctx: &mut Context<Self>` or `&Context<Self>` | the turn: who called, when, and a way to emit |
+/// | a parameter named `input` | the whole input |
+/// | any other parameters | members of the input object, by their names in lower camelCase; `Option<T>` is optional |
+/// | `-> T`, `-> Result<T, E>` with `E: Into<Failure>` | the result, or a failure that undoes the turn |
+/// | a doc comment, on a method or a parameter | its description in the manifest |
+/// | `#[serde(…)]`, `#[schemars(…)]` on a parameter | the same as on a field |
+/// | `#[method(name = "…")]` | another name than the function's in lower camelCase |
+/// | `#[activate]`, `#[deactivate]`, `#[connect]`, `#[disconnect]` | a hook, called by the host only |
+///
+/// Arguments: `name = "…"` (else the type's name in lower camelCase), `events = E` or
+/// `events(E, F)` (the types of the events that it emits), `hidden("a", "b")` (members of
+/// the state that nobody but the actor is shown).
+#[proc_macro_attribute]
+pub fn actor(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    actor::expand(arguments.into(), item.into()).into()
+}
+
+/// Implements the trait `Event`: a family of events from an enum, or one from a struct.
+#[proc_macro_derive(Event, attributes(event, serde, schemars))]
+pub fn event(item: TokenStream) -> TokenStream {
+    event::expand(parse_macro_input!(item))
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// Implements `Into<Failure>` for an enum of reasons, or for a struct that is one.
+///
+/// The code is `#[failure(prefix = "…")]` of the type, a dot, and the variant's name in
+/// kebab case; the params are the variant's fields, in lower camelCase. On a variant:
+/// `#[failure(status = 403)]`, `message = "only {owner} may do this"`, `code = "…"` (the
+/// whole code), or `transparent` for a variant that holds another failure and is made
+/// from it by `?`.
+#[proc_macro_derive(Failure, attributes(failure))]
+pub fn failure(item: TokenStream) -> TokenStream {
+    failure::expand(parse_macro_input!(item))
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}

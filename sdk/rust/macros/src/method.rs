@@ -1,0 +1,547 @@
+//! One function of an actor's `impl` block: what kind it is, how its parameters come from
+//! the wire, and the code that calls it.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::visit_mut::{self, VisitMut};
+use syn::{
+    Attribute, Error, Expr, ExprLit, FnArg, Ident, ImplItemFn, Lit, LitStr, Meta, Pat, Receiver,
+    Result, ReturnType, Type, Visibility,
+};
+
+use crate::name;
+
+const HOOKS: [&str; 4] = ["activate", "deactivate", "connect", "disconnect"];
+
+/// What a function is to the host.
+pub(crate) enum Role {
+    Method { name: String },
+    Hook { name: Ident },
+}
+
+/// A function that the host can reach.
+pub(crate) struct Method {
+    pub(crate) role: Role,
+    pub(crate) span: Span,
+    description: Option<String>,
+    cfg: Vec<Attribute>,
+    ident: Ident,
+    access: Access,
+    parameters: Vec<Parameter>,
+    output: ReturnType,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Access {
+    Read,
+    Write,
+    Tracked { mutable: bool },
+}
+
+enum Parameter {
+    Context { mutable: bool },
+    Whole { ty: Type },
+    Member(Member),
+}
+
+struct Member {
+    ident: Ident,
+    ty: Type,
+    attributes: Vec<Attribute>,
+}
+
+/// Reads a function and removes from it what only the macro understands. `None` for one
+/// that is the author's own business.
+pub(crate) fn read(function: &mut ImplItemFn) -> Result<Option<Method>> {
+    let own = take_attributes(&mut function.attrs)?;
+    let reached = own.hook.is_some() || matches!(function.vis, Visibility::Public(_));
+    let has_access = match function.sig.inputs.first() {
+        Some(FnArg::Receiver(_)) => true,
+        Some(FnArg::Typed(first)) => tracked(&first.ty).is_some(),
+        None => false,
+    };
+    if !reached || !has_access {
+        if let Some(span) = own.span() {
+            return Err(Error::new(
+                span,
+                if has_access {
+                    "only a `pub fn` is a method: make it public"
+                } else {
+                    "this needs `&self`, `&mut self` or `state: &mut Tracked<Self>` as the first \
+                     parameter"
+                },
+            ));
+        }
+        return Ok(None);
+    }
+
+    let signature = &mut function.sig;
+    check_signature(signature)?;
+    let mut inputs = signature.inputs.iter_mut();
+    let access = match inputs.next() {
+        Some(FnArg::Receiver(receiver)) => receiver_access(receiver)?,
+        Some(FnArg::Typed(first)) => Access::Tracked {
+            mutable: tracked(&first.ty) == Some(true),
+        },
+        None => return Ok(None),
+    };
+    let mut parameters = Vec::new();
+    for input in inputs {
+        if let FnArg::Typed(parameter) = input {
+            parameters.push(read_parameter(parameter)?);
+        }
+    }
+    check_parameters(&parameters, signature.ident.span())?;
+
+    let role = match own.hook {
+        Some(name) => {
+            let wire = |parameter: &Parameter| !matches!(parameter, Parameter::Context { .. });
+            if parameters.iter().any(wire) {
+                return Err(Error::new(
+                    signature.inputs.span(),
+                    "a hook has no input: it takes the state and `ctx: &mut Context<Self>`",
+                ));
+            }
+            Role::Hook { name }
+        }
+        None => {
+            let name = match own.name {
+                Some(literal) => name::literal(&literal)?,
+                None => {
+                    let name = name::camel(&signature.ident);
+                    name::check(&name, signature.ident.span())?;
+                    name
+                }
+            };
+            Role::Method { name }
+        }
+    };
+    Ok(Some(Method {
+        role,
+        span: signature.ident.span(),
+        description: description(&function.attrs),
+        cfg: own.cfg,
+        ident: signature.ident.clone(),
+        access,
+        parameters,
+        output: signature.output.clone(),
+    }))
+}
+
+#[derive(Default)]
+struct OwnAttributes {
+    hook: Option<Ident>,
+    name: Option<LitStr>,
+    method: Option<Span>,
+    cfg: Vec<Attribute>,
+}
+
+impl OwnAttributes {
+    fn span(&self) -> Option<Span> {
+        self.hook.as_ref().map(Ident::span).or(self.method)
+    }
+}
+
+fn take_attributes(attributes: &mut Vec<Attribute>) -> Result<OwnAttributes> {
+    let mut own = OwnAttributes::default();
+    let mut error: Option<Error> = None;
+    attributes.retain(|attribute| {
+        let result = if attribute.path().is_ident("method") {
+            own.method = Some(attribute.span());
+            attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("name") {
+                    own.name = Some(meta.value()?.parse()?);
+                    Ok(())
+                } else {
+                    Err(meta.error("expected `name = \"…\"`"))
+                }
+            })
+        } else if let Some(ident) = attribute.path().get_ident()
+            && HOOKS.iter().any(|hook| ident == hook)
+        {
+            let second = own.hook.replace(ident.clone());
+            attribute.meta.require_path_only().and(match second {
+                Some(_) => Err(Error::new(
+                    attribute.span(),
+                    "one function is one hook: write two that call a third",
+                )),
+                None => Ok(()),
+            })
+        } else {
+            if attribute.path().is_ident("cfg") {
+                own.cfg.push(attribute.clone());
+            }
+            return true;
+        };
+        if let Err(new) = result {
+            match &mut error {
+                Some(error) => error.combine(new),
+                None => error = Some(new),
+            }
+        }
+        false
+    });
+    if let (Some(hook), Some(_)) = (&own.hook, own.method) {
+        error.get_or_insert_with(|| {
+            Error::new(hook.span(), "a hook is no method: callers cannot invoke it")
+        });
+    }
+    error.map_or(Ok(own), Err)
+}
+
+fn check_signature(signature: &syn::Signature) -> Result<()> {
+    if let Some(asyncness) = &signature.asyncness {
+        return Err(Error::new(
+            asyncness.span(),
+            "methods of an actor are plain functions: remove `async` (the host suspends the \
+             actor wherever a call of the SDK waits)",
+        ));
+    }
+    if let Some(unsafety) = &signature.unsafety {
+        return Err(Error::new(
+            unsafety.span(),
+            "clients call this: it cannot be `unsafe`",
+        ));
+    }
+    if let Some(generic) = signature.generics.params.first() {
+        return Err(Error::new(
+            generic.span(),
+            "clients call this with JSON, so it cannot be generic: name the types",
+        ));
+    }
+    if let ReturnType::Type(_, ty) = &signature.output {
+        check_owned(ty, "a result leaves as JSON: return an owned value")?;
+    }
+    Ok(())
+}
+
+fn receiver_access(receiver: &Receiver) -> Result<Access> {
+    let (reference, mutable) = match (&receiver.reference, &*receiver.ty) {
+        (Some(_), _) => (true, receiver.mutability.is_some()),
+        (None, Type::Reference(ty)) => (true, ty.mutability.is_some()),
+        (None, _) => (false, false),
+    };
+    match (reference, mutable) {
+        (true, true) => Ok(Access::Write),
+        (true, false) => Ok(Access::Read),
+        (false, _) => Err(Error::new(
+            receiver.span(),
+            "the state stays with the actor: take `&mut self` to change it, `&self` to read it",
+        )),
+    }
+}
+
+/// `Some(mutable)` for a reference to `Tracked<…>`.
+fn tracked(ty: &Type) -> Option<bool> {
+    reference_to(ty, "Tracked")
+}
+
+fn reference_to(ty: &Type, name: &str) -> Option<bool> {
+    match ty {
+        Type::Reference(reference) if is_named(&reference.elem, name) => {
+            Some(reference.mutability.is_some())
+        }
+        _ => None,
+    }
+}
+
+fn is_named(ty: &Type, name: &str) -> bool {
+    matches!(ty, Type::Path(path)
+        if path.path.segments.last().is_some_and(|last| last.ident == name))
+}
+
+fn read_parameter(parameter: &mut syn::PatType) -> Result<Parameter> {
+    if let Some(mutable) = reference_to(&parameter.ty, "Context") {
+        return Ok(Parameter::Context { mutable });
+    }
+    if is_named(&parameter.ty, "Context") {
+        return Err(Error::new(
+            parameter.ty.span(),
+            "take the context by reference: `&mut Context<Self>`",
+        ));
+    }
+    if tracked(&parameter.ty).is_some() || is_named(&parameter.ty, "Tracked") {
+        return Err(Error::new(
+            parameter.ty.span(),
+            "`state: &mut Tracked<Self>` is the first parameter, in the place of `self`",
+        ));
+    }
+    check_owned(
+        &parameter.ty,
+        "parameters are decoded from JSON and owned: take `String`, `Vec<T>` or a type of \
+         your own",
+    )?;
+    let Pat::Ident(pattern) = &*parameter.pat else {
+        return Err(Error::new(
+            parameter.pat.span(),
+            "a parameter needs a name: it is the name of a member of the input",
+        ));
+    };
+    let ident = pattern.ident.clone();
+    let ty = (*parameter.ty).clone();
+    let attributes = take_field_attributes(&mut parameter.attrs);
+    if ident == "input" {
+        return match attributes.first() {
+            None => Ok(Parameter::Whole { ty }),
+            Some(attribute) => Err(Error::new(
+                attribute.span(),
+                "`input` is the whole input: put this on its type",
+            )),
+        };
+    }
+    Ok(Parameter::Member(Member {
+        ident,
+        ty,
+        attributes,
+    }))
+}
+
+/// Takes from a parameter what belongs on a field.
+fn take_field_attributes(attributes: &mut Vec<Attribute>) -> Vec<Attribute> {
+    let (field, rest) = attributes.drain(..).partition(|attribute| {
+        ["doc", "serde", "schemars"]
+            .iter()
+            .any(|name| attribute.path().is_ident(name))
+    });
+    *attributes = rest;
+    field
+}
+
+fn check_owned(ty: &Type, message: &str) -> Result<()> {
+    match ty {
+        Type::Reference(_) | Type::ImplTrait(_) => Err(Error::new(ty.span(), message)),
+        _ => Ok(()),
+    }
+}
+
+fn check_parameters(parameters: &[Parameter], span: Span) -> Result<()> {
+    let count = |wanted: fn(&Parameter) -> bool| parameters.iter().filter(|p| wanted(p)).count();
+    if count(|p| matches!(p, Parameter::Context { .. })) > 1 {
+        return Err(Error::new(span, "one context is enough"));
+    }
+    let whole = count(|p| matches!(p, Parameter::Whole { .. }));
+    if whole > 0 && count(|p| matches!(p, Parameter::Member(_))) > 0 {
+        return Err(Error::new(
+            span,
+            "`input` is the whole input: make the other parameters members of its type, or \
+             give `input` another name",
+        ));
+    }
+    Ok(())
+}
+
+/// The text of the doc comments among these attributes.
+pub(crate) fn description(attributes: &[Attribute]) -> Option<String> {
+    let mut lines = Vec::new();
+    for attribute in attributes {
+        if let Meta::NameValue(meta) = &attribute.meta
+            && meta.path.is_ident("doc")
+            && let Expr::Lit(ExprLit {
+                lit: Lit::Str(text),
+                ..
+            }) = &meta.value
+        {
+            for line in text.value().lines() {
+                lines.push(line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned());
+            }
+        }
+    }
+    let text = lines.join("\n").trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+/// Replaces `Self`, which means something else outside the `impl` block.
+struct WithoutSelf<'a>(&'a Type);
+
+impl VisitMut for WithoutSelf<'_> {
+    fn visit_type_mut(&mut self, ty: &mut Type) {
+        if let Type::Path(path) = ty
+            && path.qself.is_none()
+            && path.path.is_ident("Self")
+        {
+            *ty = self.0.clone();
+            return;
+        }
+        visit_mut::visit_type_mut(self, ty);
+    }
+}
+
+impl Method {
+    /// The type that the members of the input are decoded into, if there are any.
+    pub(crate) fn input_type(&self, actor: &Type) -> Option<TokenStream> {
+        let members = self.members();
+        if members.is_empty() {
+            return None;
+        }
+        let fields = members.iter().map(|member| {
+            let Member {
+                ident,
+                ty,
+                attributes,
+            } = member;
+            let mut ty = ty.clone();
+            WithoutSelf(actor).visit_type_mut(&mut ty);
+            quote! {
+                #(#attributes)*
+                #ident: #ty
+            }
+        });
+        let (name, cfg) = (self.input_ident(), &self.cfg);
+        Some(quote! {
+            #(#cfg)*
+            #[derive(
+                ::tidegate_sdk::__private::serde::Deserialize,
+                ::tidegate_sdk::__private::schemars::JsonSchema,
+            )]
+            #[serde(
+                crate = "::tidegate_sdk::__private::serde",
+                rename_all = "camelCase",
+                expecting = "an object of parameters",
+            )]
+            #[schemars(crate = "::tidegate_sdk::__private::schemars")]
+            struct #name { #(#fields),* }
+        })
+    }
+
+    fn input_ident(&self) -> Ident {
+        format_ident!("{}Input", syn::ext::IdentExt::unraw(&self.ident))
+    }
+
+    fn members(&self) -> Vec<&Member> {
+        let member = |parameter| match parameter {
+            &Parameter::Member(ref member) => Some(member),
+            _ => None,
+        };
+        self.parameters.iter().filter_map(member).collect()
+    }
+
+    fn whole(&self) -> Option<&Type> {
+        self.parameters
+            .iter()
+            .find_map(|parameter| match parameter {
+                Parameter::Whole { ty } => Some(ty),
+                _ => None,
+            })
+    }
+
+    /// The element of the table of methods or hooks.
+    pub(crate) fn entry(&self) -> TokenStream {
+        let (cfg, run) = (&self.cfg, self.run());
+        match &self.role {
+            Role::Hook { name } => {
+                let variant = format_ident!(
+                    "{}",
+                    match name.to_string().as_str() {
+                        "activate" => "Activate",
+                        "deactivate" => "Deactivate",
+                        "connect" => "Connect",
+                        _ => "Disconnect",
+                    },
+                    span = name.span()
+                );
+                quote! { #(#cfg)* (::tidegate_sdk::__private::Hook::#variant, #run) }
+            }
+            Role::Method { name } => {
+                let description = match &self.description {
+                    Some(text) => quote!(::core::option::Option::Some(#text)),
+                    None => quote!(::core::option::Option::None),
+                };
+                let (input, output) = (self.input_schema(), self.output_schema());
+                quote! {
+                    #(#cfg)*
+                    ::tidegate_sdk::__private::Method {
+                        name: #name,
+                        description: #description,
+                        input: #input,
+                        output: #output,
+                        run: #run,
+                    }
+                }
+            }
+        }
+    }
+
+    fn input_schema(&self) -> TokenStream {
+        if let Some(ty) = self.whole() {
+            let schema = quote_spanned!(ty.span()=>
+                ::tidegate_sdk::__private::schema::of_input::<#ty>);
+            return quote!(::core::option::Option::Some(#schema));
+        }
+        if self.members().is_empty() {
+            return quote!(::core::option::Option::None);
+        }
+        let ty = self.input_ident();
+        quote! {
+            ::core::option::Option::Some(
+                ::tidegate_sdk::__private::schema::of_parameters::<#ty>
+            )
+        }
+    }
+
+    fn output_schema(&self) -> TokenStream {
+        let ty = match &self.output {
+            ReturnType::Default => quote!(()),
+            ReturnType::Type(_, ty) => quote!(#ty),
+        };
+        quote_spanned! {self.output_span()=>
+            || ::tidegate_sdk::__private::Returns::<#ty>::new().split().schema()
+        }
+    }
+
+    fn output_span(&self) -> Span {
+        match &self.output {
+            ReturnType::Default => self.span,
+            ReturnType::Type(_, ty) => ty.span(),
+        }
+    }
+
+    /// How the dispatch calls the function.
+    fn run(&self) -> TokenStream {
+        let function = &self.ident;
+        let variant = match self.access {
+            Access::Read => quote!(Read),
+            Access::Write => quote!(Write),
+            Access::Tracked { .. } => quote!(Tracked),
+        };
+        let state = match self.access {
+            Access::Tracked { mutable: false } => quote!(&*state),
+            _ => quote!(state),
+        };
+        let mut arguments = Vec::new();
+        let mut member_idents = Vec::new();
+        for parameter in &self.parameters {
+            arguments.push(match parameter {
+                Parameter::Context { mutable: true } => quote!(ctx),
+                Parameter::Context { mutable: false } => quote!(&*ctx),
+                Parameter::Whole { ty } => quote_spanned!(ty.span()=> input.whole::<#ty>()?),
+                Parameter::Member(Member { ident, .. }) => {
+                    member_idents.push(ident);
+                    quote!(decoded.#ident)
+                }
+            });
+        }
+        let decode = (!member_idents.is_empty()).then(|| {
+            let ty = self.input_ident();
+            quote!(let decoded: #ty = input.parameters()?;)
+        });
+        let finish = match self.role {
+            Role::Method { .. } => quote_spanned! {self.output_span()=>
+                ::tidegate_sdk::__private::Returned(returned.split()?).encode()
+            },
+            Role::Hook { .. } => quote_spanned! {self.output_span()=>
+                let nothing: () = returned.split()?;
+                ::tidegate_sdk::__private::Returned(nothing).encode()
+            },
+        };
+        quote! {
+            ::tidegate_sdk::__private::Run::#variant(|state, ctx, input| {
+                #decode
+                let returned = ::tidegate_sdk::__private::Returned(
+                    Self::#function(#state, #(#arguments),*)
+                );
+                #finish
+            })
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! [`Actor`]: what `#[actor]` says of a type, as data. The macro writes the tables, the
+//! [`manifest`](crate::manifest) and the [`dispatch`](crate::dispatch) read them.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::schema::Document;
+use crate::{Context, Failure, Tracked};
+
+/// An actor type: a state with methods. `#[actor]` implements it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an actor",
+    note = "put `#[actor]` on its `impl` block"
+)]
+pub trait Actor: Default + Serialize + DeserializeOwned + JsonSchema + 'static {
+    /// The name by which clients know the type.
+    const NAME: &'static str;
+    /// The doc comment of the `impl` block.
+    #[doc(hidden)]
+    const DESCRIPTION: Option<&'static str>;
+    /// Members of the state that nobody but the actor is shown.
+    #[doc(hidden)]
+    const HIDDEN: &'static [&'static str];
+    /// What callers may invoke.
+    #[doc(hidden)]
+    const METHODS: &'static [Method<Self>];
+    /// What the host calls, one function for a hook.
+    #[doc(hidden)]
+    const HOOKS: &'static [(Hook, Run<Self>)];
+    /// The names of the events with the schemas of their payloads.
+    #[doc(hidden)]
+    fn events() -> Vec<(&'static str, Document)>;
+}
+
+/// What callers may invoke.
+pub struct Method<A> {
+    /// By which callers know it.
+    pub name: &'static str,
+    /// Its doc comment.
+    pub description: Option<&'static str>,
+    /// The schema of its input, if it has one.
+    pub input: Option<fn() -> Document>,
+    /// The schema of its result, if it has one.
+    pub output: fn() -> Option<Document>,
+    /// How to call it.
+    pub run: Run<A>,
+}
+
+/// How a method or hook gets at the state. It decides what the dispatch loads and saves.
+pub enum Run<A> {
+    /// `&self`: the state is decoded and not written back.
+    Read(fn(&A, &mut Context<A>, Input<'_>) -> Outcome),
+    /// `&mut self`: the state is decoded, and written back when it changed.
+    Write(fn(&mut A, &mut Context<A>, Input<'_>) -> Outcome),
+    /// `Tracked<Self>`: the state stays with the host.
+    Tracked(fn(&mut Tracked<A>, &mut Context<A>, Input<'_>) -> Outcome),
+}
+
+/// The result of a turn: JSON text, or nothing.
+pub type Outcome = Result<Option<String>, Failure>;
+
+/// A moment in an actor's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// It entered memory.
+    Activate,
+    /// It is about to leave memory.
+    Deactivate,
+    /// First contact of a connection.
+    Connect,
+    /// Such a connection has closed.
+    Disconnect,
+}
+
+impl Hook {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Activate => "activate",
+            Self::Deactivate => "deactivate",
+            Self::Connect => "connect",
+            Self::Disconnect => "disconnect",
+        }
+    }
+}
+
+/// What a caller sent: JSON text, or nothing.
+pub struct Input<'a>(pub(crate) Option<&'a str>);
+
+impl Input<'_> {
+    /// Decodes the whole input; an absent one is `null`.
+    pub fn whole<T: DeserializeOwned>(self) -> Result<T, Failure> {
+        decode(self.0.unwrap_or("null"))
+    }
+
+    /// Decodes an object of parameters; an absent input is an object without members.
+    pub fn parameters<T: DeserializeOwned>(self) -> Result<T, Failure> {
+        match self.0 {
+            None | Some("null") => decode("{}"),
+            Some(text) => decode(text),
+        }
+    }
+}
+
+fn decode<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {
+    crate::place::decode(text).map_err(|error| Failure::new("input.invalid").message(error))
+}

@@ -1,0 +1,346 @@
+//! [`Context`]: what a method or hook knows of its turn, and how it speaks to clients. Made
+//! by the dispatch for each turn, or by [`Context::test`] in a native test. Whatever it
+//! fails to stage fails the turn, also when the method does not look.
+
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use serde::de::DeserializeOwned;
+
+use crate::Failure;
+use crate::event::{Emits, Event};
+use crate::host::{Audience, Host};
+
+/// The turn that a method or hook of the actor `A` is running: who called, when, and the
+/// way to emit events. Ask for it with a parameter `ctx: &mut Context<Self>`, or
+/// `&Context<Self>` where you only look.
+///
+/// ```
+/// use tidegate_sdk::prelude::*;
+///
+/// #[derive(Default, Serialize, Deserialize, JsonSchema)]
+/// pub struct Bell {
+///     rung_at: Option<u64>,
+/// }
+///
+/// #[derive(Event)]
+/// pub enum BellEvent {
+///     Rung { by: Option<String> },
+/// }
+///
+/// #[actor(events = BellEvent)]
+/// impl Bell {
+///     pub fn ring(&mut self, ctx: &mut Context<Self>) {
+///         self.rung_at = Some(ctx.now());
+///         let by = ctx.connection().map(str::to_owned);
+///         ctx.emit(BellEvent::Rung { by });
+///     }
+/// }
+///
+/// let mut ctx = Context::test().connection("c1").now(5);
+/// let mut bell = Bell::default();
+/// bell.ring(&mut ctx);
+/// assert_eq!(bell.rung_at, Some(5));
+/// ```
+pub struct Context<A> {
+    host: Rc<dyn Host>,
+    pub(crate) turn: Turn,
+    failed: Option<Failure>,
+    actor: PhantomData<fn() -> A>,
+}
+
+impl<A> Context<A> {
+    pub(crate) fn new(host: Rc<dyn Host>, turn: Turn) -> Self {
+        Self {
+            host,
+            turn,
+            failed: None,
+            actor: PhantomData,
+        }
+    }
+
+    /// What could not be staged during the turn, if anything.
+    pub(crate) fn take_failure(&mut self) -> Result<(), Failure> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// The id of this actor: `room-1` for `chat/room-1`.
+    pub fn id(&self) -> &str {
+        &self.turn.actor_id
+    }
+
+    /// The actor type: `chat` for `chat/room-1`.
+    pub fn actor(&self) -> &str {
+        &self.turn.actor
+    }
+
+    /// The client that caused the turn. `None` when another actor, a timer or the host did.
+    pub fn client(&self) -> Option<&Client> {
+        match &self.turn.origin {
+            Origin::Client(client) => Some(client),
+            _ => None,
+        }
+    }
+
+    /// The id of the WebSocket connection that caused the turn. `None` for a plain HTTP
+    /// request, and when no client did.
+    pub fn connection(&self) -> Option<&str> {
+        self.client()?.connection.as_deref()
+    }
+
+    /// The verified claims of the client's token. `Ok(None)` for an anonymous client, and
+    /// when no client caused the turn; fails with `user.mismatch` when the claims are not a
+    /// `T`.
+    pub fn user<T: DeserializeOwned>(&self) -> Result<Option<T>, Failure> {
+        self.client().map_or(Ok(None), Client::user)
+    }
+
+    /// When the turn began, in milliseconds since the Unix epoch.
+    pub fn now(&self) -> u64 {
+        self.turn.now
+    }
+
+    /// The connections that have had contact with this actor and are still open, in the
+    /// order of their first contact.
+    pub fn connections(&self) -> Vec<String> {
+        self.host.connections()
+    }
+
+    /// Everything the host says of the turn.
+    pub fn turn(&self) -> &Turn {
+        &self.turn
+    }
+
+    /// Whether the caller has cancelled, or is gone. A long method that sees `true` should
+    /// return soon.
+    pub fn cancelled(&self) -> bool {
+        self.host.cancelled()
+    }
+
+    /// Sends an event to everyone who subscribes to the actor's events.
+    ///
+    /// It leaves when the turn succeeds, after the state's change and before the caller has
+    /// its result; a turn that fails sends nothing. An event that the host refuses (too
+    /// many, too large) fails the turn.
+    pub fn emit<E: Event>(&mut self, event: E)
+    where
+        A: Emits<E>,
+    {
+        self.stage(event, &Audience::Everyone);
+    }
+
+    /// The subscribers with these connections, to [`emit`](Recipients::emit) to.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Cards {}
+    /// # #[derive(Event)] enum CardsEvent { YourHand { cards: Vec<String> } }
+    /// #[actor(events = CardsEvent)]
+    /// impl Cards {
+    ///     pub fn deal(&mut self, ctx: &mut Context<Self>) {
+    ///         for id in ctx.connections() {
+    ///             let cards = vec!["ace of spades".to_owned()];
+    ///             ctx.to(&id).emit(CardsEvent::YourHand { cards });
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn to(&mut self, connections: impl ConnectionIds) -> Recipients<'_, A> {
+        self.recipients(Audience::Only(connections.into_ids()))
+    }
+
+    /// All subscribers but these connections.
+    pub fn except(&mut self, connections: impl ConnectionIds) -> Recipients<'_, A> {
+        self.recipients(Audience::Except(connections.into_ids()))
+    }
+
+    /// All subscribers but the connection that caused the turn.
+    pub fn others(&mut self) -> Recipients<'_, A> {
+        let own = self.connection().map(str::to_owned);
+        self.recipients(Audience::Except(own.into_iter().collect()))
+    }
+
+    /// The connection that caused the turn; nobody where there is none.
+    pub fn caller(&mut self) -> Recipients<'_, A> {
+        let own = self.connection().map(str::to_owned);
+        self.recipients(Audience::Only(own.into_iter().collect()))
+    }
+
+    fn recipients(&mut self, audience: Audience) -> Recipients<'_, A> {
+        Recipients {
+            context: self,
+            audience,
+        }
+    }
+
+    fn stage<E: Event>(&mut self, event: E, audience: &Audience) {
+        if self.failed.is_some() {
+            return;
+        }
+        let staged = event
+            .payload()
+            .map_err(|error| {
+                Failure::new("event.invalid")
+                    .message(format!("{} is not JSON: {error}", event.name()))
+                    .status(500)
+            })
+            .and_then(|payload| self.host.emit(event.name(), &payload, audience));
+        self.failed = staged.err();
+    }
+}
+
+/// Some of an actor's event subscribers: what [`Context::to`], [`Context::except`],
+/// [`Context::others`] and [`Context::caller`] give.
+#[must_use = "nothing is sent before `emit`"]
+pub struct Recipients<'a, A> {
+    context: &'a mut Context<A>,
+    audience: Audience,
+}
+
+impl<A> Recipients<'_, A> {
+    /// Sends them an event. Everything said of [`Context::emit`] holds here.
+    pub fn emit<E: Event>(self, event: E)
+    where
+        A: Emits<E>,
+    {
+        self.context.stage(event, &self.audience);
+    }
+}
+
+/// One connection id, or several: `&str`, `&String`, `Option<&str>`, and arrays, slices and
+/// vectors of strings.
+pub trait ConnectionIds {
+    #[doc(hidden)]
+    fn into_ids(self) -> Vec<String>;
+}
+
+impl ConnectionIds for &str {
+    fn into_ids(self) -> Vec<String> {
+        vec![self.to_owned()]
+    }
+}
+
+impl ConnectionIds for &String {
+    fn into_ids(self) -> Vec<String> {
+        vec![self.clone()]
+    }
+}
+
+impl ConnectionIds for String {
+    fn into_ids(self) -> Vec<String> {
+        vec![self]
+    }
+}
+
+impl<S: AsRef<str>> ConnectionIds for Option<S> {
+    fn into_ids(self) -> Vec<String> {
+        self.iter().map(|id| id.as_ref().to_owned()).collect()
+    }
+}
+
+impl<S: AsRef<str>> ConnectionIds for &[S] {
+    fn into_ids(self) -> Vec<String> {
+        self.iter().map(|id| id.as_ref().to_owned()).collect()
+    }
+}
+
+impl<S: AsRef<str>> ConnectionIds for &Vec<S> {
+    fn into_ids(self) -> Vec<String> {
+        self.as_slice().into_ids()
+    }
+}
+
+impl<S: AsRef<str>> ConnectionIds for Vec<S> {
+    fn into_ids(self) -> Vec<String> {
+        self.as_slice().into_ids()
+    }
+}
+
+impl<S: AsRef<str>, const N: usize> ConnectionIds for [S; N] {
+    fn into_ids(self) -> Vec<String> {
+        self.as_slice().into_ids()
+    }
+}
+
+impl<S: AsRef<str>, const N: usize> ConnectionIds for &[S; N] {
+    fn into_ids(self) -> Vec<String> {
+        self.as_slice().into_ids()
+    }
+}
+
+/// Who called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Client {
+    /// The id of the WebSocket connection; `None` for a plain HTTP request.
+    pub connection: Option<String>,
+    pub(crate) user: Option<String>,
+}
+
+impl Client {
+    /// The verified claims of the client's token, as in [`Context::user`].
+    pub fn user<T: DeserializeOwned>(&self) -> Result<Option<T>, Failure> {
+        let Some(claims) = &self.user else {
+            return Ok(None);
+        };
+        serde_json::from_str(claims).map(Some).map_err(|error| {
+            Failure::new("user.mismatch")
+                .message(format!("the token's claims do not fit: {error}"))
+                .status(403)
+        })
+    }
+}
+
+/// What caused a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// A client's call, or its first contact or its leaving.
+    Client(Client),
+    /// Another actor.
+    Actor {
+        /// Its type.
+        actor: String,
+        /// Its id.
+        id: String,
+    },
+    /// A timer of this actor.
+    Timer {
+        /// Which one.
+        id: u64,
+        /// When it was due, in milliseconds since the Unix epoch.
+        due: u64,
+    },
+    /// A schedule of the manifest.
+    Cron {
+        /// When it was due, in milliseconds since the Unix epoch.
+        due: u64,
+    },
+    /// The host itself: `activate` and `deactivate`.
+    Host,
+}
+
+/// What the host says of a turn: the handling of one call, hook or timer by one actor, all
+/// of whose effects become visible together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Turn {
+    /// The actor type.
+    pub actor: String,
+    /// The actor's id.
+    pub actor_id: String,
+    /// Unique among all turns of a host; the same when a turn runs again.
+    pub id: String,
+    /// What caused it.
+    pub origin: Origin,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub now: u64,
+    /// When the host interrupts it, in milliseconds since the Unix epoch.
+    pub deadline: u64,
+    /// 1 on the first run of this turn, then 2, 3, ….
+    pub attempt: u32,
+    /// The idempotency key that the caller gave.
+    pub key: Option<String>,
+    /// The caller's W3C `traceparent`.
+    pub traceparent: Option<String>,
+}

@@ -1,0 +1,128 @@
+//! The [`Host`] of a component: the imports of `wit/actor.wit`, and the conversions between
+//! generated types and the SDK's own.
+
+use crate::Failure;
+use crate::bindings::tidegate::realtime::{outbox, state, turns, types};
+use crate::context::{Client, Origin, Turn};
+use crate::host::{Audience, Host, Op};
+
+/// The host that called this component.
+pub(crate) struct Imports;
+
+impl Host for Imports {
+    fn token(&self) -> u64 {
+        state::token()
+    }
+
+    fn read(&self) -> String {
+        state::read()
+    }
+
+    fn replace(&self, doc: &str) -> Result<u64, Failure> {
+        Ok(state::replace(doc)?)
+    }
+
+    fn get(&self, pointer: &str) -> Option<String> {
+        state::get(pointer)
+    }
+
+    fn patch(&self, op: Op<'_>) -> Result<(), Failure> {
+        let entry = |pointer: &str, value: &str| state::Entry {
+            pointer: pointer.to_owned(),
+            value: value.to_owned(),
+        };
+        let op = match op {
+            Op::Add { pointer, value } => state::Op::Add(entry(pointer, value)),
+            Op::Replace { pointer, value } => state::Op::Replace(entry(pointer, value)),
+            Op::Remove { pointer } => state::Op::Remove(pointer.to_owned()),
+            Op::Append { pointer, text } => state::Op::Append(state::Tail {
+                pointer: pointer.to_owned(),
+                text: text.to_owned(),
+            }),
+        };
+        state::patch(&[op])?;
+        Ok(())
+    }
+
+    fn emit(&self, event: &str, payload: &str, to: &Audience) -> Result<(), Failure> {
+        let to = match to {
+            Audience::Everyone => outbox::Audience::Everyone,
+            Audience::Only(ids) => outbox::Audience::Only(ids.clone()),
+            Audience::Except(ids) => outbox::Audience::Except(ids.clone()),
+        };
+        Ok(outbox::emit(event, payload, &to)?)
+    }
+
+    fn connections(&self) -> Vec<String> {
+        outbox::connections()
+    }
+
+    fn cancelled(&self) -> bool {
+        turns::cancelled()
+    }
+}
+
+impl From<types::Failure> for Failure {
+    fn from(failure: types::Failure) -> Self {
+        let mut converted = Failure::new(failure.code);
+        if let Some(message) = failure.message {
+            converted = converted.message(message);
+        }
+        if let Some(Ok(serde_json::Value::Object(params))) =
+            failure.params.map(|params| serde_json::from_str(&params))
+        {
+            for (name, value) in params {
+                converted = converted.param(name, value);
+            }
+        }
+        match failure.http_status {
+            Some(status) => converted.status(status),
+            None => converted,
+        }
+    }
+}
+
+impl From<Failure> for types::Failure {
+    fn from(failure: Failure) -> Self {
+        let params = failure.params();
+        Self {
+            code: failure.code().to_owned(),
+            message: failure.own_message().map(str::to_owned),
+            params: (!params.is_empty())
+                .then(|| serde_json::Value::Object(params.clone()).to_string()),
+            http_status: failure.http_status(),
+        }
+    }
+}
+
+impl From<types::Turn> for Turn {
+    fn from(turn: types::Turn) -> Self {
+        let origin = match turn.origin {
+            types::Origin::Client(client) => Origin::Client(Client {
+                connection: client.connection,
+                user: client.user,
+            }),
+            types::Origin::Actor(caller) => Origin::Actor {
+                actor: caller.actor,
+                id: caller.id,
+            },
+            types::Origin::Timer(firing) => Origin::Timer {
+                id: firing.id,
+                due: firing.due_ms,
+            },
+            types::Origin::Cron(firing) => Origin::Cron { due: firing.due_ms },
+            types::Origin::Host => Origin::Host,
+        };
+        Self {
+            actor: turn.this.actor,
+            actor_id: turn.this.id,
+            id: turn.turn_id,
+            origin,
+            now: turn.now_ms,
+            deadline: turn.deadline_ms,
+            attempt: turn.attempt,
+            key: turn.key,
+            traceparent: turn.traceparent,
+        }
+    }
+}

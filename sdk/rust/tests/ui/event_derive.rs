@@ -1,0 +1,37 @@
+use tidegate_sdk::prelude::*;
+
+#[derive(Event)]
+enum Pair {
+    Moved(String, String),
+}
+
+#[derive(Event)]
+enum Twice {
+    Moved,
+    #[event(name = "moved")]
+    Shifted,
+}
+
+#[derive(Event)]
+enum Generic<T> {
+    Moved(T),
+}
+
+#[derive(Event)]
+enum Nothing {}
+
+#[derive(Event)]
+enum Misspelt {
+    #[event(nmae = "moved")]
+    Moved,
+}
+
+struct Opaque;
+
+#[derive(Event)]
+enum NotJson {
+    Whole(Opaque),
+    Part { opaque: Opaque },
+}
+
+fn main() {}

@@ -1,0 +1,408 @@
+//! A host process: the `tidegate` binary that this workspace built, serving the handlers
+//! that a test names on a free port.
+//!
+//! Invariant: a process never outlives its [`Host`], and its log is shown when the test
+//! fails.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::Notify;
+
+use crate::request::Request;
+use crate::{Socket, patiently};
+
+/// What the host prints before the address that it listens on.
+const LISTENING: &str = "listening on http://";
+
+/// A running host.
+pub struct Host {
+    process: Child,
+    address: String,
+    log: Log,
+    /// Holds the application manifest; removed with the host.
+    _folder: Folder,
+}
+
+/// How to start a host.
+#[derive(Default)]
+pub struct Builder {
+    components: Vec<Component>,
+    settings: Vec<String>,
+}
+
+struct Component {
+    name: String,
+    handler: PathBuf,
+    environment: Vec<(String, String)>,
+    limits: Vec<(String, u64)>,
+}
+
+impl Host {
+    /// Serves these handlers of `target/handlers` with default settings.
+    pub async fn serving<const N: usize>(handlers: [&str; N]) -> Host {
+        let mut builder = Host::builder();
+        for handler in handlers {
+            builder = builder.component(handler);
+        }
+        builder.start().await
+    }
+
+    /// Starts from no handlers and default settings.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A WebSocket connection that has been welcomed.
+    pub async fn connect(&self) -> Socket {
+        Socket::connect(self, "/ws").await
+    }
+
+    /// A request without a body.
+    pub fn get(&self, path: &str) -> Request {
+        Request::new(&self.address, http::Method::GET, path)
+    }
+
+    /// A request that may carry a body.
+    pub fn post(&self, path: &str) -> Request {
+        Request::new(&self.address, http::Method::POST, path)
+    }
+
+    /// What a browser asks before a request to another origin.
+    pub fn options(&self, path: &str) -> Request {
+        Request::new(&self.address, http::Method::OPTIONS, path)
+    }
+
+    /// Everything that the host has printed, to standard output and error.
+    pub fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Waits until the host has printed a line that contains `text`, and returns the line.
+    pub async fn logged(&self, text: &str) -> String {
+        let line = self.log.line_with(text);
+        patiently(
+            &format!("a log line with `{text}`"),
+            || self.log.text(),
+            line,
+        )
+        .await
+    }
+
+    /// Asks the host to stop, as a service manager does.
+    pub async fn terminate(&self) {
+        let pid = self.process.id().expect("the host runs");
+        // The shell's own `kill`, because a bare machine has no other.
+        let status = Command::new("sh")
+            .args(["-c", &format!("kill -TERM {pid}")])
+            .status()
+            .await;
+        assert!(status.is_ok_and(|status| status.success()), "kill failed");
+    }
+
+    /// Waits until the host has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let log = self.log.clone();
+        patiently("the host's end", || log.text(), self.process.wait())
+            .await
+            .expect("waiting for the host")
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the host's log\n{}---", self.log.text());
+        }
+    }
+}
+
+impl Builder {
+    /// Serves a handler of `target/handlers`.
+    pub fn component(self, handler: &str) -> Builder {
+        let file = handlers_folder().join(handler).with_extension("wasm");
+        assert!(
+            file.exists(),
+            "{} is missing; build it with `cargo xtask handlers`",
+            file.display()
+        );
+        self.file(handler, &file)
+    }
+
+    /// Serves a component from any file.
+    pub fn file(mut self, name: &str, handler: &Path) -> Builder {
+        self.components.push(Component {
+            name: name.to_owned(),
+            handler: handler.to_owned(),
+            environment: Vec::new(),
+            limits: Vec::new(),
+        });
+        self
+    }
+
+    /// Grants a variable to the component named last.
+    pub fn variable(mut self, name: &str, value: &str) -> Builder {
+        let variable = (name.to_owned(), value.to_owned());
+        self.last().environment.push(variable);
+        self
+    }
+
+    /// Sets a limit of the component named last.
+    pub fn limit(mut self, name: &str, value: u64) -> Builder {
+        self.last().limits.push((name.to_owned(), value));
+        self
+    }
+
+    /// Sets a setting of the host, such as `actors.idle-timeout-ms=50`.
+    pub fn set(mut self, setting: &str) -> Builder {
+        self.settings.push(setting.to_owned());
+        self
+    }
+
+    /// Starts the host and waits until it listens.
+    pub async fn start(self) -> Host {
+        let (mut process, log, folder) = self.spawn();
+        let ready = async {
+            tokio::select! {
+                line = log.line_with(LISTENING) => line,
+                status = process.wait() => panic!("the host ended: {status:?}\n{}", log.text()),
+            }
+        };
+        let line = patiently("the host's start", || log.text(), ready).await;
+        let (_, address) = line
+            .split_once(LISTENING)
+            .expect("the line was searched for it");
+        Host {
+            address: address.trim().trim_end_matches('/').to_owned(),
+            process,
+            log,
+            _folder: folder,
+        }
+    }
+
+    /// Starts a host that is expected to refuse what it is given, and returns what it says.
+    pub async fn refused(self) -> Refusal {
+        let (mut process, log, _folder) = self.spawn();
+        let ended = async {
+            tokio::select! {
+                line = log.line_with(LISTENING) => panic!("the host serves: {line}\n{}", log.text()),
+                status = process.wait() => status.expect("waiting for the host"),
+            }
+        };
+        let status = patiently("the host's refusal", || log.text(), ended).await;
+        let all_read = log.closed();
+        patiently("the end of the log", || log.text(), all_read).await;
+        assert!(
+            !status.success(),
+            "the host refused with success\n{}",
+            log.text()
+        );
+        Refusal { text: log.text() }
+    }
+
+    fn last(&mut self) -> &mut Component {
+        self.components.last_mut().expect("name a component first")
+    }
+
+    fn spawn(self) -> (Child, Log, Folder) {
+        let folder = Folder::new();
+        let manifest = folder.0.join("spin.toml");
+        std::fs::write(&manifest, self.manifest()).expect("writing the manifest");
+        let mut command = Command::new(binary());
+        command.arg("up").arg("--manifest").arg(&manifest);
+        command.args(["--listen", "127.0.0.1:0"]);
+        for setting in &self.settings {
+            command.args(["--set", setting]);
+        }
+        let mut process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("starting the host");
+        let log = Log::default();
+        log.follow(process.stdout.take().expect("stdout is piped"));
+        log.follow(process.stderr.take().expect("stderr is piped"));
+        (process, log, folder)
+    }
+
+    fn manifest(&self) -> String {
+        let mut text = String::from(
+            "spin_manifest_version = 2\n[application]\nname = \"tests\"\nversion = \"0.0.0\"\n",
+        );
+        for component in &self.components {
+            let name = &component.name;
+            let handler = toml_string(&component.handler.to_string_lossy());
+            let mut table = |line: String| {
+                text.push_str(&line);
+                text.push('\n');
+            };
+            table(format!("[component.{name}]"));
+            table(format!("source = {handler}"));
+            table(format!("[component.{name}.environment]"));
+            for (variable, value) in &component.environment {
+                table(format!("{variable} = {}", toml_string(value)));
+            }
+            table(format!("[component.{name}.tool.tidegate]"));
+            table(format!("handler = {handler}"));
+            table(format!("[component.{name}.tool.tidegate.limits]"));
+            for (limit, value) in &component.limits {
+                table(format!("{limit} = {value}"));
+            }
+        }
+        text
+    }
+}
+
+/// Why a host did not start.
+#[derive(Debug)]
+pub struct Refusal {
+    text: String,
+}
+
+impl Refusal {
+    /// Asserts that the message says all of this.
+    pub fn says<const N: usize>(&self, parts: [&str; N]) {
+        for part in parts {
+            assert!(
+                self.text.contains(part),
+                "expected `{part}` in:\n{}",
+                self.text
+            );
+        }
+    }
+}
+
+/// What a process has printed so far.
+#[derive(Clone, Default)]
+struct Log(Arc<LogState>);
+
+#[derive(Default)]
+struct LogState {
+    lines: Mutex<Lines>,
+    grown: Notify,
+}
+
+#[derive(Default)]
+struct Lines {
+    printed: Vec<String>,
+    /// Streams that are not at their end yet.
+    open: usize,
+}
+
+impl Log {
+    fn follow(&self, stream: impl AsyncRead + Unpin + Send + 'static) {
+        let log = self.clone();
+        log.with_lines(|lines| lines.open += 1);
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stream).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                log.with_lines(|lines| lines.printed.push(line));
+                log.0.grown.notify_waiters();
+            }
+            log.with_lines(|lines| lines.open -= 1);
+            log.0.grown.notify_waiters();
+        });
+    }
+
+    fn with_lines<T>(&self, visit: impl FnOnce(&mut Lines) -> T) -> T {
+        visit(&mut self.0.lines.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn line_with(&self, text: &str) -> String {
+        let find = |lines: &mut Lines| {
+            lines
+                .printed
+                .iter()
+                .find(|line| line.contains(text))
+                .cloned()
+        };
+        self.until(find).await
+    }
+
+    async fn closed(&self) {
+        self.until(|lines| (lines.open == 0).then_some(())).await
+    }
+
+    async fn until<T>(&self, find: impl Fn(&mut Lines) -> Option<T>) -> T {
+        loop {
+            let grown = self.0.grown.notified();
+            tokio::pin!(grown);
+            // Registered before looking, so that what is printed in between wakes it.
+            grown.as_mut().enable();
+            if let Some(found) = self.with_lines(&find) {
+                return found;
+            }
+            grown.await;
+        }
+    }
+
+    fn text(&self) -> String {
+        self.with_lines(|lines| {
+            let mut text = String::new();
+            for line in &lines.printed {
+                // Writing to a string cannot fail.
+                let _ = writeln!(text, "{line}");
+            }
+            text
+        })
+    }
+}
+
+/// A folder that is removed with its owner.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Folder {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tidegate-tests-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).expect("creating a temporary folder");
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What stays behind in the system's temporary folder harms nobody.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The binary of this build, which cargo puts one folder above the test programs.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this program");
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("a target folder");
+    let binary = folder.join("tidegate");
+    assert!(
+        binary.exists(),
+        "{} is missing; build it with `cargo build -p tidegate`",
+        binary.display()
+    );
+    binary
+}
+
+fn handlers_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/handlers")
+}
+
+/// A TOML basic string.
+fn toml_string(text: &str) -> String {
+    // JSON escapes are TOML escapes too.
+    serde_json::Value::from(text).to_string()
+}

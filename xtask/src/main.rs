@@ -1,0 +1,37 @@
+//! The project's chores, run as `cargo xtask CHORE`.
+//!
+//! Each chore is a module: it says which programs to run, and `project` runs them at the
+//! workspace root and names the one that failed.
+
+mod handlers;
+mod project;
+mod test;
+mod up;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "The project's chores.")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Builds every handler component into target/handlers/NAME.wasm.
+    Handlers,
+    /// Builds the examples and the host in release, and serves spin.toml.
+    Up(up::Arguments),
+    /// Checks everything: format, lints, docs, unit, doc and end-to-end tests.
+    Test(test::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    let project = project::Project::find()?;
+    match Arguments::parse().chore {
+        Chore::Handlers => handlers::build(&project, handlers::Which::All),
+        Chore::Up(arguments) => up::run(&project, &arguments),
+        Chore::Test(arguments) => test::run(&project, &arguments),
+    }
+}

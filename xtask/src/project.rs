@@ -1,0 +1,155 @@
+//! The workspace as cargo sees it, and the programs that are run in it.
+//!
+//! Owns every path that the chores use. All programs run at the workspace root, so that
+//! `cargo xtask` means the same from any folder of the project.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// Where the workspace and its artefacts are.
+pub(crate) struct Project {
+    root: PathBuf,
+    /// Where cargo puts artefacts; elsewhere than `root/target` under `CARGO_TARGET_DIR`.
+    artefacts: PathBuf,
+    packages: Vec<Package>,
+}
+
+/// One crate of the workspace.
+pub(crate) struct Package {
+    pub(crate) name: String,
+    /// The crate's folder.
+    pub(crate) folder: PathBuf,
+    /// The file stem of the crate's `cdylib`, if it builds one.
+    pub(crate) cdylib: Option<String>,
+    /// The names of its integration tests.
+    pub(crate) tests: Vec<String>,
+}
+
+impl Project {
+    /// Asks cargo about the workspace that this program was built from.
+    pub(crate) fn find() -> Result<Self> {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let metadata = text_of(
+            Command::new(cargo())
+                .args(["metadata", "--format-version", "1", "--no-deps"])
+                .current_dir(here),
+        )?;
+        let metadata: Value = serde_json::from_str(&metadata).context("reading cargo metadata")?;
+        let path = |field: &str| -> Result<PathBuf> {
+            let text = metadata[field].as_str();
+            Ok(text
+                .with_context(|| format!("cargo metadata has no {field}"))?
+                .into())
+        };
+        let packages = metadata["packages"]
+            .as_array()
+            .context("cargo metadata has no packages")?;
+        Ok(Self {
+            root: path("workspace_root")?,
+            artefacts: path("target_directory")?,
+            packages: packages.iter().filter_map(Package::parse).collect(),
+        })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn artefacts(&self) -> &Path {
+        &self.artefacts
+    }
+
+    /// The crates in `folder` of the workspace.
+    pub(crate) fn packages_in(&self, folder: &str) -> impl Iterator<Item = &Package> {
+        let folder = self.root.join(folder);
+        self.packages
+            .iter()
+            .filter(move |package| package.folder.starts_with(&folder))
+    }
+
+    /// A cargo command at the workspace root.
+    pub(crate) fn cargo<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        self.program(cargo(), arguments)
+    }
+
+    /// Any other command at the workspace root.
+    pub(crate) fn program<S: AsRef<OsStr>>(
+        &self,
+        program: impl AsRef<OsStr>,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&self.root);
+        command
+    }
+}
+
+impl Package {
+    fn parse(package: &Value) -> Option<Self> {
+        let targets = package["targets"].as_array()?;
+        let of_kind = |kind: &'static str| {
+            targets
+                .iter()
+                .filter(move |target| {
+                    let kinds = target["kind"].as_array();
+                    kinds.is_some_and(|kinds| kinds.iter().any(|k| k == kind))
+                })
+                .filter_map(|target| target["name"].as_str().map(str::to_owned))
+        };
+        let manifest = Path::new(package["manifest_path"].as_str()?);
+        Some(Self {
+            name: package["name"].as_str()?.to_owned(),
+            folder: manifest.parent()?.to_owned(),
+            cdylib: of_kind("cdylib").next().map(|name| name.replace('-', "_")),
+            tests: of_kind("test").collect(),
+        })
+    }
+}
+
+/// Runs a command and fails, naming it, when it does.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| not_started(command))?;
+    if !status.success() {
+        bail!("`{}` failed: {status}", shown(command));
+    }
+    Ok(())
+}
+
+/// Runs a command and returns what it printed.
+pub(crate) fn text_of(command: &mut Command) -> Result<String> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| not_started(command))?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}", shown(command), output.status);
+    }
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("`{}` printed no UTF-8", shown(command)))
+}
+
+/// The cargo that runs this program, so that both are of one toolchain.
+fn cargo() -> PathBuf {
+    std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
+}
+
+fn not_started(command: &Command) -> String {
+    format!(
+        "`{}` could not be started; is it installed?",
+        shown(command)
+    )
+}
+
+fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let program = program.file_name().unwrap_or(program.as_os_str());
+    std::iter::once(program)
+        .chain(command.get_args())
+        .map(|part| part.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}

@@ -1,0 +1,153 @@
+//! `cargo xtask test`: everything that must hold before a change lands, as named steps.
+//!
+//! All builds select the whole workspace, because cargo unifies features over what a
+//! command selects: dependencies are then built once, and every later step finds them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use crate::handlers;
+use crate::project::{self, Project};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Runs only the tests whose name contains this.
+    filter: Option<String>,
+    /// Runs only these steps, and those that they need.
+    #[arg(long, value_enum, value_name = "STEP", value_delimiter = ',')]
+    only: Vec<Step>,
+}
+
+/// The steps, in the order in which they run: the quick ones that fail most come first.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// Formatting.
+    Fmt,
+    /// Lints, warnings denied.
+    Clippy,
+    /// Documentation, warnings denied.
+    Docs,
+    /// The core still builds for guests.
+    Wasm,
+    /// The handler components.
+    Handlers,
+    /// The host and all test programs.
+    Build,
+    /// Unit tests, and the integration tests of single crates.
+    Unit,
+    /// The examples in the documentation.
+    Doc,
+    /// The real binary, real sockets, real components.
+    E2e,
+}
+
+/// The crate that holds the end-to-end tests.
+const END_TO_END: &str = "tidegate-tests";
+
+pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
+    let mut passed: Vec<(Step, Duration)> = Vec::new();
+    for step in Step::value_variants() {
+        if !arguments.selects(*step) {
+            continue;
+        }
+        println!("== {}", step.name());
+        let begun = Instant::now();
+        let outcome = step.run(project, arguments.filter.as_deref());
+        if let Err(error) = outcome {
+            summarise(&passed);
+            println!("FAILED  {}", step.name());
+            bail!("{}: {error:#}", step.name());
+        }
+        passed.push((*step, begun.elapsed()));
+    }
+    summarise(&passed);
+    Ok(())
+}
+
+fn summarise(passed: &[(Step, Duration)]) {
+    println!("== summary");
+    for (step, took) in passed {
+        println!("passed  {:<9} {:>4} s", step.name(), took.as_secs());
+    }
+}
+
+impl Arguments {
+    fn selects(&self, step: Step) -> bool {
+        self.only.is_empty()
+            || self
+                .only
+                .iter()
+                .any(|wanted| *wanted == step || wanted.needs().contains(&step))
+    }
+}
+
+impl Step {
+    fn name(self) -> String {
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    fn needs(self) -> &'static [Step] {
+        match self {
+            Step::E2e => &[Step::Handlers, Step::Build],
+            _ => &[],
+        }
+    }
+
+    fn run(self, project: &Project, filter: Option<&str>) -> Result<()> {
+        match self {
+            Step::Fmt => project::run(&mut project.cargo(["fmt", "--all", "--", "--check"])),
+            Step::Clippy => project::run(&mut project.cargo([
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "--deny=warnings",
+            ])),
+            Step::Docs => project::run(
+                project
+                    .cargo(["doc", "--workspace", "--no-deps"])
+                    .env("RUSTDOCFLAGS", "--deny=warnings"),
+            ),
+            Step::Wasm => project::run(&mut project.cargo([
+                "check",
+                "--package",
+                "tidegate-core",
+                "--target",
+                "wasm32-wasip2",
+            ])),
+            Step::Handlers => handlers::build(project, handlers::Which::All),
+            Step::Build => {
+                project::run(&mut project.cargo(["build", "--workspace", "--all-targets"]))
+            }
+            Step::Unit => {
+                let crates = ["core", "host", "sdk", "components", "xtask"];
+                let tests = crates
+                    .into_iter()
+                    .flat_map(|folder| project.packages_in(folder))
+                    .flat_map(|package| &package.tests);
+                let mut cargo = project.cargo(["test", "--workspace", "--lib", "--bins"]);
+                project::run(
+                    cargo
+                        .args(tests.flat_map(|name| ["--test", name]))
+                        .args(filter),
+                )
+            }
+            Step::Doc => project::run(project.cargo(["test", "--workspace", "--doc"]).args(filter)),
+            Step::E2e => {
+                let tests = project
+                    .packages_in("tests")
+                    .filter(|package| package.name == END_TO_END)
+                    .flat_map(|package| &package.tests);
+                let mut cargo = project.cargo(["test", "--workspace"]);
+                project::run(
+                    cargo
+                        .args(tests.flat_map(|name| ["--test", name]))
+                        .args(filter),
+                )
+            }
+        }
+    }
+}
