@@ -613,7 +613,9 @@ mod tests {
             assert_eq!(name, kind);
             assert_eq!((&*target.actor, &*target.actor_id), ("chat", "räum/1"));
         };
-        ["state:sub", "state:unsub", "event:sub", "event:unsub"].map(read);
+        ["state:sub", "state:unsub", "event:sub", "event:unsub"]
+            .into_iter()
+            .for_each(read);
     }
 
     #[test]

@@ -58,7 +58,7 @@ async fn an_unknown_type_is_named() {
         let frame = json!({"type": kind}).to_string();
         let error = refused(&mut socket, &frame, "frame.unknown-type").await;
         let message = error["message"].as_str().unwrap_or_default();
-        assert!(message.contains(&format!("`{kind}`")), "{message}");
+        assert!(message.contains(&format!("{kind:?}")), "{message}");
     }
 }
 
@@ -80,6 +80,14 @@ async fn a_frame_without_its_members_is_refused_by_name() {
             json!({"type": "rpc", "id": ["x"], "actor": "lab", "actorId": "1", "method": "zero"}),
             "id",
         ),
+        (
+            json!({"type": "rpc", "id": "", "actor": "lab", "actorId": "1", "method": "zero"}),
+            "id",
+        ),
+        (
+            json!({"type": "rpc", "id": "x".repeat(129), "actor": "lab", "actorId": "1", "method": "zero"}),
+            "id",
+        ),
         (json!({"type": "state:sub"}), "actor"),
         (json!({"type": "state:sub", "actor": "lab"}), "actorId"),
         (
@@ -97,7 +105,23 @@ async fn a_frame_without_its_members_is_refused_by_name() {
     ] {
         let error = refused(&mut socket, &frame.to_string(), "frame.malformed").await;
         let message = error["message"].as_str().unwrap_or_default();
-        assert!(message.contains(member), "{frame}: {message}");
+        assert!(
+            message.starts_with(&format!("/{member}: ")),
+            "{frame}: {message}"
+        );
+        assert_eq!(error["params"]["path"], format!("/{member}"));
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_appears_twice_is_refused() {
+    let host = Host::serving(["lab"]).await;
+    let mut socket = host.connect().await;
+    for frame in [
+        r#"{"type":"state:sub","type":"state:unsub","actor":"lab","actorId":"1"}"#,
+        r#"{"type":"state:sub","actor":"lab","actorId":"1","actorId":"2"}"#,
+    ] {
+        refused(&mut socket, frame, "frame.malformed").await;
     }
 }
 

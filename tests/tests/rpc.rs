@@ -25,7 +25,7 @@ async fn any_path_and_query_upgrades() {
 async fn a_result_carries_the_id_of_its_call() {
     let host = Host::serving(["lab"]).await;
     let mut socket = host.connect().await;
-    for id in ["r1", "", "ключ 🔑", &"long".repeat(50)] {
+    for id in ["r1", " ", "ключ 🔑", &"x".repeat(128)] {
         socket
             .send(
                 json!({"type": "rpc", "id": id, "actor": "lab", "actorId": "1", "method": "zero"}),

@@ -13,6 +13,9 @@ use jsonschema::error::ValidationErrorKind;
 
 /// How many rules are tried against places of the value before the search ends.
 const MAX_STEPS: usize = 4_096;
+/// How deep rules are followed, a level being a step into a subschema. Each takes some of
+/// the stack; what lies deeper is left unexplained.
+const MAX_LEVELS: usize = 512;
 
 pub(super) fn explain(rules: &Rules, value: &Value) -> Violations {
     let mut search = Search {
@@ -22,6 +25,7 @@ pub(super) fn explain(rules: &Rules, value: &Value) -> Violations {
         found: 0,
         keep: MAX_LISTED,
         steps: MAX_STEPS,
+        levels: MAX_LEVELS,
         suspicion: None,
     };
     search.walk(0, value);
@@ -57,6 +61,8 @@ struct Search<'a> {
     keep: usize,
     /// How many steps are left.
     steps: usize,
+    /// How many levels are left.
+    levels: usize,
     /// Where several alternatives of a `oneOf` seem to match, which counts only when
     /// nothing else is wrong: the search does not look at every keyword.
     suspicion: Option<String>,
@@ -87,12 +93,16 @@ impl Search<'_> {
     }
 
     fn walk(&mut self, id: Id, value: &Value) {
-        let Some(steps) = self.steps.checked_sub(1) else {
+        if self.steps == 0 || self.levels == 0 {
             return;
-        };
-        self.steps = steps;
-        let rules = self.rules;
-        let rule = rules.get(id);
+        }
+        self.steps -= 1;
+        self.levels -= 1;
+        self.apply(self.rules.get(id), value);
+        self.levels += 1;
+    }
+
+    fn apply(&mut self, rule: &Rule, value: &Value) {
         if rule.never {
             return self.add(format!("expected nothing, found {}", kind_of(value)));
         }
@@ -204,6 +214,7 @@ impl Search<'_> {
             found: 0,
             keep: 0,
             steps: self.steps,
+            levels: self.levels,
             suspicion: None,
         };
         search.walk(id, value);
@@ -216,7 +227,7 @@ impl Search<'_> {
         let mut expected = Vec::new();
         for id in ids {
             let mut simple = Vec::new();
-            if !self.simple_shape(*id, &mut simple) {
+            if !self.simple_shape(*id, value, &mut simple) {
                 return self.add(format!("matches none of {} alternatives", ids.len()));
             }
             expected.extend(simple);
@@ -238,13 +249,12 @@ impl Search<'_> {
 
     /// The types or constants that an alternative wants, when that is all that its shape
     /// says.
-    fn simple_shape(&self, id: Id, names: &mut Vec<String>) -> bool {
+    fn simple_shape(&self, id: Id, value: &Value, names: &mut Vec<String>) -> bool {
         let rule = self.rules.get(id);
-        let from_references = !rule.all_of.is_empty()
-            && rule
-                .all_of
-                .iter()
-                .all(|next| self.simple_shape(*next, names));
-        from_references || rule.shape.names(names)
+        match rule.all_of[..] {
+            [only] if rule.shape.is_empty() => self.simple_shape(only, value, names),
+            [] => rule.shape.names(value, names),
+            _ => false,
+        }
     }
 }

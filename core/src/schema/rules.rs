@@ -4,7 +4,7 @@
 //! references leave the document, or whose checks would cost without bound, is refused
 //! first. `explain` walks them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::OnceLock;
 
 use jsonschema::Validator;
@@ -50,8 +50,8 @@ const FURTHER_DOWN: [&str; 4] = [
     "unevaluatedItems",
     "unevaluatedProperties",
 ];
-/// Keywords that `explain` decides one at a time, and what it says against a value.
-const CONDITIONS: [(&[&str], &str); 4] = [
+/// Keywords that `explain` decides as a whole, by the first of each, and what it says.
+const CONDITIONS: [(&[&str], &str); 5] = [
     (&["not"], "matches what is excluded by `not`"),
     (
         &["contains", "minContains", "maxContains"],
@@ -59,6 +59,10 @@ const CONDITIONS: [(&[&str], &str); 4] = [
     ),
     (&["propertyNames"], "a member's name is not allowed"),
     (&["dependentSchemas"], "does not fit the members that are there"),
+    (
+        &["if", "then", "else"],
+        "does not satisfy the schema's `if`, `then` and `else`",
+    ),
 ];
 
 const CIRCLE: &str = "a `$ref` leads back to itself without going into a member or an element";
@@ -128,13 +132,17 @@ impl Lazy {
         self.validator().is_none_or(|part| part.is_valid(value))
     }
 
-    /// Adds the constants, or else the types, that the part asks for. `false` when it asks
-    /// for something else as well.
-    pub(super) fn names(&self, names: &mut Vec<String>) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
+        self.source.is_empty()
+    }
+
+    /// Adds the constants, or else the types, that the part asks for. `false` when they do
+    /// not tell all that it asks of such a value.
+    pub(super) fn names(&self, value: &Value, names: &mut Vec<String>) -> bool {
         let asked = ["const", "enum", "type"]
             .into_iter()
             .find_map(|keyword| self.source.get(keyword).map(|value| (keyword, value)));
-        let only = !self.source.contains_key("properties") && !self.source.contains_key("required");
+        let has_tags = ["properties", "required"].iter().any(|name| self.source.contains_key(*name));
         match asked {
             Some(("const", value)) => names.push(shown(value)),
             Some(("enum", Value::Array(values))) => names.extend(values.iter().map(shown)),
@@ -144,7 +152,7 @@ impl Lazy {
             }
             _ => return false,
         }
-        only
+        !(has_tags && value.is_object())
     }
 }
 
@@ -154,15 +162,21 @@ impl Rules {
     pub(super) fn read(source: &Value) -> Result<Rules, SchemaError> {
         let mut reader = Reader {
             root: source,
-            rules: Rules {
-                rules: Vec::new(),
-                patterns: 0,
-            },
             known: HashMap::new(),
+            unread: VecDeque::new(),
+            patterns: 0,
         };
-        let root = reader.read(source, &mut String::new(), 0)?;
-        debug_assert_eq!(root, 0);
-        let rules = reader.rules;
+        reader.id_of(source, String::new());
+        let mut rules = Vec::new();
+        // One after the other rather than by recursion: references can make a chain as
+        // long as the schema, longer than a stack.
+        while let Some((schema, pointer)) = reader.unread.pop_front() {
+            rules.push(reader.rule(schema, &pointer)?);
+        }
+        let rules = Rules {
+            rules,
+            patterns: reader.patterns,
+        };
         if rules.patterns > MAX_PATTERNS {
             let found = rules.patterns;
             let message = format!("expected {MAX_PATTERNS} patterns at most, found {found}");
@@ -283,7 +297,9 @@ impl<'a> Cost<'a> {
             };
         }
         if chain > MAX_CHAIN {
-            return Err(too_long(""));
+            let message =
+                format!("schemas nest deeper than {MAX_CHAIN} levels, with each `$ref` followed");
+            return Err(error("", message));
         }
         self.open[id] = true;
         let (mut count, mut depth) = (1u64, 0);
@@ -298,105 +314,85 @@ impl<'a> Cost<'a> {
     }
 }
 
+/// Reads rules in the order of their ids.
 struct Reader<'a> {
     root: &'a Value,
-    rules: Rules,
-    /// Rules by the address of their schema, so that each is read once.
+    /// Ids by the address of the schema, so that each is read once.
     known: HashMap<*const Value, Id>,
+    /// Schemas that have an id and no rule yet, with their places.
+    unread: VecDeque<(&'a Value, String)>,
+    patterns: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn read(
-        &mut self,
-        schema: &'a Value,
-        pointer: &mut String,
-        chain: usize,
-    ) -> Result<Id, SchemaError> {
-        if let Some(id) = self.known.get(&std::ptr::from_ref(schema)) {
-            return Ok(*id);
-        }
-        if chain > MAX_CHAIN {
-            return Err(too_long(pointer));
-        }
-        let id = self.rules.rules.len();
-        self.rules.rules.push(Rule::default());
-        self.known.insert(schema, id);
-        let rule = match schema {
-            Value::Bool(allowed) => Rule {
-                never: !allowed,
-                ..Rule::default()
-            },
-            Value::Object(keywords) => self.rule(keywords, pointer, chain + 1)?,
-            other => {
-                return Err(error(
-                    pointer,
-                    format!(
-                        "expected a JSON Schema (an object, true or false), found {}",
-                        kind_of(other)
-                    ),
-                ));
-            }
-        };
-        self.rules.rules[id] = rule;
-        Ok(id)
+    fn id_of(&mut self, schema: &'a Value, pointer: String) -> Id {
+        let next = self.known.len();
+        *self.known.entry(schema).or_insert_with(|| {
+            self.unread.push_back((schema, pointer));
+            next
+        })
     }
 
-    fn rule(
+    fn rule(&mut self, schema: &'a Value, pointer: &str) -> Result<Rule, SchemaError> {
+        match schema {
+            Value::Bool(allowed) => Ok(Rule {
+                never: !allowed,
+                ..Rule::default()
+            }),
+            Value::Object(keywords) => self.object_rule(keywords, pointer),
+            other => {
+                let found = kind_of(other);
+                let message =
+                    format!("expected a JSON Schema (an object, true or false), found {found}");
+                Err(error(pointer, message))
+            }
+        }
+    }
+
+    fn object_rule(
         &mut self,
         keywords: &'a Map<String, Value>,
-        pointer: &mut String,
-        chain: usize,
+        pointer: &str,
     ) -> Result<Rule, SchemaError> {
         self.check_identity(keywords, pointer)?;
         let mut rule = Rule::default();
         if let Some(reference) = keywords.get("$ref") {
-            let target = within(pointer, "$ref", |at| self.target(reference, at))?;
-            // Problems below are reported where they stand.
-            let mut place = target.to_string();
+            let target = self.target(reference, &below(pointer, "$ref"))?;
             let schema = resolve(target.tokens(), self.root).expect("the target was resolved");
-            rule.all_of.push(self.read(schema, &mut place, chain)?);
+            rule.all_of.push(self.id_of(schema, target.to_string()));
         }
-        rule.all_of.extend(self.list(keywords, "allOf", pointer, chain)?);
-        rule.any_of = self.list(keywords, "anyOf", pointer, chain)?;
-        rule.one_of = self.list(keywords, "oneOf", pointer, chain)?;
-        rule.prefix_items = self.list(keywords, "prefixItems", pointer, chain)?;
-        rule.items = self.single(keywords, "items", pointer, chain)?;
-        rule.additional_properties =
-            self.single(keywords, "additionalProperties", pointer, chain)?;
-        rule.properties = self
-            .members(keywords, "properties", pointer, chain)?
-            .into_iter()
-            .collect();
-        for (pattern, id) in self.members(keywords, "patternProperties", pointer, chain)? {
+        rule.all_of.extend(self.list(keywords, "allOf", pointer));
+        rule.any_of = self.list(keywords, "anyOf", pointer);
+        rule.one_of = self.list(keywords, "oneOf", pointer);
+        rule.prefix_items = self.list(keywords, "prefixItems", pointer);
+        rule.items = self.single(keywords, "items", pointer);
+        rule.additional_properties = self.single(keywords, "additionalProperties", pointer);
+        let properties = self.members(keywords, "properties", pointer);
+        rule.properties = properties.into_iter().collect();
+        for (pattern, id) in self.members(keywords, "patternProperties", pointer) {
             let source = Map::from_iter([("pattern".to_owned(), Value::String(pattern))]);
             rule.pattern_properties.push((Lazy::new(source), id));
-            self.rules.patterns += 1;
+            self.patterns += 1;
         }
         for keyword in IN_PLACE {
-            rule.in_place
-                .extend(self.single(keywords, keyword, pointer, chain)?);
+            rule.in_place.extend(self.single(keywords, keyword, pointer));
         }
         for keyword in FURTHER_DOWN {
-            rule.further_down
-                .extend(self.single(keywords, keyword, pointer, chain)?);
+            let schema = self.single(keywords, keyword, pointer);
+            rule.further_down.extend(schema);
         }
-        let dependent = self.members(keywords, "dependentSchemas", pointer, chain)?;
+        let dependent = self.members(keywords, "dependentSchemas", pointer);
         rule.in_place.extend(dependent.into_iter().map(|(_, id)| id));
-        self.members(keywords, "$defs", pointer, chain)?;
+        self.members(keywords, "$defs", pointer);
 
         rule.assertions = Lazy::new(pick(keywords, &ASSERTIONS));
         rule.shape = Lazy::new(shape(keywords));
-        self.rules.patterns += usize::from(keywords.contains_key("pattern"));
+        self.patterns += usize::from(keywords.contains_key("pattern"));
         for (names, text) in CONDITIONS {
             let part = pick(keywords, names);
-            if !part.is_empty() && !part.values().any(has_reference) {
+            if part.contains_key(names[0]) && !part.values().any(has_reference) {
                 rule.conditions.push((Lazy::new(part), text));
             }
-        }
-        let part = pick(keywords, &["if", "then", "else"]);
-        if part.contains_key("if") && !part.values().any(has_reference) {
-            let text = "does not satisfy the schema's `if`, `then` and `else`";
-            rule.conditions.push((Lazy::new(part), text));
         }
         Ok(rule)
     }
@@ -405,34 +401,31 @@ impl<'a> Reader<'a> {
     fn check_identity(
         &self,
         keywords: &Map<String, Value>,
-        pointer: &mut String,
+        pointer: &str,
     ) -> Result<(), SchemaError> {
         const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
         if let Some(dialect) = keywords.get("$schema")
             && dialect.as_str().map(|uri| uri.trim_end_matches('#')) != Some(DIALECT)
         {
-            push_token(pointer, "$schema");
             let message = format!("expected {DIALECT:?}, found {}", shown(dialect));
-            return Err(error(pointer, message));
+            return Err(error(&below(pointer, "$schema"), message));
         }
         let is_root = self.root.as_object().is_some_and(|root| std::ptr::eq(root, keywords));
         if keywords.contains_key("$id") && !is_root {
-            push_token(pointer, "$id");
             let message = "expected `$id` at the root of the schema only".to_owned();
-            return Err(error(pointer, message));
+            return Err(error(&below(pointer, "$id"), message));
         }
         for keyword in ["$dynamicRef", "$recursiveRef"] {
             if keywords.contains_key(keyword) {
-                push_token(pointer, keyword);
                 let message = format!("expected `$ref`, found `{keyword}`, which is not supported");
-                return Err(error(pointer, message));
+                return Err(error(&below(pointer, keyword), message));
             }
         }
         Ok(())
     }
 
     /// The place that a `$ref` names, which must be in the same document.
-    fn target(&self, reference: &Value, pointer: &mut String) -> Result<Pointer, SchemaError> {
+    fn target(&self, reference: &Value, pointer: &str) -> Result<Pointer, SchemaError> {
         let refuse = |expected: &str| {
             let message = format!("expected {expected}, found {}", shown(reference));
             Err(error(pointer, message))
@@ -458,50 +451,42 @@ impl<'a> Reader<'a> {
         &mut self,
         keywords: &'a Map<String, Value>,
         keyword: &str,
-        pointer: &mut String,
-        chain: usize,
-    ) -> Result<Option<Id>, SchemaError> {
-        let Some(schema) = keywords.get(keyword) else {
-            return Ok(None);
-        };
-        within(pointer, keyword, |at| self.read(schema, at, chain)).map(Some)
+        pointer: &str,
+    ) -> Option<Id> {
+        let schema = keywords.get(keyword)?;
+        Some(self.id_of(schema, below(pointer, keyword)))
     }
 
     fn list(
         &mut self,
         keywords: &'a Map<String, Value>,
         keyword: &str,
-        pointer: &mut String,
-        chain: usize,
-    ) -> Result<Vec<Id>, SchemaError> {
+        pointer: &str,
+    ) -> Vec<Id> {
         let Some(Value::Array(schemas)) = keywords.get(keyword) else {
-            return Ok(Vec::new());
+            return Vec::new();
         };
-        within(pointer, keyword, |at| {
-            let each = |(index, schema): (usize, &'a Value)| {
-                within(at, &index.to_string(), |at| self.read(schema, at, chain))
-            };
-            schemas.iter().enumerate().map(each).collect()
-        })
+        let pointer = below(pointer, keyword);
+        let each = |(index, schema): (usize, &'a Value)| {
+            self.id_of(schema, below(&pointer, &index.to_string()))
+        };
+        schemas.iter().enumerate().map(each).collect()
     }
 
     fn members(
         &mut self,
         keywords: &'a Map<String, Value>,
         keyword: &str,
-        pointer: &mut String,
-        chain: usize,
-    ) -> Result<Vec<(String, Id)>, SchemaError> {
+        pointer: &str,
+    ) -> Vec<(String, Id)> {
         let Some(Value::Object(schemas)) = keywords.get(keyword) else {
-            return Ok(Vec::new());
+            return Vec::new();
         };
-        within(pointer, keyword, |at| {
-            let each = |(name, schema): (&'a String, &'a Value)| {
-                let id = within(at, name, |at| self.read(schema, at, chain))?;
-                Ok((name.clone(), id))
-            };
-            schemas.iter().map(each).collect()
-        })
+        let pointer = below(pointer, keyword);
+        let each = |(name, schema): (&'a String, &'a Value)| {
+            (name.clone(), self.id_of(schema, below(&pointer, name)))
+        };
+        schemas.iter().map(each).collect()
     }
 }
 
@@ -512,18 +497,11 @@ fn error(pointer: &str, message: String) -> SchemaError {
     }
 }
 
-fn too_long(pointer: &str) -> SchemaError {
-    let message = format!("schemas nest deeper than {MAX_CHAIN} levels, with each `$ref` followed");
-    error(pointer, message)
-}
-
-/// Does something one level further down.
-fn within<T>(pointer: &mut String, token: &str, then: impl FnOnce(&mut String) -> T) -> T {
-    let length = pointer.len();
-    push_token(pointer, token);
-    let done = then(pointer);
-    pointer.truncate(length);
-    done
+/// The place one level further down.
+fn below(pointer: &str, token: &str) -> String {
+    let mut pointer = pointer.to_owned();
+    push_token(&mut pointer, token);
+    pointer
 }
 
 fn pick(keywords: &Map<String, Value>, names: &[&str]) -> Map<String, Value> {

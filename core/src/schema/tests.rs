@@ -459,7 +459,7 @@ fn expression() -> Value {
 fn a_deep_value_against_recursive_alternatives_is_explained_at_once() {
     let value = (0..60).fold(json!(5), |value, _| json!({"kind": "or", "args": [value]}));
     let text = says(expression(), value);
-    assert!(text.ends_with("/args/0: matches none of 3 alternatives"), "{text}");
+    assert!(text.ends_with("/args/0: expected object or string, found number"), "{text}");
     assert_eq!(text.matches("args").count(), 60);
 }
 
@@ -497,7 +497,6 @@ fn many_violations_cost_no_more_than_many_steps() {
 #[test]
 fn the_deepest_value_against_the_deepest_schema_fits_a_thread_stack() {
     let mut source = chain(20, |before| json!({"allOf": [{"type": ["object", "string"]}, before]}));
-    source["$defs"]["d0"] = json!({"type": "object", "properties": {"x": {"$ref": "#"}}});
     source["$defs"]["d0"] = json!({"properties": {"x": {"$ref": "#"}}});
     let check = move || {
         let schema = schema(source);

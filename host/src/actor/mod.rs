@@ -51,6 +51,7 @@ struct Shared {
     closing: AtomicBool,
     drains: AtomicUsize,
     drain_ended: Notify,
+    counters: Counters,
     next_serial: AtomicU64,
     next_turn: AtomicU64,
     /// Tells the turns of this run of the host from those of other runs.
@@ -84,6 +85,19 @@ impl Shared {
     fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
     }
+}
+
+/// What has happened to the actors of a host since it began.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Turns that committed, of calls and hooks.
+    pub turns: AtomicU64,
+    /// Calls that failed, for whatever reason.
+    pub failed_calls: AtomicU64,
+    /// Hooks that failed, for whatever reason; nobody else is told of them.
+    pub failed_hooks: AtomicU64,
+    /// Instances that crashed or were stopped by a limit.
+    pub crashes: AtomicU64,
 }
 
 /// Which of an actor's streams.
@@ -139,6 +153,7 @@ impl Actors {
             closing: AtomicBool::new(false),
             drains: AtomicUsize::new(0),
             drain_ended: Notify::new(),
+            counters: Counters::default(),
             next_serial: AtomicU64::new(1),
             next_turn: AtomicU64::new(1),
             run_id: random_id(4),
@@ -150,6 +165,11 @@ impl Actors {
             router,
             sweeper,
         }
+    }
+
+    /// What has happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
     }
 
     /// The key of an actor, if its type exists and its id is valid.

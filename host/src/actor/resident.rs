@@ -18,7 +18,7 @@ use super::mailbox::{Bounds, Call, Delivered, Item, Mailbox, Retire, connection_
 use super::{Shared, new_epoch, shutting_down};
 use crate::engine::{Component, Crash, Hook, Instance, Origin, Turn};
 use crate::rooms::Client;
-use crate::turn::{Live, Stage, release};
+use crate::turn::{Effects, Live, Stage, release};
 
 /// One actor in memory.
 pub(super) struct Actor {
@@ -159,10 +159,13 @@ impl Actor {
         shared.instances.used(self, Arc::downgrade(self));
     }
 
-    async fn instance(&self) -> Result<Instance, Crash> {
+    async fn instance(&self, what: &str, shared: &Shared) -> Result<Instance, Failure> {
         match self.take_instance() {
             Some(instance) => Ok(instance),
-            None => self.component.instantiate().await,
+            None => {
+                let made = self.component.instantiate().await;
+                made.map_err(|crash| self.report(crash, what, shared))
+            }
         }
     }
 
@@ -190,54 +193,66 @@ impl Actor {
             traceparent,
             reply,
         } = call;
-        if let Err(failure) = self.check_call(&method, input.as_deref()) {
-            return reply.send(Err(failure));
-        }
-        let mut instance = match self.instance().await {
-            Ok(instance) => instance,
-            Err(crash) => {
-                self.report(&crash, &method);
-                return reply.send(Err(crash.failure));
-            }
+        let cause = Cause {
+            origin: Origin::Client(client),
+            traceparent,
         };
-        let turn = self.turn(
-            Cause {
-                origin: Origin::Client(client),
-                traceparent,
-            },
-            shared,
-        );
+        match self.run_method(&method, input, cause, live, shared).await {
+            Ok((effects, result)) => {
+                count(&shared.counters.turns);
+                release(effects, Some((reply, result)));
+            }
+            Err(failure) => {
+                count(&shared.counters.failed_calls);
+                reply.send(Err(failure));
+            }
+        }
+    }
+
+    /// The turn of a method: what it lets out, or why it left no trace.
+    async fn run_method(
+        self: &Arc<Self>,
+        method: &str,
+        input: Option<String>,
+        cause: Cause,
+        live: &Arc<Live>,
+        shared: &Shared,
+    ) -> Result<(Effects, Option<String>), Failure> {
+        self.check_call(method, input.as_deref())?;
+        let mut instance = self.instance(method, shared).await?;
+        let turn = self.turn(cause, shared);
         let stage = Stage::new(live.clone(), self.component.clone());
-        let (mut stage, result) = instance.invoke(&turn, &method, input.as_ref(), stage).await;
-        let result = match result {
+        let (mut stage, result) = instance.invoke(&turn, method, input.as_ref(), stage).await;
+        let result = self.after_call(instance, result, method, shared)?;
+        if let Some(result) = &result {
+            stage.check_result(method, result, shared.settings.validate_results)?;
+        }
+        let effects = self.commit(stage, method, shared).await?;
+        Ok((effects, result))
+    }
+
+    /// Keeps the instance, or reports why it is lost.
+    fn after_call<T>(
+        self: &Arc<Self>,
+        instance: Instance,
+        result: Result<Result<T, Failure>, Crash>,
+        what: &str,
+        shared: &Shared,
+    ) -> Result<T, Failure> {
+        match result {
             Ok(result) => {
                 self.park(instance, shared);
                 result
             }
-            Err(crash) => {
-                self.report(&crash, &method);
-                Err(crash.failure)
-            }
-        };
-        let checked = result.and_then(|result| {
-            if let Some(result) = &result {
-                stage.check_result(&method, result, shared.settings.validate_results)?;
-            }
-            Ok(result)
-        });
-        match checked {
-            Ok(result) => match stage.commit(&*shared.store).await {
-                Ok(effects) => release(effects, Some((reply, result))),
-                Err(failure) => {
-                    warn!(actor = %self.key, method, %failure, "a turn did not commit");
-                    reply.send(Err(failure));
-                }
-            },
-            Err(failure) => {
-                drop(stage);
-                reply.send(Err(failure));
-            }
+            Err(crash) => Err(self.report(crash, what, shared)),
         }
+    }
+
+    async fn commit(&self, stage: Stage, what: &str, shared: &Shared) -> Result<Effects, Failure> {
+        stage.commit(&*shared.store).await.inspect_err(|failure| {
+            // A fault of the handler or of the store, not of the caller.
+            warn!(actor = %self.key, turn_of = what, %failure, "a turn did not commit");
+        })
     }
 
     fn check_call(&self, method: &str, input: Option<&str>) -> Result<(), Failure> {
@@ -271,31 +286,28 @@ impl Actor {
         if !declared {
             return;
         }
-        let mut instance = match self.instance().await {
-            Ok(instance) => instance,
-            Err(crash) => return self.report(&crash, hook.name()),
+        let ran = async {
+            let mut instance = self.instance(hook.name(), shared).await?;
+            let turn = self.turn(Cause::of(origin), shared);
+            let stage = Stage::new(live.clone(), self.component.clone());
+            let (stage, result) = instance.run_hook(&turn, hook, stage).await;
+            self.after_call(instance, result, hook.name(), shared)?;
+            self.commit(stage, hook.name(), shared).await
         };
-        let turn = self.turn(Cause::of(origin), shared);
-        let stage = Stage::new(live.clone(), self.component.clone());
-        let (stage, result) = instance.run_hook(&turn, hook, stage).await;
-        let result = match result {
-            Ok(result) => {
-                self.park(instance, shared);
-                result
+        match ran.await {
+            Ok(effects) => {
+                count(&shared.counters.turns);
+                release(effects, None);
             }
-            Err(crash) => return self.report(&crash, hook.name()),
-        };
-        let committed = match result {
-            Ok(()) => stage.commit(&*shared.store).await,
-            Err(failure) => Err(failure),
-        };
-        match committed {
-            Ok(effects) => release(effects, None),
-            Err(failure) => warn!(actor = %self.key, hook = hook.name(), %failure, "a hook failed"),
+            Err(failure) => {
+                count(&shared.counters.failed_hooks);
+                warn!(actor = %self.key, hook = hook.name(), %failure, "a hook failed");
+            }
         }
     }
 
-    fn report(&self, crash: &Crash, what: &str) {
+    fn report(&self, crash: Crash, what: &str, shared: &Shared) -> Failure {
+        count(&shared.counters.crashes);
         warn!(
             actor = %self.key,
             component = self.component.name(),
@@ -304,6 +316,7 @@ impl Actor {
             "a handler crashed: {}",
             crash.detail
         );
+        crash.failure
     }
 
     /// Leaves memory, unless there is a reason to stay. True when the actor is gone.
@@ -326,6 +339,10 @@ impl Actor {
             mailbox.close(how)
         })
     }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Consumes an actor's queue until it is empty or the actor leaves memory.

@@ -207,8 +207,10 @@ impl Socket {
         let outbound = &*released.0;
         let mut reader = Reader {
             read: self.read,
+            read_ahead: self.read_ahead,
             decoder: Decoder::new(self.settings.incoming),
             outbound,
+            keep_alive: self.settings.keep_alive,
             last_heard: Instant::now(),
             ending: None,
             heard_close: false,
@@ -216,7 +218,7 @@ impl Socket {
         let ended = tokio::select! {
             biased;
             () = outbound.drive(self.settings.close_timeout) => None,
-            ended = reader.converse(self.read_ahead, handler, self.settings.keep_alive) => Some(ended),
+            ended = reader.converse(handler) => Some(ended),
         };
         ended.unwrap_or_else(|| {
             // The peer gets no more time, and the kernel shall not keep what it did not read.
@@ -245,8 +247,11 @@ impl Drop for Released {
 /// The reading part of the connection's task.
 struct Reader<'a> {
     read: OwnedReadHalf,
+    /// What was read before the connection was a WebSocket.
+    read_ahead: Bytes,
     decoder: Decoder,
     outbound: &'a Outbound,
+    keep_alive: KeepAlive,
     last_heard: Instant,
     /// Why the connection is closing, once it is.
     ending: Option<Ended>,
@@ -255,13 +260,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    async fn converse<H: Handler>(
-        &mut self,
-        read_ahead: Bytes,
-        handler: &mut H,
-        keep_alive: KeepAlive,
-    ) -> Ended {
-        if let Err(lost) = self.listen(read_ahead, handler, keep_alive).await {
+    async fn converse<H: Handler>(&mut self, handler: &mut H) -> Ended {
+        if let Err(lost) = self.listen(handler).await {
             return lost;
         }
         self.close_down().await
@@ -271,15 +271,13 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// The connection ended without a closing handshake.
-    async fn listen<H: Handler>(
-        &mut self,
-        read_ahead: Bytes,
-        handler: &mut H,
-        keep_alive: KeepAlive,
-    ) -> Result<(), Ended> {
-        self.take_in(&read_ahead, handler).await;
+    async fn listen<H: Handler>(&mut self, handler: &mut H) -> Result<(), Ended> {
+        let read_ahead = std::mem::take(&mut self.read_ahead);
+        if !read_ahead.is_empty() {
+            self.take_in(&read_ahead, handler).await;
+        }
         drop(read_ahead);
-        let mut watch = Watch::new(keep_alive, self.last_heard);
+        let mut watch = Watch::new(self.keep_alive, self.last_heard);
         let mut alarm = pin!(sleep_until(watch.due));
         while self.ending.is_none() {
             tokio::select! {
@@ -365,7 +363,8 @@ impl Reader<'_> {
                 () = self.outbound.flushed(), if !written => written = true,
                 chunk = read(&mut self.read) => match chunk {
                     Ok(chunk) => self.listen_for_close(&chunk),
-                    // With the peer's end of the stream, nothing can be lost any more.
+                    // A peer that has said all it has to say may still listen.
+                    Err(Ended::Lost(None)) if !written => break self.outbound.flushed().await,
                     Err(_) => break,
                 },
             }

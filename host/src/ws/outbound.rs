@@ -188,8 +188,7 @@ impl Outbound {
     /// [`Refused::Full`] if the queue is at a limit, [`Refused::Closed`] after [`Outbound::close`]
     /// or the end of the connection. No part of the frame is then sent.
     pub fn push(&self, frame: Frame) -> Result<(), Refused> {
-        let mut state = self.lock();
-        state.admit(self.limits)?;
+        let mut state = self.admit()?;
         let frame = frame.into_bytes();
         state.queued.add(&frame);
         if state.may_write() && state.is_empty() {
@@ -208,8 +207,7 @@ impl Outbound {
     pub fn push_batch(&self, frames: impl IntoIterator<Item = Frame>) -> Result<(), Refused> {
         // Collected first: the caller's iterator must not run under the lock.
         let frames: VecDeque<Bytes> = frames.into_iter().map(Frame::into_bytes).collect();
-        let mut state = self.lock();
-        state.admit(self.limits)?;
+        let mut state = self.admit()?;
         for frame in &frames {
             state.queued.add(frame);
         }
@@ -224,7 +222,8 @@ impl Outbound {
 
     /// Holds back what anyone pushes until the cork is dropped, and then writes it together.
     ///
-    /// For one synchronous stretch that may push several times. A [`Cork`] is not `Send`, so that a
+    /// For one synchronous stretch that may push several times; should that fill the queue, it is
+    /// written before anything is refused. A [`Cork`] is not `Send`, so that a
     /// spawned task cannot hold one across an await.
     pub fn cork(self: &Arc<Self>) -> Cork {
         self.hold();
@@ -280,6 +279,32 @@ impl Outbound {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The state, if there is room for another frame.
+    fn admit(&self) -> Result<MutexGuard<'_, State>, Refused> {
+        let mut state = self.lock();
+        if state.is_full(self.limits) {
+            state = self.relax(state);
+        }
+        if state.phase != Phase::Open {
+            return Err(Refused::Closed);
+        }
+        if state.is_full(self.limits) {
+            state.overflowed = true;
+            state.counters.refused += 1;
+            return Err(Refused::Full);
+        }
+        Ok(state)
+    }
+
+    /// Writes what only a cork holds back.
+    fn relax<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if state.corks == 0 || state.blocked {
+            return state;
+        }
+        self.write_out(state, None);
+        self.lock()
+    }
+
     fn write_if_free(&self, state: MutexGuard<'_, State>) {
         if state.may_write() {
             self.write_out(state, None);
@@ -288,8 +313,8 @@ impl Outbound {
 
     /// Writes `first` and then the queue, until nothing is left or the socket is full.
     ///
-    /// The caller has checked [`State::may_write`]. `first` is counted but not queued, and comes
-    /// only with an empty queue.
+    /// Corks are the caller's business, and so is that `first`, which is counted but not queued,
+    /// comes only with an empty queue.
     fn write_out<'a>(&'a self, mut state: MutexGuard<'a, State>, first: Option<Bytes>) {
         let Some(half) = state.half.take() else {
             return;
@@ -358,6 +383,9 @@ impl Outbound {
     /// Sends a ping or a pong ahead of all data.
     pub(super) fn push_control(&self, frame: Frame) {
         let mut state = self.lock();
+        if state.control.len() >= MAX_CONTROL {
+            state = self.relax(state);
+        }
         if state.phase != Phase::Open {
             return;
         }
@@ -507,17 +535,10 @@ impl Outbound {
 }
 
 impl State {
-    fn admit(&mut self, limits: OutboundLimits) -> Result<(), Refused> {
-        if self.phase != Phase::Open {
-            return Err(Refused::Closed);
-        }
-        let full = self.queued.bytes >= limits.max_bytes || self.queued.frames >= limits.max_frames;
-        if full && self.queued.frames > 0 {
-            self.overflowed = true;
-            self.counters.refused += 1;
-            return Err(Refused::Full);
-        }
-        Ok(())
+    /// Whether a limit is reached; an empty queue is never full.
+    fn is_full(&self, limits: OutboundLimits) -> bool {
+        let Queued { frames, bytes } = self.queued;
+        frames > 0 && (bytes >= limits.max_bytes || frames >= limits.max_frames)
     }
 
     fn may_write(&self) -> bool {

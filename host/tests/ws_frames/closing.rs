@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidegate::ws::{
     CloseCode, Ended, Frame, Handler, KeepAlive, Message, Outbound, Refused, Settings,
 };
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use crate::client::*;
@@ -44,6 +45,24 @@ fn impatient() -> Settings {
         close_timeout: Duration::from_millis(50),
         ..small_queue()
     }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_end_is_still_told_what_it_is_owed() {
+    let (mut client, served) = connect(small_queue(), Echo).await;
+    let count = fill(&served.outbound, 8 << 10);
+    client.say(&frame(FIN | CLOSE, b"")).await;
+    client.stream.shutdown().await.unwrap();
+    let outbound = Arc::clone(&served.outbound);
+    while outbound.is_open() {
+        tokio::task::yield_now().await;
+    }
+    for i in 0..count {
+        assert_eq!(client.hear_text().await.trim_end(), i.to_string());
+    }
+    assert_eq!(client.hear().await, (FIN | CLOSE, vec![]));
+    client.hear_end().await;
+    assert!(matches!(served.ended().await, Ended::ByPeer(None)));
 }
 
 #[tokio::test]

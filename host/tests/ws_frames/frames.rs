@@ -56,6 +56,19 @@ async fn every_ping_is_answered_with_its_payload() {
 }
 
 #[tokio::test]
+async fn hundreds_of_pings_in_one_packet_are_all_answered() {
+    let (mut client, _served) = echo().await;
+    let pings: Vec<u8> = (0..500_u16)
+        .flat_map(|i| frame(FIN | PING, &i.to_be_bytes()))
+        .collect();
+    client.say(&pings).await;
+    for i in 0..500_u16 {
+        let pong = (FIN | PONG, i.to_be_bytes().to_vec());
+        assert_eq!(client.hear().await, pong);
+    }
+}
+
+#[tokio::test]
 async fn a_pong_nobody_asked_for_is_ignored() {
     let (mut client, _served) = echo().await;
     client.say(&frame(FIN | PONG, b"x")).await;

@@ -54,6 +54,20 @@ async fn what_is_pushed_under_a_cork_leaves_in_one_write() {
 }
 
 #[tokio::test]
+async fn a_cork_refuses_nothing_that_the_socket_would_take() {
+    let (mut client, served) = connect(small_queue(), Echo).await;
+    {
+        let _cork = served.outbound.cork();
+        for i in 0..1000 {
+            served.outbound.push(Frame::text(i.to_string())).unwrap();
+        }
+    }
+    for i in 0..1000 {
+        assert_eq!(client.hear_text().await, i.to_string());
+    }
+}
+
+#[tokio::test]
 async fn what_pipelined_messages_are_answered_leaves_together() {
     let (mut client, served) = echo().await;
     let input: Vec<u8> = (0..50).flat_map(|_| frame(FIN | TEXT, b"x")).collect();

@@ -29,7 +29,8 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
         }
     };
     let added = expand_block(arguments, &mut block).unwrap_or_else(Error::into_compile_error);
-    quote!(#block #added)
+    // `pub` says here that clients may call it, whether or not Rust code elsewhere can.
+    quote!(#[allow(unreachable_pub)] #block #added)
 }
 
 fn read_block(item: TokenStream) -> Result<ItemImpl> {

@@ -342,7 +342,7 @@ pub(crate) fn description(attributes: &[Attribute]) -> Option<String> {
                 ..
             }) = &meta.value
         {
-            for line in text.value().lines() {
+            for line in text.value().split('\n') {
                 lines.push(line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned());
             }
         }
