@@ -364,8 +364,19 @@ mod tests {
     #[test]
     fn a_guests_bad_code_becomes_handler_failed() {
         for bad in [
-            "", ".", "a.", ".a", "a..b", "a-.b", "A.b", "a b", "a_b", "ä",
-            "a\n", "a.b\u{0}", &"a".repeat(129),
+            "",
+            ".",
+            "a.",
+            ".a",
+            "a..b",
+            "a-.b",
+            "A.b",
+            "a b",
+            "a_b",
+            "ä",
+            "a\n",
+            "a.b\u{0}",
+            &"a".repeat(129),
         ] {
             assert_eq!(guest(bad).code, code::HANDLER_FAILED, "{bad:?}");
         }
@@ -373,9 +384,8 @@ mod tests {
 
     #[test]
     fn a_guests_parameters_must_be_a_json_object() {
-        let with = |params: &str| {
-            Failure::from_guest("a".into(), None, Some(params.into()), None).params
-        };
+        let with =
+            |params: &str| Failure::from_guest("a".into(), None, Some(params.into()), None).params;
         assert_eq!(with(r#"{"max":200}"#), Some(json!({"max": 200})));
         for bad in ["", "[]", "1", "null", "{", r#"{"a":1} x"#] {
             assert_eq!(with(bad), None, "{bad:?}");

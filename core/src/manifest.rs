@@ -268,9 +268,9 @@ impl<'a> Item<'a> {
         if let Value::Object(members) = self.value {
             match members.get("tidegate") {
                 None => {
-                    return self
-                        .child("tidegate", self.value)
-                        .refuse(format!("missing, expected the format's version {VERSION:?}"));
+                    return self.child("tidegate", self.value).refuse(format!(
+                        "missing, expected the format's version {VERSION:?}"
+                    ));
                 }
                 Some(Value::String(version)) if version == VERSION => {}
                 Some(other) => {
@@ -310,7 +310,10 @@ impl<'a> Item<'a> {
                 Some(events) => events.named(MAX_EVENTS, Item::schema)?,
                 None => BTreeMap::new(),
             },
-            hooks: hooks.map(|item| item.hooks()).transpose()?.unwrap_or_default(),
+            hooks: hooks
+                .map(|item| item.hooks())
+                .transpose()?
+                .unwrap_or_default(),
         })
     }
 
@@ -331,7 +334,10 @@ impl<'a> Item<'a> {
                 "expected a state that satisfies the schema, found {violations}"
             ));
         }
-        let hidden = hidden.map(|item| item.hidden()).transpose()?.unwrap_or_default();
+        let hidden = hidden
+            .map(|item| item.hidden())
+            .transpose()?
+            .unwrap_or_default();
         if !hidden.is_empty() && !initial.value.is_object() {
             return initial.expected("an object, since some of its members are hidden");
         }

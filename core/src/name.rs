@@ -210,8 +210,19 @@ mod tests {
             assert_eq!(Name::parse(good).unwrap().as_str(), good);
         }
         for bad in [
-            "", "1a", "_a", "-a", "a b", "a/b", "ä", "aä", "a.b", "__proto__",
-            "a\n", "a\u{0}", &"a".repeat(65),
+            "",
+            "1a",
+            "_a",
+            "-a",
+            "a b",
+            "a/b",
+            "ä",
+            "aä",
+            "a.b",
+            "__proto__",
+            "a\n",
+            "a\u{0}",
+            &"a".repeat(65),
         ] {
             assert!(Name::parse(bad).is_err(), "{bad:?}");
         }
@@ -226,7 +237,16 @@ mod tests {
 
     #[test]
     fn an_actor_id_is_any_text_of_1_to_256_bytes() {
-        for good in ["1", " ", "\u{0}", "a/b", "🦀", "é", "\u{202e}", &"ä".repeat(128)] {
+        for good in [
+            "1",
+            " ",
+            "\u{0}",
+            "a/b",
+            "🦀",
+            "é",
+            "\u{202e}",
+            &"ä".repeat(128),
+        ] {
             assert_eq!(ActorId::parse(good).unwrap().as_str(), good);
         }
         assert!(ActorId::parse("").is_err());

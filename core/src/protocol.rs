@@ -94,7 +94,9 @@ pub struct FrameError {
 /// ```
 pub fn parse<'a>(text: &'a str) -> Result<ClientFrame<'a>, FrameError> {
     let mut fields = read(text)?;
-    let kind = std::mem::take(&mut fields.kind).text("type").map_err(refuse)?;
+    let kind = std::mem::take(&mut fields.kind)
+        .text("type")
+        .map_err(refuse)?;
     let subscription: fn(Target<'a>) -> ClientFrame<'a> = match &*kind {
         "rpc" => return call(fields),
         "state:sub" => ClientFrame::StateSub,
@@ -755,12 +757,18 @@ mod tests {
     fn a_malformed_call_without_a_good_id_is_not_answered_under_an_id() {
         let long = format!(r#"{{"type":"rpc","id":"{}"}}"#, "x".repeat(129));
         for (text, expected) in [
-            (r#"{"type":"rpc","id":7}"#, "/id: expected string, found number"),
+            (
+                r#"{"type":"rpc","id":7}"#,
+                "/id: expected string, found number",
+            ),
             (
                 r#"{"type":"rpc","id":""}"#,
                 "/id: expected a string of 1 to 128 bytes, found an empty string",
             ),
-            (&long, "/id: expected a string of 1 to 128 bytes, found 129 bytes"),
+            (
+                &long,
+                "/id: expected a string of 1 to 128 bytes, found 129 bytes",
+            ),
             (r#"{"type":"rpc","id":"1","id":"2"}"#, "/id: appears twice"),
         ] {
             assert_eq!(message(text), expected);
@@ -854,10 +862,7 @@ mod tests {
 
     #[test]
     fn a_result_has_no_result_field_when_there_is_none() {
-        assert_eq!(
-            rpc_result("r1", None),
-            r#"{"type":"rpc:result","id":"r1"}"#
-        );
+        assert_eq!(rpc_result("r1", None), r#"{"type":"rpc:result","id":"r1"}"#);
         assert_eq!(
             rpc_result("r1", Some("null")),
             r#"{"type":"rpc:result","id":"r1","result":null}"#
@@ -926,9 +931,32 @@ mod tests {
     /// Text made of the pieces of frames, which reaches deeper than random characters do.
     fn frame_like() -> impl Strategy<Value = String> {
         let piece = prop::sample::select(vec![
-            "{", "}", "[", "]", ":", ",", "\"", "\\", "\"type\"", "\"rpc\"", "\"id\"",
-            "\"actor\"", "\"actorId\"", "\"method\"", "\"input\"", "\"state:sub\"", "1", "-",
-            "1e999", "null", "true", " ", "\\u0000", "\\ud800", "é", "\u{0}",
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            ",",
+            "\"",
+            "\\",
+            "\"type\"",
+            "\"rpc\"",
+            "\"id\"",
+            "\"actor\"",
+            "\"actorId\"",
+            "\"method\"",
+            "\"input\"",
+            "\"state:sub\"",
+            "1",
+            "-",
+            "1e999",
+            "null",
+            "true",
+            " ",
+            "\\u0000",
+            "\\ud800",
+            "é",
+            "\u{0}",
         ]);
         prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
     }

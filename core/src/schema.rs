@@ -234,7 +234,8 @@ fn schema_error(source: &Value, error: &ValidationError<'_>) -> SchemaError {
     };
     let found = source.pointer(pointer).map_or_else(String::new, shown);
     if pointer.ends_with("/type") && !matches!(source.pointer(pointer), Some(Value::Array(_))) {
-        let message = format!("expected the name of a JSON type or an array of them, found {found}");
+        let message =
+            format!("expected the name of a JSON type or an array of them, found {found}");
         return at(pointer, message);
     }
     match error.kind() {
@@ -292,11 +293,12 @@ fn describe(error: &ValidationError<'_>) -> String {
             format!("expected less than {limit}, found {}", shown(found))
         }
         ValidationErrorKind::MultipleOf { multiple_of } => {
-            format!("expected a multiple of {multiple_of}, found {}", shown(found))
+            format!(
+                "expected a multiple of {multiple_of}, found {}",
+                shown(found)
+            )
         }
-        ValidationErrorKind::MinLength { limit } => {
-            size("at least", *limit, "character", found)
-        }
+        ValidationErrorKind::MinLength { limit } => size("at least", *limit, "character", found),
         ValidationErrorKind::MaxLength { limit } => size("at most", *limit, "character", found),
         ValidationErrorKind::MinItems { limit } => size("at least", *limit, "element", found),
         ValidationErrorKind::MaxItems { limit } => size("at most", *limit, "element", found),
@@ -304,7 +306,11 @@ fn describe(error: &ValidationError<'_>) -> String {
         ValidationErrorKind::MaxProperties { limit } => size("at most", *limit, "member", found),
         ValidationErrorKind::UniqueItems => "expected elements that are all different".to_owned(),
         ValidationErrorKind::Pattern { pattern } => {
-            format!("expected a match of {}, found {}", cut(pattern), shown(found))
+            format!(
+                "expected a match of {}, found {}",
+                cut(pattern),
+                shown(found)
+            )
         }
         _ => cut_text(error.masked().to_string()),
     }

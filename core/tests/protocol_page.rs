@@ -11,14 +11,15 @@ const PAGE: &str = include_str!("../../docs/protocol.md");
 
 /// The lines of code blocks that are marked as JSON of this side.
 fn examples(side: &str) -> Vec<&'static str> {
-    let fence = format!("```json {side}");
+    let fence = format!("json {side}\n");
     let blocks: Vec<&str> = PAGE
         .split("\n```")
-        .filter_map(|block| ["```", block].concat().starts_with(&fence).then_some(block))
-        .filter_map(|block| block.split_once('\n'))
-        .map(|(_, frame)| frame.trim())
+        .filter_map(|block| block.strip_prefix(&fence))
         .collect();
-    assert!(!blocks.is_empty(), "the page has no `{fence}` blocks");
+    assert!(
+        !blocks.is_empty(),
+        "the page has no blocks marked `{fence}`"
+    );
     blocks
 }
 
@@ -83,7 +84,14 @@ fn the_host_writes_every_server_frame_as_the_page_shows_it() {
         types.insert(text(&frame, "type").to_owned());
         assert_eq!(written(&frame), example);
     }
-    let expected = ["error", "event", "rpc:result", "state:patch", "state:snapshot", "welcome"];
+    let expected = [
+        "error",
+        "event",
+        "rpc:result",
+        "state:patch",
+        "state:snapshot",
+        "welcome",
+    ];
     assert_eq!(types, expected.map(str::to_owned).into());
 }
 
@@ -104,8 +112,12 @@ fn the_host_takes_every_client_frame_as_the_page_shows_it() {
 
 #[test]
 fn the_page_lists_every_code_with_its_status_and_meaning() {
-    let rows = PAGE.lines().filter(|line| line.starts_with("| `") && line.matches('|').count() == 4);
-    let listed: Vec<&str> = rows.filter(|row| row.contains('.') && !row.contains('/')).collect();
+    let rows = PAGE
+        .lines()
+        .filter(|line| line.starts_with("| `") && line.matches('|').count() == 4);
+    let listed: Vec<&str> = rows
+        .filter(|row| row.contains('.') && !row.contains('/'))
+        .collect();
     for (code, status, meaning) in code::ALL {
         let row = format!("| `{code}` | {status} | {meaning} |");
         assert!(PAGE.contains(&row), "docs/protocol.md lacks the row: {row}");

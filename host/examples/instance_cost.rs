@@ -17,7 +17,9 @@ fn main() -> wasmtime::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let usage = "usage: instance_cost FILE.wasm [COUNT] [on-demand|pooling]";
     let file = arguments.get(1).expect(usage);
-    let count: usize = arguments.get(2).map_or(1000, |count| count.parse().expect(usage));
+    let count: usize = arguments
+        .get(2)
+        .map_or(1000, |count| count.parse().expect(usage));
     match arguments.get(3).map(String::as_str) {
         None => {
             println!("{count} instances of {file}");
@@ -52,12 +54,15 @@ fn measure(file: &str, count: usize, strategy: &str) -> wasmtime::Result<()> {
     let make = || {
         let mut store = Store::new(&engine, ());
         store.set_epoch_deadline(1_000_000);
-        pre.instantiate(&mut store).map(|instance| (store, instance))
+        pre.instantiate(&mut store)
+            .map(|instance| (store, instance))
     };
     drop(make()?);
     let before = resident_bytes();
     let began = Instant::now();
-    let instances = (0..count).map(|_| make()).collect::<wasmtime::Result<Vec<_>>>()?;
+    let instances = (0..count)
+        .map(|_| make())
+        .collect::<wasmtime::Result<Vec<_>>>()?;
     let made = began.elapsed();
     let bytes = resident_bytes().saturating_sub(before);
     let began = Instant::now();

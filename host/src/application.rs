@@ -53,7 +53,9 @@ pub enum ApplicationError {
         detail: String,
     },
     /// Nothing in it is for this host.
-    #[error("the application manifest {path} has no component with a [component.NAME.tool.tidegate] table")]
+    #[error(
+        "the application manifest {path} has no component with a [component.NAME.tool.tidegate] table"
+    )]
     Empty {
         /// The file.
         path: PathBuf,
@@ -100,7 +102,9 @@ pub fn read(path: &Path, defaults: &Limits) -> Result<Vec<Handler>, ApplicationE
         detail,
     })?;
     match handlers.is_empty() {
-        true => Err(ApplicationError::Empty { path: path.to_owned() }),
+        true => Err(ApplicationError::Empty {
+            path: path.to_owned(),
+        }),
         false => Ok(handlers),
     }
 }
@@ -158,7 +162,10 @@ mod tests {
         };
         assert_eq!(chat.name, "chat");
         assert_eq!(chat.path, Path::new("/app/out/chat.wasm"));
-        assert_eq!(chat.environment, [("GREETING".to_owned(), "hello".to_owned())]);
+        assert_eq!(
+            chat.environment,
+            [("GREETING".to_owned(), "hello".to_owned())]
+        );
         assert_eq!(chat.limits.turn_deadline_ms, 7);
         assert_eq!(chat.limits.memory_bytes, Limits::default().memory_bytes);
     }
@@ -167,6 +174,9 @@ mod tests {
     fn a_misspelt_limit_is_named() {
         let text = MANIFEST.replace("turn-deadline-ms", "deadline");
         let error = parse(&text, Path::new(""), &Limits::default()).unwrap_err();
-        assert!(error.contains("component.chat") && error.contains("deadline"), "{error}");
+        assert!(
+            error.contains("component.chat") && error.contains("deadline"),
+            "{error}"
+        );
     }
 }

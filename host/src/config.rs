@@ -247,15 +247,23 @@ impl Config {
             ("gateway.max-frame-bytes", self.gateway.max_frame_bytes),
             ("gateway.outbound-bytes", self.gateway.outbound_bytes),
             ("gateway.outbound-frames", self.gateway.outbound_frames),
-            ("gateway.max-calls-in-flight", self.gateway.max_calls_in_flight),
+            (
+                "gateway.max-calls-in-flight",
+                self.gateway.max_calls_in_flight,
+            ),
             ("actors.mailbox-items", self.actors.mailbox_items),
             ("actors.resident-instances", self.actors.resident_instances),
             ("engine.epoch-tick-ms", self.engine.epoch_tick_ms as usize),
-            ("component.turn-deadline-ms", self.component.turn_deadline_ms as usize),
+            (
+                "component.turn-deadline-ms",
+                self.component.turn_deadline_ms as usize,
+            ),
         ];
         for (name, value) in positive {
             if value == 0 {
-                return Err(ConfigError::Invalid(format!("{name}: expected 1 or more, found 0")));
+                return Err(ConfigError::Invalid(format!(
+                    "{name}: expected 1 or more, found 0"
+                )));
             }
         }
         Ok(())
@@ -267,7 +275,9 @@ fn parse_word(word: &str, key: &str, value: &str) -> Result<toml::Table, ConfigE
     let parse = |value: &str| format!("{key} = {value}").parse::<toml::Table>();
     parse(value)
         .or_else(|_| parse(&toml::Value::String(value.to_owned()).to_string()))
-        .map_err(|_| ConfigError::Word { word: word.to_owned() })
+        .map_err(|_| ConfigError::Word {
+            word: word.to_owned(),
+        })
 }
 
 fn merge(into: &mut toml::Table, from: toml::Table) {
@@ -286,12 +296,16 @@ mod tests {
     use super::*;
 
     fn words(words: &[&str]) -> Result<Config, ConfigError> {
-        Config::load(None, &words.iter().map(|w| w.to_string()).collect::<Vec<_>>())
+        Config::load(
+            None,
+            &words.iter().map(|w| w.to_string()).collect::<Vec<_>>(),
+        )
     }
 
     #[test]
     fn words_override_defaults_one_by_one() {
-        let config = words(&["actors.mailbox-items=7", "gateway.hosts=[\"live.example\"]"]).unwrap();
+        let config =
+            words(&["actors.mailbox-items=7", "gateway.hosts=[\"live.example\"]"]).unwrap();
         assert_eq!(config.actors.mailbox_items, 7);
         assert_eq!(config.actors.idle_timeout_ms, 300_000);
         assert_eq!(config.gateway.hosts, ["live.example"]);
@@ -300,7 +314,10 @@ mod tests {
     #[test]
     fn a_bare_string_needs_no_quotes() {
         assert_eq!(
-            words(&["engine.cache-dir=/tmp/x"]).unwrap().engine.cache_dir,
+            words(&["engine.cache-dir=/tmp/x"])
+                .unwrap()
+                .engine
+                .cache_dir,
             Path::new("/tmp/x")
         );
     }
@@ -308,7 +325,10 @@ mod tests {
     #[test]
     fn a_misspelt_setting_is_named() {
         let error = words(&["actors.mailbox=7"]).unwrap_err().to_string();
-        assert!(error.contains("mailbox") && error.contains("mailbox-items"), "{error}");
+        assert!(
+            error.contains("mailbox") && error.contains("mailbox-items"),
+            "{error}"
+        );
     }
 
     #[test]

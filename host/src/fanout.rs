@@ -72,9 +72,11 @@ impl Message {
         self.frame.get_or_init(|| {
             let (actor, id) = (self.actor.actor.as_str(), self.actor.id.as_str());
             Frame::text(match &self.body {
-                Body::Snapshot { state, epoch, version } => {
-                    protocol::snapshot(actor, id, state, epoch, *version)
-                }
+                Body::Snapshot {
+                    state,
+                    epoch,
+                    version,
+                } => protocol::snapshot(actor, id, state, epoch, *version),
                 Body::Patch {
                     patches,
                     epoch,
@@ -116,7 +118,9 @@ impl Message {
 /// One server-sent event. Line breaks in JSON text are white space between tokens, never
 /// part of a string, so they may become spaces.
 pub fn sse(event: &str, id: Option<(&str, u64)>, json: &str) -> String {
-    let id = id.map_or(String::new(), |(epoch, version)| format!("id: {epoch}:{version}\n"));
+    let id = id.map_or(String::new(), |(epoch, version)| {
+        format!("id: {epoch}:{version}\n")
+    });
     let json = if json.contains(['\n', '\r']) {
         std::borrow::Cow::Owned(json.replace(['\n', '\r'], " "))
     } else {
@@ -179,7 +183,9 @@ pub struct Audience {
 
 impl Audience {
     fn lock(&self) -> MutexGuard<'_, Subscribers> {
-        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether nobody subscribes to anything.
@@ -456,12 +462,19 @@ mod tests {
         slow.full.store(false, Ordering::Relaxed);
         actor.0.publish_patch(&patch(3), 3, &source);
         let owed = std::mem::take(&mut *slow.owed.lock().unwrap());
-        assert_eq!(owed.len(), 1, "one snapshot makes up for any number of patches");
+        assert_eq!(
+            owed.len(),
+            1,
+            "one snapshot makes up for any number of patches"
+        );
         owed[0].refresh("slow");
         actor.0.publish_patch(&patch(5), 5, &source);
         actor.0.publish_patch(&patch(6), 6, &source);
         assert_eq!(slow.seen(), ["snapshot 1", "snapshot 5", "patch 6"]);
-        assert_eq!(quick.seen(), ["snapshot 1", "patch 2", "patch 3", "patch 5", "patch 6"]);
+        assert_eq!(
+            quick.seen(),
+            ["snapshot 1", "patch 2", "patch 3", "patch 5", "patch 6"]
+        );
     }
 
     #[test]
@@ -482,8 +495,12 @@ mod tests {
             actor.0.join_events(outlet.clone());
         }
         let ids = |ids: &[&str]| ids.iter().map(|id| id.to_string()).collect();
-        actor.0.publish_event(&event("only"), &Recipients::Only(ids(&["b", "c", "b"])));
-        actor.0.publish_event(&event("except"), &Recipients::Except(ids(&["b"])));
+        actor
+            .0
+            .publish_event(&event("only"), &Recipients::Only(ids(&["b", "c", "b"])));
+        actor
+            .0
+            .publish_event(&event("except"), &Recipients::Except(ids(&["b"])));
         assert_eq!(outlets[0].seen(), ["event except"]);
         assert_eq!(outlets[1].seen(), ["event only"]);
         assert!(outlets[2].seen().is_empty());

@@ -65,14 +65,20 @@ pub enum StartError {
 impl Host {
     /// Loads the handlers, then opens the doors.
     pub async fn start(config: Config, handlers: Vec<Handler>) -> Result<Host, StartError> {
-        let engine = Engine::new(&config.engine).map_err(|error| StartError::Engine(format!("{error:#}")))?;
+        let engine = Engine::new(&config.engine)
+            .map_err(|error| StartError::Engine(format!("{error:#}")))?;
         let router = Arc::new(Router::default());
         for handler in handlers {
             load(&engine, &router, handler).await?;
         }
         let connections = Arc::new(Connections::default());
         let store: Arc<dyn Store> = Arc::new(Memory::default());
-        let actors = Arc::new(Actors::new(config.actors, router, store, connections.clone()));
+        let actors = Arc::new(Actors::new(
+            config.actors,
+            router,
+            store,
+            connections.clone(),
+        ));
         let address = config.gateway.listen;
         let shutdown_grace = Duration::from_millis(config.gateway.shutdown_grace_ms);
         let gateway = Gateway::open(config.gateway, actors.clone(), connections)
@@ -119,13 +125,26 @@ async fn load(engine: &Engine, router: &Router, handler: Handler) -> Result<(), 
         Ok(bytes) => bytes,
         Err(source) => return Err(StartError::Read { name, path, source }),
     };
-    let grants = Grants { limits, environment };
+    let grants = Grants {
+        limits,
+        environment,
+    };
     match engine.load(&name, bytes, grants).await {
         Ok(component) => {
             let component = Arc::new(component);
             router.add(&component)?;
-            let actors: Vec<&str> = component.manifest.actors.keys().map(|name| name.as_str()).collect();
-            info!(component = name, digest = component.digest, ?actors, "loaded");
+            let actors: Vec<&str> = component
+                .manifest
+                .actors
+                .keys()
+                .map(|name| name.as_str())
+                .collect();
+            info!(
+                component = name,
+                digest = component.digest,
+                ?actors,
+                "loaded"
+            );
             Ok(())
         }
         Err(source) => Err(StartError::Load { name, path, source }),

@@ -13,7 +13,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
-#[command(name = "tidegate", version, about = "A realtime application server for WASI components")]
+#[command(
+    name = "tidegate",
+    version,
+    about = "A realtime application server for WASI components"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -53,7 +57,9 @@ enum LogForm {
 fn main() -> ExitCode {
     let Command::Up(up) = Arguments::parse().command;
     start_log(up.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(serve(up)),
         Err(error) => Err(error.into()),

@@ -192,7 +192,8 @@ impl Outlet for Connection {
     }
 
     fn close_slow(&self) {
-        self.outbound.close_discarding(SLOW_CONSUMER, "reads too slowly");
+        self.outbound
+            .close_discarding(SLOW_CONSUMER, "reads too slowly");
     }
 }
 

@@ -38,11 +38,20 @@ fn imports_point_down() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let lib = fs::read_to_string(src.join("lib.rs")).unwrap();
     let floors = floors(&lib);
-    assert!(floors.len() > 8, "the table in lib.rs was not found: {floors:?}");
+    assert!(
+        floors.len() > 8,
+        "the table in lib.rs was not found: {floors:?}"
+    );
     let mut wrong = Vec::new();
     for file in source_files(&src) {
         let relative = file.strip_prefix(&src).unwrap();
-        let module = relative.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        let module = relative
+            .iter()
+            .next()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs");
         if matches!(module, "lib" | "main") {
             continue;
         }

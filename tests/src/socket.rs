@@ -184,10 +184,14 @@ impl Socket {
                     };
                 }
                 Some(Ok(Message::Close(frame))) => {
-                    return Err(frame.map_or(Closed::broken(), |frame| Closed {
+                    let closed = frame.map_or(Closed::broken(), |frame| Closed {
                         code: frame.code.into(),
                         reason: frame.reason.to_string(),
-                    }));
+                    });
+                    // Reading on sends the answer that the other side waits for.
+                    let end = async { while let Some(Ok(_)) = self.stream.next().await {} };
+                    patiently("the end of the connection", String::new, end).await;
+                    return Err(closed);
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Binary(_))) => panic!("the host sent a binary frame"),

@@ -86,7 +86,11 @@ async fn a_missing_export_is_named() {
 #[tokio::test]
 async fn an_unknown_import_is_named() {
     let refusal = given_text(r#"(component (import "acme:things/widget@1.0.0" (instance)))"#).await;
-    refusal.says(["suspect", "acme:things/widget@1.0.0", "the host offers"]);
+    refusal.says([
+        "suspect",
+        "acme:things/widget@1.0.0",
+        "it offers types, state, outbox",
+    ]);
     let refusal =
         given_text(r#"(component (import "tidegate:realtime/teleport@0.1.0" (instance)))"#).await;
     refusal.says(["suspect", "tidegate:realtime/teleport@0.1.0"]);

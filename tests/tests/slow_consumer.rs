@@ -8,6 +8,7 @@ fn impatient() -> Builder {
     Host::builder()
         .component("lab")
         .set("gateway.outbound-bytes=262144")
+        .set("gateway.close-timeout-ms=100")
 }
 
 /// More than what the host, and the system beneath it, hold for one client.

@@ -59,7 +59,9 @@ fn the_source_is_kept() {
 
 #[test]
 fn what_is_absent_has_its_default() {
-    let manifest = parse(with_actor(json!({"methods": {"m": {}}, "events": {"e": true}})));
+    let manifest = parse(with_actor(
+        json!({"methods": {"m": {}}, "events": {"e": true}}),
+    ));
     let counter = &manifest.actors["counter"];
     assert_eq!(counter.description, None);
     assert_eq!(counter.state.schema, None);
@@ -72,7 +74,11 @@ fn what_is_absent_has_its_default() {
 
 #[test]
 fn a_manifest_may_have_no_actors() {
-    assert!(parse(json!({"tidegate": "0.1", "actors": {}})).actors.is_empty());
+    assert!(
+        parse(json!({"tidegate": "0.1", "actors": {}}))
+            .actors
+            .is_empty()
+    );
 }
 
 #[test]
@@ -137,7 +143,10 @@ fn what_is_no_json_object_is_refused() {
     for (text, start) in [
         ("", "/: expected a JSON object, found EOF"),
         ("{", "/: expected a JSON object, found EOF"),
-        ("{} x", "/: expected a JSON object, found trailing characters"),
+        (
+            "{} x",
+            "/: expected a JSON object, found trailing characters",
+        ),
         ("[]", "/: expected an object, found array"),
         ("null", "/: expected an object, found null"),
         ("\"0.1\"", "/: expected an object, found \"0.1\""),
@@ -245,7 +254,9 @@ fn a_schema_error_is_named_by_its_place_in_the_manifest() {
          an array of them, found 1"
     );
     assert_eq!(
-        refusal(with_actor(json!({"state": {"schema": {"$ref": "https://x.test"}}}))),
+        refusal(with_actor(
+            json!({"state": {"schema": {"$ref": "https://x.test"}}})
+        )),
         "/actors/counter/state/schema/$ref: expected a reference within the same schema, such \
          as \"#/$defs/name\", found \"https://x.test\""
     );
@@ -266,7 +277,9 @@ fn an_initial_state_that_its_schema_refuses_is_refused() {
 fn hidden_members_are_names_not_pointers() {
     let with = |hidden: Value| with_actor(json!({"state": {"hidden": hidden}}));
     assert_eq!(
-        parse(with(json!(["deck", "secret key"]))).actors["counter"].state.hidden,
+        parse(with(json!(["deck", "secret key"]))).actors["counter"]
+            .state
+            .hidden,
         ["deck", "secret key"]
     );
     assert_eq!(
@@ -292,7 +305,9 @@ fn hidden_members_are_names_not_pointers() {
 #[test]
 fn a_state_with_hidden_members_is_an_object() {
     assert_eq!(
-        refusal(with_actor(json!({"state": {"initial": 1, "hidden": ["a"]}}))),
+        refusal(with_actor(
+            json!({"state": {"initial": 1, "hidden": ["a"]}})
+        )),
         "/actors/counter/state/initial: expected an object, since some of its members are \
          hidden, found 1"
     );
@@ -306,7 +321,11 @@ fn limits_are_named() {
         "/: expected a manifest of 1048576 bytes at most, found 1048577 bytes"
     );
     let many = |count: usize, value: Value| {
-        Value::Object((0..count).map(|n| (format!("n{n}"), value.clone())).collect())
+        Value::Object(
+            (0..count)
+                .map(|n| (format!("n{n}"), value.clone()))
+                .collect(),
+        )
     };
     assert_eq!(
         refusal(json!({"tidegate": "0.1", "actors": many(257, json!({}))})),

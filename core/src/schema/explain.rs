@@ -185,7 +185,10 @@ impl Search<'_> {
             [] => self.none_shaped(ids, value),
             [only] => self.walk(only, value),
             _ => {
-                let refused = meant.iter().filter(|id| self.is_refused(**id, value)).count();
+                let refused = meant
+                    .iter()
+                    .filter(|id| self.is_refused(**id, value))
+                    .count();
                 if refused == meant.len() {
                     self.add(format!("matches none of {} alternatives", ids.len()));
                 } else if refused + 1 < meant.len() && matches!(wanted, Wanted::One) {

@@ -4,7 +4,8 @@
 //! references leave the document, or whose checks would cost without bound, is refused
 //! first. `explain` walks them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::OnceLock;
 
 use jsonschema::Validator;
@@ -14,10 +15,13 @@ use super::{
     MAX_DEPTH_IN_PLACE, MAX_EXPANSION, MAX_EXPANSION_IN_PLACE, MAX_PATTERNS, SchemaError, kind_of,
     options, push_token, shown,
 };
-use crate::pointer::{Pointer, resolve};
+use crate::pointer::Pointer;
 
 /// How long a chain of subschemas may be, through `$ref` and nesting.
 const MAX_CHAIN: usize = 512;
+
+/// How large a condition may be, roughly, for `explain` to name it.
+const MAX_CONDITION_BYTES: usize = 4_096;
 
 /// What each keyword says about the value itself, without going into a subschema.
 const ASSERTIONS: [&str; 18] = [
@@ -58,7 +62,10 @@ const CONDITIONS: [(&[&str], &str); 5] = [
         "the number of elements that match `contains` is wrong",
     ),
     (&["propertyNames"], "a member's name is not allowed"),
-    (&["dependentSchemas"], "does not fit the members that are there"),
+    (
+        &["dependentSchemas"],
+        "does not fit the members that are there",
+    ),
     (
         &["if", "then", "else"],
         "does not satisfy the schema's `if`, `then` and `else`",
@@ -142,7 +149,9 @@ impl Lazy {
         let asked = ["const", "enum", "type"]
             .into_iter()
             .find_map(|keyword| self.source.get(keyword).map(|value| (keyword, value)));
-        let has_tags = ["properties", "required"].iter().any(|name| self.source.contains_key(*name));
+        let has_tags = ["properties", "required"]
+            .iter()
+            .any(|name| self.source.contains_key(*name));
         match asked {
             Some(("const", value)) => names.push(shown(value)),
             Some(("enum", Value::Array(values))) => names.extend(values.iter().map(shown)),
@@ -163,15 +172,16 @@ impl Rules {
         let mut reader = Reader {
             root: source,
             known: HashMap::new(),
-            unread: VecDeque::new(),
+            found: Vec::new(),
+            anchors: OnceCell::new(),
             patterns: 0,
         };
-        reader.id_of(source, String::new());
+        reader.id_of(source, Place::Root);
         let mut rules = Vec::new();
         // One after the other rather than by recursion: references can make a chain as
         // long as the schema, longer than a stack.
-        while let Some((schema, pointer)) = reader.unread.pop_front() {
-            rules.push(reader.rule(schema, &pointer)?);
+        while let Some((schema, _)) = reader.found.get(rules.len()) {
+            rules.push(reader.rule(rules.len(), schema)?);
         }
         let rules = Rules {
             rules,
@@ -200,8 +210,18 @@ impl Rules {
         for id in 0..self.rules.len() {
             in_place.of(id, 0)?;
         }
-        let deepest = in_place.known.iter().flatten().map(|(_, depth)| *depth).max();
-        let most = in_place.known.iter().flatten().map(|(count, _)| *count).max();
+        let deepest = in_place
+            .known
+            .iter()
+            .flatten()
+            .map(|(_, depth)| *depth)
+            .max();
+        let most = in_place
+            .known
+            .iter()
+            .flatten()
+            .map(|(count, _)| *count)
+            .max();
         let refuse = |message| Err(error("", message));
         if deepest.unwrap_or(0) > MAX_DEPTH_IN_PLACE {
             return refuse(format!(
@@ -230,10 +250,13 @@ impl Rule {
         let exact = self.properties.get(name).copied();
         // Without patterns, which is the rule, no value is made of the name.
         let name = (!self.pattern_properties.is_empty()).then(|| Value::from(name));
-        let by_pattern = self.pattern_properties.iter().filter_map(move |(pattern, id)| {
-            let matches = name.as_ref().is_some_and(|name| pattern.allows(name));
-            matches.then_some(*id)
-        });
+        let by_pattern = self
+            .pattern_properties
+            .iter()
+            .filter_map(move |(pattern, id)| {
+                let matches = name.as_ref().is_some_and(|name| pattern.allows(name));
+                matches.then_some(*id)
+            });
         exact.into_iter().chain(by_pattern)
     }
 
@@ -319,174 +342,216 @@ struct Reader<'a> {
     root: &'a Value,
     /// Ids by the address of the schema, so that each is read once.
     known: HashMap<*const Value, Id>,
-    /// Schemas that have an id and no rule yet, with their places.
-    unread: VecDeque<(&'a Value, String)>,
+    /// The schemas by their ids, with their places.
+    found: Vec<(&'a Value, Place<'a>)>,
+    /// The schemas that have an `$anchor`, found when the first is referred to.
+    anchors: OnceCell<HashMap<&'a str, &'a Value>>,
     patterns: usize,
 }
 
+/// Where a subschema stands, written out only when something is wrong with it.
+enum Place<'a> {
+    Root,
+    /// Where a `$ref` leads to.
+    Target(&'a Value),
+    Keyword(Id, &'a str),
+    Member(Id, &'a str, &'a str),
+    Element(Id, &'a str, usize),
+}
+
 impl<'a> Reader<'a> {
-    fn id_of(&mut self, schema: &'a Value, pointer: String) -> Id {
-        let next = self.known.len();
+    fn id_of(&mut self, schema: &'a Value, place: Place<'a>) -> Id {
+        let next = self.found.len();
         *self.known.entry(schema).or_insert_with(|| {
-            self.unread.push_back((schema, pointer));
+            self.found.push((schema, place));
             next
         })
     }
 
-    fn rule(&mut self, schema: &'a Value, pointer: &str) -> Result<Rule, SchemaError> {
+    fn rule(&mut self, id: Id, schema: &'a Value) -> Result<Rule, SchemaError> {
         match schema {
             Value::Bool(allowed) => Ok(Rule {
                 never: !allowed,
                 ..Rule::default()
             }),
-            Value::Object(keywords) => self.object_rule(keywords, pointer),
+            Value::Object(keywords) => self.object_rule(id, keywords),
             other => {
                 let found = kind_of(other);
                 let message =
                     format!("expected a JSON Schema (an object, true or false), found {found}");
-                Err(error(pointer, message))
+                Err(error(&self.pointer(id), message))
             }
         }
     }
 
     fn object_rule(
         &mut self,
+        id: Id,
         keywords: &'a Map<String, Value>,
-        pointer: &str,
     ) -> Result<Rule, SchemaError> {
-        self.check_identity(keywords, pointer)?;
+        self.check_identity(id, keywords)?;
         let mut rule = Rule::default();
         if let Some(reference) = keywords.get("$ref") {
-            let target = self.target(reference, &below(pointer, "$ref"))?;
-            let schema = resolve(target.tokens(), self.root).expect("the target was resolved");
-            rule.all_of.push(self.id_of(schema, target.to_string()));
+            let schema = self
+                .target(reference)
+                .map_err(|message| self.keyword_error(id, "$ref", message))?;
+            rule.all_of
+                .push(self.id_of(schema, Place::Target(reference)));
         }
-        rule.all_of.extend(self.list(keywords, "allOf", pointer));
-        rule.any_of = self.list(keywords, "anyOf", pointer);
-        rule.one_of = self.list(keywords, "oneOf", pointer);
-        rule.prefix_items = self.list(keywords, "prefixItems", pointer);
-        rule.items = self.single(keywords, "items", pointer);
-        rule.additional_properties = self.single(keywords, "additionalProperties", pointer);
-        let properties = self.members(keywords, "properties", pointer);
-        rule.properties = properties.into_iter().collect();
-        for (pattern, id) in self.members(keywords, "patternProperties", pointer) {
-            let source = Map::from_iter([("pattern".to_owned(), Value::String(pattern))]);
+        rule.all_of.extend(self.list(id, keywords, "allOf"));
+        rule.any_of = self.list(id, keywords, "anyOf");
+        rule.one_of = self.list(id, keywords, "oneOf");
+        rule.prefix_items = self.list(id, keywords, "prefixItems");
+        rule.items = self.single(id, keywords, "items");
+        rule.additional_properties = self.single(id, keywords, "additionalProperties");
+        let properties = self.members(id, keywords, "properties");
+        rule.properties = properties
+            .into_iter()
+            .map(|(name, id)| (name.to_owned(), id))
+            .collect();
+        for (pattern, id) in self.members(id, keywords, "patternProperties") {
+            let source = Map::from_iter([("pattern".to_owned(), Value::from(pattern))]);
             rule.pattern_properties.push((Lazy::new(source), id));
             self.patterns += 1;
         }
         for keyword in IN_PLACE {
-            rule.in_place.extend(self.single(keywords, keyword, pointer));
+            rule.in_place.extend(self.single(id, keywords, keyword));
         }
         for keyword in FURTHER_DOWN {
-            let schema = self.single(keywords, keyword, pointer);
-            rule.further_down.extend(schema);
+            rule.further_down.extend(self.single(id, keywords, keyword));
         }
-        let dependent = self.members(keywords, "dependentSchemas", pointer);
-        rule.in_place.extend(dependent.into_iter().map(|(_, id)| id));
-        self.members(keywords, "$defs", pointer);
+        let dependent = self.members(id, keywords, "dependentSchemas");
+        rule.in_place
+            .extend(dependent.into_iter().map(|(_, id)| id));
+        self.members(id, keywords, "$defs");
 
         rule.assertions = Lazy::new(pick(keywords, &ASSERTIONS));
         rule.shape = Lazy::new(shape(keywords));
         self.patterns += usize::from(keywords.contains_key("pattern"));
         for (names, text) in CONDITIONS {
-            let part = pick(keywords, names);
-            if part.contains_key(names[0]) && !part.values().any(has_reference) {
-                rule.conditions.push((Lazy::new(part), text));
+            let mut bytes = MAX_CONDITION_BYTES;
+            let is_small = |name: &&str| {
+                let schema = keywords.get(*name);
+                schema.is_none_or(|schema| is_self_contained(schema, &mut bytes))
+            };
+            if keywords.contains_key(names[0]) && names.iter().all(is_small) {
+                rule.conditions
+                    .push((Lazy::new(pick(keywords, names)), text));
             }
         }
         Ok(rule)
     }
 
     /// Refuses keywords that would give the schema another dialect or another identity.
-    fn check_identity(
-        &self,
-        keywords: &Map<String, Value>,
-        pointer: &str,
-    ) -> Result<(), SchemaError> {
+    fn check_identity(&self, id: Id, keywords: &Map<String, Value>) -> Result<(), SchemaError> {
         const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
         if let Some(dialect) = keywords.get("$schema")
             && dialect.as_str().map(|uri| uri.trim_end_matches('#')) != Some(DIALECT)
         {
             let message = format!("expected {DIALECT:?}, found {}", shown(dialect));
-            return Err(error(&below(pointer, "$schema"), message));
+            return Err(self.keyword_error(id, "$schema", message));
         }
-        let is_root = self.root.as_object().is_some_and(|root| std::ptr::eq(root, keywords));
-        if keywords.contains_key("$id") && !is_root {
+        if keywords.contains_key("$id") && id != 0 {
             let message = "expected `$id` at the root of the schema only".to_owned();
-            return Err(error(&below(pointer, "$id"), message));
+            return Err(self.keyword_error(id, "$id", message));
         }
         for keyword in ["$dynamicRef", "$recursiveRef"] {
             if keywords.contains_key(keyword) {
                 let message = format!("expected `$ref`, found `{keyword}`, which is not supported");
-                return Err(error(&below(pointer, keyword), message));
+                return Err(self.keyword_error(id, keyword, message));
             }
         }
         Ok(())
     }
 
-    /// The place that a `$ref` names, which must be in the same document.
-    fn target(&self, reference: &Value, pointer: &str) -> Result<Pointer, SchemaError> {
-        let refuse = |expected: &str| {
-            let message = format!("expected {expected}, found {}", shown(reference));
-            Err(error(pointer, message))
-        };
-        let Some(fragment) = reference.as_str().and_then(|text| text.strip_prefix('#')) else {
-            return refuse("a reference within the same schema, such as \"#/$defs/name\"");
-        };
-        let Some(fragment) = percent_decoded(fragment) else {
-            return refuse("a reference whose percent-encoding is valid");
-        };
+    /// What a `$ref` leads to, which must be in the same document, or else what is wrong.
+    fn target(&self, reference: &Value) -> Result<&'a Value, String> {
+        let refuse = |expected: &str| format!("expected {expected}, found {}", shown(reference));
+        let fragment = reference
+            .as_str()
+            .and_then(|text| text.strip_prefix('#'))
+            .ok_or_else(|| {
+                refuse("a reference within the same schema, such as \"#/$defs/name\"")
+            })?;
+        let fragment = percent_decoded(fragment)
+            .ok_or_else(|| refuse("a reference whose percent-encoding is valid"))?;
         let target = if fragment.is_empty() || fragment.starts_with('/') {
-            Pointer::parse(&fragment).ok()
+            let pointer = Pointer::parse(&fragment).ok();
+            pointer.and_then(|pointer| pointer.resolve(self.root))
         } else {
-            anchor(self.root, &fragment, &mut Pointer::root())
+            let anchors = self.anchors.get_or_init(|| {
+                let mut anchors = HashMap::new();
+                gather_anchors(self.root, &mut anchors);
+                anchors
+            });
+            anchors.get(&*fragment).copied()
         };
-        match target {
-            Some(target) if target.resolve(self.root).is_some() => Ok(target),
-            _ => refuse("a reference to a place that the schema has"),
-        }
+        target.ok_or_else(|| refuse("a reference to a place that the schema has"))
     }
 
     fn single(
         &mut self,
+        id: Id,
         keywords: &'a Map<String, Value>,
-        keyword: &str,
-        pointer: &str,
+        keyword: &'static str,
     ) -> Option<Id> {
         let schema = keywords.get(keyword)?;
-        Some(self.id_of(schema, below(pointer, keyword)))
+        Some(self.id_of(schema, Place::Keyword(id, keyword)))
     }
 
-    fn list(
-        &mut self,
-        keywords: &'a Map<String, Value>,
-        keyword: &str,
-        pointer: &str,
-    ) -> Vec<Id> {
+    fn list(&mut self, id: Id, keywords: &'a Map<String, Value>, keyword: &'static str) -> Vec<Id> {
         let Some(Value::Array(schemas)) = keywords.get(keyword) else {
             return Vec::new();
         };
-        let pointer = below(pointer, keyword);
-        let each = |(index, schema): (usize, &'a Value)| {
-            self.id_of(schema, below(&pointer, &index.to_string()))
-        };
+        let each = |(index, schema)| self.id_of(schema, Place::Element(id, keyword, index));
         schemas.iter().enumerate().map(each).collect()
     }
 
     fn members(
         &mut self,
+        id: Id,
         keywords: &'a Map<String, Value>,
-        keyword: &str,
-        pointer: &str,
-    ) -> Vec<(String, Id)> {
+        keyword: &'static str,
+    ) -> Vec<(&'a str, Id)> {
         let Some(Value::Object(schemas)) = keywords.get(keyword) else {
             return Vec::new();
         };
-        let pointer = below(pointer, keyword);
         let each = |(name, schema): (&'a String, &'a Value)| {
-            (name.clone(), self.id_of(schema, below(&pointer, name)))
+            let place = Place::Member(id, keyword, name);
+            (name.as_str(), self.id_of(schema, place))
         };
         schemas.iter().map(each).collect()
+    }
+
+    fn keyword_error(&self, id: Id, keyword: &str, message: String) -> SchemaError {
+        let mut pointer = self.pointer(id);
+        push_token(&mut pointer, keyword);
+        error(&pointer, message)
+    }
+
+    fn pointer(&self, id: Id) -> String {
+        match &self.found[id].1 {
+            Place::Root => String::new(),
+            // A target that something is wrong with is named by the reference to it, which
+            // is its pointer, or its anchor.
+            Place::Target(reference) => {
+                let fragment = reference.as_str().unwrap_or_default();
+                percent_decoded(fragment.trim_start_matches('#')).unwrap_or_default()
+            }
+            Place::Keyword(parent, keyword) => self.pointer_below(*parent, &[keyword]),
+            Place::Member(parent, keyword, name) => self.pointer_below(*parent, &[keyword, name]),
+            Place::Element(parent, keyword, index) => {
+                self.pointer_below(*parent, &[keyword, &index.to_string()])
+            }
+        }
+    }
+
+    fn pointer_below(&self, id: Id, tokens: &[&str]) -> String {
+        let mut pointer = self.pointer(id);
+        for token in tokens {
+            push_token(&mut pointer, token);
+        }
+        pointer
     }
 }
 
@@ -495,13 +560,6 @@ fn error(pointer: &str, message: String) -> SchemaError {
         pointer: pointer.to_owned(),
         message,
     }
-}
-
-/// The place one level further down.
-fn below(pointer: &str, token: &str) -> String {
-    let mut pointer = pointer.to_owned();
-    push_token(&mut pointer, token);
-    pointer
 }
 
 fn pick(keywords: &Map<String, Value>, names: &[&str]) -> Map<String, Value> {
@@ -520,17 +578,18 @@ fn shape(keywords: &Map<String, Value>) -> Map<String, Value> {
     let Some(Value::Object(properties)) = keywords.get("properties") else {
         return shape;
     };
-    let required: Vec<&Value> = match keywords.get("required") {
-        Some(Value::Array(required)) => required.iter().collect(),
-        _ => Vec::new(),
+    let required: HashSet<&str> = match keywords.get("required") {
+        Some(Value::Array(required)) => required.iter().filter_map(Value::as_str).collect(),
+        _ => HashSet::new(),
     };
     let mut tags = Map::new();
     let mut needed = Vec::new();
     for (name, schema) in properties {
-        let tag = schema.as_object().map(|schema| pick(schema, &["enum", "const"]));
+        let tag = schema
+            .as_object()
+            .map(|schema| pick(schema, &["enum", "const"]));
         let tag = tag.filter(|tag| !tag.is_empty());
-        let is_needed = required.iter().any(|required| *required == name);
-        if is_needed && (tag.is_some() || properties.len() == 1) {
+        if required.contains(name.as_str()) && (tag.is_some() || properties.len() == 1) {
             needed.push(Value::String(name.clone()));
         }
         if let Some(tag) = tag {
@@ -546,36 +605,50 @@ fn shape(keywords: &Map<String, Value>) -> Map<String, Value> {
     shape
 }
 
-fn has_reference(schema: &Value) -> bool {
+/// Whether a schema has no `$ref` and takes no more than these bytes, roughly. It is then
+/// copied, which must not happen to large schemas at every level of their nesting.
+fn is_self_contained(schema: &Value, bytes: &mut usize) -> bool {
+    const NODE: usize = 16;
+    let own = match schema {
+        Value::String(text) => text.len(),
+        Value::Object(members) => members.keys().map(String::len).sum(),
+        _ => 0,
+    };
+    let Some(left) = bytes.checked_sub(own + NODE) else {
+        return false;
+    };
+    *bytes = left;
     match schema {
         Value::Object(members) => {
-            members.contains_key("$ref") || members.values().any(has_reference)
+            !members.contains_key("$ref")
+                && members
+                    .values()
+                    .all(|member| is_self_contained(member, bytes))
         }
-        Value::Array(elements) => elements.iter().any(has_reference),
-        _ => false,
+        Value::Array(elements) => elements.iter().all(|each| is_self_contained(each, bytes)),
+        _ => true,
     }
 }
 
-/// The place whose `$anchor` has this name.
-fn anchor(schema: &Value, name: &str, at: &mut Pointer) -> Option<Pointer> {
-    let below = |token: String, schema: &Value| {
-        let mut at = at.clone();
-        at.push(token);
-        anchor(schema, name, &mut at)
-    };
+/// Finds what has an `$anchor`; of two with the same name, the first.
+fn gather_anchors<'a>(schema: &'a Value, anchors: &mut HashMap<&'a str, &'a Value>) {
     match schema {
         Value::Object(members) => {
-            let named = |keyword| members.get(keyword).and_then(Value::as_str) == Some(name);
-            if named("$anchor") || named("$dynamicAnchor") {
-                return Some(at.clone());
+            for keyword in ["$anchor", "$dynamicAnchor"] {
+                if let Some(Value::String(name)) = members.get(keyword) {
+                    anchors.entry(name).or_insert(schema);
+                }
             }
-            members.iter().find_map(|(key, value)| below(key.clone(), value))
+            members
+                .values()
+                .for_each(|member| gather_anchors(member, anchors));
         }
-        Value::Array(elements) => elements
-            .iter()
-            .enumerate()
-            .find_map(|(index, value)| below(index.to_string(), value)),
-        _ => None,
+        Value::Array(elements) => {
+            elements
+                .iter()
+                .for_each(|element| gather_anchors(element, anchors));
+        }
+        _ => {}
     }
 }
 

@@ -81,29 +81,109 @@ fn an_unexpected_member_is_named_by_its_path() {
 #[test]
 fn each_common_keyword_says_what_it_expects() {
     for (source, value, expected) in [
-        (json!({"type": "integer"}), json!(1.5), "expected integer, found 1.5"),
-        (json!({"type": ["string", "null"]}), json!(1), "expected null or string, found number"),
-        (json!({"enum": ["a", "b", 3]}), json!("c"), r#"expected "a", "b" or 3, found "c""#),
+        (
+            json!({"type": "integer"}),
+            json!(1.5),
+            "expected integer, found 1.5",
+        ),
+        (
+            json!({"type": ["string", "null"]}),
+            json!(1),
+            "expected null or string, found number",
+        ),
+        (
+            json!({"enum": ["a", "b", 3]}),
+            json!("c"),
+            r#"expected "a", "b" or 3, found "c""#,
+        ),
         (json!({"enum": [1]}), json!([1]), "expected 1, found array"),
-        (json!({"const": "a"}), json!("b"), r#"expected "a", found "b""#),
-        (json!({"minimum": 1}), json!(0), "expected at least 1, found 0"),
-        (json!({"maximum": 1.5}), json!(2), "expected at most 1.5, found 2"),
-        (json!({"exclusiveMinimum": 1}), json!(1), "expected more than 1, found 1"),
-        (json!({"exclusiveMaximum": 1}), json!(1), "expected less than 1, found 1"),
-        (json!({"multipleOf": 5}), json!(7), "expected a multiple of 5, found 7"),
-        (json!({"minLength": 1}), json!(""), "expected at least 1 character, found 0"),
-        (json!({"maxLength": 2}), json!("äöü"), "expected at most 2 characters, found 3"),
-        (json!({"pattern": "^a+$"}), json!("b"), r#"expected a match of ^a+$, found "b""#),
-        (json!({"minItems": 2}), json!([1]), "expected at least 2 elements, found 1"),
-        (json!({"maxItems": 1}), json!([1, 2]), "expected at most 1 element, found 2"),
-        (json!({"minProperties": 1}), json!({}), "expected at least 1 member, found 0"),
-        (json!({"maxProperties": 0}), json!({"a": 1}), "expected at most 0 members, found 1"),
-        (json!({"uniqueItems": true}), json!([1, 1]), "expected elements that are all different"),
+        (
+            json!({"const": "a"}),
+            json!("b"),
+            r#"expected "a", found "b""#,
+        ),
+        (
+            json!({"minimum": 1}),
+            json!(0),
+            "expected at least 1, found 0",
+        ),
+        (
+            json!({"maximum": 1.5}),
+            json!(2),
+            "expected at most 1.5, found 2",
+        ),
+        (
+            json!({"exclusiveMinimum": 1}),
+            json!(1),
+            "expected more than 1, found 1",
+        ),
+        (
+            json!({"exclusiveMaximum": 1}),
+            json!(1),
+            "expected less than 1, found 1",
+        ),
+        (
+            json!({"multipleOf": 5}),
+            json!(7),
+            "expected a multiple of 5, found 7",
+        ),
+        (
+            json!({"minLength": 1}),
+            json!(""),
+            "expected at least 1 character, found 0",
+        ),
+        (
+            json!({"maxLength": 2}),
+            json!("äöü"),
+            "expected at most 2 characters, found 3",
+        ),
+        (
+            json!({"pattern": "^a+$"}),
+            json!("b"),
+            r#"expected a match of ^a+$, found "b""#,
+        ),
+        (
+            json!({"minItems": 2}),
+            json!([1]),
+            "expected at least 2 elements, found 1",
+        ),
+        (
+            json!({"maxItems": 1}),
+            json!([1, 2]),
+            "expected at most 1 element, found 2",
+        ),
+        (
+            json!({"minProperties": 1}),
+            json!({}),
+            "expected at least 1 member, found 0",
+        ),
+        (
+            json!({"maxProperties": 0}),
+            json!({"a": 1}),
+            "expected at most 0 members, found 1",
+        ),
+        (
+            json!({"uniqueItems": true}),
+            json!([1, 1]),
+            "expected elements that are all different",
+        ),
         (json!(false), json!(1), "expected nothing, found number"),
-        (json!({"not": {"const": 1}}), json!(1), "matches what is excluded by `not`"),
-        (json!({"propertyNames": {"maxLength": 1}}), json!({"ab": 1}), "a member's name is not allowed"),
+        (
+            json!({"not": {"const": 1}}),
+            json!(1),
+            "matches what is excluded by `not`",
+        ),
+        (
+            json!({"propertyNames": {"maxLength": 1}}),
+            json!({"ab": 1}),
+            "a member's name is not allowed",
+        ),
     ] {
-        assert_eq!(says(source.clone(), value), format!("/: {expected}"), "{source}");
+        assert_eq!(
+            says(source.clone(), value),
+            format!("/: {expected}"),
+            "{source}"
+        );
     }
 }
 
@@ -128,7 +208,8 @@ fn tuples_are_checked_by_position() {
 
 #[test]
 fn pattern_properties_are_checked() {
-    let source = json!({"patternProperties": {"^n": {"type": "number"}}, "additionalProperties": false});
+    let source =
+        json!({"patternProperties": {"^n": {"type": "number"}}, "additionalProperties": false});
     assert_eq!(
         says(source, json!({"n1": "x", "m": 1})),
         "/m: unexpected; /n1: expected number, found string"
@@ -147,7 +228,10 @@ fn an_optional_object_is_explained_from_the_inside() {
         says(source.clone(), json!({"x": "1"})),
         "/y: missing; /x: expected number, found string"
     );
-    assert_eq!(says(source, json!(1)), "/: expected object or null, found number");
+    assert_eq!(
+        says(source, json!(1)),
+        "/: expected object or null, found number"
+    );
 }
 
 #[test]
@@ -156,12 +240,18 @@ fn a_tagged_alternative_is_explained_from_the_inside() {
         {"type": "object", "properties": {"kind": {"const": "line"}, "to": {"type": "number"}}, "required": ["kind", "to"]},
         {"type": "object", "properties": {"kind": {"const": "dot"}}, "required": ["kind"]},
     ]});
-    assert_eq!(says(source.clone(), json!({"kind": "line"})), "/to: missing");
+    assert_eq!(
+        says(source.clone(), json!({"kind": "line"})),
+        "/to: missing"
+    );
     assert_eq!(
         says(source.clone(), json!({"kind": "line", "to": "x"})),
         "/to: expected number, found string"
     );
-    assert_eq!(says(source, json!({"kind": "arc"})), "/: matches none of 2 alternatives");
+    assert_eq!(
+        says(source, json!({"kind": "arc"})),
+        "/: matches none of 2 alternatives"
+    );
 }
 
 #[test]
@@ -172,7 +262,8 @@ fn an_externally_tagged_alternative_is_explained_from_the_inside() {
             "required": [name], "additionalProperties": false,
         })
     };
-    let source = json!({"oneOf": [{"type": "string", "enum": ["None"]}, variant("A"), variant("B")]});
+    let source =
+        json!({"oneOf": [{"type": "string", "enum": ["None"]}, variant("A"), variant("B")]});
     assert_eq!(
         says(source, json!({"B": "x"})),
         "/B: expected number, found string"
@@ -206,7 +297,10 @@ fn a_value_that_matches_several_alternatives_of_one_of_is_told_so() {
 #[test]
 fn what_only_the_validator_understands_is_still_refused_with_a_text() {
     let source = json!({"properties": {"a": true}, "unevaluatedProperties": false});
-    assert_eq!(says(source, json!({"b": 1})), "/: does not satisfy the schema");
+    assert_eq!(
+        says(source, json!({"b": 1})),
+        "/: does not satisfy the schema"
+    );
 }
 
 #[test]
@@ -215,7 +309,10 @@ fn at_most_eight_violations_are_listed() {
     let values: Vec<usize> = (0..20).collect();
     let text = says(source.clone(), json!(values));
     assert_eq!(text.matches("expected string").count(), 8);
-    assert!(text.ends_with("/7: expected string, found number; and 12 more"), "{text}");
+    assert!(
+        text.ends_with("/7: expected string, found number; and 12 more"),
+        "{text}"
+    );
     assert!(!says(source, json!(values[..8])).contains("more"));
 }
 
@@ -240,7 +337,12 @@ fn offending_values_and_member_names_are_shown_short() {
 #[test]
 fn violations_as_parameters_use_json_pointers() {
     let source = json!({"type": "object", "properties": {"text": {"type": "string"}}});
-    let params = |value| schema(source.clone()).check(&value).unwrap_err().as_params();
+    let params = |value| {
+        schema(source.clone())
+            .check(&value)
+            .unwrap_err()
+            .as_params()
+    };
     assert_eq!(
         params(json!({"text": 1})),
         json!({"issues": [{"path": "/text", "message": "expected string, found number"}]})
@@ -272,13 +374,22 @@ fn references_within_the_schema_are_followed() {
             "items": {"$ref": reference},
             "$defs": {"a/b c": {"$anchor": "named", "type": "string"}},
         });
-        assert_eq!(says(source, json!([1])), "/0: expected string, found number");
+        assert_eq!(
+            says(source, json!([1])),
+            "/0: expected string, found number"
+        );
     }
 }
 
 #[test]
 fn references_out_of_the_schema_are_refused() {
-    for reference in ["https://example.com/s.json", "other.json#/a", "urn:x", "file:///etc/passwd", ""] {
+    for reference in [
+        "https://example.com/s.json",
+        "other.json#/a",
+        "urn:x",
+        "file:///etc/passwd",
+        "",
+    ] {
         assert_eq!(
             refusal(json!({"items": {"$ref": reference}})),
             format!(
@@ -294,7 +405,9 @@ fn references_to_nothing_are_refused() {
     for reference in ["#/$defs/b", "#nowhere", "#/$defs/a/-", "#/$defs/~2"] {
         assert_eq!(
             refusal(json!({"$ref": reference, "$defs": {"a": true}})),
-            format!("/$ref: expected a reference to a place that the schema has, found {reference:?}")
+            format!(
+                "/$ref: expected a reference to a place that the schema has, found {reference:?}"
+            )
         );
     }
     assert!(refusal(json!({"$ref": "#/%zz"})).contains("percent-encoding"));
@@ -395,9 +508,7 @@ fn references_that_double_at_every_step_are_refused() {
         refusal(chain(14, |before| json!({"allOf": [before, before]}))),
         "/: more than 4096 subschemas apply to one place of a value"
     );
-    let twice = |before: Value| {
-        json!({"allOf": [{"properties": {"x": before}}, {"properties": {"x": before}}]})
-    };
+    let twice = |before: Value| json!({"allOf": [{"properties": {"x": before}}, {"properties": {"x": before}}]});
     assert_eq!(
         refusal(chain(40, twice)),
         "/: with each `$ref` followed it has more than 65536 subschemas"
@@ -459,7 +570,10 @@ fn expression() -> Value {
 fn a_deep_value_against_recursive_alternatives_is_explained_at_once() {
     let value = (0..60).fold(json!(5), |value, _| json!({"kind": "or", "args": [value]}));
     let text = says(expression(), value);
-    assert!(text.ends_with("/args/0: expected object or string, found number"), "{text}");
+    assert!(
+        text.ends_with("/args/0: expected object or string, found number"),
+        "{text}"
+    );
     assert_eq!(text.matches("args").count(), 60);
 }
 
@@ -479,9 +593,9 @@ fn definitions_that_all_refer_to_each_other_are_checked_without_exponential_work
         .iter()
         .map(|name| json!({"properties": {"x": {"$ref": format!("#/$defs/{name}")}}}))
         .collect();
-    let defs = Map::from_iter(names.map(|name| {
-        (name.to_owned(), json!({"type": "object", "allOf": to_all}))
-    }));
+    let defs = Map::from_iter(
+        names.map(|name| (name.to_owned(), json!({"type": "object", "allOf": to_all}))),
+    );
     let source = json!({"$ref": "#/$defs/a", "$defs": defs});
     assert_eq!(says(source.clone(), nested(100, json!({}))), "");
     assert!(!says(source, nested(100, json!(1))).is_empty());
@@ -496,7 +610,10 @@ fn many_violations_cost_no_more_than_many_steps() {
 
 #[test]
 fn the_deepest_value_against_the_deepest_schema_fits_a_thread_stack() {
-    let mut source = chain(20, |before| json!({"allOf": [{"type": ["object", "string"]}, before]}));
+    let mut source = chain(
+        20,
+        |before| json!({"allOf": [{"type": ["object", "string"]}, before]}),
+    );
     source["$defs"]["d0"] = json!({"properties": {"x": {"$ref": "#"}}});
     let check = move || {
         let schema = schema(source);
@@ -512,8 +629,10 @@ fn any_schema() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(json!(true)),
         Just(json!(false)),
-        prop::sample::select(vec!["string", "number", "integer", "null", "object", "array"])
-            .prop_map(|kind| json!({"type": kind})),
+        prop::sample::select(vec![
+            "string", "number", "integer", "null", "object", "array"
+        ])
+        .prop_map(|kind| json!({"type": kind})),
         Just(json!({"enum": ["a", 1, null]})),
         Just(json!({"const": {"a": 1}})),
         Just(json!({"minimum": 1, "maxLength": 1})),

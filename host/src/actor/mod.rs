@@ -65,7 +65,11 @@ impl Shared {
     }
 
     fn next_turn_id(&self) -> String {
-        format!("{}-{:x}", self.run_id, self.next_turn.fetch_add(1, Ordering::Relaxed))
+        format!(
+            "{}-{:x}",
+            self.run_id,
+            self.next_turn.fetch_add(1, Ordering::Relaxed)
+        )
     }
 
     fn uptime_ms(&self) -> u64 {
@@ -132,8 +136,7 @@ pub fn random_id(bytes: usize) -> String {
 }
 
 fn shutting_down() -> Failure {
-    Failure::host(code::HOST_SHUTTING_DOWN)
-        .message("the host is shutting down")
+    Failure::host(code::HOST_SHUTTING_DOWN).message("the host is shutting down")
 }
 
 impl Actors {
@@ -174,7 +177,10 @@ impl Actors {
 
     /// The key of an actor, if its type exists and its id is valid.
     pub fn key(&self, actor: &str, id: &str) -> Result<ActorKey, Failure> {
-        let (actor, _) = self.router.resolve(actor).ok_or_else(|| Failure::unknown_actor(actor))?;
+        let (actor, _) = self
+            .router
+            .resolve(actor)
+            .ok_or_else(|| Failure::unknown_actor(actor))?;
         let id = ActorId::parse(id)
             .map_err(|error| Failure::host(code::ACTOR_INVALID_ID).message(error.to_string()))?;
         Ok(ActorKey { actor, id })
@@ -339,7 +345,10 @@ async fn sweep(shared: Arc<Shared>) {
     let pace = (idle / 4).clamp(Duration::from_millis(20), Duration::from_secs(10));
     loop {
         tokio::time::sleep(pace).await;
-        let Some(before) = shared.uptime_ms().checked_sub(shared.settings.idle_timeout_ms) else {
+        let Some(before) = shared
+            .uptime_ms()
+            .checked_sub(shared.settings.idle_timeout_ms)
+        else {
             continue;
         };
         for actor in shared.table.all() {
@@ -351,6 +360,5 @@ async fn sweep(shared: Arc<Shared>) {
 }
 
 fn mailbox_full() -> Failure {
-    Failure::host(code::MAILBOX_FULL)
-        .message("the actor has too many calls waiting")
+    Failure::host(code::MAILBOX_FULL).message("the actor has too many calls waiting")
 }

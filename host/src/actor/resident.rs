@@ -69,7 +69,9 @@ impl Actor {
 
     fn actor_type(&self) -> &ActorType {
         let actors = &self.component.manifest.actors;
-        actors.get(self.key.actor.as_str()).expect("the router found it there")
+        actors
+            .get(self.key.actor.as_str())
+            .expect("the router found it there")
     }
 
     /// Queues an item and sees to it that somebody consumes the queue.
@@ -112,21 +114,25 @@ impl Actor {
     pub(super) async fn live(&self, shared: &Shared) -> Result<&Arc<Live>, Failure> {
         let load = async || {
             let hidden = self.actor_type().state.hidden.clone();
-            let unavailable = |detail: String| {
-                Failure::host(code::STORE_UNAVAILABLE)
-                    .message(detail)
-            };
+            let unavailable =
+                |detail: String| Failure::host(code::STORE_UNAVAILABLE).message(detail);
             match shared.store.load(&self.key).await {
                 Ok(None) => {
                     let initial = self.actor_type().state.initial.clone();
-                    Ok(Live::initial(self.key.clone(), initial, hidden, new_epoch()))
+                    Ok(Live::initial(
+                        self.key.clone(),
+                        initial,
+                        hidden,
+                        new_epoch(),
+                    ))
                 }
                 Ok(Some(mut stored)) => {
                     stored
                         .connections
                         .retain(|(id, _)| shared.connections.is_open(id));
-                    Live::restored(self.key.clone(), stored, hidden)
-                        .map_err(|error| unavailable(format!("the stored state is damaged: {error}")))
+                    Live::restored(self.key.clone(), stored, hidden).map_err(|error| {
+                        unavailable(format!("the stored state is damaged: {error}"))
+                    })
                 }
                 Err(error) => Err(unavailable(error.to_string())),
             }
@@ -151,7 +157,10 @@ impl Actor {
     }
 
     pub(super) fn take_instance(&self) -> Option<Instance> {
-        self.instance.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.instance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     fn park(self: &Arc<Self>, instance: Instance, shared: &Shared) {
@@ -261,7 +270,8 @@ impl Actor {
         };
         let parsed: Value = match input {
             Some(input) => serde_json::from_str(input).map_err(|error| {
-                Failure::host(code::INPUT_INVALID).message(format!("Validation failed for {method}: /: {error}"))
+                Failure::host(code::INPUT_INVALID)
+                    .message(format!("Validation failed for {method}: /: {error}"))
             })?,
             None => Value::Null,
         };
@@ -275,7 +285,13 @@ impl Actor {
 
     /// Runs a hook, if the actor type has it. Its failure is logged and nothing else: no
     /// caller waits for it.
-    async fn run_hook(self: &Arc<Self>, hook: Hook, origin: Origin, live: &Arc<Live>, shared: &Shared) {
+    async fn run_hook(
+        self: &Arc<Self>,
+        hook: Hook,
+        origin: Origin,
+        live: &Arc<Live>,
+        shared: &Shared,
+    ) {
         let hooks = &self.actor_type().hooks;
         let declared = match hook {
             Hook::Activate => hooks.activate,
@@ -325,7 +341,8 @@ impl Actor {
             return false;
         }
         if self.activated.swap(false, Ordering::Relaxed) {
-            self.run_hook(Hook::Deactivate, Origin::Host, live, shared).await;
+            self.run_hook(Hook::Deactivate, Origin::Host, live, shared)
+                .await;
         }
         if let Err(error) = shared.store.retire(&self.key, live.to_stored()).await {
             warn!(actor = %self.key, %error, "an actor stays in memory because it cannot be stored");
@@ -358,7 +375,9 @@ async fn drain(mut guard: DrainGuard) {
     loop {
         if !actor.activated.swap(true, Ordering::Relaxed) {
             debug!(actor = %actor.key, "activated");
-            actor.run_hook(Hook::Activate, Origin::Host, live, &shared).await;
+            actor
+                .run_hook(Hook::Activate, Origin::Host, live, &shared)
+                .await;
         }
         let next = actor.mailbox().next();
         let Some(item) = next else {
@@ -413,7 +432,9 @@ impl DrainGuard {
 
     fn abandon(&self, failure: &Failure) {
         let rest = self.actor.mailbox().take_rest();
-        self.shared.table.remove_if(&self.actor.key, self.actor.serial, || true);
+        self.shared
+            .table
+            .remove_if(&self.actor.key, self.actor.serial, || true);
         self.shared.instances.forget(self.actor.serial);
         for item in rest {
             item.refuse(&self.actor.key, failure.clone());

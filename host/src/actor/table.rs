@@ -28,20 +28,34 @@ impl Table {
 
     fn shard(&self, key: &ActorKey) -> MutexGuard<'_, Shard> {
         let index = self.hasher.hash_one(key) as usize % SHARDS;
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn get(&self, key: &ActorKey) -> Option<Arc<Actor>> {
         self.shard(key).get(key).cloned()
     }
 
-    pub(super) fn get_or_insert(&self, key: &ActorKey, make: impl FnOnce() -> Arc<Actor>) -> Arc<Actor> {
-        self.shard(key).entry(key.clone()).or_insert_with(make).clone()
+    pub(super) fn get_or_insert(
+        &self,
+        key: &ActorKey,
+        make: impl FnOnce() -> Arc<Actor>,
+    ) -> Arc<Actor> {
+        self.shard(key)
+            .entry(key.clone())
+            .or_insert_with(make)
+            .clone()
     }
 
     /// Removes an actor if it is still the one with this serial number and `ready`, which
     /// is asked while nobody can look the actor up.
-    pub(super) fn remove_if(&self, key: &ActorKey, serial: u64, ready: impl FnOnce() -> bool) -> bool {
+    pub(super) fn remove_if(
+        &self,
+        key: &ActorKey,
+        serial: u64,
+        ready: impl FnOnce() -> bool,
+    ) -> bool {
         let mut shard = self.shard(key);
         if shard.get(key).is_some_and(|actor| actor.serial == serial) && ready() {
             shard.remove(key);
@@ -59,8 +73,11 @@ impl Table {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.shards
-            .iter()
-            .all(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).is_empty())
+        self.shards.iter().all(|shard| {
+            shard
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_empty()
+        })
     }
 }

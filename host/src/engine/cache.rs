@@ -51,7 +51,10 @@ impl Cache {
         let bytes = fs::read(self.path(digest)?).ok()?;
         let (sum, code) = bytes.split_at_checked(DIGEST_BYTES)?;
         if Sha256::digest(code).as_slice() != sum {
-            warn!(digest, "a kept compiled component is damaged; compiling it again");
+            warn!(
+                digest,
+                "a kept compiled component is damaged; compiling it again"
+            );
             return None;
         }
         // SAFETY: the bytes come from `put` below: they lie in a folder that only this
@@ -77,14 +80,31 @@ impl Cache {
     }
 }
 
+/// Makes the folder for this user alone, or checks that nobody else could have put a file
+/// into one that is there.
 fn make_private(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::create_dir_all(folder)?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    let metadata = fs::metadata(folder)?;
+    let own = fs::metadata("/proc/self")?.uid();
+    if metadata.uid() != own || metadata.mode() & 0o022 != 0 {
+        return Err(std::io::Error::other(
+            "other users can write to the folder: expected one that is this user's alone",
+        ));
+    }
+    Ok(())
 }
 
-fn write(path: &Path, component: &Component) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let code = component.serialize().map_err(wasmtime::Error::into_boxed_dyn_error)?;
+fn write(
+    path: &Path,
+    component: &Component,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let code = component
+        .serialize()
+        .map_err(wasmtime::Error::into_boxed_dyn_error)?;
     let part = path.with_extension(format!("{}.part", std::process::id()));
     let mut file = fs::File::create(&part)?;
     file.write_all(&Sha256::digest(&code))?;

@@ -97,7 +97,8 @@ impl GuestLog {
         }
         if shared.left == 0 {
             shared.end_line(self.channel);
-            shared.lines[self.channel as usize].extend_from_slice(b"(further output of this turn is dropped)");
+            shared.lines[self.channel as usize]
+                .extend_from_slice(b"(further output of this turn is dropped)");
             shared.end_line(self.channel);
         }
     }
@@ -161,7 +162,11 @@ impl Pollable for GuestLog {
 }
 
 impl AsyncWrite for GuestLog {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         self.take(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

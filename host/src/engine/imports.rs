@@ -64,7 +64,12 @@ impl From<Failure> for wit::types::Failure {
 
 impl From<wit::types::Failure> for Failure {
     fn from(failure: wit::types::Failure) -> Self {
-        Failure::from_guest(failure.code, failure.message, failure.params, failure.http_status)
+        Failure::from_guest(
+            failure.code,
+            failure.message,
+            failure.params,
+            failure.http_status,
+        )
     }
 }
 
@@ -80,8 +85,9 @@ fn parse_ops(ops: Vec<wit::state::Op>) -> Result<(Vec<Op>, usize), Failure> {
         })
     };
     let value = |json: &str| {
-        serde_json::from_str(json)
-            .map_err(|error| Failure::host(code::STATE_MALFORMED).message(format!("a value is not JSON: {error}")))
+        serde_json::from_str(json).map_err(|error| {
+            Failure::host(code::STATE_MALFORMED).message(format!("a value is not JSON: {error}"))
+        })
     };
     let mut weight = 0;
     let ops = ops
@@ -146,7 +152,9 @@ impl wit::state::Host for GuestContext {
 
     fn get(&mut self, pointer: String) -> Trappable<Option<String>> {
         let turn = self.turn()?;
-        Ok(Pointer::parse(&pointer).ok().and_then(|pointer| turn.get(&pointer)))
+        Ok(Pointer::parse(&pointer)
+            .ok()
+            .and_then(|pointer| turn.get(&pointer)))
     }
 
     fn patch(&mut self, ops: Vec<wit::state::Op>) -> Trappable<Result<u64, wit::types::Failure>> {
@@ -158,7 +166,10 @@ impl wit::state::Host for GuestContext {
 }
 
 impl wit::turns::Host for GuestContext {
-    async fn checkpoint(&mut self, _when: wit::turns::Flush) -> Trappable<Result<(), wit::types::Failure>> {
+    async fn checkpoint(
+        &mut self,
+        _when: wit::turns::Flush,
+    ) -> Trappable<Result<(), wit::types::Failure>> {
         // Only streaming methods flush early; everywhere else the turn's end does.
         self.turn()?;
         Ok(Ok(()))
@@ -238,10 +249,16 @@ impl wit::actors::Host for GuestContext {
         calls: Vec<wit::actors::Invocation>,
     ) -> Trappable<Vec<Result<Option<String>, wit::types::Failure>>> {
         self.turn()?;
-        Ok(calls.iter().map(|_| Err(not_yet("actors.call-all"))).collect())
+        Ok(calls
+            .iter()
+            .map(|_| Err(not_yet("actors.call-all")))
+            .collect())
     }
 
-    fn send(&mut self, _call: wit::actors::Invocation) -> Trappable<Result<(), wit::types::Failure>> {
+    fn send(
+        &mut self,
+        _call: wit::actors::Invocation,
+    ) -> Trappable<Result<(), wit::types::Failure>> {
         self.turn()?;
         Ok(Err(not_yet("actors.send")))
     }

@@ -71,7 +71,12 @@ struct Account {
 }
 
 impl wasmtime::ResourceLimiter for Account {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let total = self.memory_bytes + desired.saturating_sub(current);
         let fits = total <= self.limits.memory_bytes;
         if fits {
@@ -82,7 +87,12 @@ impl wasmtime::ResourceLimiter for Account {
         Ok(fits)
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let fits = desired <= self.limits.table_elements;
         if !fits {
             self.refused = Some("table-elements");
@@ -164,7 +174,10 @@ impl Template {
                 return Err(Stop::Deadline.into());
             }
             // A guest that computes for long takes turns with everybody else's tasks.
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+            Ok(UpdateDeadline::YieldCustom(
+                1,
+                Box::pin(tokio::task::yield_now()),
+            ))
         });
         match self.pre.instantiate_async(&mut store).await {
             Ok(handler) => Ok(Instance {
@@ -233,7 +246,9 @@ impl Instance {
         context.deadline = turn.deadline;
         context.host_calls_left = self.limits.host_calls;
         context.imports = Some(Box::new(imports));
-        context.log.begin_turn(&turn.this, &turn.id, self.limits.log_bytes);
+        context
+            .log
+            .begin_turn(&turn.this, &turn.id, self.limits.log_bytes);
         self.store.set_epoch_deadline(1);
     }
 
@@ -270,12 +285,23 @@ async fn within<T>(
 
 fn crash(error: &wasmtime::Error, account: &Account) -> Crash {
     let limits = &account.limits;
-    let failure = match (error.downcast_ref::<Stop>(), error.downcast_ref::<wasmtime::Trap>()) {
-        (Some(Stop::Deadline), _) | (_, Some(wasmtime::Trap::Interrupt)) => Failure::host(code::TURN_DEADLINE)
-            .message(format!("the turn took longer than {} ms", limits.turn_deadline_ms))
-            .param("limitMs", limits.turn_deadline_ms),
+    let failure = match (
+        error.downcast_ref::<Stop>(),
+        error.downcast_ref::<wasmtime::Trap>(),
+    ) {
+        (Some(Stop::Deadline), _) | (_, Some(wasmtime::Trap::Interrupt)) => {
+            Failure::host(code::TURN_DEADLINE)
+                .message(format!(
+                    "the turn took longer than {} ms",
+                    limits.turn_deadline_ms
+                ))
+                .param("limitMs", limits.turn_deadline_ms)
+        }
         (Some(Stop::HostCalls), _) => Failure::host(code::TURN_HOST_CALL_LIMIT)
-            .message(format!("the turn called the host more than {} times", limits.host_calls))
+            .message(format!(
+                "the turn called the host more than {} times",
+                limits.host_calls
+            ))
             .param("limit", limits.host_calls),
         (_, Some(wasmtime::Trap::StackOverflow)) => {
             Failure::host(code::TURN_STACK_LIMIT).message("the handler's recursion is too deep")

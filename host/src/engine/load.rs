@@ -100,7 +100,10 @@ pub enum LoadError {
         found: String,
     },
     /// Wants something that the host does not have.
-    #[error("the component imports `{name}`, which the host does not offer: it offers {}", offered())]
+    #[error(
+        "the component imports `{name}`, which the host does not offer: it offers {}",
+        offered()
+    )]
     UnknownImport {
         /// The import.
         name: String,
@@ -143,7 +146,12 @@ pub struct Grants {
 
 impl Engine {
     /// Checks, compiles (off the async threads) and describes a component.
-    pub async fn load(&self, name: &str, bytes: Vec<u8>, grants: Grants) -> Result<Component, LoadError> {
+    pub async fn load(
+        &self,
+        name: &str,
+        bytes: Vec<u8>,
+        grants: Grants,
+    ) -> Result<Component, LoadError> {
         check_format(&bytes, self.max_component_bytes)?;
         let engine = self.clone();
         let (digest, pre) = tokio::task::spawn_blocking(move || {
@@ -181,8 +189,10 @@ impl Engine {
             return Ok(component);
         }
         let component =
-            component::Component::from_binary(&self.wasmtime, bytes).map_err(|error| LoadError::Invalid {
-                detail: format!("{error:#}"),
+            component::Component::from_binary(&self.wasmtime, bytes).map_err(|error| {
+                LoadError::Invalid {
+                    detail: format!("{error:#}"),
+                }
             })?;
         self.cache.put(digest, &component);
         Ok(component)
@@ -218,16 +228,25 @@ fn check_format(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
 }
 
 /// Checks names of imports and exports, so that errors speak the contract's language.
-fn check_interface(engine: &wasmtime::Engine, component: &component::Component) -> Result<(), LoadError> {
+fn check_interface(
+    engine: &wasmtime::Engine,
+    component: &component::Component,
+) -> Result<(), LoadError> {
     let ty = component.component_type();
     for (name, _) in ty.imports(engine) {
         match interface_of(name) {
             Some((interface, VERSION)) if OFFERED.contains(&interface) => {}
             Some((interface, _)) if OFFERED.contains(&interface) => {
-                return Err(LoadError::OtherVersion { found: name.to_owned() });
+                return Err(LoadError::OtherVersion {
+                    found: name.to_owned(),
+                });
             }
             None if name.starts_with("wasi:") && name.contains("@0.2.") => {}
-            _ => return Err(LoadError::UnknownImport { name: name.to_owned() }),
+            _ => {
+                return Err(LoadError::UnknownImport {
+                    name: name.to_owned(),
+                });
+            }
         }
     }
     let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
@@ -236,9 +255,9 @@ fn check_interface(engine: &wasmtime::Engine, component: &component::Component) 
         if exports.contains(&expected.as_str()) {
             continue;
         }
-        let other = exports
-            .iter()
-            .find(|name| matches!(interface_of(name), Some((interface, _)) if interface == required));
+        let other = exports.iter().find(
+            |name| matches!(interface_of(name), Some((interface, _)) if interface == required),
+        );
         return Err(match other {
             Some(found) => LoadError::OtherVersion {
                 found: (*found).to_owned(),
@@ -253,7 +272,10 @@ fn check_interface(engine: &wasmtime::Engine, component: &component::Component) 
         });
     }
     // Serving a guarded component without asking its guard would show what it hides.
-    match exports.iter().find(|name| interface_of(name).is_some_and(|(interface, _)| interface == "access")) {
+    match exports
+        .iter()
+        .find(|name| interface_of(name).is_some_and(|(interface, _)| interface == "access"))
+    {
         Some(name) => Err(LoadError::NotServed {
             name: (*name).to_owned(),
         }),

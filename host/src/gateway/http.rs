@@ -38,7 +38,8 @@ pub(super) struct ErrorResponse(pub(super) Failure);
 
 impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         json(status, self.0.http_body())
     }
 }
@@ -72,7 +73,9 @@ where
 fn wants_events(headers: &HeaderMap) -> bool {
     headers.get_all(ACCEPT).iter().any(|accept| {
         accept.to_str().is_ok_and(|accept| {
-            let mut types = accept.split(',').map(|media| media.split(';').next().unwrap_or("").trim());
+            let mut types = accept
+                .split(',')
+                .map(|media| media.split(';').next().unwrap_or("").trim());
             types.any(|media| media.eq_ignore_ascii_case("text/event-stream"))
         })
     })
@@ -117,7 +120,9 @@ pub(super) async fn call(
     let (key, method) = target(&doors, path)?;
     let input = read_input(body, doors.settings.max_frame_bytes).await?;
     let (reply, result) = oneshot::channel();
-    let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let traceparent = headers
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok());
     doors.actors.call(
         &key,
         Call {
@@ -163,7 +168,12 @@ async fn read_input(body: Body, limit: usize) -> Result<Option<String>, Failure>
     if bytes.is_empty() {
         return Ok(None);
     }
-    let malformed = |detail: String| failure(code::REQUEST_MALFORMED, format!("the body is not JSON: {detail}"));
+    let malformed = |detail: String| {
+        failure(
+            code::REQUEST_MALFORMED,
+            format!("the body is not JSON: {detail}"),
+        )
+    };
     let text = String::from_utf8(bytes.into()).map_err(|error| malformed(error.to_string()))?;
     serde_json::from_str::<&RawValue>(&text).map_err(|error| malformed(error.to_string()))?;
     Ok(Some(text))

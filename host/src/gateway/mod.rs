@@ -107,7 +107,9 @@ impl Gateway {
         let address = listener.local_addr()?;
         let doors = Arc::new(Doors {
             policy: origin::Policy::new(&settings.hosts, &settings.origins, address.ip()),
-            sockets: Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS))),
+            sockets: Arc::new(Semaphore::new(
+                settings.max_connections.min(Semaphore::MAX_PERMITS),
+            )),
             settings,
             actors,
             connections,
@@ -150,28 +152,33 @@ impl Gateway {
 
 async fn accept(listener: TcpListener, doors: Arc<Doors>) {
     let routes = routes(doors.clone());
-    // Held back for the moment when there are no descriptors left: giving it up makes room
-    // to take a connection from the backlog and refuse it.
+    // A descriptor held back. When there is no other left, giving it up makes room to take
+    // one connection from the backlog; if it cannot be had back then, that one is refused.
     let mut reserve = open_reserve();
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => match doors.sockets.clone().try_acquire_owned() {
-                Ok(permit) => {
-                    let place = Place(Arc::new(permit));
-                    doors.tasks.spawn(serve(stream, place, routes.clone(), doors.clone()));
+            Ok((stream, peer)) => {
+                reserve = reserve.or_else(open_reserve);
+                if reserve.is_none() {
+                    refuse(stream, peer, "out of file descriptors");
+                    reserve = open_reserve();
+                    continue;
                 }
-                Err(_) => refuse(stream, peer, "gateway.max-connections is reached"),
-            },
-            Err(error) if is_out_of_descriptors(&error) => {
-                drop(reserve.take());
-                match listener.accept().await {
-                    Ok((stream, peer)) => refuse(stream, peer, "out of file descriptors"),
-                    Err(error) => {
-                        warn!(%error, "cannot accept");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
+                match doors.sockets.clone().try_acquire_owned() {
+                    Ok(permit) => {
+                        let place = Place(Arc::new(permit));
+                        doors
+                            .tasks
+                            .spawn(serve(stream, place, routes.clone(), doors.clone()));
                     }
+                    Err(_) => refuse(stream, peer, "gateway.max-connections is reached"),
                 }
-                reserve = open_reserve();
+            }
+            Err(error) if is_out_of_descriptors(&error) => {
+                if reserve.take().is_none() {
+                    warn!(%error, "cannot accept");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
             }
             // The peer gave up while it was in the backlog, or the network hiccuped.
             Err(error) => {
@@ -200,7 +207,8 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 /// Says 503 as far as that goes without waiting, and closes.
 fn refuse(stream: TcpStream, peer: SocketAddr, why: &str) {
     warn!(%peer, why, "a connection is refused");
-    let failure = Failure::host(code::CONNECTION_LIMIT).message("the host has too many connections");
+    let failure =
+        Failure::host(code::CONNECTION_LIMIT).message("the host has too many connections");
     let body = failure.http_body();
     let response = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
@@ -213,7 +221,10 @@ fn refuse(stream: TcpStream, peer: SocketAddr, why: &str) {
 fn routes(doors: Arc<Doors>) -> Router {
     Router::new()
         .route("/health", get(http::health))
-        .route("/actors/{actor}/{id}/{what}", get(http::read).post(http::call))
+        .route(
+            "/actors/{actor}/{id}/{what}",
+            get(http::read).post(http::call),
+        )
         .method_not_allowed_fallback(http::method_not_allowed)
         .fallback(upgrade)
         .layer(middleware::from_fn_with_state(doors.clone(), guard))
@@ -276,8 +287,7 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
         return ErrorResponse(failure).into_response();
     }
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        let failure = Failure::host(code::INTERNAL)
-            .message("this connection cannot be upgraded");
+        let failure = Failure::host(code::INTERNAL).message("this connection cannot be upgraded");
         return ErrorResponse(failure).into_response();
     };
     let place = request.extensions_mut().remove::<Place>();

@@ -34,15 +34,24 @@ impl Policy {
     /// Checks a request. Returns its origin if it has one.
     pub(super) fn check<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a str>, Failure> {
         let host = single(headers, &HOST).ok_or_else(|| {
-            refusal(code::REQUEST_FORBIDDEN_HOST, "expected one Host header".to_owned())
+            refusal(
+                code::REQUEST_FORBIDDEN_HOST,
+                "expected one Host header".to_owned(),
+            )
         })?;
-        let authority: Authority = host
-            .parse()
-            .map_err(|_| refusal(code::REQUEST_FORBIDDEN_HOST, format!("`{host}` is not a host")))?;
+        let authority: Authority = host.parse().map_err(|_| {
+            refusal(
+                code::REQUEST_FORBIDDEN_HOST,
+                format!("`{host}` is not a host"),
+            )
+        })?;
         if !self.allows_host(authority.host()) {
             return Err(refusal(
                 code::REQUEST_FORBIDDEN_HOST,
-                format!("this host does not answer to `{}`: add it to gateway.hosts", authority.host()),
+                format!(
+                    "this host does not answer to `{}`: add it to gateway.hosts",
+                    authority.host()
+                ),
             ));
         }
         if !headers.contains_key(ORIGIN) {
@@ -71,7 +80,11 @@ impl Policy {
 
     fn allows_origin(&self, origin: &str, own: &Authority) -> bool {
         let origin = origin.to_ascii_lowercase();
-        if self.origins.iter().any(|allowed| *allowed == "*" || *allowed == origin) {
+        if self
+            .origins
+            .iter()
+            .any(|allowed| *allowed == "*" || *allowed == origin)
+        {
             return true;
         }
         let Some((scheme @ ("http" | "https"), rest)) = origin.split_once("://") else {
@@ -134,13 +147,22 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(ORIGIN, origin.parse().unwrap());
         }
-        policy.check(&headers).map(|_| ()).map_err(|failure| failure.code.into_owned())
+        policy
+            .check(&headers)
+            .map(|_| ())
+            .map_err(|failure| failure.code.into_owned())
     }
 
     #[test]
     fn loopback_names_and_addresses_are_answered() {
         let policy = policy(&[], &[], "127.0.0.1");
-        for host in ["localhost:3000", "127.0.0.1:3000", "[::1]:3000", "app.localhost", "10.1.2.3"] {
+        for host in [
+            "localhost:3000",
+            "127.0.0.1:3000",
+            "[::1]:3000",
+            "app.localhost",
+            "10.1.2.3",
+        ] {
             assert_eq!(check(&policy, host, None), Ok(()), "{host}");
         }
     }
@@ -148,9 +170,22 @@ mod tests {
     #[test]
     fn a_foreign_name_is_refused_until_it_is_configured() {
         let refused = Err(code::REQUEST_FORBIDDEN_HOST.to_owned());
-        assert_eq!(check(&policy(&[], &[], "127.0.0.1"), "evil.example", None), refused);
-        assert_eq!(check(&policy(&["live.example"], &[], "127.0.0.1"), "Live.Example:80", None), Ok(()));
-        assert_eq!(check(&policy(&["*"], &[], "127.0.0.1"), "any.example", None), Ok(()));
+        assert_eq!(
+            check(&policy(&[], &[], "127.0.0.1"), "evil.example", None),
+            refused
+        );
+        assert_eq!(
+            check(
+                &policy(&["live.example"], &[], "127.0.0.1"),
+                "Live.Example:80",
+                None
+            ),
+            Ok(())
+        );
+        assert_eq!(
+            check(&policy(&["*"], &[], "127.0.0.1"), "any.example", None),
+            Ok(())
+        );
     }
 
     #[test]
@@ -167,18 +202,36 @@ mod tests {
     fn pages_of_other_sites_are_refused() {
         let refused = Err(code::REQUEST_FORBIDDEN_ORIGIN.to_owned());
         let local = policy(&[], &["https://app.example"], "127.0.0.1");
-        for origin in ["https://evil.example", "null", "https://app.example:444", "file://x"] {
-            assert_eq!(check(&local, "localhost:3000", Some(origin)), refused, "{origin}");
+        for origin in [
+            "https://evil.example",
+            "null",
+            "https://app.example:444",
+            "file://x",
+        ] {
+            assert_eq!(
+                check(&local, "localhost:3000", Some(origin)),
+                refused,
+                "{origin}"
+            );
         }
-        assert_eq!(check(&local, "localhost:3000", Some("https://app.example")), Ok(()));
+        assert_eq!(
+            check(&local, "localhost:3000", Some("https://app.example")),
+            Ok(())
+        );
     }
 
     #[test]
     fn own_pages_may_connect_and_loopback_pages_while_the_host_is_local() {
         let local = policy(&[], &[], "127.0.0.1");
-        assert_eq!(check(&local, "127.0.0.1:3000", Some("http://localhost:5173")), Ok(()));
+        assert_eq!(
+            check(&local, "127.0.0.1:3000", Some("http://localhost:5173")),
+            Ok(())
+        );
         let public = policy(&["live.example"], &[], "0.0.0.0");
-        assert_eq!(check(&public, "live.example", Some("http://live.example")), Ok(()));
+        assert_eq!(
+            check(&public, "live.example", Some("http://live.example")),
+            Ok(())
+        );
         assert!(check(&public, "live.example", Some("http://localhost:5173")).is_err());
         assert!(check(&public, "live.example", Some("http://live.example:8080")).is_err());
     }

@@ -76,7 +76,8 @@ impl Handler for Session {
 
 impl Session {
     fn refuse(&self, failure: &Failure, id: Option<&str>) {
-        self.connection.send(Frame::text(protocol::error(failure, id)));
+        self.connection
+            .send(Frame::text(protocol::error(failure, id)));
     }
 
     async fn handle(&self, text: &str) {
@@ -88,7 +89,9 @@ impl Session {
             Ok(ClientFrame::EventUnsub(target)) => self.unsubscribe(&target, Stream::Events),
             Err(error) => match error.rpc_id {
                 // A caller waits for this id, unless another call of that id is under way.
-                Some(id) if self.begin_call(&id) => self.connection.end_call(&id, &Err(error.failure)),
+                Some(id) if self.begin_call(&id) => {
+                    self.connection.end_call(&id, &Err(error.failure))
+                }
                 Some(_) => {}
                 None => self.refuse(&error.failure, None),
             },
@@ -97,7 +100,10 @@ impl Session {
 
     /// Lets a call in, or says why not.
     fn begin_call(&self, id: &str) -> bool {
-        match self.connection.begin_call(id, self.doors.settings.max_calls_in_flight) {
+        match self
+            .connection
+            .begin_call(id, self.doors.settings.max_calls_in_flight)
+        {
             Ok(()) => true,
             Err(CallRefused::DuplicateId) => {
                 let failure = Failure::host(code::RPC_DUPLICATE_ID)
@@ -149,7 +155,9 @@ impl Session {
             }
             Contact::Known => Ok(()),
             Contact::TooMany => Err(Failure::host(code::CONNECTION_ACTOR_LIMIT)
-                .message(format!("one connection may have contact with {limit} actors"))
+                .message(format!(
+                    "one connection may have contact with {limit} actors"
+                ))
                 .param("limit", limit)),
         }
     }
@@ -158,7 +166,9 @@ impl Session {
         let subscribed = async {
             let key = self.doors.actors.key(&target.actor, &target.actor_id)?;
             let actors = &self.doors.actors;
-            actors.subscribe(&key, stream, self.connection.clone()).await?;
+            actors
+                .subscribe(&key, stream, self.connection.clone())
+                .await?;
             self.contact(&key)
         };
         if let Err(failure) = subscribed.await {

@@ -167,6 +167,7 @@ impl Stream for SseStream {
 impl Drop for SseStream {
     fn drop(&mut self) {
         self.outlet.close();
-        self.actors.unsubscribe(&self.key, self.stream, &self.outlet.id);
+        self.actors
+            .unsubscribe(&self.key, self.stream, &self.outlet.id);
     }
 }

@@ -57,7 +57,11 @@ impl Live {
     }
 
     /// An actor as it was stored.
-    pub fn restored(key: ActorKey, stored: Stored, hidden: Vec<String>) -> Result<Arc<Live>, serde_json::Error> {
+    pub fn restored(
+        key: ActorKey,
+        stored: Stored,
+        hidden: Vec<String>,
+    ) -> Result<Arc<Live>, serde_json::Error> {
         let state = serde_json::from_str(&stored.state)?;
         Ok(Live::new(
             key,
@@ -114,7 +118,8 @@ impl Live {
             Some((of, encoded)) if *of == version => encoded.clone(),
             _ => {
                 let state = ledger.document.committed();
-                let encoded: Arc<str> = patch::strip_hidden(&state, &self.hidden).to_string().into();
+                let encoded: Arc<str> =
+                    patch::strip_hidden(&state, &self.hidden).to_string().into();
                 ledger.encoded = Some((version, encoded.clone()));
                 encoded
             }
@@ -124,13 +129,18 @@ impl Live {
 
     fn snapshot(&self) -> (Message, u64) {
         let (state, epoch, version) = self.committed();
-        let body = Body::Snapshot { state, epoch, version };
+        let body = Body::Snapshot {
+            state,
+            epoch,
+            version,
+        };
         (Message::new(self.key.clone(), body), version)
     }
 
     /// Sends the snapshot to a receiver and keeps it informed from there on.
     pub fn subscribe_state(&self, outlet: Arc<dyn Outlet>) {
-        self.audience.join_state(outlet, &self.source(), || self.snapshot());
+        self.audience
+            .join_state(outlet, &self.source(), || self.snapshot());
     }
 
     pub(super) fn source(&self) -> Arc<dyn Refresh> {
@@ -157,7 +167,8 @@ impl Live {
 
 impl Refresh for Live {
     fn refresh(&self, outlet: &str) {
-        self.audience.refresh_state(outlet, &self.source(), || self.snapshot());
+        self.audience
+            .refresh_state(outlet, &self.source(), || self.snapshot());
     }
 }
 

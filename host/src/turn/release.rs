@@ -29,7 +29,10 @@ pub(super) struct StagedEvent {
 pub struct ReplyTo(Option<Address>);
 
 enum Address {
-    Connection { connection: Arc<Connection>, id: Box<str> },
+    Connection {
+        connection: Arc<Connection>,
+        id: Box<str>,
+    },
     Waiter(oneshot::Sender<Result<Option<String>, Failure>>),
 }
 
@@ -69,8 +72,9 @@ impl ReplyTo {
 impl Drop for ReplyTo {
     fn drop(&mut self) {
         if self.0.is_some() {
-            self.answer(Err(Failure::host(code::INTERNAL)
-                .message("the host dropped the call")));
+            self.answer(Err(
+                Failure::host(code::INTERNAL).message("the host dropped the call")
+            ));
         }
     }
 }

@@ -74,7 +74,10 @@ impl Stage {
             return Ok(());
         }
         let failure = Failure::host(code::STATE_TOO_LARGE)
-            .message(format!("the state is longer than {} bytes", self.limits.state_bytes))
+            .message(format!(
+                "the state is longer than {} bytes",
+                self.limits.state_bytes
+            ))
             .param("limit", self.limits.state_bytes);
         self.exceeded.get_or_insert_with(|| failure.clone());
         Err(failure)
@@ -82,10 +85,16 @@ impl Stage {
 
     /// Checks the result of a method: it must be JSON, within the turn's account, and,
     /// where that is asked for, what the manifest says.
-    pub fn check_result(&mut self, method: &str, result: &str, validate: bool) -> Result<(), Failure> {
+    pub fn check_result(
+        &mut self,
+        method: &str,
+        result: &str,
+        validate: bool,
+    ) -> Result<(), Failure> {
         self.charge(result.len())?;
         let invalid = |detail: String| {
-            Failure::host(code::OUTPUT_INVALID).message(format!("{method} returned an invalid result: {detail}"))
+            Failure::host(code::OUTPUT_INVALID)
+                .message(format!("{method} returned an invalid result: {detail}"))
         };
         let schema = self
             .actor_type()
@@ -94,8 +103,11 @@ impl Stage {
             .filter(|_| validate);
         match schema {
             Some(schema) => {
-                let value: Value = serde_json::from_str(result).map_err(|error| invalid(error.to_string()))?;
-                schema.check(&value).map_err(|violations| invalid(violations.to_string()))
+                let value: Value =
+                    serde_json::from_str(result).map_err(|error| invalid(error.to_string()))?;
+                schema
+                    .check(&value)
+                    .map_err(|violations| invalid(violations.to_string()))
             }
             None => check_json(result).map_err(invalid),
         }
@@ -149,11 +161,17 @@ impl Stage {
             ledger.document.accept();
             return Ok(None);
         }
-        if let Some(schema) = self.actor_type().and_then(|actor| actor.state.schema.as_ref()) {
-            schema.check(ledger.document.value()).map_err(|violations| {
-                Failure::host(code::STATE_INVALID)
-                    .message(format!("the turn would leave an invalid state: {violations}"))
-            })?;
+        if let Some(schema) = self
+            .actor_type()
+            .and_then(|actor| actor.state.schema.as_ref())
+        {
+            schema
+                .check(ledger.document.value())
+                .map_err(|violations| {
+                    Failure::host(code::STATE_INVALID).message(format!(
+                        "the turn would leave an invalid state: {violations}"
+                    ))
+                })?;
         }
         Ok(Some(patches))
     }
@@ -217,8 +235,9 @@ impl Imports for Stage {
     fn replace(&mut self, doc: String) -> Result<u64, Failure> {
         self.charge(doc.len())?;
         self.charge_state(doc.len())?;
-        let value: Value = serde_json::from_str(&doc)
-            .map_err(|error| Failure::host(code::STATE_MALFORMED).message(format!("the state is not JSON: {error}")))?;
+        let value: Value = serde_json::from_str(&doc).map_err(|error| {
+            Failure::host(code::STATE_MALFORMED).message(format!("the state is not JSON: {error}"))
+        })?;
         self.write(|ledger| {
             ledger.document.replace(value);
             Ok(doc.len())
@@ -226,7 +245,11 @@ impl Imports for Stage {
     }
 
     fn get(&mut self, pointer: &Pointer) -> Option<String> {
-        self.live.ledger().document.get(pointer).map(Value::to_string)
+        self.live
+            .ledger()
+            .document
+            .get(pointer)
+            .map(Value::to_string)
     }
 
     fn patch(&mut self, ops: Vec<Op>, bytes: usize) -> Result<u64, Failure> {
@@ -247,7 +270,10 @@ impl Imports for Stage {
 
     fn emit(&mut self, event: String, payload: String, to: Audience) -> Result<(), Failure> {
         self.charge(event.len() + payload.len())?;
-        let Some(schema) = self.actor_type().and_then(|actor| actor.events.get(event.as_str())) else {
+        let Some(schema) = self
+            .actor_type()
+            .and_then(|actor| actor.events.get(event.as_str()))
+        else {
             return Err(Failure::host(code::EVENT_UNKNOWN)
                 .message(format!("the manifest declares no event `{event}`"))
                 .param("event", event));
@@ -260,7 +286,8 @@ impl Imports for Stage {
         if schema.source() == &Value::Bool(true) {
             check_json(&payload).map_err(invalid)?;
         } else {
-            let value: Value = serde_json::from_str(&payload).map_err(|error| invalid(error.to_string()))?;
+            let value: Value =
+                serde_json::from_str(&payload).map_err(|error| invalid(error.to_string()))?;
             schema
                 .check(&value)
                 .map_err(|violations| invalid(violations.to_string()))?;
@@ -270,7 +297,10 @@ impl Imports for Stage {
             Audience::Only(ids) => Recipients::Only(HashSet::from_iter(ids)),
             Audience::Except(ids) => Recipients::Except(HashSet::from_iter(ids)),
         };
-        let body = Body::Event { name: event, payload };
+        let body = Body::Event {
+            name: event,
+            payload,
+        };
         self.events.push(StagedEvent {
             message: Message::new(self.live.key.clone(), body),
             to,

@@ -159,23 +159,7 @@ impl Outbound {
     pub(super) fn new(half: OwnedWriteHalf, limits: OutboundLimits) -> Self {
         Self {
             limits,
-            state: Mutex::new(State {
-                half: Some(half),
-                phase: Phase::Open,
-                partial: None,
-                control: VecDeque::new(),
-                frames: VecDeque::new(),
-                queued: Queued::default(),
-                blocked: false,
-                congested: false,
-                progress: None,
-                corks: 0,
-                overflowed: false,
-                relieved: false,
-                task: None,
-                failure: None,
-                counters: Counters::default(),
-            }),
+            state: Mutex::new(State::new(Some(half))),
             drained: Notify::new(),
         }
     }
@@ -535,6 +519,26 @@ impl Outbound {
 }
 
 impl State {
+    fn new(half: Option<OwnedWriteHalf>) -> Self {
+        Self {
+            half,
+            phase: Phase::Open,
+            partial: None,
+            control: VecDeque::new(),
+            frames: VecDeque::new(),
+            queued: Queued::default(),
+            blocked: false,
+            congested: false,
+            progress: None,
+            corks: 0,
+            overflowed: false,
+            relieved: false,
+            task: None,
+            failure: None,
+            counters: Counters::default(),
+        }
+    }
+
     /// Whether a limit is reached; an empty queue is never full.
     fn is_full(&self, limits: OutboundLimits) -> bool {
         let Queued { frames, bytes } = self.queued;
@@ -764,5 +768,114 @@ pub struct Cork {
 impl Drop for Cork {
     fn drop(&mut self) {
         self.outbound.unhold();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A queue of two pongs and three frames, each of three bytes.
+    fn queue() -> State {
+        let mut state = State::new(None);
+        for text in ["a", "b", "c"] {
+            let frame = Frame::text(text).into_bytes();
+            state.queued.add(&frame);
+            state.frames.push_back(frame);
+        }
+        for payload in ["1", "2"] {
+            let frame = Frame::pong(payload.as_bytes()).into_bytes();
+            state.queued.add(&frame);
+            state.control.push_back(frame);
+        }
+        state
+    }
+
+    /// Lets the socket take so many bytes of the queue, write by write.
+    fn write(state: &mut State, writes: &[usize]) -> Vec<u8> {
+        let mut wire = Vec::new();
+        for taken in writes {
+            let mut batch = Batch::of(None);
+            batch.fill(state);
+            let bytes: Vec<u8> = batch.frames().flatten().copied().collect();
+            wire.extend_from_slice(&bytes[..*taken]);
+            state.settle(&mut batch, Ok(*taken));
+        }
+        wire
+    }
+
+    #[test]
+    fn however_much_each_write_takes_the_wire_is_the_same() {
+        const WIRE: &[u8] = b"\x8a\x011\x8a\x012\x81\x01a\x81\x01b\x81\x01c";
+        for first in 1..WIRE.len() - 1 {
+            for second in 1..WIRE.len() - first {
+                let mut state = queue();
+                let writes = [first, second, WIRE.len() - first - second];
+                assert_eq!(write(&mut state, &writes), WIRE, "{writes:?}");
+                assert!(state.is_empty());
+                assert_eq!(state.queued, Queued::default());
+                assert_eq!(state.counters.frames, 5);
+                assert_eq!(state.counters.bytes, WIRE.len() as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_that_takes_nothing_leaves_the_queue_as_it_was() {
+        let mut state = queue();
+        // Into the middle of the first frame behind the pongs.
+        write(&mut state, &[7]);
+        let (queued, control, frames) = (state.queued, state.control.len(), state.frames.len());
+        let mut batch = Batch::of(None);
+        batch.fill(&mut state);
+        state.settle(&mut batch, Err(io::ErrorKind::WouldBlock.into()));
+        assert!(state.blocked);
+        assert_eq!(state.partial.as_deref(), Some(&b"\x01a"[..]));
+        assert_eq!(
+            (state.queued, state.control.len(), state.frames.len()),
+            (queued, control, frames)
+        );
+    }
+
+    #[test]
+    fn a_pong_overtakes_whole_frames_but_no_pong() {
+        for (taken, wire) in [
+            (1, &b"\x011\x8a\x012\x8a\x013\x81\x01a"[..]),
+            (7, &b"\x01a\x8a\x013\x81\x01b"[..]),
+        ] {
+            let mut state = queue();
+            write(&mut state, &[taken]);
+            let pong = Frame::pong(b"3").into_bytes();
+            state.queued.add(&pong);
+            state.control.push_back(pong);
+            assert_eq!(write(&mut state, &[wire.len()]), wire);
+        }
+    }
+
+    #[test]
+    fn a_write_that_fails_gives_everything_up() {
+        let mut state = queue();
+        write(&mut state, &[7]);
+        let mut batch = Batch::of(None);
+        batch.fill(&mut state);
+        state.settle(&mut batch, Err(io::ErrorKind::BrokenPipe.into()));
+        assert_eq!(state.phase, Phase::Broken);
+        assert!(state.is_empty());
+        assert_eq!(state.queued, Queued::default());
+    }
+
+    #[test]
+    fn a_drained_queue_keeps_no_room() {
+        let mut state = State::new(None);
+        for _ in 0..1000 {
+            let frame = Frame::text("x").into_bytes();
+            state.queued.add(&frame);
+            state.frames.push_back(frame);
+        }
+        while !state.is_empty() {
+            let frames = MAX_SLICES.min(state.frames.len());
+            write(&mut state, &[3 * frames]);
+        }
+        assert!(state.frames.capacity() <= KEPT_CAPACITY);
     }
 }

@@ -1,12 +1,13 @@
 //! How connections end: by the client, by the host, by silence, by accident.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::ws::{
     CloseCode, Ended, Frame, Handler, KeepAlive, Message, Outbound, Refused, Settings,
 };
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use crate::client::*;
@@ -142,7 +143,7 @@ async fn a_client_that_does_not_confirm_the_close_is_cut_off() {
 
 #[tokio::test]
 async fn a_client_that_never_reads_is_cut_off() {
-    let (_client, served) = connect(impatient(), Echo).await;
+    let (mut client, served) = connect(impatient(), Echo).await;
     fill(&served.outbound, 8 << 10);
     served
         .outbound
@@ -153,6 +154,9 @@ async fn a_client_that_never_reads_is_cut_off() {
         Ended::ByHost { confirmed: false }
     ));
     assert_eq!(outbound.queued().frames, 0);
+    // Reset, so that the kernel does not keep what was written for a client that does not read.
+    let rest = soon(client.stream.read_to_end(&mut Vec::new())).await;
+    assert_eq!(rest.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]

@@ -8,7 +8,19 @@ use serde::de::DeserializeOwned;
 use crate::schema::Document;
 use crate::{Context, Failure, Tracked};
 
-/// An actor type: a state with methods. `#[actor]` implements it.
+/// An actor type: a state with methods. [`#[actor]`](macro@crate::actor) implements it.
+///
+/// ```
+/// use tidegate_sdk::prelude::*;
+///
+/// #[derive(Default, Serialize, Deserialize, JsonSchema)]
+/// struct ChatRoom {}
+///
+/// #[actor]
+/// impl ChatRoom {}
+///
+/// assert_eq!(ChatRoom::NAME, "chatRoom");
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an actor",
     note = "put `#[actor]` on its `impl` block"

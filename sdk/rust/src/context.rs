@@ -8,7 +8,7 @@ use std::rc::Rc;
 use serde::de::DeserializeOwned;
 
 use crate::Failure;
-use crate::event::{Emits, Event};
+use crate::event::{Event, EventOf};
 use crate::host::{Audience, Host};
 
 /// The turn that a method or hook of the actor `A` is running: who called, when, and the
@@ -65,16 +65,45 @@ impl<A> Context<A> {
     }
 
     /// The id of this actor: `room-1` for `chat/room-1`.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[derive(Event)] enum DoorEvent { Opened }
+    /// # #[actor(events = DoorEvent)] impl Door {}
+    /// fn greeting(ctx: &Context<Door>) -> String {
+    ///     format!("this is {}", ctx.id())
+    /// }
+    /// assert_eq!(greeting(&Context::test().id("front")), "this is front");
+    /// ```
     pub fn id(&self) -> &str {
         &self.turn.actor_id
     }
 
     /// The actor type: `chat` for `chat/room-1`.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[derive(Event)] enum DoorEvent { Opened }
+    /// # #[actor(events = DoorEvent)] impl Door {}
+    /// assert_eq!(Context::<Door>::test().actor(), "door");
+    /// ```
     pub fn actor(&self) -> &str {
         &self.turn.actor
     }
 
     /// The client that caused the turn. `None` when another actor, a timer or the host did.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[derive(Event)] enum DoorEvent { Opened }
+    /// # #[actor(events = DoorEvent)] impl Door {}
+    /// use tidegate_sdk::Origin;
+    /// assert!(Context::<Door>::test().client().is_some());
+    /// assert!(Context::<Door>::test().origin(Origin::Host).client().is_none());
+    /// ```
     pub fn client(&self) -> Option<&Client> {
         match &self.turn.origin {
             Origin::Client(client) => Some(client),
@@ -84,6 +113,18 @@ impl<A> Context<A> {
 
     /// The id of the WebSocket connection that caused the turn. `None` for a plain HTTP
     /// request, and when no client did.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[derive(Event)] enum DoorEvent { Opened }
+    /// # #[actor(events = DoorEvent)] impl Door {}
+    /// fn is_remote(ctx: &Context<Door>) -> bool {
+    ///     ctx.connection().is_some()
+    /// }
+    /// assert!(is_remote(&Context::test().connection("c1")));
+    /// assert!(!is_remote(&Context::test()));
+    /// ```
     pub fn connection(&self) -> Option<&str> {
         self.client()?.connection.as_deref()
     }
@@ -91,28 +132,85 @@ impl<A> Context<A> {
     /// The verified claims of the client's token. `Ok(None)` for an anonymous client, and
     /// when no client caused the turn; fails with `user.mismatch` when the claims are not a
     /// `T`.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[derive(Event)] enum DoorEvent { Opened }
+    /// # #[actor(events = DoorEvent)] impl Door {}
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Claims { sub: String }
+    ///
+    /// fn who(ctx: &Context<Door>) -> Result<String> {
+    ///     let claims: Option<Claims> = ctx.user()?;
+    ///     Ok(claims.ok_or(Failure::new("door.anonymous").status(401))?.sub)
+    /// }
+    /// let ann = Claims { sub: "ann".into() };
+    /// assert_eq!(who(&Context::test().user(&ann)).unwrap(), "ann");
+    /// assert_eq!(who(&Context::test()).unwrap_err().code(), "door.anonymous");
+    /// ```
     pub fn user<T: DeserializeOwned>(&self) -> Result<Option<T>, Failure> {
         self.client().map_or(Ok(None), Client::user)
     }
 
     /// When the turn began, in milliseconds since the Unix epoch.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[derive(Event)] enum DoorEvent { Opened }
+    /// # #[actor(events = DoorEvent)] impl Door {}
+    /// assert_eq!(Context::<Door>::test().now(1_000).turn().now, 1_000);
+    /// ```
     pub fn now(&self) -> u64 {
         self.turn.now
     }
 
     /// The connections that have had contact with this actor and are still open, in the
     /// order of their first contact.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[derive(Event)] enum DoorEvent { Opened }
+    /// # #[actor(events = DoorEvent)] impl Door {}
+    /// fn watchers(ctx: &Context<Door>) -> usize {
+    ///     ctx.connections().len()
+    /// }
+    /// assert_eq!(watchers(&Context::test().connections(["c1", "c2"])), 2);
+    /// ```
     pub fn connections(&self) -> Vec<String> {
         self.host.connections()
     }
 
     /// Everything the host says of the turn.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[derive(Event)] enum DoorEvent { Opened }
+    /// # #[actor(events = DoorEvent)] impl Door {}
+    /// let ctx = Context::<Door>::test();
+    /// assert_eq!(ctx.turn().attempt, 1);
+    /// ```
     pub fn turn(&self) -> &Turn {
         &self.turn
     }
 
     /// Whether the caller has cancelled, or is gone. A long method that sees `true` should
     /// return soon.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[derive(Event)] enum DoorEvent { Opened }
+    /// # #[actor(events = DoorEvent)] impl Door {}
+    /// fn swing(ctx: &Context<Door>) -> u32 {
+    ///     (0..100).take_while(|_| !ctx.cancelled()).count() as u32
+    /// }
+    /// assert_eq!(swing(&Context::test()), 100);
+    /// assert_eq!(swing(&Context::test().cancelled()), 0);
+    /// ```
     pub fn cancelled(&self) -> bool {
         self.host.cancelled()
     }
@@ -122,10 +220,17 @@ impl<A> Context<A> {
     /// It leaves when the turn succeeds, after the state's change and before the caller has
     /// its result; a turn that fails sends nothing. An event that the host refuses (too
     /// many, too large) fails the turn.
-    pub fn emit<E: Event>(&mut self, event: E)
-    where
-        A: Emits<E>,
-    {
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[derive(Event)] enum DoorEvent { Opened }
+    /// # #[actor(events = DoorEvent)] impl Door {}
+    /// let mut ctx = Context::<Door>::test();
+    /// ctx.emit(DoorEvent::Opened);
+    /// assert!(ctx.emitted()[0].reaches("anyone"));
+    /// ```
+    pub fn emit<E: EventOf<A>>(&mut self, event: E) {
         self.stage(event, &Audience::Everyone);
     }
 
@@ -150,17 +255,50 @@ impl<A> Context<A> {
     }
 
     /// All subscribers but these connections.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[derive(Event)] enum DoorEvent { Opened }
+    /// # #[actor(events = DoorEvent)] impl Door {}
+    /// let mut ctx = Context::<Door>::test();
+    /// ctx.except(["c1", "c2"]).emit(DoorEvent::Opened);
+    /// let emitted = ctx.emitted();
+    /// assert!(!emitted[0].reaches("c2") && emitted[0].reaches("c3"));
+    /// ```
     pub fn except(&mut self, connections: impl ConnectionIds) -> Recipients<'_, A> {
         self.recipients(Audience::Except(connections.into_ids()))
     }
 
     /// All subscribers but the connection that caused the turn.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[derive(Event)] enum DoorEvent { Opened }
+    /// # #[actor(events = DoorEvent)] impl Door {}
+    /// let mut ctx = Context::<Door>::test().connection("c1");
+    /// ctx.others().emit(DoorEvent::Opened);
+    /// let emitted = ctx.emitted();
+    /// assert!(!emitted[0].reaches("c1") && emitted[0].reaches("c2"));
+    /// ```
     pub fn others(&mut self) -> Recipients<'_, A> {
         let own = self.connection().map(str::to_owned);
         self.recipients(Audience::Except(own.into_iter().collect()))
     }
 
     /// The connection that caused the turn; nobody where there is none.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[derive(Event)] enum DoorEvent { Opened }
+    /// # #[actor(events = DoorEvent)] impl Door {}
+    /// let mut ctx = Context::<Door>::test().connection("c1");
+    /// ctx.caller().emit(DoorEvent::Opened);
+    /// let emitted = ctx.emitted();
+    /// assert!(emitted[0].reaches("c1") && !emitted[0].reaches("c2"));
+    /// ```
     pub fn caller(&mut self) -> Recipients<'_, A> {
         let own = self.connection().map(str::to_owned);
         self.recipients(Audience::Only(own.into_iter().collect()))
@@ -190,7 +328,7 @@ impl<A> Context<A> {
 }
 
 /// Some of an actor's event subscribers: what [`Context::to`], [`Context::except`],
-/// [`Context::others`] and [`Context::caller`] give.
+/// [`Context::others`] and [`Context::caller`] give. See there for examples.
 #[must_use = "nothing is sent before `emit`"]
 pub struct Recipients<'a, A> {
     context: &'a mut Context<A>,
@@ -199,16 +337,30 @@ pub struct Recipients<'a, A> {
 
 impl<A> Recipients<'_, A> {
     /// Sends them an event. Everything said of [`Context::emit`] holds here.
-    pub fn emit<E: Event>(self, event: E)
-    where
-        A: Emits<E>,
-    {
+    pub fn emit<E: EventOf<A>>(self, event: E) {
         self.context.stage(event, &self.audience);
     }
 }
 
 /// One connection id, or several: `&str`, `&String`, `Option<&str>`, and arrays, slices and
 /// vectors of strings.
+///
+/// ```
+/// use tidegate_sdk::{ConnectionIds, Context, prelude::*};
+/// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+/// # #[derive(Event)] enum DoorEvent { Opened }
+/// # #[actor(events = DoorEvent)] impl Door {}
+///
+/// fn open_for(ctx: &mut Context<Door>, guests: impl ConnectionIds) {
+///     ctx.to(guests).emit(DoorEvent::Opened);
+/// }
+/// let mut ctx = Context::test();
+/// open_for(&mut ctx, "c1");
+/// open_for(&mut ctx, ["c1", "c2"]);
+/// open_for(&mut ctx, vec!["c1".to_owned()]);
+/// open_for(&mut ctx, None::<&str>);
+/// assert_eq!(ctx.emitted().len(), 4);
+/// ```
 pub trait ConnectionIds {
     #[doc(hidden)]
     fn into_ids(self) -> Vec<String>;
@@ -269,6 +421,16 @@ impl<S: AsRef<str>, const N: usize> ConnectionIds for &[S; N] {
 }
 
 /// Who called.
+///
+/// ```
+/// use tidegate_sdk::{Client, Failure};
+///
+/// fn is_admin(client: &Client) -> Result<bool, Failure> {
+///     #[derive(serde::Deserialize)]
+///     struct Claims { admin: bool }
+///     Ok(client.user::<Claims>()?.is_some_and(|claims| claims.admin))
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Client {
@@ -292,6 +454,17 @@ impl Client {
 }
 
 /// What caused a turn.
+///
+/// ```
+/// use tidegate_sdk::{Origin, prelude::*};
+/// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+/// # #[actor] impl Door {}
+///
+/// fn is_internal(ctx: &Context<Door>) -> bool {
+///     matches!(ctx.turn().origin, Origin::Actor { .. } | Origin::Host)
+/// }
+/// assert!(is_internal(&Context::test().origin(Origin::Host)));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
@@ -321,7 +494,7 @@ pub enum Origin {
 }
 
 /// What the host says of a turn: the handling of one call, hook or timer by one actor, all
-/// of whose effects become visible together or not at all.
+/// of whose effects become visible together or not at all. [`Context::turn`] gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Turn {

@@ -1,35 +1,19 @@
-//! [`Event`]: what actors emit to their subscribers, and [`Emits`], by which the compiler
+//! [`Event`]: what actors emit to their subscribers, and [`EventOf`], by which the compiler
 //! knows which actor declares which events. Both are implemented by macros.
 
 use crate::schema::Document;
 
-/// An event, or a family of them: a name and a payload. Derive it.
-///
-/// On an enum, each variant is an event: its name in lower camelCase, and as payload what
-/// the variant holds (`null` when it holds nothing). Fields are camelCase on the wire; they
-/// take `#[serde(…)]` and `#[schemars(…)]` attributes. On a struct, which then needs
-/// `Serialize` and `JsonSchema`, the event's name is the struct's and the payload the
-/// struct. `#[event(name = "…")]` on either gives another name.
+/// An event, or a family of them: a name and a payload.
+/// [Derive it](derive@crate::Event).
 ///
 /// ```
 /// use tidegate_sdk::prelude::*;
-/// use tidegate_sdk::Event as _;
-///
-/// #[derive(Serialize, JsonSchema)]
-/// pub struct Message { text: String }
 ///
 /// #[derive(Event)]
-/// pub enum ChatEvent {
-///     /// Somebody said something.
-///     MessageSent(Message),
-///     Typing { user_name: String },
-///     Cleared,
-/// }
+/// enum DoorEvent { Opened { at: u64 }, Closed }
 ///
-/// let typing = ChatEvent::Typing { user_name: "Ann".into() };
-/// assert_eq!(typing.name(), "typing");
-/// assert_eq!(typing.payload().unwrap(), r#"{"userName":"Ann"}"#);
-/// assert_eq!(ChatEvent::Cleared.payload().unwrap(), "null");
+/// assert_eq!(DoorEvent::NAMES, ["opened", "closed"]);
+/// assert_eq!(DoorEvent::Opened { at: 5 }.payload().unwrap(), r#"{"at":5}"#);
 /// ```
 pub trait Event {
     /// The names of all events of this type.
@@ -46,10 +30,36 @@ pub trait Event {
     fn schemas() -> Vec<Document>;
 }
 
-/// Says that an actor declares the events of type `E`: `#[actor(events = E)]`.
+/// Says that the actor `A` declares these events: `#[actor(events = …)]` implements it.
+///
+/// ```
+/// use tidegate_sdk::prelude::*;
+/// use tidegate_sdk::EventOf;
+///
+/// #[derive(Default, Serialize, Deserialize, JsonSchema)]
+/// struct Door {}
+///
+/// #[derive(Event)]
+/// enum DoorEvent { Opened }
+///
+/// #[actor(events = DoorEvent)]
+/// impl Door {}
+///
+/// /// Works for every actor that declares the events of a door.
+/// fn announce<A>(ctx: &mut Context<A>)
+/// where
+///     DoorEvent: EventOf<A>,
+/// {
+///     ctx.emit(DoorEvent::Opened);
+/// }
+///
+/// let mut ctx = Context::<Door>::test();
+/// announce(&mut ctx);
+/// assert_eq!(ctx.emitted().len(), 1);
+/// ```
 #[diagnostic::on_unimplemented(
-    message = "the actor `{Self}` does not declare the events of `{E}`",
-    label = "not an event of `{Self}`",
-    note = "declare them: `#[actor(events = {E})]` on the `impl` block of `{Self}`"
+    message = "`{Self}` is not an event of the actor `{A}`",
+    label = "not an event of `{A}`",
+    note = "declare it: `#[actor(events = {Self})]` on the `impl` block of `{A}`"
 )]
-pub trait Emits<E: Event> {}
+pub trait EventOf<A>: Event {}

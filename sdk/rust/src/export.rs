@@ -8,7 +8,7 @@ use crate::actor::Hook;
 use crate::bindings::exports::tidegate::realtime::{actor, manifest};
 use crate::bindings::tidegate::realtime::types;
 use crate::dispatch::{self, Handler};
-use crate::imports::Imports;
+use crate::imports::{self, Imports};
 
 /// The component of a handler.
 pub struct Component<H>(PhantomData<H>);
@@ -25,9 +25,9 @@ impl<H: Handler> actor::Guest for Component<H> {
         method: String,
         input: Option<String>,
     ) -> Result<Option<String>, types::Failure> {
-        let result =
-            dispatch::invoke_any::<H>(Rc::new(Imports), turn.into(), &method, input.as_deref());
-        Ok(result?)
+        let turn = imports::turn(turn);
+        dispatch::invoke_any::<H>(Rc::new(Imports), turn, &method, input.as_deref())
+            .map_err(imports::contract_failure)
     }
 
     fn activate(turn: types::Turn) -> Result<(), types::Failure> {
@@ -48,11 +48,8 @@ impl<H: Handler> actor::Guest for Component<H> {
 }
 
 fn hook<H: Handler>(turn: types::Turn, hook: Hook) -> Result<(), types::Failure> {
-    Ok(dispatch::hook_any::<H>(
-        Rc::new(Imports),
-        turn.into(),
-        hook,
-    )?)
+    dispatch::hook_any::<H>(Rc::new(Imports), imports::turn(turn), hook)
+        .map_err(imports::contract_failure)
 }
 
 /// Makes a component of one or more actor types: once, at the root of a `cdylib` crate.

@@ -19,7 +19,7 @@ impl Host for Imports {
     }
 
     fn replace(&self, doc: &str) -> Result<u64, Failure> {
-        Ok(state::replace(doc)?)
+        state::replace(doc).map_err(failure)
     }
 
     fn get(&self, pointer: &str) -> Option<String> {
@@ -40,8 +40,7 @@ impl Host for Imports {
                 text: text.to_owned(),
             }),
         };
-        state::patch(&[op])?;
-        Ok(())
+        state::patch(&[op]).map(drop).map_err(failure)
     }
 
     fn emit(&self, event: &str, payload: &str, to: &Audience) -> Result<(), Failure> {
@@ -50,7 +49,7 @@ impl Host for Imports {
             Audience::Only(ids) => outbox::Audience::Only(ids.clone()),
             Audience::Except(ids) => outbox::Audience::Except(ids.clone()),
         };
-        Ok(outbox::emit(event, payload, &to)?)
+        outbox::emit(event, payload, &to).map_err(failure)
     }
 
     fn connections(&self) -> Vec<String> {
@@ -62,67 +61,62 @@ impl Host for Imports {
     }
 }
 
-impl From<types::Failure> for Failure {
-    fn from(failure: types::Failure) -> Self {
-        let mut converted = Failure::new(failure.code);
-        if let Some(message) = failure.message {
-            converted = converted.message(message);
+fn failure(failure: types::Failure) -> Failure {
+    let mut converted = Failure::new(failure.code);
+    if let Some(message) = failure.message {
+        converted = converted.message(message);
+    }
+    if let Some(Ok(serde_json::Value::Object(params))) =
+        failure.params.map(|params| serde_json::from_str(&params))
+    {
+        for (name, value) in params {
+            converted = converted.param(name, value);
         }
-        if let Some(Ok(serde_json::Value::Object(params))) =
-            failure.params.map(|params| serde_json::from_str(&params))
-        {
-            for (name, value) in params {
-                converted = converted.param(name, value);
-            }
-        }
-        match failure.http_status {
-            Some(status) => converted.status(status),
-            None => converted,
-        }
+    }
+    match failure.http_status {
+        Some(status) => converted.status(status),
+        None => converted,
     }
 }
 
-impl From<Failure> for types::Failure {
-    fn from(failure: Failure) -> Self {
-        let params = failure.params();
-        Self {
-            code: failure.code().to_owned(),
-            message: failure.own_message().map(str::to_owned),
-            params: (!params.is_empty())
-                .then(|| serde_json::Value::Object(params.clone()).to_string()),
-            http_status: failure.http_status(),
-        }
+/// The failure as the contract has it.
+pub(crate) fn contract_failure(failure: Failure) -> types::Failure {
+    let params = failure.params();
+    types::Failure {
+        code: failure.code().to_owned(),
+        message: failure.own_message().map(str::to_owned),
+        params: (!params.is_empty()).then(|| serde_json::Value::Object(params.clone()).to_string()),
+        http_status: failure.http_status(),
     }
 }
 
-impl From<types::Turn> for Turn {
-    fn from(turn: types::Turn) -> Self {
-        let origin = match turn.origin {
-            types::Origin::Client(client) => Origin::Client(Client {
-                connection: client.connection,
-                user: client.user,
-            }),
-            types::Origin::Actor(caller) => Origin::Actor {
-                actor: caller.actor,
-                id: caller.id,
-            },
-            types::Origin::Timer(firing) => Origin::Timer {
-                id: firing.id,
-                due: firing.due_ms,
-            },
-            types::Origin::Cron(firing) => Origin::Cron { due: firing.due_ms },
-            types::Origin::Host => Origin::Host,
-        };
-        Self {
-            actor: turn.this.actor,
-            actor_id: turn.this.id,
-            id: turn.turn_id,
-            origin,
-            now: turn.now_ms,
-            deadline: turn.deadline_ms,
-            attempt: turn.attempt,
-            key: turn.key,
-            traceparent: turn.traceparent,
-        }
+/// The turn as handlers have it.
+pub(crate) fn turn(turn: types::Turn) -> Turn {
+    let origin = match turn.origin {
+        types::Origin::Client(client) => Origin::Client(Client {
+            connection: client.connection,
+            user: client.user,
+        }),
+        types::Origin::Actor(caller) => Origin::Actor {
+            actor: caller.actor,
+            id: caller.id,
+        },
+        types::Origin::Timer(firing) => Origin::Timer {
+            id: firing.id,
+            due: firing.due_ms,
+        },
+        types::Origin::Cron(firing) => Origin::Cron { due: firing.due_ms },
+        types::Origin::Host => Origin::Host,
+    };
+    Turn {
+        actor: turn.this.actor,
+        actor_id: turn.this.id,
+        id: turn.turn_id,
+        origin,
+        now: turn.now_ms,
+        deadline: turn.deadline_ms,
+        attempt: turn.attempt,
+        key: turn.key,
+        traceparent: turn.traceparent,
     }
 }

@@ -27,11 +27,101 @@ mod tracked;
 
 pub use actor::Actor;
 pub use context::{Client, ConnectionIds, Context, Origin, Recipients, Turn};
-pub use event::{Emits, Event};
+pub use event::{Event, EventOf};
 pub use failure::{Failure, Result};
 pub use pointer::Pointer;
-pub use tidegate_sdk_macros::{Event, Failure, actor};
 pub use tracked::Tracked;
+
+/// ```
+/// use tidegate_sdk::prelude::*;
+/// use tidegate_sdk::test::{self, json};
+///
+/// #[derive(Default, Serialize, Deserialize, JsonSchema)]
+/// #[serde(rename_all = "camelCase")]
+/// pub struct Shop { stock: u32, cash_box: u64 }
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// pub struct Order { pieces: u32, name: Option<String> }
+///
+/// #[actor(name = "corner-shop", hidden("cashBox"))]
+/// impl Shop {
+///     /// Fills the shelves.
+///     pub fn restock(
+///         &mut self,
+///         /// How many pieces arrive.
+///         #[schemars(range(min = 1))]
+///         pieces: u32,
+///         #[serde(default)]
+///         paid_in_cash: bool,
+///     ) {
+///         self.stock += pieces;
+///         self.cash_box += u64::from(paid_in_cash);
+///     }
+///
+///     pub fn order(&mut self, input: Order) -> Result<u32> {
+///         let left = self.stock.checked_sub(input.pieces);
+///         self.stock = left.ok_or(Failure::new("shop.sold-out"))?;
+///         Ok(self.stock)
+///     }
+///
+///     #[method(name = "isOpen")]
+///     pub fn open(&self) -> bool { true }
+///
+///     #[activate]
+///     fn unlock(&mut self) {}
+/// }
+///
+/// let mut shop = test::Actor::<Shop>::new("main-street");
+/// shop.invoke("restock", json!({"pieces": 3, "paidInCash": true})).unwrap();
+/// assert_eq!(shop.invoke("order", json!({"pieces": 2})), Ok(json!(1)));
+/// assert_eq!(shop.invoke("isOpen", None), Ok(json!(true)));
+/// assert_eq!(shop.manifest()["hooks"], json!(["activate"]));
+/// ```
+pub use tidegate_sdk_macros::actor;
+
+/// ```
+/// use tidegate_sdk::prelude::*;
+///
+/// #[derive(Serialize, JsonSchema)]
+/// pub struct Message { text: String }
+///
+/// #[derive(Event)]
+/// pub enum ChatEvent {
+///     /// Somebody said something.
+///     MessageSent(Message),
+///     Typing { user_name: String },
+///     #[event(name = "wiped")]
+///     Cleared,
+/// }
+///
+/// let typing = ChatEvent::Typing { user_name: "Ann".into() };
+/// assert_eq!(typing.name(), "typing");
+/// assert_eq!(typing.payload().unwrap(), r#"{"userName":"Ann"}"#);
+/// assert_eq!(ChatEvent::Cleared.name(), "wiped");
+/// assert_eq!(ChatEvent::Cleared.payload().unwrap(), "null");
+/// ```
+pub use tidegate_sdk_macros::Event;
+
+/// ```
+/// use tidegate_sdk::prelude::*;
+///
+/// #[derive(Failure)]
+/// #[failure(prefix = "room")]
+/// pub enum RoomError {
+///     Locked,
+///     #[failure(status = 403, message = "only {owner} may do this")]
+///     NotTheOwner { owner: String },
+///     #[failure(transparent)]
+///     Other(Failure),
+/// }
+///
+/// let failure = Failure::from(RoomError::NotTheOwner { owner: "Ann".into() });
+/// assert_eq!(failure.code(), "room.not-the-owner");
+/// assert_eq!(failure.text(), "only Ann may do this");
+/// assert_eq!(failure.params()["owner"], "Ann");
+/// assert_eq!(failure.http_status(), Some(403));
+/// ```
+pub use tidegate_sdk_macros::Failure;
 
 /// What the macros' code needs; no part of the API.
 #[doc(hidden)]

@@ -20,11 +20,19 @@ pub struct Pointer(String);
 
 impl Pointer {
     /// The whole state.
+    ///
+    /// ```
+    /// assert_eq!(tidegate_sdk::Pointer::root().to_string(), "");
+    /// ```
     pub fn root() -> Self {
         Self::default()
     }
 
     /// The place `segment` within this one.
+    ///
+    /// ```
+    /// assert_eq!(tidegate_sdk::Pointer::root().join("a~b").to_string(), "/a~0b");
+    /// ```
     #[must_use]
     pub fn join(mut self, segment: impl fmt::Display) -> Self {
         self.0.push('/');

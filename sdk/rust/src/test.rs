@@ -3,7 +3,7 @@
 //! Two ways, which need nothing but the actor's type:
 //!
 //! - call its methods as what they are, functions on a struct, with a
-//!   [`Context::test`](crate::Context::test);
+//!   [`Context::test`];
 //! - drive it as a client would, by names and JSON, with [`Actor`]: hooks run, turns that
 //!   fail are undone, and connections receive what is meant for them.
 //!
@@ -63,17 +63,17 @@ use crate::{Context, Event, Failure, Tracked, dispatch, manifest};
 pub struct Emitted(Sent);
 
 impl Emitted {
-    /// What [`Context::emit`](crate::Context::emit) sends.
+    /// What [`Context::emit`] sends.
     pub fn everyone(event: impl Event) -> Self {
         Self::new(event, Audience::Everyone)
     }
 
-    /// What [`Context::to`](crate::Context::to) sends.
+    /// What [`Context::to`] sends.
     pub fn to(connections: impl ConnectionIds, event: impl Event) -> Self {
         Self::new(event, Audience::Only(connections.into_ids()))
     }
 
-    /// What [`Context::except`](crate::Context::except) sends.
+    /// What [`Context::except`] sends.
     pub fn except(connections: impl ConnectionIds, event: impl Event) -> Self {
         Self::new(event, Audience::Except(connections.into_ids()))
     }
@@ -167,7 +167,7 @@ impl<A: crate::Actor> Context<A> {
     }
 }
 
-/// A [`Context`](crate::Context) that a test has made: pass `&mut ctx` where a method wants
+/// A [`Context`] that a test has made: pass `&mut ctx` where a method wants
 /// one, and ask it afterwards what was [emitted](Self::emitted).
 pub struct TestContext<A> {
     context: Context<A>,
@@ -394,7 +394,7 @@ impl<A: crate::Actor> Actor<A> {
     ///
     /// # Panics
     /// When a failure is not one that the host would pass on: its code or its status breaks
-    /// the rules of [`Failure`].
+    /// the rules of [`Failure`](struct@Failure).
     pub fn invoke(
         &mut self,
         method: &str,

@@ -57,6 +57,18 @@ impl<A: Actor> Tracked<A> {
 
     /// The value at a place, `None` where there is none. Fails with `state.mismatch` when
     /// the value is not a `T`.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    /// # struct Sheet { title: String, rows: Vec<i64> }
+    /// # #[actor] impl Sheet {}
+    /// # let mut state = Tracked::test(&Sheet { title: "T".into(), rows: vec![1, 2] });
+    /// let second: Option<i64> = state.get(pointer!["rows", 1])?;
+    /// assert_eq!(second, Some(2));
+    /// assert_eq!(state.get::<i64>(pointer!["rows", 9])?, None);
+    /// # Ok::<(), Failure>(())
+    /// ```
     pub fn get<T: DeserializeOwned>(
         &self,
         place: impl Into<Pointer>,
@@ -73,6 +85,18 @@ impl<A: Actor> Tracked<A> {
     /// Puts a value at a place: replaces what is there, or adds a member to the object (an
     /// element to the end of the array) that would hold it. Fails with
     /// `state.no-such-place` when there is nothing that could hold it.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    /// # struct Sheet { title: String, rows: Vec<i64> }
+    /// # #[actor] impl Sheet {}
+    /// # let mut state = Tracked::test(&Sheet { title: "T".into(), rows: vec![1, 2] });
+    /// state.set(["title"], "Totals")?;
+    /// state.set(pointer!["rows", 0], &7)?;
+    /// assert_eq!(state.get::<Vec<i64>>(["rows"])?, Some(vec![7, 2]));
+    /// # Ok::<(), Failure>(())
+    /// ```
     pub fn set(
         &mut self,
         place: impl Into<Pointer>,
@@ -90,6 +114,17 @@ impl<A: Actor> Tracked<A> {
 
     /// Inserts a value before the array element at a place, whose last segment is its
     /// index.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    /// # struct Sheet { title: String, rows: Vec<i64> }
+    /// # #[actor] impl Sheet {}
+    /// # let mut state = Tracked::test(&Sheet { title: "T".into(), rows: vec![1, 2] });
+    /// state.insert(pointer!["rows", 1], &7)?;
+    /// assert_eq!(state.get::<Vec<i64>>(["rows"])?, Some(vec![1, 7, 2]));
+    /// # Ok::<(), Failure>(())
+    /// ```
     pub fn insert(
         &mut self,
         place: impl Into<Pointer>,
@@ -102,6 +137,17 @@ impl<A: Actor> Tracked<A> {
     }
 
     /// Removes what is at a place, which must exist.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    /// # struct Sheet { title: String, rows: Vec<i64> }
+    /// # #[actor] impl Sheet {}
+    /// # let mut state = Tracked::test(&Sheet { title: "T".into(), rows: vec![1, 2] });
+    /// state.remove(pointer!["rows", 0])?;
+    /// assert_eq!(state.get::<Vec<i64>>(["rows"])?, Some(vec![2]));
+    /// # Ok::<(), Failure>(())
+    /// ```
     pub fn remove(&mut self, place: impl Into<Pointer>) -> Result<(), Failure> {
         self.host.patch(Op::Remove {
             pointer: place.into().as_str(),
@@ -109,6 +155,17 @@ impl<A: Actor> Tracked<A> {
     }
 
     /// Adds a value to the end of the array at a place.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    /// # struct Sheet { title: String, rows: Vec<i64> }
+    /// # #[actor] impl Sheet {}
+    /// # let mut state = Tracked::test(&Sheet { title: "T".into(), rows: vec![1, 2] });
+    /// state.push(["rows"], &7)?;
+    /// assert_eq!(state.get::<Vec<i64>>(["rows"])?, Some(vec![1, 2, 7]));
+    /// # Ok::<(), Failure>(())
+    /// ```
     pub fn push(
         &mut self,
         array: impl Into<Pointer>,
@@ -118,6 +175,17 @@ impl<A: Actor> Tracked<A> {
     }
 
     /// Adds text to the end of the string at a place. Its cost does not grow with the string.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    /// # struct Sheet { title: String, rows: Vec<i64> }
+    /// # #[actor] impl Sheet {}
+    /// # let mut state = Tracked::test(&Sheet { title: "T".into(), rows: vec![1, 2] });
+    /// state.append(["title"], "able")?;
+    /// assert_eq!(state.get::<String>(["title"])?.as_deref(), Some("Table"));
+    /// # Ok::<(), Failure>(())
+    /// ```
     pub fn append(&mut self, string: impl Into<Pointer>, text: &str) -> Result<(), Failure> {
         self.host.patch(Op::Append {
             pointer: string.into().as_str(),

@@ -186,10 +186,10 @@ fn implementation(
         .iter()
         .filter(|method| !is_hook(method))
         .map(Method::entry);
-    let emits = events.iter().map(|event| {
+    let event_of = events.iter().map(|event| {
         quote_spanned! {event.span()=>
             #[automatically_derived]
-            impl ::tidegate_sdk::Emits<#event> for #ty {}
+            impl ::tidegate_sdk::EventOf<#ty> for #event {}
         }
     });
     let implements = quote_spanned! {ty.span()=> impl ::tidegate_sdk::Actor for #ty };
@@ -227,7 +227,7 @@ fn implementation(
                 }
             }
 
-            #(#emits)*
+            #(#event_of)*
 
             assert!(
                 ::tidegate_sdk::__private::distinct_all(

@@ -38,6 +38,12 @@ pub fn actor(arguments: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 /// Implements the trait `Event`: a family of events from an enum, or one from a struct.
+///
+/// On an enum, each variant is an event: its name in lower camelCase, and as payload what
+/// the variant holds (`null` when it holds nothing). Fields are camelCase on the wire; they
+/// take `#[serde(…)]` and `#[schemars(…)]` attributes. On a struct, which then needs
+/// `Serialize` and `JsonSchema`, the event's name is the struct's and the payload the
+/// struct. `#[event(name = "…")]` on either gives another name.
 #[proc_macro_derive(Event, attributes(event, serde, schemars))]
 pub fn event(item: TokenStream) -> TokenStream {
     event::expand(parse_macro_input!(item))

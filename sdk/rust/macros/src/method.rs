@@ -97,9 +97,9 @@ pub(crate) fn read(function: &mut ImplItemFn) -> Result<Option<Method>> {
     let role = match own.hook {
         Some(name) => {
             let wire = |parameter: &Parameter| !matches!(parameter, Parameter::Context { .. });
-            if parameters.iter().any(wire) {
-                return Err(Error::new(
-                    signature.inputs.span(),
+            if let Some(at) = parameters.iter().position(wire) {
+                return Err(Error::new_spanned(
+                    &signature.inputs[at + 1],
                     "a hook has no input: it takes the state and `ctx: &mut Context<Self>`",
                 ));
             }
@@ -148,7 +148,7 @@ fn take_attributes(attributes: &mut Vec<Attribute>) -> Result<OwnAttributes> {
     let mut error: Option<Error> = None;
     attributes.retain(|attribute| {
         let result = if attribute.path().is_ident("method") {
-            own.method = Some(attribute.span());
+            own.method = Some(attribute.path().span());
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("name") {
                     own.name = Some(meta.value()?.parse()?);
@@ -163,7 +163,7 @@ fn take_attributes(attributes: &mut Vec<Attribute>) -> Result<OwnAttributes> {
             let second = own.hook.replace(ident.clone());
             attribute.meta.require_path_only().and(match second {
                 Some(_) => Err(Error::new(
-                    attribute.span(),
+                    ident.span(),
                     "one function is one hook: write two that call a third",
                 )),
                 None => Ok(()),
@@ -205,8 +205,8 @@ fn check_signature(signature: &syn::Signature) -> Result<()> {
         ));
     }
     if let Some(generic) = signature.generics.params.first() {
-        return Err(Error::new(
-            generic.span(),
+        return Err(Error::new_spanned(
+            generic,
             "clients call this with JSON, so it cannot be generic: name the types",
         ));
     }
@@ -225,8 +225,8 @@ fn receiver_access(receiver: &Receiver) -> Result<Access> {
     match (reference, mutable) {
         (true, true) => Ok(Access::Write),
         (true, false) => Ok(Access::Read),
-        (false, _) => Err(Error::new(
-            receiver.span(),
+        (false, _) => Err(Error::new_spanned(
+            receiver,
             "the state stays with the actor: take `&mut self` to change it, `&self` to read it",
         )),
     }
@@ -256,14 +256,14 @@ fn read_parameter(parameter: &mut syn::PatType) -> Result<Parameter> {
         return Ok(Parameter::Context { mutable });
     }
     if is_named(&parameter.ty, "Context") {
-        return Err(Error::new(
-            parameter.ty.span(),
+        return Err(Error::new_spanned(
+            &parameter.ty,
             "take the context by reference: `&mut Context<Self>`",
         ));
     }
     if tracked(&parameter.ty).is_some() || is_named(&parameter.ty, "Tracked") {
-        return Err(Error::new(
-            parameter.ty.span(),
+        return Err(Error::new_spanned(
+            &parameter.ty,
             "`state: &mut Tracked<Self>` is the first parameter, in the place of `self`",
         ));
     }
@@ -273,8 +273,8 @@ fn read_parameter(parameter: &mut syn::PatType) -> Result<Parameter> {
          your own",
     )?;
     let Pat::Ident(pattern) = &*parameter.pat else {
-        return Err(Error::new(
-            parameter.pat.span(),
+        return Err(Error::new_spanned(
+            &parameter.pat,
             "a parameter needs a name: it is the name of a member of the input",
         ));
     };
@@ -284,8 +284,8 @@ fn read_parameter(parameter: &mut syn::PatType) -> Result<Parameter> {
     if ident == "input" {
         return match attributes.first() {
             None => Ok(Parameter::Whole { ty }),
-            Some(attribute) => Err(Error::new(
-                attribute.span(),
+            Some(attribute) => Err(Error::new_spanned(
+                attribute,
                 "`input` is the whole input: put this on its type",
             )),
         };
@@ -310,7 +310,7 @@ fn take_field_attributes(attributes: &mut Vec<Attribute>) -> Vec<Attribute> {
 
 fn check_owned(ty: &Type, message: &str) -> Result<()> {
     match ty {
-        Type::Reference(_) | Type::ImplTrait(_) => Err(Error::new(ty.span(), message)),
+        Type::Reference(_) | Type::ImplTrait(_) => Err(Error::new_spanned(ty, message)),
         _ => Ok(()),
     }
 }
@@ -409,11 +409,13 @@ impl Method {
     }
 
     fn members(&self) -> Vec<&Member> {
-        let member = |parameter| match parameter {
-            &Parameter::Member(ref member) => Some(member),
-            _ => None,
-        };
-        self.parameters.iter().filter_map(member).collect()
+        self.parameters
+            .iter()
+            .filter_map(|parameter| match parameter {
+                Parameter::Member(member) => Some(member),
+                _ => None,
+            })
+            .collect()
     }
 
     fn whole(&self) -> Option<&Type> {

@@ -26,12 +26,4 @@ enum Misspelt {
     Moved,
 }
 
-struct Opaque;
-
-#[derive(Event)]
-enum NotJson {
-    Whole(Opaque),
-    Part { opaque: Opaque },
-}
-
 fn main() {}

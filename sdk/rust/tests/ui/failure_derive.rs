@@ -31,11 +31,4 @@ enum Misspelt {
     Full,
 }
 
-#[derive(Failure)]
-#[failure(prefix = "room")]
-enum Field {
-    #[failure(message = "all {seats} seats are taken")]
-    Full { chairs: usize },
-}
-
 fn main() {}

@@ -9,10 +9,6 @@ struct Name(String);
 
 #[actor]
 impl Room {
-    pub fn add(&mut self, name: Name) {
-        self.names.push(name.0);
-    }
-
     pub fn replace(&mut self, input: Name) {
         self.names = vec![input.0];
     }
