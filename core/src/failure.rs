@@ -42,6 +42,7 @@ pub mod code {
         RPC_IN_FLIGHT_LIMIT = "rpc.in-flight-limit", 429, "The connection has too many calls that wait for a result.";
         ACTOR_UNKNOWN = "actor.unknown", 404, "No component serves an actor type of this name.";
         ACTOR_INVALID_ID = "actor.invalid-id", 400, "The actor id is empty or longer than 256 bytes.";
+        ACTOR_LIMIT = "actor.limit", 503, "The host has as many actors in memory as it may; try again later.";
         METHOD_UNKNOWN = "method.unknown", 404, "The actor type has no method of this name.";
         INPUT_INVALID = "input.invalid", 400, "The input is not JSON or does not satisfy the method's schema.";
         MAILBOX_FULL = "mailbox.full", 503, "The actor has too many calls waiting; try again later.";

@@ -95,6 +95,9 @@ pub struct Actors {
     pub mailbox_bytes: usize,
     /// Idle time without subscribers after which an actor leaves memory.
     pub idle_timeout_ms: u64,
+    /// Actors in memory; calls and subscriptions that would bring in further ones fail with
+    /// `actor.limit`.
+    pub max_in_memory: usize,
     /// Component instances that stay in memory; the least recently used one beyond that
     /// is dropped and made again when its actor has work.
     pub resident_instances: usize,
@@ -109,6 +112,7 @@ impl Default for Actors {
             mailbox_items: 16_384,
             mailbox_bytes: 16 << 20,
             idle_timeout_ms: 300_000,
+            max_in_memory: 1_000_000,
             resident_instances: 4_096,
             validate_results: cfg!(debug_assertions),
         }
@@ -252,6 +256,7 @@ impl Config {
                 self.gateway.max_calls_in_flight,
             ),
             ("actors.mailbox-items", self.actors.mailbox_items),
+            ("actors.max-in-memory", self.actors.max_in_memory),
             ("actors.resident-instances", self.actors.resident_instances),
             ("engine.epoch-tick-ms", self.engine.epoch_tick_ms as usize),
             (

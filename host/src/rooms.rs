@@ -111,6 +111,11 @@ impl Connection {
         Contact::First
     }
 
+    /// Takes back a contact that came to nothing.
+    pub fn forget(&self, actor: &ActorKey) {
+        self.state().contacts.remove(actor);
+    }
+
     /// The actors it has had contact with; there will be no further ones.
     pub fn take_contacts(&self) -> HashSet<ActorKey> {
         std::mem::take(&mut self.state().contacts)

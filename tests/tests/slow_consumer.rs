@@ -8,7 +8,6 @@ fn impatient() -> Builder {
     Host::builder()
         .component("lab")
         .set("gateway.outbound-bytes=262144")
-        .set("gateway.close-timeout-ms=100")
 }
 
 /// More than what the host, and the system beneath it, hold for one client.
@@ -67,7 +66,10 @@ async fn a_slow_event_subscriber_is_closed_with_a_code() {
 
 #[tokio::test]
 async fn a_caller_that_never_reads_harms_only_itself() {
-    let host = impatient().start().await;
+    let host = impatient()
+        .set("gateway.close-timeout-ms=100")
+        .start()
+        .await;
     let visits = actor("visits", "1");
     let mut witness = host.connect().await;
     let mut deaf = Socket::connect_narrow(&host).await;

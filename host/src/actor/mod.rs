@@ -149,10 +149,10 @@ impl Actors {
     ) -> Actors {
         let shared = Arc::new(Shared {
             instances: Instances::new(settings.resident_instances),
+            table: Table::new(settings.max_in_memory),
             settings,
             store,
             connections,
-            table: Table::new(),
             closing: AtomicBool::new(false),
             drains: AtomicUsize::new(0),
             drain_ended: Notify::new(),
@@ -203,7 +203,9 @@ impl Actors {
             .resolve(key.actor.as_str())
             .ok_or_else(|| Failure::unknown_actor(key.actor.as_str()))?;
         let make = || Actor::new(key.clone(), component, &self.shared);
-        Ok(self.shared.table.get_or_insert(key, make))
+        self.shared.table.get_or_insert(key, make).ok_or_else(|| {
+            Failure::host(code::ACTOR_LIMIT).message("the host has too many actors in memory")
+        })
     }
 
     /// Delivers to the actor or, when it has just left memory, to its successor.

@@ -344,7 +344,10 @@ impl Actor {
             self.run_hook(Hook::Deactivate, Origin::Host, live, shared)
                 .await;
         }
-        if let Err(error) = shared.store.retire(&self.key, live.to_stored()).await {
+        let stored = live.to_stored();
+        // An actor that nothing ever happened to comes back the same without being kept.
+        let is_new = stored.version == 0 && stored.connections.is_empty();
+        if !is_new && let Err(error) = shared.store.retire(&self.key, stored).await {
             warn!(actor = %self.key, %error, "an actor stays in memory because it cannot be stored");
             return false;
         }

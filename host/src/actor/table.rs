@@ -1,7 +1,9 @@
 //! The actors in memory, by key.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_core::ActorKey;
@@ -14,13 +16,17 @@ const SHARDS: usize = 32;
 type Shard = HashMap<ActorKey, Arc<Actor>>;
 
 pub(super) struct Table {
+    limit: usize,
+    count: AtomicUsize,
     shards: [Mutex<Shard>; SHARDS],
     hasher: std::hash::RandomState,
 }
 
 impl Table {
-    pub(super) fn new() -> Table {
+    pub(super) fn new(limit: usize) -> Table {
         Table {
+            limit,
+            count: AtomicUsize::new(0),
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: std::hash::RandomState::new(),
         }
@@ -37,15 +43,22 @@ impl Table {
         self.shard(key).get(key).cloned()
     }
 
+    /// The actor, made if need be; none when there are too many.
     pub(super) fn get_or_insert(
         &self,
         key: &ActorKey,
         make: impl FnOnce() -> Arc<Actor>,
-    ) -> Arc<Actor> {
-        self.shard(key)
-            .entry(key.clone())
-            .or_insert_with(make)
-            .clone()
+    ) -> Option<Arc<Actor>> {
+        match self.shard(key).entry(key.clone()) {
+            Entry::Occupied(actor) => Some(actor.get().clone()),
+            Entry::Vacant(place) => {
+                if self.count.fetch_add(1, Ordering::Relaxed) >= self.limit {
+                    self.count.fetch_sub(1, Ordering::Relaxed);
+                    return None;
+                }
+                Some(place.insert(make()).clone())
+            }
+        }
     }
 
     /// Removes an actor if it is still the one with this serial number and `ready`, which
@@ -59,6 +72,7 @@ impl Table {
         let mut shard = self.shard(key);
         if shard.get(key).is_some_and(|actor| actor.serial == serial) && ready() {
             shard.remove(key);
+            self.count.fetch_sub(1, Ordering::Relaxed);
             return true;
         }
         false
@@ -73,11 +87,6 @@ impl Table {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.shards.iter().all(|shard| {
-            shard
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .is_empty()
-        })
+        self.count.load(Ordering::Relaxed) == 0
     }
 }

@@ -130,8 +130,10 @@ impl Session {
             Ok(key) => key,
             Err(failure) => return reply.send(Err(failure)),
         };
-        if let Err(failure) = self.contact(&key) {
-            return reply.send(Err(failure));
+        match self.contact(&key) {
+            Ok(Contact::First) => self.doors.actors.connect(&key, &self.connection),
+            Ok(_) => {}
+            Err(failure) => return reply.send(Err(failure)),
         }
         self.doors.actors.call(
             &key,
@@ -145,31 +147,32 @@ impl Session {
         );
     }
 
-    /// Queues `connect` at the first contact with an actor.
-    fn contact(&self, key: &ActorKey) -> Result<(), Failure> {
+    fn contact(&self, key: &ActorKey) -> Result<Contact, Failure> {
         let limit = self.doors.settings.max_actors_per_connection;
         match self.connection.contact(key, limit) {
-            Contact::First => {
-                self.doors.actors.connect(key, &self.connection);
-                Ok(())
-            }
-            Contact::Known => Ok(()),
             Contact::TooMany => Err(Failure::host(code::CONNECTION_ACTOR_LIMIT)
                 .message(format!(
                     "one connection may have contact with {limit} actors"
                 ))
                 .param("limit", limit)),
+            contact => Ok(contact),
         }
     }
 
     async fn subscribe(&self, target: &Target<'_>, stream: Stream) {
+        let actors = &self.doors.actors;
         let subscribed = async {
-            let key = self.doors.actors.key(&target.actor, &target.actor_id)?;
-            let actors = &self.doors.actors;
-            actors
-                .subscribe(&key, stream, self.connection.clone())
-                .await?;
-            self.contact(&key)
+            let key = actors.key(&target.actor, &target.actor_id)?;
+            let contact = self.contact(&key)?;
+            let outlet = self.connection.clone();
+            let subscribed = actors.subscribe(&key, stream, outlet).await;
+            match (contact, &subscribed) {
+                // Behind the subscription, so that the newcomer sees what its coming changes.
+                (Contact::First, Ok(())) => actors.connect(&key, &self.connection),
+                (Contact::First, Err(_)) => self.connection.forget(&key),
+                _ => {}
+            }
+            subscribed
         };
         if let Err(failure) = subscribed.await {
             self.refuse_target(failure, target);

@@ -148,8 +148,7 @@ impl Live {
         live.expect("a reference to it exists while one of its methods runs")
     }
 
-    /// What to store when the actor leaves memory. `is_open` tells which connections are
-    /// still there.
+    /// What to store when the actor leaves memory.
     pub fn to_stored(&self) -> Stored {
         let ledger = self.ledger();
         Stored {

@@ -29,7 +29,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, sleep_until};
 
-use super::outbound::{Event, Unsent};
+use super::outbound::Unsent;
 use super::{Close, Decoder, Frame, Incoming, Limits, Outbound, OutboundLimits, ProtocolError};
 
 /// How much one read takes at most.
@@ -104,12 +104,6 @@ pub trait Handler: Send {
     ///
     /// Not finished [`Settings::close_timeout`] after the connection began to close, it is dropped.
     fn on_message(&mut self, message: Message) -> impl Future<Output = ()> + Send;
-
-    /// After a [`Refused::Full`](super::Refused::Full), the queue has fallen to a quarter of its
-    /// limits: the time to send what was left out. Comes between messages.
-    fn on_drained(&mut self) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
-    }
 }
 
 impl<F, R> Handler for F
@@ -282,10 +276,9 @@ impl Reader<'_> {
         while self.ending.is_none() {
             tokio::select! {
                 biased;
-                event = self.outbound.event() => match event {
-                    Event::Closing => self.ending = Some(Ended::ByHost { confirmed: false }),
-                    Event::Drained => handler.on_drained().await,
-                },
+                () = self.outbound.closing() => {
+                    self.ending = Some(Ended::ByHost { confirmed: false });
+                }
                 chunk = read(&mut self.read) => {
                     let chunk = chunk?;
                     self.take_in(&chunk, handler).await;

@@ -65,8 +65,8 @@ impl Default for OutboundLimits {
 /// Why a frame was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refused {
-    /// The queue is at a limit: the client reads too slowly. [`Outbound::drained`] and
-    /// [`Handler::on_drained`](super::Handler::on_drained) tell when there is room again.
+    /// The queue is at a limit: the client reads too slowly. [`Outbound::drained`] tells when there
+    /// is room again.
     #[error("the connection's outbound queue is full")]
     Full,
     /// The connection is closing or gone; nothing will ever be taken again.
@@ -127,8 +127,6 @@ struct State {
     corks: usize,
     /// A frame was refused and the queue has not fallen to the low-water mark since.
     overflowed: bool,
-    /// The queue fell to the low-water mark, which the handler has not been told.
-    relieved: bool,
     /// The connection's task.
     task: Option<Waker>,
     /// What a write failed with.
@@ -144,15 +142,6 @@ enum Phase {
     /// A write failed: nothing reaches the peer any more, though it may still be heard.
     Broken,
     Over,
-}
-
-/// What the reading part of the connection's task has to know of the writing part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
-    /// [`Outbound::close`] was called.
-    Closing,
-    /// The queue fell to the low-water mark after a refusal.
-    Drained,
 }
 
 impl Outbound {
@@ -323,8 +312,8 @@ impl Outbound {
             Phase::Open | Phase::Closing => state.half.replace(half),
             Phase::Broken | Phase::Over => Some(half),
         };
-        // The task waits for room, takes over what is left, or acts on what has happened.
-        let task = if relieved || !state.is_empty() || state.phase != Phase::Open {
+        // The task waits for room, takes over what is left, or goes on with the closing.
+        let task = if !state.is_empty() || state.phase != Phase::Open {
             state.task.take()
         } else {
             None
@@ -448,21 +437,17 @@ impl Outbound {
         }
     }
 
-    /// The next thing that the reading part has to act on.
-    pub(super) async fn event(&self) -> Event {
+    /// Resolves when [`Outbound::close`] was called.
+    pub(super) async fn closing(&self) {
         poll_fn(|cx| {
             let mut state = self.lock();
             if state.phase == Phase::Closing {
-                return Poll::Ready(Event::Closing);
-            }
-            if state.relieved {
-                state.relieved = false;
-                return Poll::Ready(Event::Drained);
+                return Poll::Ready(());
             }
             state.register(cx);
             Poll::Pending
         })
-        .await
+        .await;
     }
 
     /// Resolves when the close frame has been written, or never will be.
@@ -532,7 +517,6 @@ impl State {
             progress: None,
             corks: 0,
             overflowed: false,
-            relieved: false,
             task: None,
             failure: None,
             counters: Counters::default(),
@@ -651,7 +635,6 @@ impl State {
             && self.queued.frames <= limits.max_frames / LOW_WATER;
         if relieved {
             self.overflowed = false;
-            self.relieved = true;
         }
         relieved
     }

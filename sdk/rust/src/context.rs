@@ -503,7 +503,7 @@ pub struct Turn {
     /// The actor's id.
     pub actor_id: String,
     /// Unique among all turns of a host; the same when a turn runs again.
-    pub id: String,
+    pub turn_id: String,
     /// What caused it.
     pub origin: Origin,
     /// When it began, in milliseconds since the Unix epoch.

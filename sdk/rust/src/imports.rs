@@ -111,7 +111,7 @@ pub(crate) fn turn(turn: types::Turn) -> Turn {
     Turn {
         actor: turn.this.actor,
         actor_id: turn.this.id,
-        id: turn.turn_id,
+        turn_id: turn.turn_id,
         origin,
         now: turn.now_ms,
         deadline: turn.deadline_ms,

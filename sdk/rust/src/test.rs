@@ -115,7 +115,7 @@ fn turn(actor: &str, id: &str, origin: Origin, now: u64, number: u64) -> Turn {
     Turn {
         actor: actor.to_owned(),
         actor_id: id.to_owned(),
-        id: format!("test-{number}"),
+        turn_id: format!("test-{number}"),
         origin,
         now,
         deadline: now.saturating_add(5_000),
