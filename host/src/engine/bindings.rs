@@ -18,4 +18,4 @@ wasmtime::component::bindgen!({
     exports: { default: async },
 });
 
-pub use tidegate::realtime::types;
+pub use self::tidegate::realtime::types;

@@ -5,7 +5,7 @@
 //! pushes pre-encoded [`Frame`]s into the connection's [`Outbound`].
 //!
 //! Framing is the sans-I/O codec of the `soketto` crate. The message layer above it is our own,
-//! because a fan-out server needs five things together that no WebSocket crate offers:
+//! because a fan-out server needs five things that no WebSocket crate we know of offers together:
 //!
 //! - a [`Frame`] is encoded once and its bytes are shared by every socket that it goes to;
 //! - any task may push at any time, writes to the socket itself when there is room, and never

@@ -108,8 +108,8 @@ impl Input<'_> {
     /// Decodes an object of parameters; an absent input is an object without members.
     pub fn parameters<T: DeserializeOwned>(self) -> Result<T, Failure> {
         match self.0 {
-            None | Some("null") => decode("{}"),
-            Some(text) => decode(text),
+            Some(text) if text.trim() != "null" => decode(text),
+            _ => decode("{}"),
         }
     }
 }

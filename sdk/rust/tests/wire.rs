@@ -135,9 +135,8 @@ impl Notebook {
         let note = pointer!["notes", name];
         state.append(note.clone().join("text"), &by)?;
         state.push(["drafts"], "one more")?;
-        Ok(state
-            .get(&note)?
-            .ok_or(NotebookError::NoSuchNote { note_name: name })?)
+        let extended = state.get(&note)?;
+        extended.ok_or(NotebookError::NoSuchNote { note_name: name })
     }
 
     #[cfg(any())]
@@ -238,6 +237,20 @@ fn doc_comments_are_descriptions() {
         manifest["events"]["noteWritten"]["description"],
         "A note was written."
     );
+}
+
+#[test]
+fn a_description_of_the_actor_wins_over_that_of_its_state() {
+    /// The state.
+    #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    struct Door {}
+
+    /// The actor.
+    #[actor]
+    impl Door {}
+
+    let manifest = test::Actor::<Door>::new("a").manifest();
+    assert_eq!(manifest["description"], "The actor.");
 }
 
 #[test]

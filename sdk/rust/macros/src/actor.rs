@@ -229,7 +229,7 @@ fn implementation(
 
             #(#event_of)*
 
-            assert!(
+            ::core::assert!(
                 ::tidegate_sdk::__private::distinct_all(
                     &[#(<#events as ::tidegate_sdk::Event>::NAMES),*]
                 ),
