@@ -194,3 +194,12 @@ pub mod __private {
         true
     }
 }
+
+/// The guide and the project's front page, whose examples are tests too.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../docs/handlers.md")]
+    struct Guide;
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+}
