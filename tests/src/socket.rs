@@ -3,6 +3,7 @@
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -189,7 +190,11 @@ impl Socket {
                         reason: frame.reason.to_string(),
                     });
                     // Reading on sends the answer that the other side waits for.
-                    let end = async { while let Some(Ok(_)) = self.stream.next().await {} };
+                    let end = async {
+                        while let Some(Ok(_)) = self.stream.next().await {}
+                        // An error only says that the connection is gone already.
+                        let _ = self.stream.get_mut().shutdown().await;
+                    };
                     patiently("the end of the connection", String::new, end).await;
                     return Err(closed);
                 }

@@ -33,8 +33,7 @@ async fn a_running_turn_finishes_and_its_caller_is_told() {
 #[tokio::test]
 async fn actors_are_deactivated() {
     let mut host = Host::serving(["lab"]).await;
-    let mut socket = host.connect().await;
-    socket.call(&actor("visits", "1"), "call", None).await;
+    host.post("/actors/visits/1/call").send().await;
     host.terminate().await;
     assert!(host.ended().await.success());
     let line = host.logged("deactivated 1 times").await;
@@ -73,6 +72,7 @@ async fn nobody_is_let_in_any_more() {
     };
     assert_eq!(refused.code(), "host.shutting-down");
     assert_eq!(socket.result_of(&busy).await.code(), "turn.deadline");
+    assert_eq!(socket.closed().await.code, 1001);
     assert!(host.ended().await.success());
 }
 

@@ -314,6 +314,6 @@ fn crash(error: &wasmtime::Error, account: &Account) -> Crash {
     };
     Crash {
         failure,
-        detail: format!("{error:?}"),
+        detail: format!("{error:#}"),
     }
 }
