@@ -72,6 +72,7 @@ pub mod code {
         HOST_NOT_SUPPORTED = "host.not-supported", 501, "This host does not offer what was asked for.";
         REQUEST_MALFORMED = "request.malformed", 400, "The HTTP request is not one that this route understands.";
         REQUEST_TOO_LARGE = "request.too-large", 413, "The HTTP request's body is larger than the host accepts.";
+        REQUEST_TIMEOUT = "request.timeout", 408, "The HTTP request's body did not arrive in time.";
         REQUEST_NOT_FOUND = "request.not-found", 404, "No route has this path.";
         REQUEST_METHOD_NOT_ALLOWED = "request.method-not-allowed", 405, "The route does not take this HTTP method.";
         REQUEST_FORBIDDEN_HOST = "request.forbidden-host", 403, "The `Host` header names none of the host's allowed names.";

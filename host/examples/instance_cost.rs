@@ -25,7 +25,7 @@ fn main() -> wasmtime::Result<()> {
             println!("{count} instances of {file}");
             println!(
                 "{:<10} {:>14} {:>16} {:>12} {:>16}",
-                "strategy", "µs to make", "RSS bytes each", "µs to drop", "µs to make again"
+                "strategy", "µs to make", "RSS bytes each", "µs to drop", "µs again + drop"
             );
             for strategy in ["on-demand", "pooling"] {
                 let status = std::process::Command::new(&arguments[0])
@@ -88,11 +88,11 @@ fn measure(file: &str, count: usize, strategy: &str) -> wasmtime::Result<()> {
 fn pool(count: usize) -> PoolingAllocationConfig {
     let count = u32::try_from(count + 1).expect("a count of instances");
     let mut pool = PoolingAllocationConfig::new();
-    // A QuickJS component has several core instances and memories.
+    // A QuickJS component has a dozen core instances and several memories.
     pool.total_component_instances(count)
-        .total_core_instances(count * 8)
+        .total_core_instances(count * 32)
         .total_memories(count * 4)
-        .total_tables(count * 8)
+        .total_tables(count * 16)
         .max_memory_size(16 << 20)
         .table_elements(100_000)
         .max_memories_per_component(4);

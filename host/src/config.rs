@@ -57,6 +57,8 @@ pub struct Gateway {
     pub pong_timeout_ms: u64,
     /// Time for a client to send the head of a request.
     pub header_timeout_ms: u64,
+    /// Time for a client to send the body of a request.
+    pub body_timeout_ms: u64,
     /// Time for a closing connection to take what it is owed and answer.
     pub close_timeout_ms: u64,
     /// Time for running turns and open sockets to finish when the host stops.
@@ -79,6 +81,7 @@ impl Default for Gateway {
             ping_interval_ms: 30_000,
             pong_timeout_ms: 20_000,
             header_timeout_ms: 10_000,
+            body_timeout_ms: 30_000,
             close_timeout_ms: 5_000,
             shutdown_grace_ms: 10_000,
         }

@@ -12,6 +12,7 @@
 //! caller is no connection: no hook runs for it, events cannot be sent to it alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -32,6 +33,9 @@ use crate::actor::{Call, Stream, random_id};
 use crate::fanout::sse;
 use crate::rooms::Client;
 use crate::turn::ReplyTo;
+
+/// Longest `traceparent` that is passed on; version 00 of W3C Trace Context has 55 bytes.
+const TRACEPARENT_MAX_BYTES: usize = 128;
 
 /// A failure as a response.
 pub(super) struct ErrorResponse(pub(super) Failure);
@@ -118,11 +122,15 @@ pub(super) async fn call(
     body: Body,
 ) -> Result<Response, ErrorResponse> {
     let (key, method) = target(&doors, path)?;
-    let input = read_input(body, doors.settings.max_frame_bytes).await?;
+    let patience = Duration::from_millis(doors.settings.body_timeout_ms);
+    let input = tokio::time::timeout(patience, read_input(body, doors.settings.max_frame_bytes))
+        .await
+        .map_err(|_| failure(code::REQUEST_TIMEOUT, "the body did not arrive in time"))??;
     let (reply, result) = oneshot::channel();
     let traceparent = headers
         .get("traceparent")
-        .and_then(|value| value.to_str().ok());
+        .and_then(|value| value.to_str().ok())
+        .filter(|value| value.len() <= TRACEPARENT_MAX_BYTES);
     doors.actors.call(
         &key,
         Call {

@@ -45,8 +45,8 @@ pub struct Ledger {
     /// The version of the last patch that subscribers could see.
     pub(super) shown_version: u64,
     pub(super) connections: IndexMap<Arc<str>, Option<Arc<str>>>,
-    /// The last committed state, encoded, while it is current.
-    encoded: Option<(u64, Arc<str>)>,
+    /// The last committed state as subscribers see it, once somebody has asked for it.
+    pub(super) encoded: Option<Arc<str>>,
 }
 
 impl Live {
@@ -115,12 +115,12 @@ impl Live {
         let mut ledger = self.ledger();
         let version = ledger.version;
         let encoded = match &ledger.encoded {
-            Some((of, encoded)) if *of == version => encoded.clone(),
-            _ => {
+            Some(encoded) => encoded.clone(),
+            None => {
                 let state = ledger.document.committed();
                 let encoded: Arc<str> =
                     patch::strip_hidden(&state, &self.hidden).to_string().into();
-                ledger.encoded = Some((version, encoded.clone()));
+                ledger.encoded = Some(encoded.clone());
                 encoded
             }
         };

@@ -181,6 +181,7 @@ impl Stage {
         ledger.document.accept();
         ledger.version = version;
         ledger.committed_token = ledger.token;
+        ledger.encoded = None;
         let shown = patch::without_hidden(patches, &self.live.hidden);
         let patch = (!shown.is_empty()).then(|| {
             let from = std::mem::replace(&mut ledger.shown_version, version);
