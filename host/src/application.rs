@@ -37,7 +37,7 @@ pub struct Handler {
 #[derive(Debug, thiserror::Error)]
 pub enum ApplicationError {
     /// The file cannot be read.
-    #[error("cannot read the application manifest {path}: {source}")]
+    #[error("cannot read the application manifest {path}")]
     Read {
         /// The file.
         path: PathBuf,

@@ -30,7 +30,7 @@ pub enum StartError {
     #[error("the WebAssembly engine does not start: {0}")]
     Engine(String),
     /// A component's file cannot be read.
-    #[error("cannot read the component `{name}` from {path}: {source}")]
+    #[error("cannot read the component `{name}` from {path}")]
     Read {
         /// The component.
         name: String,
@@ -40,7 +40,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// A component is refused.
-    #[error("the component `{name}` ({path}) is refused: {source}")]
+    #[error("the component `{name}` ({path}) is refused")]
     Load {
         /// The component.
         name: String,
@@ -53,7 +53,7 @@ pub enum StartError {
     #[error(transparent)]
     Conflict(#[from] Conflict),
     /// The address is not to be had.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,

@@ -34,6 +34,8 @@ pub struct Host {
 pub struct Builder {
     components: Vec<Component>,
     settings: Vec<String>,
+    application: Option<PathBuf>,
+    descriptors: Option<u32>,
 }
 
 struct Component {
@@ -169,6 +171,18 @@ impl Builder {
         self
     }
 
+    /// Serves this application manifest, in place of one made of components.
+    pub fn application(mut self, manifest: &Path) -> Builder {
+        self.application = Some(manifest.to_owned());
+        self
+    }
+
+    /// Gives the host only so many file descriptors.
+    pub fn descriptors(mut self, count: u32) -> Builder {
+        self.descriptors = Some(count);
+        self
+    }
+
     /// Starts the host and waits until it listens.
     pub async fn start(self) -> Host {
         let (mut process, log, folder) = self.spawn();
@@ -216,9 +230,21 @@ impl Builder {
 
     fn spawn(self) -> (Child, Log, Folder) {
         let folder = Folder::new();
-        let manifest = folder.0.join("spin.toml");
-        std::fs::write(&manifest, self.manifest()).expect("writing the manifest");
-        let mut command = Command::new(binary());
+        let manifest = self.application.clone().unwrap_or_else(|| {
+            let manifest = folder.0.join("spin.toml");
+            std::fs::write(&manifest, self.manifest()).expect("writing the manifest");
+            manifest
+        });
+        let mut command = match self.descriptors {
+            None => Command::new(binary()),
+            Some(count) => {
+                // The shell sets the limit and then becomes the host.
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh"]);
+                shell.arg(count.to_string()).arg(binary());
+                shell
+            }
+        };
         command.arg("up").arg("--manifest").arg(&manifest);
         command.args(["--listen", "127.0.0.1:0"]);
         for setting in &self.settings {

@@ -29,7 +29,7 @@ async fn the_content_type_of_a_form_does_no_harm() {
 #[tokio::test]
 async fn an_empty_body_is_no_input() {
     let host = Host::serving(["lab"]).await;
-    let response = host.post("/actors/lab/1/next").send().await;
+    let response = host.post("/actors/lab/1/count").send().await;
     assert_eq!((response.status.as_u16(), response.json()), (200, json!(1)));
 }
 
@@ -80,7 +80,7 @@ async fn a_failure_has_its_status_and_is_json() {
 #[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let host = Host::serving(["lab"]).await;
-    let unknown = host.post("/actors/nope/1/next").send().await;
+    let unknown = host.post("/actors/nope/1/count").send().await;
     assert_eq!(
         unknown.failed(404, "actor.unknown")["message"],
         "Unknown actor: nope"
@@ -108,7 +108,7 @@ async fn what_is_not_there_is_not_found() {
 #[tokio::test]
 async fn the_wrong_http_method_is_refused() {
     let host = Host::serving(["lab"]).await;
-    let get = host.get("/actors/lab/1/next").send().await;
+    let get = host.get("/actors/lab/1/count").send().await;
     get.failed(405, "request.method-not-allowed");
     let post = host.post("/health").send().await;
     post.failed(405, "request.method-not-allowed");
@@ -147,7 +147,7 @@ async fn a_body_that_is_not_json_is_a_bad_request() {
             "{code}"
         );
     }
-    assert_eq!(host.post("/actors/lab/1/next").send().await.json(), 1);
+    assert_eq!(host.post("/actors/lab/1/count").send().await.json(), 1);
 }
 
 #[tokio::test]
@@ -230,7 +230,7 @@ async fn a_foreign_host_name_is_refused() {
         let health = host.get("/health").header("host", name).send().await;
         health.failed(403, "request.forbidden-host");
         let call = host
-            .post("/actors/lab/1/next")
+            .post("/actors/lab/1/count")
             .header("host", name)
             .send()
             .await;
@@ -241,7 +241,7 @@ async fn a_foreign_host_name_is_refused() {
         assert_eq!(health.status, 200, "{name}");
     }
     // None of the refused calls has run.
-    assert_eq!(host.post("/actors/lab/1/next").send().await.json(), 1);
+    assert_eq!(host.post("/actors/lab/1/count").send().await.json(), 1);
 }
 
 #[tokio::test]
@@ -269,7 +269,7 @@ async fn pages_of_other_sites_are_refused() {
         "file://",
     ] {
         let call = host
-            .post("/actors/lab/1/next")
+            .post("/actors/lab/1/count")
             .header("origin", origin)
             .send()
             .await;
@@ -277,7 +277,7 @@ async fn pages_of_other_sites_are_refused() {
         let upgrade = upgrade(&host).header("origin", origin).send().await;
         upgrade.failed(403, "request.forbidden-origin");
     }
-    assert_eq!(host.post("/actors/lab/1/next").send().await.json(), 1);
+    assert_eq!(host.post("/actors/lab/1/count").send().await.json(), 1);
 }
 
 #[tokio::test]
@@ -290,7 +290,7 @@ async fn own_pages_and_those_of_this_machine_may_connect() {
         "http://127.0.0.1:8080",
     ] {
         let call = host
-            .post("/actors/lab/1/next")
+            .post("/actors/lab/1/count")
             .header("origin", origin)
             .send()
             .await;
@@ -308,7 +308,7 @@ async fn a_configured_origin_may_connect() {
         .await;
     let origin = "https://app.example";
     let call = host
-        .post("/actors/lab/1/next")
+        .post("/actors/lab/1/count")
         .header("origin", origin)
         .send()
         .await;
@@ -320,7 +320,7 @@ async fn a_configured_origin_may_connect() {
 async fn a_browser_may_ask_before_it_calls() {
     let host = Host::serving(["lab"]).await;
     let preflight = host
-        .options("/actors/lab/1/next")
+        .options("/actors/lab/1/count")
         .header("origin", "http://localhost:5173")
         .header("access-control-request-method", "POST")
         .header("access-control-request-headers", "content-type")

@@ -97,7 +97,7 @@ async fn a_large_state_costs_only_its_change() {
     let mut socket = host.connect().await;
     socket.call(&lab, "fill", json!({"bytes": 200_000})).await;
     socket.subscribe_state(&lab).await;
-    let reply = socket.call(&lab, "next", None).await;
+    let reply = socket.call(&lab, "count", None).await;
     assert_eq!(
         reply.patches(),
         &json!([{"op": "replace", "path": "/n", "value": 2}])

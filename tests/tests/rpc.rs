@@ -143,7 +143,7 @@ async fn calls_of_one_actor_run_in_order() {
     let mut socket = host.connect().await;
     let lab = actor("lab", "1");
     let slow = socket.begin_call(&lab, "slow", json!({"ms": 50})).await;
-    let fast = socket.begin_call(&lab, "next", None).await;
+    let fast = socket.begin_call(&lab, "count", None).await;
     let slow = socket.result_of(&slow).await;
     assert_eq!((slow.result(), slow.before.len()), (json!(1), 0));
     assert_eq!(socket.result_of(&fast).await.result(), 2);
@@ -188,7 +188,7 @@ async fn ten_thousand_pipelined_calls_are_answered_in_order() {
     let lab = actor("lab", "1");
     let mut ids = Vec::new();
     for _ in 0..10_000 {
-        ids.push(socket.begin_call(&lab, "next", None).await);
+        ids.push(socket.begin_call(&lab, "count", None).await);
     }
     for (count, id) in (1..).zip(ids) {
         let frame = socket.expect_type("rpc:result").await;
@@ -277,8 +277,8 @@ async fn the_queued_calls_of_a_vanished_client_still_run() {
     let mut witness = host.connect().await;
     let mut client = host.connect().await;
     client.begin_call(&lab, "slow", json!({"ms": 100})).await;
-    client.begin_call(&lab, "next", None).await;
-    client.begin_call(&lab, "next", None).await;
+    client.begin_call(&lab, "count", None).await;
+    client.begin_call(&lab, "count", None).await;
     // Frames are taken in order, so once this is answered those three are in the queue.
     client.call(&actor("lab", "2"), "zero", None).await;
     client.vanish();
@@ -314,7 +314,7 @@ async fn actors_are_told_apart_by_their_whole_id() {
     for id in ids {
         let reply = socket.call(&actor("lab", id), "who", None).await.result();
         assert_eq!(reply["id"], id);
-        let reply = socket.call(&actor("lab", id), "next", None).await;
+        let reply = socket.call(&actor("lab", id), "count", None).await;
         assert_eq!(reply.result(), 1, "{id:?} is another actor's");
     }
 }

@@ -20,7 +20,7 @@ async fn a_running_turn_finishes_and_its_caller_is_told() {
     let lab = actor("lab", "1");
     let mut socket = host.connect().await;
     let slow = socket.begin_call(&lab, "slow", json!({"ms": 500})).await;
-    let queued = socket.begin_call(&lab, "next", None).await;
+    let queued = socket.begin_call(&lab, "count", None).await;
     // Frames are taken in order, so once this is answered the turn is under way.
     socket.call(&actor("lab", "2"), "zero", None).await;
     host.terminate().await;

@@ -44,7 +44,7 @@ async fn a_slow_state_subscriber_falls_back_to_a_fresh_snapshot() {
     assert!(snapshots >= 1);
     assert!(frames < ROUNDS, "nothing was left out");
     // It is in step again.
-    let reply = slow.call(&lab, "next", None).await;
+    let reply = slow.call(&lab, "count", None).await;
     assert_eq!(reply.types_before(), ["state:patch"]);
     assert_eq!(Some(reply.before[0]["from"].clone()), version);
 }

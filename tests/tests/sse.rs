@@ -99,7 +99,7 @@ async fn private_events_do_not_reach_a_stream() {
 #[tokio::test]
 async fn a_call_may_be_answered_as_a_stream() {
     let host = Host::serving(["lab"]).await;
-    let mut stream = host.post("/actors/lab/1/next").stream().await;
+    let mut stream = host.post("/actors/lab/1/count").stream().await;
     assert_eq!(stream.expect("result").await.data, json!(1));
     stream.ends().await;
     let mut stream = host.post("/actors/lab/1/undef").stream().await;

@@ -65,11 +65,18 @@ async fn versions_follow_each_other_without_a_gap() {
     let host = Host::serving(["lab"]).await;
     let lab = actor("lab", "1");
     let mut caller = host.connect().await;
-    caller.call(&lab, "next", None).await;
+    caller.call(&lab, "count", None).await;
     let mut socket = host.connect().await;
     let snapshot = socket.subscribe_state(&lab).await;
     let mut version = snapshot["version"].clone();
-    for method in ["next", "noop", "whisperToSelf", "mutThrow", "next", "twice"] {
+    for method in [
+        "count",
+        "noop",
+        "whisperToSelf",
+        "mutThrow",
+        "count",
+        "twice",
+    ] {
         caller.call(&lab, method, None).await;
     }
     caller.call(&lab, "set", json!({"n": -1})).await;
@@ -163,7 +170,7 @@ async fn a_failed_turn_leaves_nothing() {
     assert_eq!(reply.code(), "lab.boom");
     assert_eq!(reply.types_before(), [""; 0]);
     assert_eq!(socket.subscribe_state(&lab).await, before);
-    assert_eq!(socket.call(&lab, "next", None).await.result(), 1);
+    assert_eq!(socket.call(&lab, "count", None).await.result(), 1);
 }
 
 #[tokio::test]
@@ -232,7 +239,7 @@ async fn a_snapshot_comes_before_any_patch() {
     let mut caller = host.connect().await;
     for _ in 0..20 {
         for _ in 0..10 {
-            caller.begin_call(&lab, "next", None).await;
+            caller.begin_call(&lab, "count", None).await;
         }
         let mut socket = host.connect().await;
         // Fails on a patch that comes first.
@@ -265,7 +272,7 @@ async fn the_state_outlives_the_instance() {
     let (one, two) = (actor("lab", "1"), actor("lab", "2"));
     for count in 1..=5 {
         for actor in [&one, &two] {
-            assert_eq!(socket.call(actor, "next", None).await.result(), count);
+            assert_eq!(socket.call(actor, "count", None).await.result(), count);
         }
     }
     // Guest memory was not what kept the counts: it has been replaced again and again.

@@ -128,7 +128,8 @@ impl Step {
                     .into_iter()
                     .flat_map(|folder| project.packages_in(folder))
                     .flat_map(|package| &package.tests);
-                let mut cargo = project.cargo(["test", "--workspace", "--lib", "--bins"]);
+                let mut cargo =
+                    project.cargo(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]);
                 project::run(
                     cargo
                         .args(tests.flat_map(|name| ["--test", name]))
@@ -141,7 +142,7 @@ impl Step {
                     .packages_in("tests")
                     .filter(|package| package.name == END_TO_END)
                     .flat_map(|package| &package.tests);
-                let mut cargo = project.cargo(["test", "--workspace"]);
+                let mut cargo = project.cargo(["test", "--workspace", "--no-fail-fast"]);
                 project::run(
                     cargo
                         .args(tests.flat_map(|name| ["--test", name]))

@@ -11,6 +11,7 @@ use tidegate_core::failure::code;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use super::Ticker;
 use super::bindings::{ActorsHandler, types as wit};
 use super::guest::Turn;
 use super::guest_log::GuestLog;
@@ -29,6 +30,8 @@ pub(super) struct GuestContext {
     host_calls_left: u64,
     /// Present while a turn runs.
     pub(super) imports: Option<Box<dyn Imports>>,
+    /// What interrupts it.
+    _ticker: Arc<Ticker>,
 }
 
 impl GuestContext {
@@ -165,6 +168,7 @@ impl Template {
             deadline: Instant::now() + self.limits.turn_deadline(),
             host_calls_left: 0,
             imports: None,
+            _ticker: self.ticker.clone(),
         };
         let mut store = Store::new(self.pre.engine(), context);
         store.limiter(|context| &mut context.account);

@@ -10,7 +10,7 @@ use wasmtime::component;
 
 use super::bindings::ActorsHandlerPre;
 use super::instance::GuestContext;
-use super::{Crash, Engine, Instance};
+use super::{Crash, Engine, Instance, Ticker};
 use crate::config::Limits;
 
 /// The package of the contract, as exports and imports spell it.
@@ -54,6 +54,7 @@ pub(super) struct Template {
     pub(super) limits: Arc<Limits>,
     pub(super) environment: Vec<(String, String)>,
     pub(super) pre: ActorsHandlerPre<GuestContext>,
+    pub(super) ticker: Arc<Ticker>,
 }
 
 /// Why a component is refused.
@@ -174,6 +175,7 @@ impl Engine {
             limits: Arc::new(grants.limits),
             environment: grants.environment,
             pre,
+            ticker: self.ticker.clone(),
         };
         let mut instance = template.instantiate().await.map_err(LoadError::Crashed)?;
         let manifest = instance.describe().await.map_err(LoadError::Crashed)?;

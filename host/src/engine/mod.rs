@@ -34,8 +34,7 @@ pub struct Engine {
     linker: Arc<wasmtime::component::Linker<instance::GuestContext>>,
     cache: Arc<cache::Cache>,
     max_component_bytes: u64,
-    /// Ends the ticking thread with the last handle.
-    _ticker: Arc<Ticker>,
+    ticker: Arc<Ticker>,
 }
 
 impl Engine {
@@ -54,7 +53,7 @@ impl Engine {
             linker: Arc::new(linker),
             wasmtime,
             max_component_bytes: settings.max_component_bytes,
-            _ticker: Arc::new(ticker),
+            ticker: Arc::new(ticker),
         })
     }
 }
@@ -78,7 +77,8 @@ fn wasmtime_config(settings: &config::Engine) -> wasmtime::Config {
     config
 }
 
-/// Raises the engine's epoch at a steady pace, so that running guests look up.
+/// Raises the engine's epoch at a steady pace, so that running guests look up. Every
+/// instance holds it: it ticks as long as there is a guest that might run.
 struct Ticker {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,

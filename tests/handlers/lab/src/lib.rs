@@ -191,7 +191,7 @@ impl Lab {
     }
 
     /// Counts, and returns the count.
-    pub fn next(&mut self) -> i64 {
+    pub fn count(&mut self) -> i64 {
         self.n += 1;
         self.n
     }
@@ -214,7 +214,7 @@ impl Lab {
     /// Waits, then counts.
     pub fn slow(&mut self, ms: u32) -> i64 {
         std::thread::sleep(Duration::from_millis(ms.into()));
-        self.next()
+        self.count()
     }
 
     /// Puts a text of this length into the state, another one each time.
@@ -222,7 +222,7 @@ impl Lab {
         let letter = char::from(b'a' + u8::try_from(self.n % 26).unwrap_or_default());
         self.o
             .insert("filler".to_owned(), letter.to_string().repeat(bytes).into());
-        self.next()
+        self.count()
     }
 
     /// Tells everyone.
