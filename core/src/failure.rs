@@ -14,6 +14,8 @@ use serde_json::{Map, Value};
 
 /// The most bytes of a guest's message that clients are shown.
 pub const MESSAGE_MAX_BYTES: usize = 4096;
+/// The most bytes of a guest's params; longer ones are dropped.
+pub const PARAMS_MAX_BYTES: usize = 16 << 10;
 /// The most bytes of a failure's code.
 pub const CODE_MAX_BYTES: usize = 128;
 /// The most characters of somebody else's text that a message repeats.
@@ -167,6 +169,7 @@ impl Failure {
             code,
             message,
             params: params
+                .filter(|params| params.len() <= PARAMS_MAX_BYTES)
                 .and_then(|params| serde_json::from_str::<Map<String, Value>>(&params).ok())
                 .map(Value::Object),
             status: status

@@ -12,6 +12,7 @@ pub mod patch;
 pub mod pointer;
 pub mod protocol;
 pub mod schema;
+pub mod unambiguous;
 
 pub use document::Document;
 pub use failure::Failure;

@@ -8,15 +8,13 @@
 //! schema. Everything is found by `&str`, since [`Name`] borrows as one.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use crate::failure::cut;
 use crate::name::Name;
 use crate::schema::{Schema, push_token, shown, shown_path};
+use crate::unambiguous;
 
 /// The version of the format, the value of the field `tidegate`.
 pub const VERSION: &str = "0.1";
@@ -130,7 +128,7 @@ impl Manifest {
                 text.len()
             )));
         }
-        let Unambiguous(source) = serde_json::from_str(text)
+        let source = unambiguous::parse(text)
             .map_err(|error| whole(format!("expected a JSON object, found {error}")))?;
         let actors = Item::root(&source).manifest()?;
         check_patterns(&actors)?;
@@ -397,83 +395,6 @@ impl<'a> Item<'a> {
             }
         }
         Ok(hooks)
-    }
-}
-
-/// A JSON value none of whose objects has two members of the same name: of two
-/// declarations of one method, none would be a safe choice.
-struct Unambiguous(Value);
-
-impl<'de> Deserialize<'de> for Unambiguous {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Unambiguous, D::Error> {
-        Members.deserialize(deserializer).map(Unambiguous)
-    }
-}
-
-struct Members;
-
-impl<'de> DeserializeSeed<'de> for Members {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Members {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut elements = Vec::new();
-        while let Some(element) = seq.next_element_seed(Members)? {
-            elements.push(element);
-        }
-        Ok(Value::Array(elements))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut members = Map::new();
-        while let Some(name) = map.next_key::<String>()? {
-            let value = map.next_value_seed(Members)?;
-            if members.contains_key(&name) {
-                let name = shown(&Value::String(name));
-                return Err(A::Error::custom(format_args!("the member {name} twice")));
-            }
-            members.insert(name, value);
-        }
-        Ok(Value::Object(members))
     }
 }
 

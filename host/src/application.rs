@@ -131,9 +131,11 @@ fn parse(text: &str, folder: &Path, defaults: &Limits) -> Result<Vec<Handler>, S
 fn override_limits(defaults: &Limits, overrides: toml::Table) -> Result<Limits, String> {
     let mut table = toml::Table::try_from(defaults).map_err(|error| error.to_string())?;
     table.extend(overrides);
-    toml::Value::Table(table)
+    let limits: Limits = toml::Value::Table(table)
         .try_into()
-        .map_err(|error: toml::de::Error| error.to_string())
+        .map_err(|error: toml::de::Error| error.to_string())?;
+    limits.check()?;
+    Ok(limits)
 }
 
 #[cfg(test)]

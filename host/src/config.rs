@@ -49,6 +49,8 @@ pub struct Gateway {
     pub outbound_frames: usize,
     /// Calls of one connection that have no answer yet.
     pub max_calls_in_flight: usize,
+    /// What these calls may hold, in bytes of input. A single call may exceed it.
+    pub max_calls_bytes: usize,
     /// Actors that one connection may have had contact with.
     pub max_actors_per_connection: usize,
     /// Silence after which a connection is pinged.
@@ -59,6 +61,9 @@ pub struct Gateway {
     pub header_timeout_ms: u64,
     /// Time for a client to send the body of a request.
     pub body_timeout_ms: u64,
+    /// Time for a client to take anything of what is written to it; one that does not is
+    /// cut off.
+    pub write_timeout_ms: u64,
     /// Time for a closing connection to take what it is owed and answer.
     pub close_timeout_ms: u64,
     /// Time for running turns and open sockets to finish when the host stops.
@@ -77,11 +82,13 @@ impl Default for Gateway {
             outbound_bytes: 4 << 20,
             outbound_frames: 16_384,
             max_calls_in_flight: 16_384,
+            max_calls_bytes: 16 << 20,
             max_actors_per_connection: 4_096,
             ping_interval_ms: 30_000,
             pong_timeout_ms: 20_000,
             header_timeout_ms: 10_000,
             body_timeout_ms: 30_000,
+            write_timeout_ms: 60_000,
             close_timeout_ms: 5_000,
             shutdown_grace_ms: 10_000,
         }
@@ -101,6 +108,8 @@ pub struct Actors {
     /// Actors in memory; calls and subscriptions that would bring in further ones fail with
     /// `actor.limit`.
     pub max_in_memory: usize,
+    /// Actors that are kept while they are not in memory; beyond that they stay in memory.
+    pub max_stored: usize,
     /// Component instances that stay in memory; the least recently used one beyond that
     /// is dropped and made again when its actor has work.
     pub resident_instances: usize,
@@ -116,6 +125,7 @@ impl Default for Actors {
             mailbox_bytes: 16 << 20,
             idle_timeout_ms: 300_000,
             max_in_memory: 1_000_000,
+            max_stored: 10_000_000,
             resident_instances: 4_096,
             validate_results: cfg!(debug_assertions),
         }
@@ -128,8 +138,14 @@ impl Default for Actors {
 pub struct Limits {
     /// Linear memory of one instance, all its memories together, in bytes.
     pub memory_bytes: usize,
-    /// Elements of each table.
+    /// Elements of one instance's tables, all together.
     pub table_elements: usize,
+    /// Core instances that one instance may consist of.
+    pub core_instances: usize,
+    /// Memories that one instance may have.
+    pub memories: usize,
+    /// Tables that one instance may have.
+    pub tables: usize,
     /// Time for one turn, waiting included.
     pub turn_deadline_ms: u64,
     /// Calls of one turn to the interfaces of `tidegate:realtime`.
@@ -147,6 +163,9 @@ impl Default for Limits {
         Limits {
             memory_bytes: 128 << 20,
             table_elements: 100_000,
+            core_instances: 64,
+            memories: 16,
+            tables: 64,
             turn_deadline_ms: 5_000,
             host_calls: 10_000,
             effects_bytes: 64 << 20,
@@ -156,7 +175,31 @@ impl Default for Limits {
     }
 }
 
+/// Longest turn that can be asked for.
+const MAX_TURN_DEADLINE_MS: u64 = 24 * 60 * 60 * 1000;
+
 impl Limits {
+    /// Names a limit that no handler could live with, or that is no limit.
+    pub fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("memory-bytes", self.memory_bytes),
+            ("core-instances", self.core_instances),
+            ("effects-bytes", self.effects_bytes),
+            ("state-bytes", self.state_bytes),
+        ];
+        for (name, value) in positive {
+            if value == 0 {
+                return Err(format!("{name}: expected 1 or more, found 0"));
+            }
+        }
+        match self.turn_deadline_ms {
+            1..=MAX_TURN_DEADLINE_MS => Ok(()),
+            found => Err(format!(
+                "turn-deadline-ms: expected 1 to {MAX_TURN_DEADLINE_MS}, found {found}"
+            )),
+        }
+    }
+
     /// Time for one turn.
     pub fn turn_deadline(&self) -> Duration {
         Duration::from_millis(self.turn_deadline_ms)
@@ -175,6 +218,10 @@ pub struct Engine {
     pub epoch_tick_ms: u64,
     /// Stack of a guest, in bytes; recursion beyond it fails the turn.
     pub stack_bytes: usize,
+    /// What all guests together may grow their memories by, beyond the size they begin
+    /// with, in bytes. While more than half of it is in use, instances that have grown are
+    /// not kept between turns.
+    pub grown_memory_bytes: usize,
     /// Longest component file, in bytes.
     pub max_component_bytes: u64,
 }
@@ -185,6 +232,7 @@ impl Default for Engine {
             cache_dir: default_cache_dir(),
             epoch_tick_ms: 5,
             stack_bytes: 512 << 10,
+            grown_memory_bytes: 4 << 30,
             max_component_bytes: 64 << 20,
         }
     }
@@ -262,10 +310,6 @@ impl Config {
             ("actors.max-in-memory", self.actors.max_in_memory),
             ("actors.resident-instances", self.actors.resident_instances),
             ("engine.epoch-tick-ms", self.engine.epoch_tick_ms as usize),
-            (
-                "component.turn-deadline-ms",
-                self.component.turn_deadline_ms as usize,
-            ),
         ];
         for (name, value) in positive {
             if value == 0 {
@@ -274,7 +318,9 @@ impl Config {
                 )));
             }
         }
-        Ok(())
+        self.component
+            .check()
+            .map_err(|error| ConfigError::Invalid(format!("component.{error}")))
     }
 }
 

@@ -140,22 +140,34 @@ pub enum Offer {
     Gone,
 }
 
+/// Why a receiver is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// It does not read what cannot be made up for.
+    Slow,
+    /// What it watches is lost, by a fault of the host.
+    Lost,
+}
+
 /// A receiver: a WebSocket connection or a stream of server-sent events.
 pub trait Outlet: Send + Sync + 'static {
     /// Unique among the receivers of a host. For a connection, its id.
     fn id(&self) -> &Arc<str>;
     /// Takes a message, or not; never waits.
     fn offer(&self, message: &Message) -> Offer;
-    /// Promises a [`Refresh::refresh`] of this source once the receiver has read enough.
+    /// Promises a [`Refresh::refresh`] of this source, once, as soon as the receiver has
+    /// read enough; to promise it twice is the same.
     fn refresh_later(&self, source: Arc<dyn Refresh>);
-    /// Ends the receiver: it does not read what cannot be made up for.
-    fn close_slow(&self);
+    /// Ends the receiver.
+    fn close(&self, why: Close);
 }
 
 /// Something whose whole content can be sent anew, in place of changes that were missed.
 pub trait Refresh: Send + Sync {
     /// Sends it to the subscriber with this id.
     fn refresh(&self, outlet: &str);
+    /// Whose content it is.
+    fn actor(&self) -> &ActorKey;
 }
 
 struct StateSubscriber {
@@ -175,7 +187,7 @@ struct Subscribers {
 /// The subscribers of one actor.
 ///
 /// Its lock is held while a message is offered to all of them, which orders snapshots of
-/// newcomers and patches; turns never wait for it.
+/// newcomers and patches. Offering does not wait for anybody.
 #[derive(Default)]
 pub struct Audience {
     subscribers: Mutex<Subscribers>,
@@ -203,6 +215,11 @@ impl Audience {
         snapshot: impl FnOnce() -> (Message, u64),
     ) {
         let mut subscribers = self.lock();
+        let known = subscribers.state.get(&**outlet.id());
+        if known.is_some_and(|subscriber| subscriber.stale) {
+            // It gets a snapshot anyway, as soon as it has room for one.
+            return;
+        }
         let (message, version) = snapshot();
         let stale = match outlet.offer(&message) {
             Offer::Taken => false,
@@ -266,9 +283,15 @@ impl Audience {
         subscribers.events.swap_remove(outlet);
     }
 
-    /// Whether anybody would get a patch; else it need not be encoded.
-    pub fn has_state_subscribers(&self) -> bool {
-        !self.lock().state.is_empty()
+    /// Ends all subscribers.
+    pub fn close(&self, why: Close) {
+        let subscribers = std::mem::take(&mut *self.lock());
+        for subscriber in subscribers.state.values() {
+            subscriber.outlet.close(why);
+        }
+        for outlet in subscribers.events.values() {
+            outlet.close(why);
+        }
     }
 
     /// Offers a patch to everybody who has not seen its version yet. Who is owed too much
@@ -299,7 +322,7 @@ impl Audience {
             let subscribers = self.lock();
             let mut offer = |outlet: &Arc<dyn Outlet>| match outlet.offer(event) {
                 Offer::Taken => {}
-                Offer::Full => outlet.close_slow(),
+                Offer::Full => outlet.close(Close::Slow),
                 Offer::Gone => gone.push(outlet.id().clone()),
             };
             match to {
@@ -388,7 +411,8 @@ mod tests {
             self.owed.lock().unwrap().push(source);
         }
 
-        fn close_slow(&self) {
+        fn close(&self, why: Close) {
+            assert_eq!(why, Close::Slow);
             self.closed.store(true, Ordering::Relaxed);
         }
     }
@@ -400,6 +424,10 @@ mod tests {
         fn refresh(&self, outlet: &str) {
             let source: Arc<dyn Refresh> = Arc::new(Source(Audience::default()));
             self.0.refresh_state(outlet, &source, || snapshot(5));
+        }
+
+        fn actor(&self) -> &ActorKey {
+            unreachable!("the receivers of these tests do not ask")
         }
     }
 

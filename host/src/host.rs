@@ -72,7 +72,7 @@ impl Host {
             load(&engine, &router, handler).await?;
         }
         let connections = Arc::new(Connections::default());
-        let store: Arc<dyn Store> = Arc::new(Memory::default());
+        let store: Arc<dyn Store> = Arc::new(Memory::new(config.actors.max_stored));
         let actors = Arc::new(Actors::new(
             config.actors,
             router,

@@ -98,7 +98,11 @@ async fn serve(up: Up) -> anyhow::Result<()> {
     let handlers = application::read(&up.manifest, &config.component)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let host = Host::start(config, handlers).await?;
+    let host = tokio::select! {
+        host = Host::start(config, handlers) => host?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     // The one line on standard output: scripts wait for it.
     println!("listening on http://{}", host.address());
     std::io::stdout().flush()?;
@@ -106,7 +110,10 @@ async fn serve(up: Up) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("stopping");
-    host.stop().await;
+    tracing::info!("stopping; interrupt again to stop at once");
+    tokio::select! {
+        () = host.stop() => {}
+        _ = interrupt.recv() => {}
+    }
     Ok(())
 }

@@ -5,13 +5,13 @@
 //!
 //! Invariant: the id of a connection is never used twice by a host.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use indexmap::IndexMap;
 use tidegate_core::{ActorKey, Failure, protocol};
 
-use crate::fanout::{Message, Offer, Outlet, Refresh};
+use crate::fanout::{Close, Message, Offer, Outlet, Refresh};
 use crate::ws::{CloseCode, Frame, Outbound, Refused};
 
 /// Who sent something.
@@ -36,10 +36,12 @@ pub struct Connection {
 struct ConnectionState {
     /// Actors that it has had contact with.
     contacts: HashSet<ActorKey>,
-    /// Ids of calls that have no answer yet.
-    calls: HashSet<Box<str>>,
-    /// Sources that owe it a snapshot.
-    missed: Vec<Arc<dyn Refresh>>,
+    /// Ids of calls that have no answer yet, with the bytes of their inputs.
+    calls: HashMap<Box<str>, usize>,
+    /// These bytes, all together.
+    calls_bytes: usize,
+    /// Sources that owe it a snapshot, one for each actor.
+    missed: HashMap<ActorKey, Arc<dyn Refresh>>,
     /// A task waits to send them.
     catching_up: bool,
 }
@@ -53,6 +55,15 @@ pub enum Contact {
     Known,
     /// It is refused: the connection knows too many actors.
     TooMany,
+}
+
+/// What the calls of one connection may be that have no answer yet.
+#[derive(Clone, Copy, Debug)]
+pub struct CallLimits {
+    /// How many.
+    pub calls: usize,
+    /// Bytes of their inputs, unless it is a single call.
+    pub bytes: usize,
 }
 
 /// Why a call is not let in.
@@ -121,22 +132,33 @@ impl Connection {
         std::mem::take(&mut self.state().contacts)
     }
 
-    /// Lets a call in, unless its id is taken or there are `limit` others.
-    pub fn begin_call(&self, id: &str, limit: usize) -> Result<(), CallRefused> {
+    /// Lets a call in, unless its id is taken or the others are too many.
+    pub fn begin_call(
+        &self,
+        id: &str,
+        bytes: usize,
+        limits: CallLimits,
+    ) -> Result<(), CallRefused> {
         let mut state = self.state();
-        if state.calls.contains(id) {
+        if state.calls.contains_key(id) {
             return Err(CallRefused::DuplicateId);
         }
-        if state.calls.len() >= limit {
+        let fits = state.calls_bytes.saturating_add(bytes) <= limits.bytes;
+        if state.calls.len() >= limits.calls || !(fits || state.calls.is_empty()) {
             return Err(CallRefused::TooMany);
         }
-        state.calls.insert(id.into());
+        state.calls.insert(id.into(), bytes);
+        state.calls_bytes += bytes;
         Ok(())
     }
 
     /// Answers a call that was let in.
     pub fn end_call(&self, id: &str, result: &Result<Option<String>, Failure>) {
-        self.state().calls.remove(id);
+        {
+            let mut state = self.state();
+            let bytes = state.calls.remove(id).unwrap_or_default();
+            state.calls_bytes -= bytes;
+        }
         self.send(Frame::text(match result {
             Ok(result) => protocol::rpc_result(id, result.as_deref()),
             Err(failure) => protocol::rpc_failure(id, failure),
@@ -147,7 +169,7 @@ impl Connection {
     /// already is closed.
     pub fn send(&self, frame: Frame) {
         if self.outbound.push(frame) == Err(Refused::Full) {
-            self.close_slow();
+            self.close(Close::Slow);
         }
     }
 
@@ -165,7 +187,7 @@ impl Connection {
                 }
                 missed
             };
-            for source in missed {
+            for source in missed.into_values() {
                 source.refresh(&self.id);
             }
         }
@@ -187,7 +209,7 @@ impl Outlet for Connection {
 
     fn refresh_later(&self, source: Arc<dyn Refresh>) {
         let mut state = self.state();
-        state.missed.push(source);
+        state.missed.insert(source.actor().clone(), source);
         if !state.catching_up
             && let Some(itself) = self.itself.upgrade()
         {
@@ -196,9 +218,15 @@ impl Outlet for Connection {
         }
     }
 
-    fn close_slow(&self) {
-        self.outbound
-            .close_discarding(SLOW_CONSUMER, "reads too slowly");
+    fn close(&self, why: Close) {
+        match why {
+            Close::Slow => self
+                .outbound
+                .close_discarding(SLOW_CONSUMER, "reads too slowly"),
+            Close::Lost => self
+                .outbound
+                .close(CloseCode::INTERNAL, "the actor has to be loaded again"),
+        }
     }
 }
 

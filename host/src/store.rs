@@ -57,7 +57,7 @@ pub enum Committed<'a> {
 pub trait Store: Send + Sync + 'static {
     /// An actor as it was last committed or retired; none if it never was.
     fn load<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<Stored>>;
-    /// Makes one turn safe.
+    /// Makes one turn safe. After a failure the turn is certainly not kept.
     fn commit<'a>(&'a self, commit: Commit<'_>) -> Committed<'a>;
     /// Takes an actor that leaves memory, whole.
     fn retire<'a>(&'a self, actor: &'a ActorKey, stored: Stored) -> Later<'a, ()>;
@@ -65,8 +65,8 @@ pub trait Store: Send + Sync + 'static {
 
 /// Keeps actors in this process. While an actor is in memory its own copy is the only
 /// one, so a commit has nothing to do.
-#[derive(Default)]
 pub struct Memory {
+    limit: usize,
     actors: Mutex<HashMap<ActorKey, Stored>>,
 }
 
@@ -81,12 +81,31 @@ impl Store for Memory {
     }
 
     fn retire<'a>(&'a self, actor: &'a ActorKey, stored: Stored) -> Later<'a, ()> {
-        self.lock().insert(actor.clone(), stored);
-        Box::pin(std::future::ready(Ok(())))
+        let mut actors = self.lock();
+        let full = actors.len() >= self.limit && !actors.contains_key(actor);
+        let result = match full {
+            true => Err(StoreError(format!(
+                "it holds {} actors already",
+                self.limit
+            ))),
+            false => {
+                actors.insert(actor.clone(), stored);
+                Ok(())
+            }
+        };
+        Box::pin(std::future::ready(result))
     }
 }
 
 impl Memory {
+    /// A store that holds at most so many actors that are not in memory.
+    pub fn new(limit: usize) -> Memory {
+        Memory {
+            limit,
+            actors: Mutex::default(),
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ActorKey, Stored>> {
         self.actors.lock().unwrap_or_else(PoisonError::into_inner)
     }

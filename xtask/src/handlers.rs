@@ -81,8 +81,10 @@ fn build_javascript(project: &Project, folder: &Path) -> Result<()> {
     // npm writes this file last, so it tells a finished installation from a broken one.
     let installed = source.join("node_modules/.package-lock.json");
     if !is_fresh(&installed, std::slice::from_ref(&lock)) {
+        // Not `npm ci`: it insists on optional packages for other platforms that were never
+        // published.
         run(project
-            .program("npm", ["ci", "--no-audit", "--no-fund"])
+            .program("npm", ["install", "--no-save", "--no-audit", "--no-fund"])
             .current_dir(&source))?;
     }
     let component = folder.join("js.wasm");

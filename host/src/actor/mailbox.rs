@@ -3,7 +3,6 @@
 //! Pure data; `resident` puts it behind a lock.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use tidegate_core::{ActorKey, Failure};
 use tracing::warn;
@@ -159,9 +158,4 @@ impl Mailbox {
 
 fn weight(call: &Call) -> usize {
     size_of::<Item>() + call.method.len() + call.input.as_ref().map_or(0, String::len)
-}
-
-/// Who a connection's hooks are told of.
-pub(super) fn connection_of(client: &Client) -> Option<&Arc<str>> {
-    client.connection.as_ref()
 }

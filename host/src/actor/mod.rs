@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use self::instances::Instances;
 use self::mailbox::{Delivered, Item, Retire};
 use self::resident::Actor;
-use self::table::Table;
+use self::table::{Admission, Table};
 use crate::config;
 use crate::fanout::Outlet;
 use crate::rooms::{Connection, Connections};
@@ -31,6 +31,9 @@ use crate::router::Router;
 use crate::store::Store;
 
 pub use self::mailbox::Call;
+
+/// How often a host that stops tries to send all actors out of memory.
+const RETIRE_ROUNDS: usize = 3;
 
 /// The actors of a host.
 pub struct Actors {
@@ -102,6 +105,12 @@ pub struct Counters {
     pub failed_hooks: AtomicU64,
     /// Instances that crashed or were stopped by a limit.
     pub crashes: AtomicU64,
+}
+
+/// An item that nobody will run, and why.
+struct Undelivered {
+    failure: Failure,
+    item: Item,
 }
 
 /// Which of an actor's streams.
@@ -190,11 +199,11 @@ impl Actors {
     fn actor(&self, key: &ActorKey) -> Result<Arc<Actor>, Failure> {
         match self.shared.is_closing() {
             true => Err(shutting_down()),
-            false => self.resident(key),
+            false => self.resident(key, Admission::IfRoom),
         }
     }
 
-    fn resident(&self, key: &ActorKey) -> Result<Arc<Actor>, Failure> {
+    fn resident(&self, key: &ActorKey, admission: Admission) -> Result<Arc<Actor>, Failure> {
         if let Some(actor) = self.shared.table.get(key) {
             return Ok(actor);
         }
@@ -203,26 +212,32 @@ impl Actors {
             .resolve(key.actor.as_str())
             .ok_or_else(|| Failure::unknown_actor(key.actor.as_str()))?;
         let make = || Actor::new(key.clone(), component, &self.shared);
-        self.shared.table.get_or_insert(key, make).ok_or_else(|| {
-            Failure::host(code::ACTOR_LIMIT).message("the host has too many actors in memory")
-        })
+        self.shared
+            .table
+            .get_or_insert(key, admission, make)
+            .ok_or_else(|| {
+                Failure::host(code::ACTOR_LIMIT).message("the host has too many actors in memory")
+            })
     }
 
     /// Delivers to the actor or, when it has just left memory, to its successor.
-    fn deliver(&self, key: &ActorKey, mut item: Item) {
+    fn deliver(&self, key: &ActorKey, mut item: Item) -> Result<(), Box<Undelivered>> {
         loop {
             // Who leaves is still let out when nobody is let in.
             let actor = match &item {
-                Item::Disconnect(_) => self.resident(key),
+                Item::Disconnect(_) => self.resident(key, Admission::Always),
                 _ => self.actor(key),
             };
             let actor = match actor {
                 Ok(actor) => actor,
-                Err(failure) => return item.refuse(key, failure),
+                Err(failure) => return Err(Box::new(Undelivered { failure, item })),
             };
             match actor.deliver(item, &self.shared) {
-                Delivered::Queued | Delivered::Idle => return,
-                Delivered::Full(full) => return full.refuse(key, mailbox_full()),
+                Delivered::Queued | Delivered::Idle => return Ok(()),
+                Delivered::Full(item) => {
+                    let failure = mailbox_full();
+                    return Err(Box::new(Undelivered { failure, item }));
+                }
                 Delivered::Gone(gone) => item = gone,
             }
         }
@@ -230,23 +245,42 @@ impl Actors {
 
     /// Queues a call. Whatever happens, its reply is sent, once.
     pub fn call(&self, key: &ActorKey, call: Call) {
-        self.deliver(key, Item::Call(call));
+        if let Err(undelivered) = self.deliver(key, Item::Call(call)) {
+            undelivered.item.refuse(key, undelivered.failure);
+        }
     }
 
     /// First contact of a connection with an actor.
-    pub fn connect(&self, key: &ActorKey, connection: &Connection) {
-        self.deliver(key, Item::Connect(connection.client()));
+    pub fn connect(&self, key: &ActorKey, connection: &Connection) -> Result<(), Failure> {
+        self.deliver(key, Item::Connect(connection.client()))
+            .map_err(|undelivered| undelivered.failure)
     }
 
     /// A connection has closed: ends its subscriptions and queues `disconnect` for every
     /// actor it had contact with, behind the calls that it made.
     pub fn disconnect(&self, connection: &Connection) {
         for key in connection.take_contacts() {
-            if let Some(actor) = self.shared.table.get(&key) {
-                self.leave(&actor, |live| live.audience.leave(connection.id()));
+            match self.shared.table.get(&key) {
+                Some(actor) => self.leave(&actor, |live| live.audience.leave(connection.id())),
+                // Nobody would notice: what is stored of connections is checked when the
+                // actor comes back.
+                None if !self.has_disconnect_hook(&key) => continue,
+                None => {}
             }
-            self.deliver(&key, Item::Disconnect(connection.client()));
+            let item = Item::Disconnect(connection.client());
+            if let Err(undelivered) = self.deliver(&key, item) {
+                undelivered.item.refuse(&key, undelivered.failure);
+            }
         }
+    }
+
+    fn has_disconnect_hook(&self, key: &ActorKey) -> bool {
+        let component = self.router.resolve(key.actor.as_str());
+        component.is_some_and(|(_, component)| {
+            let actors = &component.manifest.actors;
+            let declared = actors.get(key.actor.as_str());
+            declared.is_some_and(|declared| declared.hooks.disconnect)
+        })
     }
 
     /// Subscribes a receiver; for the state it gets the last committed state first. Never
@@ -326,7 +360,11 @@ impl Actors {
 
     /// Runs `deactivate` everywhere and empties the memory.
     pub async fn retire_all(&self) {
-        while !self.shared.table.is_empty() {
+        // Again for those that came in to be told of a connection's end meanwhile.
+        for _ in 0..RETIRE_ROUNDS {
+            if self.shared.table.is_empty() {
+                return;
+            }
             for actor in self.shared.table.all() {
                 let _ = actor.deliver(Item::Retire(Retire::Always), &self.shared);
             }

@@ -7,17 +7,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt;
 use serde_json::Value;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::ActorType;
-use tidegate_core::{ActorKey, Failure, schema};
+use tidegate_core::{ActorKey, Failure, schema, unambiguous};
 use tokio::sync::OnceCell;
 use tracing::{debug, warn};
 
-use super::mailbox::{Bounds, Call, Delivered, Item, Mailbox, Retire, connection_of};
+use super::mailbox::{Bounds, Call, Delivered, Item, Mailbox, Retire};
 use super::{Shared, new_epoch, shutting_down};
 use crate::engine::{Component, Crash, Hook, Instance, Origin, Turn};
+use crate::fanout::Close;
 use crate::rooms::Client;
+use crate::store::Stored;
 use crate::turn::{Effects, Live, Stage, release};
 
 /// One actor in memory.
@@ -149,6 +152,12 @@ impl Actor {
         self.last_busy.store(shared.uptime_ms(), Ordering::Relaxed);
     }
 
+    /// Whether it had nothing to do for long and nobody watches it.
+    fn is_idle(&self, live: &Live, shared: &Shared) -> bool {
+        let idle_ms = shared.uptime_ms() - self.last_busy.load(Ordering::Relaxed);
+        idle_ms >= shared.settings.idle_timeout_ms && live.audience.is_empty()
+    }
+
     /// Whether it had nothing to do since `before` and nobody watches it.
     pub(super) fn is_idle_since(&self, before: u64) -> bool {
         self.last_busy.load(Ordering::Relaxed) < before
@@ -164,6 +173,9 @@ impl Actor {
     }
 
     fn park(self: &Arc<Self>, instance: Instance, shared: &Shared) {
+        if !instance.is_worth_keeping() {
+            return;
+        }
         *self.instance.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance);
         shared.instances.used(self, Arc::downgrade(self));
     }
@@ -269,7 +281,7 @@ impl Actor {
             return Err(Failure::unknown_method(self.key.actor.as_str(), method));
         };
         let parsed: Value = match input {
-            Some(input) => serde_json::from_str(input).map_err(|error| {
+            Some(input) => unambiguous::parse(input).map_err(|error| {
                 Failure::host(code::INPUT_INVALID)
                     .message(format!("Validation failed for {method}: /: {error}"))
             })?,
@@ -316,8 +328,8 @@ impl Actor {
                 release(effects, None);
             }
             Err(failure) => {
-                count(&shared.counters.failed_hooks);
-                warn!(actor = %self.key, hook = hook.name(), %failure, "a hook failed");
+                let failed_hooks = count(&shared.counters.failed_hooks);
+                warn!(actor = %self.key, hook = hook.name(), %failure, failed_hooks, "a hook failed");
             }
         }
     }
@@ -337,7 +349,8 @@ impl Actor {
 
     /// Leaves memory, unless there is a reason to stay. True when the actor is gone.
     async fn retire(self: &Arc<Self>, how: Retire, live: &Arc<Live>, shared: &Arc<Shared>) -> bool {
-        if how == Retire::WhenIdle && !live.audience.is_empty() {
+        // It may have been used since it was found idle.
+        if how == Retire::WhenIdle && !self.is_idle(live, shared) {
             return false;
         }
         if self.activated.swap(false, Ordering::Relaxed) {
@@ -349,6 +362,7 @@ impl Actor {
         let is_new = stored.version == 0 && stored.connections.is_empty();
         if !is_new && let Err(error) = shared.store.retire(&self.key, stored).await {
             warn!(actor = %self.key, %error, "an actor stays in memory because it cannot be stored");
+            self.touch(shared);
             return false;
         }
         shared.table.remove_if(&self.key, self.serial, || {
@@ -361,8 +375,9 @@ impl Actor {
     }
 }
 
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+/// Counts one more; gives the number so far.
+fn count(counter: &AtomicU64) -> u64 {
+    counter.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// Consumes an actor's queue until it is empty or the actor leaves memory.
@@ -389,7 +404,7 @@ async fn drain(mut guard: DrainGuard) {
         match item {
             Item::Call(call) => actor.run_call(call, live, &shared).await,
             Item::Connect(client) => {
-                if let Some(id) = connection_of(&client) {
+                if let Some(id) = &client.connection {
                     live.ledger().connected(id.clone(), client.user.clone());
                 }
                 let origin = Origin::Client(client);
@@ -401,17 +416,18 @@ async fn drain(mut guard: DrainGuard) {
                     debug!(actor = %actor.key, "deactivated");
                     return guard.fail(&shutting_down());
                 }
+                continue;
             }
         }
+        actor.touch(&shared);
         // Tokio cannot interrupt a loop that never waits.
         tokio::task::coop::consume_budget().await;
     }
-    actor.touch(&shared);
     guard.finished = true;
 }
 
 async fn disconnect(actor: &Arc<Actor>, client: Client, live: &Arc<Live>, shared: &Shared) {
-    if let Some(id) = connection_of(&client) {
+    if let Some(id) = &client.connection {
         live.ledger().disconnected(id);
     }
     let origin = Origin::Client(client);
@@ -433,6 +449,24 @@ impl DrainGuard {
         self.abandon(failure);
     }
 
+    /// Keeps what was committed, as a history of its own, and sends the subscribers away:
+    /// they come back to the successor. A store that cannot do this at once has every
+    /// commit already.
+    fn salvage(&self) {
+        let Some(live) = self.actor.loaded() else {
+            return;
+        };
+        let stored = Stored {
+            epoch: new_epoch(),
+            ..live.to_stored()
+        };
+        let kept = self.shared.store.retire(&self.actor.key, stored);
+        if let Some(Err(error)) = kept.now_or_never() {
+            warn!(actor = %self.actor.key, %error, "an actor's state is lost");
+        }
+        live.audience.close(Close::Lost);
+    }
+
     fn abandon(&self, failure: &Failure) {
         let rest = self.actor.mailbox().take_rest();
         self.shared
@@ -448,6 +482,7 @@ impl DrainGuard {
 impl Drop for DrainGuard {
     fn drop(&mut self) {
         if !self.finished {
+            self.salvage();
             self.abandon(&Failure::host(code::INTERNAL).message("the host failed"));
         }
         self.shared.drain_ended();

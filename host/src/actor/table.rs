@@ -15,6 +15,15 @@ const SHARDS: usize = 32;
 
 type Shard = HashMap<ActorKey, Arc<Actor>>;
 
+/// Whether the limit holds for an actor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It does.
+    IfRoom,
+    /// It comes in for a moment, to be told of an end.
+    Always,
+}
+
 pub(super) struct Table {
     limit: usize,
     count: AtomicUsize,
@@ -47,12 +56,14 @@ impl Table {
     pub(super) fn get_or_insert(
         &self,
         key: &ActorKey,
+        admission: Admission,
         make: impl FnOnce() -> Arc<Actor>,
     ) -> Option<Arc<Actor>> {
         match self.shard(key).entry(key.clone()) {
             Entry::Occupied(actor) => Some(actor.get().clone()),
             Entry::Vacant(place) => {
-                if self.count.fetch_add(1, Ordering::Relaxed) >= self.limit {
+                let before = self.count.fetch_add(1, Ordering::Relaxed);
+                if before >= self.limit && admission == Admission::IfRoom {
                     self.count.fetch_sub(1, Ordering::Relaxed);
                     return None;
                 }

@@ -33,7 +33,9 @@ pub trait Imports: Send + 'static {
     fn replace(&mut self, doc: String) -> Result<u64, Failure>;
     /// `state.get`
     fn get(&mut self, pointer: &Pointer) -> Option<String>;
-    /// `state.patch`
+    /// Charges what the guest hands over to the turn's account.
+    fn charge(&mut self, bytes: usize) -> Result<(), Failure>;
+    /// `state.patch`; `bytes` is what the operations weigh, which is already charged.
     fn patch(&mut self, ops: Vec<Op>, bytes: usize) -> Result<u64, Failure>;
     /// `outbox.emit`
     fn emit(&mut self, event: String, payload: String, to: Audience) -> Result<(), Failure>;
@@ -73,11 +75,28 @@ impl From<wit::types::Failure> for Failure {
     }
 }
 
-/// The ops with their pointers and values parsed, and what they weigh in bytes.
-fn parse_ops(ops: Vec<wit::state::Op>) -> Result<(Vec<Op>, usize), Failure> {
-    let mut bytes = 0;
-    let mut pointer = |text: String| {
-        bytes += text.len();
+/// What an operation weighs beside its texts.
+const OP_COST: usize = 64;
+
+/// What the ops weigh, in bytes.
+fn weight(ops: &[wit::state::Op]) -> usize {
+    ops.iter()
+        .map(|op| {
+            OP_COST
+                + match op {
+                    wit::state::Op::Add(entry) | wit::state::Op::Replace(entry) => {
+                        entry.pointer.len() + entry.value.len()
+                    }
+                    wit::state::Op::Remove(pointer) => pointer.len(),
+                    wit::state::Op::Append(tail) => tail.pointer.len() + tail.text.len(),
+                }
+        })
+        .sum()
+}
+
+/// The ops with their pointers and values parsed.
+fn parse_ops(ops: Vec<wit::state::Op>) -> Result<Vec<Op>, Failure> {
+    let pointer = |text: String| {
         Pointer::parse(&text).map_err(|_| {
             Failure::host(code::STATE_NO_SUCH_PLACE)
                 .message(format!("`{text}` is not a JSON pointer"))
@@ -89,39 +108,26 @@ fn parse_ops(ops: Vec<wit::state::Op>) -> Result<(Vec<Op>, usize), Failure> {
             Failure::host(code::STATE_MALFORMED).message(format!("a value is not JSON: {error}"))
         })
     };
-    let mut weight = 0;
-    let ops = ops
-        .into_iter()
-        .map(|op| {
-            Ok(match op {
-                wit::state::Op::Add(entry) => {
-                    weight += entry.value.len();
-                    Op::Add {
-                        value: value(&entry.value)?,
-                        pointer: pointer(entry.pointer)?,
-                    }
-                }
-                wit::state::Op::Replace(entry) => {
-                    weight += entry.value.len();
-                    Op::Replace {
-                        value: value(&entry.value)?,
-                        pointer: pointer(entry.pointer)?,
-                    }
-                }
-                wit::state::Op::Remove(place) => Op::Remove {
-                    pointer: pointer(place)?,
-                },
-                wit::state::Op::Append(tail) => {
-                    weight += tail.text.len();
-                    Op::Append {
-                        pointer: pointer(tail.pointer)?,
-                        text: tail.text,
-                    }
-                }
-            })
+    let parse = |op| {
+        Ok(match op {
+            wit::state::Op::Add(entry) => Op::Add {
+                value: value(&entry.value)?,
+                pointer: pointer(entry.pointer)?,
+            },
+            wit::state::Op::Replace(entry) => Op::Replace {
+                value: value(&entry.value)?,
+                pointer: pointer(entry.pointer)?,
+            },
+            wit::state::Op::Remove(place) => Op::Remove {
+                pointer: pointer(place)?,
+            },
+            wit::state::Op::Append(tail) => Op::Append {
+                pointer: pointer(tail.pointer)?,
+                text: tail.text,
+            },
         })
-        .collect::<Result<Vec<Op>, Failure>>()?;
-    Ok((ops, bytes + weight))
+    };
+    ops.into_iter().map(parse).collect()
 }
 
 impl GuestContext {
@@ -159,8 +165,12 @@ impl wit::state::Host for GuestContext {
 
     fn patch(&mut self, ops: Vec<wit::state::Op>) -> Trappable<Result<u64, wit::types::Failure>> {
         let turn = self.turn()?;
-        Ok(parse_ops(ops)
-            .and_then(|(ops, bytes)| turn.patch(ops, bytes))
+        let bytes = weight(&ops);
+        // Charged before it is parsed, which makes it larger.
+        Ok(turn
+            .charge(bytes)
+            .and_then(|()| parse_ops(ops))
+            .and_then(|ops| turn.patch(ops, bytes))
             .map_err(Into::into))
     }
 }

@@ -11,12 +11,12 @@ use tidegate_core::failure::code;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use super::Ticker;
 use super::bindings::{ActorsHandler, types as wit};
 use super::guest::Turn;
 use super::guest_log::GuestLog;
 use super::imports::Imports;
 use super::load::Template;
+use super::{Budget, Ticker};
 use crate::config::Limits;
 
 /// What belongs to one instance on the host's side.
@@ -69,7 +69,12 @@ pub(super) enum Stop {
 /// Memory and tables that an instance has, and whether it was refused more.
 struct Account {
     memory_bytes: usize,
+    /// What the memories have grown by since they were made.
+    grown_bytes: usize,
+    table_elements: usize,
     limits: Arc<Limits>,
+    budget: Arc<Budget>,
+    /// The limit that the running call has met.
     refused: Option<&'static str>,
 }
 
@@ -80,27 +85,55 @@ impl wasmtime::ResourceLimiter for Account {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let total = self.memory_bytes + desired.saturating_sub(current);
-        let fits = total <= self.limits.memory_bytes;
-        if fits {
-            self.memory_bytes = total;
-        } else {
+        let growth = desired.saturating_sub(current);
+        let total = self.memory_bytes + growth;
+        if total > self.limits.memory_bytes {
             self.refused = Some("memory-bytes");
+            return Ok(false);
         }
-        Ok(fits)
+        // What a memory begins with is shared between instances until it is written to.
+        if current > 0 {
+            if !self.budget.take(growth) {
+                self.refused = Some("engine.grown-memory-bytes");
+                return Ok(false);
+            }
+            self.grown_bytes += growth;
+        }
+        self.memory_bytes = total;
+        Ok(true)
     }
 
     fn table_growing(
         &mut self,
-        _: usize,
+        current: usize,
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let fits = desired <= self.limits.table_elements;
-        if !fits {
+        let total = self.table_elements + desired.saturating_sub(current);
+        if total > self.limits.table_elements {
             self.refused = Some("table-elements");
+            return Ok(false);
         }
-        Ok(fits)
+        self.table_elements = total;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.core_instances
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.memories
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.tables
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.budget.give_back(self.grown_bytes);
     }
 }
 
@@ -147,6 +180,7 @@ pub struct Instance {
 
 impl Template {
     pub(super) async fn instantiate(&self) -> Result<Instance, Crash> {
+        let deadline = Instant::now() + self.limits.turn_deadline();
         let (stdout, stderr) = GuestLog::pair(self.name.clone());
         let log = stdout.clone();
         let wasi = WasiCtxBuilder::new()
@@ -161,12 +195,15 @@ impl Template {
             table: ResourceTable::new(),
             account: Account {
                 memory_bytes: 0,
+                grown_bytes: 0,
+                table_elements: 0,
                 limits: self.limits.clone(),
+                budget: self.budget.clone(),
                 refused: None,
             },
             log,
-            deadline: Instant::now() + self.limits.turn_deadline(),
-            host_calls_left: 0,
+            deadline,
+            host_calls_left: self.limits.host_calls,
             imports: None,
             _ticker: self.ticker.clone(),
         };
@@ -183,7 +220,8 @@ impl Template {
                 Box::pin(tokio::task::yield_now()),
             ))
         });
-        match self.pre.instantiate_async(&mut store).await {
+        // Start functions are guest code, which may wait or loop like any other.
+        match within(deadline, self.pre.instantiate_async(&mut store)).await {
             Ok(handler) => Ok(Instance {
                 store,
                 handler,
@@ -245,11 +283,19 @@ impl Instance {
         result.map_err(|error| crash(&error, &self.store.data().account))
     }
 
+    /// Whether it is worth its memory between turns: one that has grown is given up while
+    /// the guests' memory is scarce.
+    pub fn is_worth_keeping(&self) -> bool {
+        let account = &self.store.data().account;
+        account.grown_bytes == 0 || !account.budget.is_scarce()
+    }
+
     fn begin(&mut self, turn: &Turn, imports: impl Imports) {
         let context = self.store.data_mut();
         context.deadline = turn.deadline;
         context.host_calls_left = self.limits.host_calls;
         context.imports = Some(Box::new(imports));
+        context.account.refused = None;
         context
             .log
             .begin_turn(&turn.this, &turn.id, self.limits.log_bytes);
@@ -313,7 +359,7 @@ fn crash(error: &wasmtime::Error, account: &Account) -> Crash {
         // A guest that is refused memory ends itself, with a trap that does not say why.
         _ if account.refused.is_some() => Failure::host(code::TURN_MEMORY_LIMIT)
             .message("the handler needs more memory than it may have")
-            .param("limit", account.refused.unwrap_or_default()),
+            .param("which", account.refused.unwrap_or_default()),
         _ => Failure::host(code::HANDLER_TRAPPED).message("the handler has crashed"),
     };
     Crash {

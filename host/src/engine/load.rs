@@ -10,7 +10,7 @@ use wasmtime::component;
 
 use super::bindings::ActorsHandlerPre;
 use super::instance::GuestContext;
-use super::{Crash, Engine, Instance, Ticker};
+use super::{Budget, Crash, Engine, Instance, Ticker};
 use crate::config::Limits;
 
 /// The package of the contract, as exports and imports spell it.
@@ -55,6 +55,7 @@ pub(super) struct Template {
     pub(super) environment: Vec<(String, String)>,
     pub(super) pre: ActorsHandlerPre<GuestContext>,
     pub(super) ticker: Arc<Ticker>,
+    pub(super) budget: Arc<Budget>,
 }
 
 /// Why a component is refused.
@@ -176,6 +177,7 @@ impl Engine {
             environment: grants.environment,
             pre,
             ticker: self.ticker.clone(),
+            budget: self.budget.clone(),
         };
         let mut instance = template.instantiate().await.map_err(LoadError::Crashed)?;
         let manifest = instance.describe().await.map_err(LoadError::Crashed)?;

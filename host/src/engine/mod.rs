@@ -22,7 +22,7 @@ pub use instance::{Crash, Hook, Instance};
 pub use load::{Component, Grants, LoadError};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::config;
@@ -35,6 +35,7 @@ pub struct Engine {
     cache: Arc<cache::Cache>,
     max_component_bytes: u64,
     ticker: Arc<Ticker>,
+    budget: Arc<Budget>,
 }
 
 impl Engine {
@@ -54,6 +55,7 @@ impl Engine {
             wasmtime,
             max_component_bytes: settings.max_component_bytes,
             ticker: Arc::new(ticker),
+            budget: Arc::new(Budget::new(settings.grown_memory_bytes)),
         })
     }
 }
@@ -75,6 +77,38 @@ fn wasmtime_config(settings: &config::Engine) -> wasmtime::Config {
         .allocation_strategy(wasmtime::InstanceAllocationStrategy::OnDemand)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16));
     config
+}
+
+/// What all guests together may grow their memories by.
+struct Budget {
+    limit: usize,
+    taken: AtomicUsize,
+}
+
+impl Budget {
+    fn new(limit: usize) -> Budget {
+        Budget {
+            limit,
+            taken: AtomicUsize::new(0),
+        }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.saturating_add(bytes) <= self.limit;
+        if !fits {
+            self.give_back(bytes);
+        }
+        fits
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn is_scarce(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) > self.limit / 2
+    }
 }
 
 /// Raises the engine's epoch at a steady pace, so that running guests look up. Every

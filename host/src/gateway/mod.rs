@@ -41,7 +41,7 @@ use tracing::{debug, info, warn};
 use self::http::ErrorResponse;
 use crate::actor::{Actors, random_id};
 use crate::config;
-use crate::rooms::Connections;
+use crate::rooms::{Connection, Connections};
 use crate::ws::{self, CloseCode, handshake};
 
 /// What the doors lead to.
@@ -64,6 +64,15 @@ impl Doors {
     fn next_connection_id(&self) -> Arc<str> {
         let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
         format!("c{number:x}-{}", self.run_id).into()
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    fn say_goodbye(&self, connection: &Connection) {
+        let reason = "the host is shutting down";
+        connection.outbound().close(CloseCode::GOING_AWAY, reason);
     }
 
     /// Completes once the host stops.
@@ -142,8 +151,7 @@ impl Gateway {
     pub async fn close(&self) {
         self.doors.stopping.send_replace(true);
         for connection in self.doors.connections.all() {
-            let reason = "the host is shutting down";
-            connection.outbound().close(CloseCode::GOING_AWAY, reason);
+            self.doors.say_goodbye(&connection);
         }
         self.doors.tasks.close();
         self.doors.tasks.wait().await;
@@ -180,10 +188,11 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>) {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
-            // The peer gave up while it was in the backlog, or the network hiccuped.
+            // The peer gave up while it was in the backlog.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                debug!(%error, "cannot accept");
-                tokio::task::yield_now().await;
+                warn!(%error, "cannot accept");
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
@@ -282,7 +291,7 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
             return response;
         }
     };
-    if *doors.stopping.borrow() {
+    if doors.is_stopping() {
         let failure = Failure::host(code::HOST_SHUTTING_DOWN);
         return ErrorResponse(failure).into_response();
     }
@@ -312,6 +321,9 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
 /// Serves HTTP on one connection until it ends, is upgraded, or the host stops.
 async fn serve(stream: TcpStream, place: Place, routes: Router, doors: Arc<Doors>) {
     let _ = stream.set_nodelay(true);
+    // RFC 5482; Linux counts the time in which the peer's window stays shut as well.
+    let patience = Duration::from_millis(doors.settings.write_timeout_ms);
+    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(patience));
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(place.clone());

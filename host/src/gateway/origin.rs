@@ -55,6 +55,13 @@ impl Policy {
             ));
         }
         if !headers.contains_key(ORIGIN) {
+            // A page of another site may send a plain GET without saying so (W3C Fetch
+            // Metadata); following a link is something else.
+            let says = |name, value| headers.get(name).is_some_and(|found| found == value);
+            if says("sec-fetch-site", "cross-site") && !says("sec-fetch-mode", "navigate") {
+                let message = "pages of other sites may not send requests";
+                return Err(refusal(code::REQUEST_FORBIDDEN_ORIGIN, message.to_owned()));
+            }
             return Ok(None);
         }
         match single(headers, &ORIGIN) {

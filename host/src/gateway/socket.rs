@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::Doors;
 use crate::actor::{Call, Stream};
-use crate::rooms::{CallRefused, Connection, Contact};
+use crate::rooms::{CallLimits, CallRefused, Connection, Contact};
 use crate::turn::ReplyTo;
 use crate::ws::{Frame, Handler, Message, Socket};
 
@@ -23,6 +23,10 @@ pub(super) async fn serve(socket: Socket, doors: Arc<Doors>) {
     let connection = Connection::new(id.clone(), None, socket.outbound().clone());
     connection.send(Frame::text(protocol::welcome(&id)));
     doors.connections.insert(connection.clone());
+    if doors.is_stopping() {
+        // It came too late to be among those that were told.
+        doors.say_goodbye(&connection);
+    }
     let mut session = Session {
         connection: connection.clone(),
         doors: doors.clone(),
@@ -89,7 +93,7 @@ impl Session {
             Ok(ClientFrame::EventUnsub(target)) => self.unsubscribe(&target, Stream::Events),
             Err(error) => match error.rpc_id {
                 // A caller waits for this id, unless another call of that id is under way.
-                Some(id) if self.begin_call(&id) => {
+                Some(id) if self.begin_call(&id, 0) => {
                     self.connection.end_call(&id, &Err(error.failure))
                 }
                 Some(_) => {}
@@ -99,11 +103,13 @@ impl Session {
     }
 
     /// Lets a call in, or says why not.
-    fn begin_call(&self, id: &str) -> bool {
-        match self
-            .connection
-            .begin_call(id, self.doors.settings.max_calls_in_flight)
-        {
+    fn begin_call(&self, id: &str, bytes: usize) -> bool {
+        let settings = &self.doors.settings;
+        let limits = CallLimits {
+            calls: settings.max_calls_in_flight,
+            bytes: settings.max_calls_bytes,
+        };
+        match self.connection.begin_call(id, bytes, limits) {
             Ok(()) => true,
             Err(CallRefused::DuplicateId) => {
                 let failure = Failure::host(code::RPC_DUPLICATE_ID)
@@ -122,7 +128,8 @@ impl Session {
     }
 
     fn call(&self, rpc: Rpc<'_>) {
-        if !self.begin_call(&rpc.id) {
+        let bytes = rpc.input.map_or(0, |input| input.get().len());
+        if !self.begin_call(&rpc.id, bytes) {
             return;
         }
         let reply = ReplyTo::connection(self.connection.clone(), rpc.id.as_ref().into());
@@ -130,10 +137,12 @@ impl Session {
             Ok(key) => key,
             Err(failure) => return reply.send(Err(failure)),
         };
-        match self.contact(&key) {
-            Ok(Contact::First) => self.doors.actors.connect(&key, &self.connection),
-            Ok(_) => {}
-            Err(failure) => return reply.send(Err(failure)),
+        let contact = self.contact(&key).and_then(|contact| match contact {
+            Contact::First => self.connect(&key),
+            _ => Ok(()),
+        });
+        if let Err(failure) = contact {
+            return reply.send(Err(failure));
         }
         self.doors.actors.call(
             &key,
@@ -159,6 +168,12 @@ impl Session {
         }
     }
 
+    /// Queues `connect`; without it, there was no contact.
+    fn connect(&self, key: &ActorKey) -> Result<(), Failure> {
+        let connected = self.doors.actors.connect(key, &self.connection);
+        connected.inspect_err(|_| self.connection.forget(key))
+    }
+
     async fn subscribe(&self, target: &Target<'_>, stream: Stream) {
         let actors = &self.doors.actors;
         let subscribed = async {
@@ -166,13 +181,15 @@ impl Session {
             let contact = self.contact(&key)?;
             let outlet = self.connection.clone();
             let subscribed = actors.subscribe(&key, stream, outlet).await;
-            match (contact, &subscribed) {
+            match (contact, subscribed) {
                 // Behind the subscription, so that the newcomer sees what its coming changes.
-                (Contact::First, Ok(())) => actors.connect(&key, &self.connection),
-                (Contact::First, Err(_)) => self.connection.forget(&key),
-                _ => {}
+                (Contact::First, Ok(())) => self.connect(&key),
+                (Contact::First, Err(failure)) => {
+                    self.connection.forget(&key);
+                    Err(failure)
+                }
+                (_, subscribed) => subscribed,
             }
-            subscribed
         };
         if let Err(failure) = subscribed.await {
             self.refuse_target(failure, target);

@@ -15,7 +15,7 @@ use tidegate_core::ActorKey;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::actor::{self, Actors};
-use crate::fanout::{Message, Offer, Outlet, Refresh};
+use crate::fanout::{Close, Message, Offer, Outlet, Refresh};
 
 /// How often a silent stream shows that it is alive, to proxies above all.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -31,7 +31,7 @@ pub(super) struct SseOutlet {
 struct State {
     queue: VecDeque<Bytes>,
     bytes: usize,
-    missed: Vec<Arc<dyn Refresh>>,
+    missed: Option<Arc<dyn Refresh>>,
     closed: bool,
     waker: Option<Waker>,
 }
@@ -49,9 +49,11 @@ impl SseOutlet {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn close(&self) {
+    fn end(&self) {
         let mut state = self.state();
         state.closed = true;
+        state.queue = VecDeque::new();
+        state.missed = None;
         state.wake();
     }
 }
@@ -86,12 +88,12 @@ impl Outlet for SseOutlet {
 
     fn refresh_later(&self, source: Arc<dyn Refresh>) {
         let mut state = self.state();
-        state.missed.push(source);
+        state.missed = Some(source);
         state.wake();
     }
 
-    fn close_slow(&self) {
-        self.close();
+    fn close(&self, _: Close) {
+        self.end();
     }
 }
 
@@ -144,17 +146,15 @@ impl Stream for SseStream {
                     return Poll::Ready(None);
                 }
                 state.waker = Some(cx.waker().clone());
-                std::mem::take(&mut state.missed)
+                state.missed.take()
             };
-            if missed.is_empty() {
-                break;
-            }
-            for source in missed {
-                source.refresh(&self.outlet.id);
+            match missed {
+                Some(source) => source.refresh(&self.outlet.id),
+                None => break,
             }
         }
         if self.stopped.as_mut().poll(cx).is_ready() {
-            self.outlet.close();
+            self.outlet.end();
             return Poll::Ready(None);
         }
         match self.keep_alive.poll_tick(cx) {
@@ -166,7 +166,7 @@ impl Stream for SseStream {
 
 impl Drop for SseStream {
     fn drop(&mut self) {
-        self.outlet.close();
+        self.outlet.end();
         self.actors
             .unsubscribe(&self.key, self.stream, &self.outlet.id);
     }

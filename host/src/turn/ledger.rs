@@ -36,6 +36,8 @@ pub struct Ledger {
     /// Length of the document as JSON, exact after a whole-document write, else an upper
     /// estimate.
     pub(super) state_bytes: usize,
+    /// The same of what was committed last.
+    pub(super) committed_bytes: usize,
     /// Names what the turn sees now.
     pub(super) token: u64,
     /// Names what was committed last.
@@ -91,6 +93,7 @@ impl Live {
             ledger: Mutex::new(Ledger {
                 document: Document::new(state),
                 state_bytes,
+                committed_bytes: state_bytes,
                 token,
                 committed_token: token,
                 epoch,
@@ -169,6 +172,10 @@ impl Refresh for Live {
         self.audience
             .refresh_state(outlet, &self.source(), || self.snapshot());
     }
+
+    fn actor(&self) -> &ActorKey {
+        &self.key
+    }
 }
 
 impl Ledger {
@@ -182,9 +189,17 @@ impl Ledger {
         self.connections.shift_remove(id);
     }
 
+    /// Makes what is staged the committed content.
+    pub(super) fn accept(&mut self) {
+        self.document.accept();
+        self.committed_token = self.token;
+        self.committed_bytes = self.state_bytes;
+    }
+
     /// Brings the document back to its last committed content.
     pub fn rollback(&mut self) {
         self.document.rollback();
         self.token = self.committed_token;
+        self.state_bytes = self.committed_bytes;
     }
 }

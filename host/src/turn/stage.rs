@@ -17,6 +17,9 @@ use crate::engine::{Audience, Component, Imports};
 use crate::fanout::{Body, Message, Recipients};
 use crate::store::{Commit, Committed, Store};
 
+/// What an event, and each connection that it is addressed to, weighs beside its text.
+const EVENT_COST: usize = 64;
+
 /// What one turn has staged so far.
 ///
 /// The state document is changed in place, with an undo log, in the ledger that the
@@ -115,8 +118,7 @@ impl Stage {
 
     /// Commits: checks what is staged, makes it safe, and returns what may leave now.
     ///
-    /// On failure everything is rolled back. A [`code::STORE_UNAVAILABLE`] failure means
-    /// that the actor must be loaded again.
+    /// On failure everything is rolled back.
     pub async fn commit(mut self, store: &dyn Store) -> Result<Effects, Failure> {
         if let Some(exceeded) = self.exceeded.take() {
             return Err(exceeded);
@@ -157,8 +159,7 @@ impl Stage {
         if patches.is_empty() {
             // The document has the same content again, so the old token still names it;
             // the new one names it as well and may be in the guest's memory.
-            ledger.committed_token = ledger.token;
-            ledger.document.accept();
+            ledger.accept();
             return Ok(None);
         }
         if let Some(schema) = self
@@ -178,9 +179,8 @@ impl Stage {
 
     fn finish(mut self, patches: Vec<PatchOp>, epoch: Arc<str>, version: u64) -> Effects {
         let mut ledger = self.live.ledger();
-        ledger.document.accept();
+        ledger.accept();
         ledger.version = version;
-        ledger.committed_token = ledger.token;
         ledger.encoded = None;
         let shown = patch::without_hidden(patches, &self.live.hidden);
         let patch = (!shown.is_empty()).then(|| {
@@ -253,8 +253,11 @@ impl Imports for Stage {
             .map(Value::to_string)
     }
 
+    fn charge(&mut self, bytes: usize) -> Result<(), Failure> {
+        Stage::charge(self, bytes)
+    }
+
     fn patch(&mut self, ops: Vec<Op>, bytes: usize) -> Result<u64, Failure> {
-        self.charge(bytes)?;
         let estimate = self.live.ledger().state_bytes.saturating_add(bytes);
         let estimate = if estimate > self.limits.state_bytes {
             // Replaced and removed values are counted in the estimate; count exactly.
@@ -270,7 +273,12 @@ impl Imports for Stage {
     }
 
     fn emit(&mut self, event: String, payload: String, to: Audience) -> Result<(), Failure> {
-        self.charge(event.len() + payload.len())?;
+        let ids = match &to {
+            Audience::Everyone => &[],
+            Audience::Only(ids) | Audience::Except(ids) => ids.as_slice(),
+        };
+        let addresses: usize = ids.iter().map(|id| id.len() + EVENT_COST).sum();
+        self.charge(EVENT_COST + event.len() + payload.len() + addresses)?;
         let Some(schema) = self
             .actor_type()
             .and_then(|actor| actor.events.get(event.as_str()))
