@@ -1,7 +1,7 @@
 //! The Tidegate host: serves handlers that are WASI components.
 //!
 //! `docs/architecture.md` has the map. Modules lie on floors, and each imports only from
-//! the floors below its own, or from its own:
+//! a lower floor, or its own.
 //!
 //! | floor | modules |
 //! |---|---|
