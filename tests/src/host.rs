@@ -2,7 +2,7 @@
 //! that a test names on a free port.
 //!
 //! Invariant: a process never outlives its [`Host`], and its log is shown when the test
-//! fails.
+//! fails. It keeps compiled components in a folder of this build, never in the user's.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -99,6 +99,19 @@ impl Host {
             line,
         )
         .await
+    }
+
+    /// What the process holds in memory, in bytes.
+    pub fn resident_bytes(&self) -> usize {
+        let pid = self.process.id().expect("the host runs");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+        let status = status.expect("the kernel tells of a process that runs");
+        let kibibytes: Option<usize> = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|size| size.trim().strip_suffix(" kB"))
+            .and_then(|size| size.parse().ok());
+        kibibytes.expect("a size in KiB") << 10
     }
 
     /// Asks the host to stop, as a service manager does.
@@ -231,7 +244,7 @@ impl Builder {
     fn spawn(self) -> (Child, Log, Folder) {
         let folder = Folder::new();
         let manifest = self.application.clone().unwrap_or_else(|| {
-            let manifest = folder.0.join("spin.toml");
+            let manifest = folder.path().join("spin.toml");
             std::fs::write(&manifest, self.manifest()).expect("writing the manifest");
             manifest
         });
@@ -247,6 +260,9 @@ impl Builder {
         };
         command.arg("up").arg("--manifest").arg(&manifest);
         command.args(["--listen", "127.0.0.1:0"]);
+        // Before the test's own settings, which may name another folder.
+        let cache = format!("engine.cache-dir={}", compiled_folder().display());
+        command.args(["--set", &cache]);
         for setting in &self.settings {
             command.args(["--set", setting]);
         }
@@ -386,17 +402,24 @@ impl Log {
     }
 }
 
-/// A folder that is removed with its owner.
-struct Folder(PathBuf);
+/// An empty folder that is removed with its owner.
+pub struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Folder {
+    /// Makes one.
+    #[expect(clippy::new_without_default, reason = "each is another one")]
+    pub fn new() -> Folder {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("tidegate-tests-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).expect("creating a temporary folder");
         Folder(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -407,14 +430,20 @@ impl Drop for Folder {
     }
 }
 
-/// The binary of this build, which cargo puts one folder above the test programs.
-fn binary() -> PathBuf {
+/// Where this build puts programs: one folder above the test programs.
+fn build_folder() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this program");
-    let folder = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("a target folder");
-    let binary = folder.join("tidegate");
+    let folder = test.parent().and_then(Path::parent);
+    folder.expect("a target folder").to_owned()
+}
+
+/// Where the hosts of all tests keep compiled components, so that each is compiled once.
+fn compiled_folder() -> PathBuf {
+    build_folder().join("compiled-for-tests")
+}
+
+fn binary() -> PathBuf {
+    let binary = build_folder().join("tidegate");
     assert!(
         binary.exists(),
         "{} is missing; build it with `cargo build -p tidegate`",

@@ -19,6 +19,7 @@
 //! ```
 
 pub mod dialect;
+pub mod guest;
 mod host;
 mod request;
 mod socket;
@@ -26,7 +27,7 @@ mod socket;
 use std::fmt;
 use std::time::Duration;
 
-pub use host::{Builder, Host, Refusal};
+pub use host::{Builder, Folder, Host, Refusal};
 pub use request::{EventStream, Request, Response, ServerEvent};
 pub use socket::{Closed, Reply, Socket};
 

@@ -178,6 +178,24 @@ impl EventStream {
         assert_eq!(event, None);
     }
 
+    /// Reads what is left, however the stream ends.
+    pub async fn rest(mut self) -> Vec<ServerEvent> {
+        let mut events = Vec::new();
+        let reading = async {
+            while let Some(Ok(frame)) = self.body.frame().await {
+                if let Ok(data) = frame.into_data() {
+                    self.rest += &String::from_utf8_lossy(&data);
+                }
+            }
+        };
+        patiently("the end of the stream", String::new, reading).await;
+        while let Some(end) = self.rest.find("\n\n") {
+            let block: String = self.rest.drain(..end + 2).collect();
+            events.extend(ServerEvent::parse(&block));
+        }
+        events
+    }
+
     async fn read(&mut self) -> Option<ServerEvent> {
         loop {
             while let Some(end) = self.rest.find("\n\n") {

@@ -17,6 +17,7 @@ use crate::{Actor, Host, dialect, patiently};
 pub struct Socket {
     stream: WebSocketStream<TcpStream>,
     id: String,
+    welcome: Value,
     calls: u32,
     transcript: Vec<String>,
 }
@@ -74,18 +75,25 @@ impl Socket {
         let mut socket = Socket {
             stream,
             id: String::new(),
+            welcome: Value::Null,
             calls: 0,
             transcript: Vec::new(),
         };
         let welcome = socket.expect_type("welcome").await;
         let id = welcome["clientId"].as_str();
         socket.id = id.expect("a welcome names the client").to_owned();
+        socket.welcome = welcome;
         socket
     }
 
     /// The connection's id, from the welcome.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The frame that it was welcomed with.
+    pub fn welcome(&self) -> &Value {
+        &self.welcome
     }
 
     /// Sends a frame.
@@ -277,6 +285,15 @@ impl Socket {
             "type": "rpc", "id": format!("call-{}", self.calls),
             "actor": actor.kind, "actorId": actor.id, "method": method, "input": input,
         });
+        self.try_send(frame).await
+    }
+
+    /// Asks for the state unless the other side has closed the socket; whether it did.
+    pub async fn try_subscribe_state(&mut self, actor: &Actor) -> bool {
+        self.try_send(subscription("state:sub", actor)).await
+    }
+
+    async fn try_send(&mut self, frame: Value) -> bool {
         let text = frame.to_string();
         self.transcript.push(format!("-> {}", shortened(&text)));
         let sent = self.stream.send(Message::text(text));

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tidegate_tests::{Host, Refusal};
+use tidegate_tests::{Host, Refusal, guest};
 
 /// A host that is given a component of these bytes.
 async fn given(bytes: &[u8]) -> Refusal {
@@ -255,4 +255,98 @@ async fn an_application_without_handlers_is_refused() {
         .refused()
         .await
         .says(["spin.toml", "tool.tidegate"]);
+}
+
+#[tokio::test]
+async fn a_limit_that_is_none_is_named() {
+    for deadline in [0, i64::MAX as u64] {
+        let refusal = Host::builder()
+            .component("counter")
+            .limit("turn-deadline-ms", deadline)
+            .refused()
+            .await;
+        refusal.says(["counter", "turn-deadline-ms"]);
+        let refusal = Host::builder()
+            .component("counter")
+            .set(&format!("component.turn-deadline-ms={deadline}"))
+            .refused()
+            .await;
+        refusal.says(["component.turn-deadline-ms"]);
+    }
+}
+
+#[tokio::test]
+async fn a_component_that_does_not_get_as_far_as_its_manifest_is_refused() {
+    for (how, said) in [
+        ("loop", "deadline"),
+        ("wait", "deadline"),
+        ("trap", "unreachable"),
+    ] {
+        let refusal = Host::builder()
+            .component("hostile")
+            .variable("INITIALISE", how)
+            .limit("turn-deadline-ms", 500)
+            .refused()
+            .await;
+        refusal.says(["hostile", said]);
+    }
+}
+
+#[tokio::test]
+async fn a_guard_that_the_host_does_not_ask_is_refused() {
+    let refusal = given_text(
+        r#"(component
+            (instance $i)
+            (export "tidegate:realtime/manifest@0.1.0" (instance $i))
+            (export "tidegate:realtime/actor@0.1.0" (instance $i))
+            (export "tidegate:realtime/access@0.1.0" (instance $i)))"#,
+    )
+    .await;
+    refusal.says([
+        "suspect",
+        "`tidegate:realtime/access@0.1.0`",
+        "does not serve",
+    ]);
+}
+
+#[tokio::test]
+async fn an_import_of_another_shape_is_refused() {
+    for function in [
+        r#"(export "token" (func (result string)))"#,
+        r#"(export "token" (func (param "of" string) (result u64)))"#,
+        r#"(export "telepathy" (func))"#,
+    ] {
+        let refusal = given_text(&format!(
+            r#"(component
+                (import "tidegate:realtime/state@0.1.0" (instance {function}))
+                (instance $i)
+                (export "tidegate:realtime/manifest@0.1.0" (instance $i))
+                (export "tidegate:realtime/actor@0.1.0" (instance $i)))"#
+        ))
+        .await;
+        let name = if function.contains("token") {
+            "token"
+        } else {
+            "telepathy"
+        };
+        refusal.says(["suspect", "tidegate:realtime/state@0.1.0", name]);
+    }
+}
+
+#[tokio::test]
+async fn a_component_of_too_many_parts_is_refused() {
+    let module = "(table 1 funcref) (table 1 funcref) (table 1 funcref)";
+    let file = Scratch::new(&guest::component(module, ""));
+    let given = || Host::builder().file("suspect", &file.0);
+    for (limit, named) in [("tables", "table"), ("memories", "memor")] {
+        let refusal = given().limit(limit, 0).refused().await;
+        refusal.says(["suspect", named]);
+    }
+    let refusal = given().limit("tables", 2).refused().await;
+    refusal.says(["suspect", "table"]);
+    given()
+        .limit("tables", 3)
+        .limit("memories", 1)
+        .start()
+        .await;
 }

@@ -1,11 +1,12 @@
 //! Guests that misbehave: only their own turn suffers.
 
 use serde_json::{Value, json};
-use tidegate_tests::{Builder, Host, actor};
+use tidegate_tests::{Builder, Folder, Host, Socket, actor, guest};
 
 /// Limits that the misbehaviours soon run into.
 fn narrow() -> Builder {
     Host::builder()
+        .set("actors.validate-results=true")
         .component("hostile")
         .limit("memory-bytes", 32 << 20)
         .limit("turn-deadline-ms", 1_000)
@@ -15,7 +16,7 @@ fn narrow() -> Builder {
 }
 
 /// What happens when the guest does that, as its caller sees it.
-const MISDEEDS: [(&str, &str); 18] = [
+const MISDEEDS: [(&str, &str); 21] = [
     ("loop", "turn.deadline"),
     ("sleep", "turn.deadline"),
     ("allocate", "turn.memory-limit"),
@@ -24,6 +25,9 @@ const MISDEEDS: [(&str, &str); 18] = [
     ("panic", "handler.trapped"),
     ("floodImports", "turn.host-call-limit"),
     ("floodEvents", "turn.effects-limit"),
+    ("floodRecipients", "turn.effects-limit"),
+    ("floodClock", "turn.deadline"),
+    ("floodOutput", "turn.deadline"),
     ("insistOnEvents", "turn.effects-limit"),
     ("hugeState", "state.too-large"),
     ("malformedState", "state.malformed"),
@@ -184,4 +188,120 @@ async fn a_guest_has_no_files_and_no_sockets() {
     let address = json!(host.address());
     let reply = socket.call(&hostile, "sockets", address).await;
     assert_eq!(reply.result(), false);
+}
+
+#[tokio::test]
+async fn a_crash_after_a_refused_allocation_is_a_crash() {
+    let host = narrow().start().await;
+    let hostile = actor("hostile", "1");
+    let mut socket = host.connect().await;
+    let refused = socket.call(&hostile, "surviveRefusal", None).await;
+    assert_eq!(refused.result(), true);
+    for method in ["panic", "trap"] {
+        let reply = socket.call(&hostile, method, None).await;
+        assert_eq!(reply.code(), "handler.trapped", "{method}");
+    }
+}
+
+#[tokio::test]
+async fn the_instance_is_replaced_after_a_crash() {
+    let host = narrow().start().await;
+    let hostile = actor("hostile", "1");
+    let mut socket = host.connect().await;
+    for misdeed in ["trap", "panic", "loop", "allocate", "recurse"] {
+        for turns in 1..=2 {
+            let reply = socket.call(&hostile, "turnsOfInstance", None).await;
+            assert_eq!(reply.result(), turns, "before {misdeed}");
+        }
+        socket.call(&hostile, misdeed, None).await.code();
+    }
+    // The crash of one actor takes nothing from another.
+    let other = actor("hostile", "2");
+    for turns in 1..=2 {
+        let reply = socket.call(&other, "turnsOfInstance", None).await;
+        assert_eq!(reply.result(), turns);
+        socket.call(&hostile, "trap", None).await.code();
+    }
+}
+
+/// An actor whose state has some 8,000 of 10,000 bytes.
+async fn nearly_full() -> (Host, Socket) {
+    let host = Host::builder()
+        .component("hostile")
+        .limit("state-bytes", 10_000)
+        .start()
+        .await;
+    let mut socket = host.connect().await;
+    let reply = socket
+        .call(&actor("hostile", "1"), "append", json!(8_000))
+        .await;
+    assert_eq!(reply.frame.get("error"), None);
+    (host, socket)
+}
+
+#[tokio::test]
+async fn a_turn_that_shrinks_the_state_and_fails_makes_no_room() {
+    let (host, mut socket) = nearly_full().await;
+    let hostile = actor("hostile", "1");
+    let reply = socket.call(&hostile, "shrinkAndFail", None).await;
+    assert_eq!(reply.code(), "hostile.shrunk");
+    let reply = socket.call(&hostile, "append", json!(4_000)).await;
+    assert_eq!(reply.code(), "state.too-large");
+    let state = host.get("/actors/hostile/1/state").send().await.json()["state"].to_string();
+    assert!((8_000..=10_000).contains(&state.len()), "{}", state.len());
+}
+
+#[tokio::test]
+async fn a_turn_that_grows_the_state_and_fails_takes_no_room() {
+    let (_host, mut socket) = nearly_full().await;
+    let hostile = actor("hostile", "1");
+    for _ in 0..3 {
+        let reply = socket.call(&hostile, "growAndFail", json!(1_500)).await;
+        assert_eq!(reply.code(), "hostile.grown");
+    }
+    let reply = socket.call(&hostile, "growAndFail", json!(4_000)).await;
+    assert_eq!(reply.code(), "state.too-large");
+    let reply = socket.call(&hostile, "append", json!(1_500)).await;
+    assert_eq!(reply.frame.get("error"), None);
+}
+
+/// A host that serves this handler, written in WebAssembly text.
+async fn serving_text(module: &str, run: &str) -> Host {
+    let folder = Folder::new();
+    let file = folder.path().join("small.wasm");
+    std::fs::write(&file, guest::component(module, run)).expect("writing a component");
+    Host::builder().file("small", &file).start().await
+}
+
+#[tokio::test]
+async fn tables_do_not_grow_for_ever() {
+    let grow = |table: &str| {
+        format!(
+            "(loop $more (br_if $more (i32.ne (i32.const -1)
+                (table.grow {table} (ref.null func) (i32.const 1000)))))"
+        )
+    };
+    let tables = "(table $one 1 funcref) (table $two 1 funcref)";
+    // What one has taken, the other cannot have.
+    let half = "(drop (table.grow $one (ref.null func) (i32.const 60000)))
+        (if (i32.ne (i32.const -1) (table.grow $two (ref.null func) (i32.const 60000)))
+            (then (return (i32.const 64))))
+        (unreachable)";
+    for run in [format!("{} (unreachable)", grow("$one")), half.to_owned()] {
+        let host = serving_text(tables, &run).await;
+        let mut socket = host.connect().await;
+        let small = actor("small", "1");
+        for _ in 0..2 {
+            let reply = socket.call(&small, "run", None).await;
+            assert_eq!(reply.code(), "turn.memory-limit", "{run}");
+        }
+    }
+    // A guest that takes the refusal for an answer has done nothing wrong.
+    let host = serving_text(tables, &grow("$one")).await;
+    let reply = host
+        .connect()
+        .await
+        .call(&actor("small", "1"), "run", None)
+        .await;
+    assert_eq!(reply.frame.get("error"), None);
 }

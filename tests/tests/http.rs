@@ -1,7 +1,9 @@
 //! The HTTP forms of the operations, and who may use them.
 
 use serde_json::json;
-use tidegate_tests::{Host, actor};
+use tidegate_tests::{Host, PATIENCE, actor};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn a_call_is_a_post() {
@@ -357,4 +359,60 @@ fn upgrade(host: &Host) -> tidegate_tests::Request {
         .header("upgrade", "websocket")
         .header("sec-websocket-version", "13")
         .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+}
+
+#[tokio::test]
+async fn requests_that_another_site_caused_are_refused() {
+    let host = Host::serving(["lab"]).await;
+    // Browsers leave `Origin` out of many requests that a page makes, but say this.
+    let get = |path: &str, site: &str| host.get(path).header("sec-fetch-site", site);
+    for path in ["/actors/lab/1/state", "/actors/lab/1/events"] {
+        for mode in ["no-cors", "cors", "websocket"] {
+            let request = get(path, "cross-site").header("sec-fetch-mode", mode);
+            let response = request.send().await;
+            response.failed(403, "request.forbidden-origin");
+        }
+        let response = get(path, "cross-site").send().await;
+        response.failed(403, "request.forbidden-origin");
+    }
+    let path = "/actors/lab/1/state";
+    for site in ["same-origin", "none"] {
+        assert_eq!(get(path, site).send().await.status, 200, "{site}");
+    }
+    // Somebody follows a link, and no page sees the answer.
+    let request = get(path, "cross-site").header("sec-fetch-mode", "navigate");
+    assert_eq!(request.send().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_times_out() {
+    let host = Host::builder()
+        .component("lab")
+        .set("gateway.body-timeout-ms=50")
+        .start()
+        .await;
+    let mut stream = TcpStream::connect(host.address())
+        .await
+        .expect("connecting");
+    let half = "POST /actors/lab/1/count HTTP/1.1\r\nhost: localhost\r\n\
+                content-length: 100\r\n\r\n{\"half\":";
+    stream.write_all(half.as_bytes()).await.expect("sending");
+    let mut answer = String::new();
+    let end = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+    end.expect("the host lets go of it").expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("\"request.timeout\""), "{answer}");
+    // The call has not run.
+    assert_eq!(host.post("/actors/lab/1/count").send().await.json(), 1);
+}
+
+#[tokio::test]
+async fn an_input_with_a_member_twice_is_a_bad_request() {
+    let host = Host::serving(["counter"]).await;
+    let request = host
+        .post("/actors/counter/a/increment")
+        .body(r#"{"by":1,"by":2}"#);
+    request.send().await.failed(400, "input.invalid");
+    let value = host.post("/actors/counter/a/value").send().await;
+    assert_eq!(value.json(), 0);
 }

@@ -91,7 +91,7 @@ async fn a_client_that_follows_the_patches_has_the_state() {
 }
 
 #[tokio::test]
-async fn a_large_state_costs_only_its_change() {
+async fn a_change_of_a_large_state_is_sent_alone() {
     let host = Host::serving(["lab"]).await;
     let lab = actor("lab", "1");
     let mut socket = host.connect().await;

@@ -332,3 +332,79 @@ async fn an_actor_id_has_1_to_256_bytes() {
         assert_eq!(reply.code(), "actor.invalid-id");
     }
 }
+
+#[tokio::test]
+async fn the_calls_in_flight_of_a_connection_hold_only_so_many_bytes() {
+    let host = Host::builder()
+        .component("hostile")
+        .limit("turn-deadline-ms", 3_600_000)
+        .set("gateway.max-calls-bytes=100000")
+        .start()
+        .await;
+    let mut socket = host.connect().await;
+    let hostile = actor("hostile", "1");
+    let input = json!("x".repeat(40_000));
+    socket.begin_call(&hostile, "sleep", None).await;
+    for _ in 0..2 {
+        socket.begin_call(&hostile, "ping", input.clone()).await;
+    }
+    let refused = socket.call(&hostile, "ping", input.clone()).await;
+    assert_eq!(refused.code(), "rpc.in-flight-limit");
+    assert_eq!(refused.before, [Value::Null; 0]);
+    // Another connection has an account of its own, and what is answered is free again.
+    let mut other = host.connect().await;
+    for count in 1..=5 {
+        let reply = other
+            .call(&actor("hostile", "2"), "ping", input.clone())
+            .await;
+        assert_eq!(reply.result(), count);
+    }
+}
+
+#[tokio::test]
+async fn an_input_with_a_member_twice_is_refused() {
+    let host = Host::serving(["counter", "lab"]).await;
+    let mut socket = host.connect().await;
+    for input in [
+        r#"{"by":1,"by":2}"#,
+        r#"{"by":1,"by":1}"#,
+        r#"{"by":1,"\u0062y":2}"#,
+        r#"{"by":1,"x":[{"y":{"z":1,"z":2}}]}"#,
+    ] {
+        let frame = format!(
+            r#"{{"type":"rpc","id":"1","actor":"counter","actorId":"a","method":"increment","input":{input}}}"#
+        );
+        socket.send_text(&frame).await;
+        let result = socket.expect_type("rpc:result").await;
+        assert_eq!(result["failure"]["code"], "input.invalid", "{input}");
+    }
+    let value = socket.call(&actor("counter", "a"), "value", None).await;
+    assert_eq!(value.result(), 0);
+    // The same name in different objects is no repetition.
+    let echoed = json!({"a": {"a": 1}, "b": [{"a": 1}, {"a": 2}]});
+    let reply = socket
+        .call(&actor("lab", "1"), "echo", echoed.clone())
+        .await;
+    assert_eq!(reply.result(), echoed);
+}
+
+#[tokio::test]
+async fn results_are_checked_where_that_is_asked_for() {
+    for (setting, mistyped) in [("true", None), ("false", Some(json!("text")))] {
+        let host = Host::builder()
+            .component("hostile")
+            .set(&format!("actors.validate-results={setting}"))
+            .start()
+            .await;
+        let mut socket = host.connect().await;
+        let hostile = actor("hostile", "1");
+        let reply = socket.call(&hostile, "mistypedResult", None).await;
+        match mistyped {
+            Some(result) => assert_eq!(reply.result(), result),
+            None => assert_eq!(reply.code(), "output.invalid"),
+        }
+        // What is no JSON is never passed on.
+        let reply = socket.call(&hostile, "malformedResult", None).await;
+        assert_eq!(reply.code(), "output.invalid", "{setting}");
+    }
+}

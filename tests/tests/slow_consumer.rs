@@ -103,3 +103,27 @@ async fn a_slow_subscriber_does_not_slow_the_others() {
         assert_eq!(reply.types_before(), ["state:patch"]);
     }
 }
+
+/// What serving a client that does not read may cost beyond what is set for it.
+const SLACK: usize = 32 << 20;
+
+#[tokio::test]
+async fn a_subscriber_that_asks_again_and_again_and_never_reads_costs_little() {
+    let host = impatient().start().await;
+    let (lab, visits) = (actor("lab", "1"), actor("visits", "1"));
+    let mut witness = host.connect().await;
+    witness.call(&lab, "fill", json!({"bytes": 500_000})).await;
+    witness.subscribe_state(&lab).await;
+    witness.unsubscribe_state(&lab).await;
+    let before = host.resident_bytes();
+    let mut deaf = Socket::connect_narrow(&host).await;
+    for _ in 0..5_000 {
+        assert!(deaf.try_subscribe_state(&lab).await, "it was closed");
+    }
+    // Frames are taken in order, so all are when this call has run.
+    deaf.begin_call(&visits, "call", None).await;
+    witness.watch(&visits, |state| state["calls"] == 1).await;
+    let grown = host.resident_bytes().saturating_sub(before);
+    assert!(grown < SLACK, "the host has grown by {grown} bytes");
+    assert_eq!(witness.call(&lab, "count", None).await.result(), 2);
+}

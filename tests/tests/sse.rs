@@ -1,7 +1,7 @@
 //! Subscriptions and calls as streams of server-sent events.
 
 use serde_json::{Value, json};
-use tidegate_tests::{Host, actor, dialect};
+use tidegate_tests::{Builder, Host, actor, dialect};
 
 #[tokio::test]
 async fn a_state_stream_is_a_snapshot_and_patches() {
@@ -131,4 +131,71 @@ async fn a_stream_that_is_dropped_lets_the_actor_go() {
     stream.expect("snapshot").await;
     drop(stream);
     host.logged("deactivated 1 times").await;
+}
+
+/// More than what the host, and the systems beneath it and its client, hold for one stream.
+const ROUNDS: u32 = 300;
+const BYTES: u32 = 200_000;
+
+/// A host that holds little for a stream that is not read.
+fn impatient() -> Builder {
+    Host::builder()
+        .component("lab")
+        .set("gateway.outbound-bytes=262144")
+}
+
+#[tokio::test]
+async fn a_state_stream_that_was_not_read_ends_up_with_the_current_state() {
+    let host = impatient().start().await;
+    let lab = actor("lab", "1");
+    let mut caller = host.connect().await;
+    caller.call(&lab, "zero", None).await;
+    let mut stream = host.get("/actors/lab/1/state").stream().await;
+    stream.expect("snapshot").await;
+    let before = host.resident_bytes();
+    for n in 1..=ROUNDS {
+        let reply = caller.call(&lab, "fill", json!({"bytes": BYTES})).await;
+        assert_eq!(reply.result(), n);
+    }
+    let grown = host.resident_bytes().saturating_sub(before);
+    assert!(grown < 32 << 20, "the host has grown by {grown} bytes");
+    let mut events = 0;
+    loop {
+        let event = stream.next().await;
+        events += 1;
+        if event.event == "snapshot" && event.data["state"]["n"] == ROUNDS {
+            break;
+        }
+    }
+    assert!(events < ROUNDS, "nothing was left out");
+    // It is in step again.
+    caller.call(&lab, "count", None).await;
+    let patch = stream.expect("patch").await.data;
+    assert_eq!(
+        patch["patches"],
+        json!([{"op": "replace", "path": "/n", "value": ROUNDS + 1}])
+    );
+}
+
+#[tokio::test]
+async fn an_event_stream_that_is_not_read_is_ended() {
+    let host = impatient()
+        .set("gateway.write-timeout-ms=500")
+        .set("actors.idle-timeout-ms=50")
+        .start()
+        .await;
+    let lab = actor("lab", "1");
+    let stream = host.get("/actors/lab/1/events").stream().await;
+    let mut caller = host.connect().await;
+    let before = host.resident_bytes();
+    for _ in 0..ROUNDS {
+        let reply = caller.call(&lab, "blare", json!({"bytes": BYTES})).await;
+        assert_eq!(reply.frame.get("error"), None);
+    }
+    let grown = host.resident_bytes().saturating_sub(before);
+    assert!(grown < 32 << 20, "the host has grown by {grown} bytes");
+    // Nobody watches the actor any more.
+    host.logged("lab 1 leaves memory").await;
+    let events = stream.rest().await;
+    assert!(events.len() < ROUNDS as usize, "nothing was left out");
 }

@@ -91,6 +91,7 @@ impl Step {
 
     fn needs(self) -> &'static [Step] {
         match self {
+            Step::Unit => &[Step::Handlers],
             Step::E2e => &[Step::Handlers, Step::Build],
             _ => &[],
         }

@@ -3,10 +3,12 @@
 //! turn suffers.
 //!
 //! The granted variable `DESCRIBE` makes the manifest itself misbehave: `loop`, `trap`,
-//! `import`, or the text to return as manifest.
+//! `import`, or the text to return as manifest. The variable `INITIALISE` makes the
+//! component misbehave before it is ever called: `loop`, `wait` or `trap`.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use bindings::exports::tidegate::realtime::{actor, manifest};
 use bindings::tidegate::realtime::outbox::{self, Audience};
@@ -17,6 +19,26 @@ use serde_json::{Value, json};
 mod bindings;
 
 struct Hostile;
+
+/// Turns that this instance has counted: what guest memory forgets when the instance is
+/// replaced.
+static TURNS: AtomicU64 = AtomicU64::new(0);
+
+/// What the linker's start function runs.
+#[cfg(target_family = "wasm")]
+#[used]
+#[unsafe(link_section = ".init_array")]
+static INITIALISER: extern "C" fn() = initialise;
+
+#[cfg(target_family = "wasm")]
+extern "C" fn initialise() {
+    match std::env::var("INITIALISE").as_deref() {
+        Ok("loop") => spin(),
+        Ok("wait") => std::thread::sleep(Duration::from_secs(3600)),
+        Ok("trap") => trap(),
+        _ => {}
+    }
+}
 
 // Other linkers refuse the names that a component's exports have.
 #[cfg(target_family = "wasm")]
@@ -45,7 +67,15 @@ fn described() -> Value {
         "panic",
         "floodImports",
         "floodEvents",
+        "floodRecipients",
+        "floodClock",
+        "floodOutput",
         "insistOnEvents",
+        "surviveRefusal",
+        "turnsOfInstance",
+        "append",
+        "shrinkAndFail",
+        "growAndFail",
         "hugeState",
         "malformedState",
         "deepState",
@@ -99,8 +129,17 @@ impl actor::Guest for Hostile {
     fn invoke(_turn: Turn, method: String, input: Option<String>) -> Answer {
         match method.as_str() {
             "ping" => return ping(),
+            "append" => return append(&input.unwrap_or_default()),
+            "turnsOfInstance" => {
+                let turns = TURNS.fetch_add(1, Ordering::Relaxed) + 1;
+                return Ok(Some(turns.to_string()));
+            }
+            "surviveRefusal" => {
+                let refused = black_box(Vec::<u8>::new()).try_reserve(1 << 30).is_err();
+                return Ok(Some(json!(refused).to_string()));
+            }
             // What a turn does before it goes wrong must be gone afterwards.
-            "floodEvents" | "floodImports" => {}
+            "floodEvents" | "floodImports" | "growAndFail" => {}
             _ => spoil()?,
         }
         match method.as_str() {
@@ -116,6 +155,18 @@ impl actor::Guest for Hostile {
             "floodEvents" => loop {
                 noise()?;
             },
+            "floodRecipients" => {
+                let crowd = vec!["c".repeat(100); 10_000];
+                for _ in 0..100 {
+                    outbox::emit("noise", "\"\"", &Audience::Only(crowd.clone()))?;
+                }
+            }
+            "floodClock" => loop {
+                black_box(SystemTime::now());
+            },
+            "floodOutput" => loop {
+                println!("flood");
+            },
             "insistOnEvents" => {
                 // A guest that does not look at the failure must not get round it.
                 for _ in 0..100 {
@@ -125,6 +176,14 @@ impl actor::Guest for Hostile {
             "hugeState" => {
                 let huge = json!({"pings": 0, "filler": "x".repeat(2 << 20)});
                 state::replace(&huge.to_string())?;
+            }
+            "shrinkAndFail" => {
+                state::replace(r#"{"pings": 0}"#)?;
+                return Err(failure("hostile.shrunk", None));
+            }
+            "growAndFail" => {
+                append(&input.unwrap_or_default())?;
+                return Err(failure("hostile.grown", None));
             }
             "malformedState" => {
                 state::replace("{\"pings\": 1")?;
@@ -206,6 +265,17 @@ fn ping() -> Answer {
     document["pings"] = pings.into();
     state::replace(&document.to_string())?;
     Ok(Some(pings.to_string()))
+}
+
+/// Adds a member to the state, whose value has as many bytes as the input says.
+fn append(input: &str) -> Answer {
+    let bytes: usize = input.parse().unwrap_or_default();
+    let entry = state::Entry {
+        pointer: format!("/filler-{bytes}"),
+        value: format!("\"{}\"", "x".repeat(bytes.saturating_sub(2))),
+    };
+    state::patch(&[state::Op::Add(entry)])?;
+    Ok(None)
 }
 
 /// Stages a change and an event that nobody may ever see.

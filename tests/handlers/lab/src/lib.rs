@@ -87,6 +87,12 @@ impl Lab {
         self.seen.extend(ctx.connection().map(str::to_owned));
     }
 
+    /// Tells the log.
+    #[deactivate]
+    fn leaves(&mut self, ctx: &mut Context<Self>) {
+        println!("lab {} leaves memory", ctx.id());
+    }
+
     /// Inserts at the front of the array.
     pub fn unshift(&mut self) {
         self.a.insert(0, 0);
