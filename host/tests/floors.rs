@@ -59,6 +59,11 @@ fn imports_point_down() {
             .get(module)
             .unwrap_or_else(|| panic!("lib.rs gives no floor to `{module}`"));
         let text = fs::read_to_string(&file).unwrap();
+        assert!(
+            !text.contains("crate::{"),
+            "{} imports several modules in one braced path, which this test does not read",
+            relative.display()
+        );
         for import in text.split("crate::").skip(1) {
             let name: String = import
                 .chars()
