@@ -1,0 +1,634 @@
+//! Tests of `document`, by behaviour.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::patch::{apply, diff, samples};
+
+fn pointer(text: &str) -> Pointer {
+    Pointer::parse(text).unwrap()
+}
+
+fn add(at: &str, value: Value) -> Op {
+    let pointer = pointer(at);
+    Op::Add { pointer, value }
+}
+
+fn replace(at: &str, value: Value) -> Op {
+    let pointer = pointer(at);
+    Op::Replace { pointer, value }
+}
+
+fn remove(at: &str) -> Op {
+    let pointer = pointer(at);
+    Op::Remove { pointer }
+}
+
+fn append(at: &str, text: &str) -> Op {
+    let (pointer, text) = (pointer(at), text.to_owned());
+    Op::Append { pointer, text }
+}
+
+/// Applies each list of operations, and returns the value and the patch of the
+/// commit, after checking everything that holds of any document.
+fn staged<const N: usize>(old: Value, lists: [&[Op]; N]) -> (Value, Value) {
+    let mut document = Document::new(old.clone());
+    for ops in lists {
+        document.apply(ops).unwrap();
+        assert_eq!(*document.committed(), old);
+    }
+    let new = document.value().clone();
+    let patch = document.commit();
+    assert_leads_to(&patch, &old, &new);
+    assert!(!document.is_dirty());
+    assert_eq!(*document.committed(), new);
+    (new, json!(patch))
+}
+
+fn assert_leads_to(patch: &[PatchOp], old: &Value, new: &Value) {
+    let mut by_dialect = old.clone();
+    apply(&mut by_dialect, patch).unwrap();
+    assert_eq!(by_dialect, *new);
+    let mut by_rfc = old.clone();
+    samples::apply_rfc_6902(&mut by_rfc, patch);
+    assert_eq!(by_rfc, *new);
+}
+
+#[test]
+fn reads_see_what_is_staged() {
+    let mut document = Document::new(json!({"n": 1}));
+    document
+        .apply(&[replace("/n", json!(2)), add("/o", json!({"k": 3}))])
+        .unwrap();
+    assert_eq!(*document.value(), json!({"n": 2, "o": {"k": 3}}));
+    assert_eq!(document.get(&pointer("/o/k")), Some(&json!(3)));
+    assert_eq!(document.get(&pointer("/x")), None);
+}
+
+#[test]
+fn unshift_becomes_replaces_by_index_and_an_add_at_the_tail() {
+    let (value, patch) = staged(json!({"a": [1, 2, 3]}), [&[add("/a/0", json!(0))]]);
+    assert_eq!(value, json!({"a": [0, 1, 2, 3]}));
+    assert_eq!(
+        patch,
+        json!([
+            {"op": "replace", "path": "/a/0", "value": 0},
+            {"op": "replace", "path": "/a/1", "value": 1},
+            {"op": "replace", "path": "/a/2", "value": 2},
+            {"op": "add", "path": "/a/3", "value": 3},
+        ])
+    );
+}
+
+#[test]
+fn splice_becomes_replaces_and_removals_from_the_tail_down() {
+    let (value, patch) = staged(
+        json!({"a": [0, 1, 2, 3]}),
+        [&[remove("/a/1"), remove("/a/1")]],
+    );
+    assert_eq!(value, json!({"a": [0, 3]}));
+    assert_eq!(
+        patch,
+        json!([
+            {"op": "replace", "path": "/a/1", "value": 3},
+            {"op": "remove", "path": "/a/3"},
+            {"op": "remove", "path": "/a/2"},
+        ])
+    );
+}
+
+#[test]
+fn truncating_an_array_removes_its_tail() {
+    let (_, patch) = staged(json!({"a": [0, 3]}), [&[remove("/a/1")]]);
+    assert_eq!(patch, json!([{"op": "remove", "path": "/a/1"}]));
+}
+
+#[test]
+fn the_end_of_an_array_can_be_named_by_a_dash() {
+    let (value, patch) = staged(
+        json!({"a": [1]}),
+        [&[add("/a/-", json!(2)), add("/a/-", json!(3))]],
+    );
+    assert_eq!(value, json!({"a": [1, 2, 3]}));
+    assert_eq!(
+        patch,
+        json!([
+            {"op": "add", "path": "/a/1", "value": 2},
+            {"op": "add", "path": "/a/2", "value": 3},
+        ])
+    );
+}
+
+#[test]
+fn names_with_slashes_and_tildes_are_escaped() {
+    let (value, patch) = staged(
+        json!({"o": {"x/y": {"k": 1}}}),
+        [&[add("/o/a~1b~0c", json!(1)), replace("/o/x~1y/k", json!(2))]],
+    );
+    assert_eq!(value, json!({"o": {"a/b~c": 1, "x/y": {"k": 2}}}));
+    assert_eq!(
+        patch,
+        json!([
+            {"op": "replace", "path": "/o/x~1y/k", "value": 2},
+            {"op": "add", "path": "/o/a~1b~0c", "value": 1},
+        ])
+    );
+}
+
+#[test]
+fn writing_twice_leaves_as_one_operation() {
+    let lists: [&[Op]; 2] = [&[replace("/n", json!(1))], &[replace("/n", json!(2))]];
+    let (_, patch) = staged(json!({"n": 0}), lists);
+    assert_eq!(patch, json!([{"op": "replace", "path": "/n", "value": 2}]));
+}
+
+#[test]
+fn writing_back_sends_nothing() {
+    for lists in [
+        [
+            &[replace("/o/n", json!(1))] as &[Op],
+            &[replace("/o/n", json!(0))],
+        ],
+        [&[add("/o/x", json!(1))], &[remove("/o/x")]],
+        [&[remove("/o/n")], &[add("/o/n", json!(0))]],
+        [&[add("/a/0", json!(1))], &[remove("/a/0")]],
+        [&[remove("/a/1")], &[add("/a/-", json!("c"))]],
+        [&[append("/a/0", "b")], &[replace("/a/0", json!("a"))]],
+        [
+            &[replace("", json!(1))],
+            &[replace("", json!({"o": {"n": 0}, "a": ["a", "c"]}))],
+        ],
+    ] {
+        let (_, patch) = staged(json!({"o": {"n": 0}, "a": ["a", "c"]}), lists);
+        assert_eq!(patch, json!([]), "{lists:?}");
+    }
+}
+
+#[test]
+fn writing_what_is_there_stages_nothing() {
+    let mut document = Document::new(json!({"n": 0, "s": "x"}));
+    let ops = [
+        replace("/n", json!(0)),
+        add("/n", json!(0)),
+        append("/s", ""),
+    ];
+    document.apply(&ops).unwrap();
+    document.apply(&ops[..1]).unwrap();
+    document.apply(&[]).unwrap();
+    assert!(!document.is_dirty());
+    assert_eq!(document.commit(), []);
+}
+
+#[test]
+fn a_list_may_change_what_the_turn_has_added_before() {
+    let lists: [&[Op]; 2] = [
+        &[remove("/a/1"), add("/a/-", json!({"k": 1}))],
+        &[replace("/a/1/k", json!(2)), replace("/a/0", json!(3))],
+    ];
+    let (_, patch) = staged(json!({"a": [1, 2]}), lists);
+    assert_eq!(
+        patch,
+        json!([
+            {"op": "replace", "path": "/a/0", "value": 3},
+            {"op": "replace", "path": "/a/1", "value": {"k": 2}},
+        ])
+    );
+}
+
+#[test]
+fn a_deleted_member_is_removed() {
+    let (_, patch) = staged(json!({"o": {"x": 1}}), [&[remove("/o/x")]]);
+    assert_eq!(patch, json!([{"op": "remove", "path": "/o/x"}]));
+}
+
+#[test]
+fn changes_in_a_new_member_leave_with_it() {
+    let (_, patch) = staged(
+        json!({"o": {}}),
+        [&[
+            add("/o/deep", json!({"l": []})),
+            add("/o/deep/l/0", json!({"v": 0})),
+            replace("/o/deep/l/0/v", json!(1)),
+        ]],
+    );
+    assert_eq!(
+        patch,
+        json!([{"op": "add", "path": "/o/deep", "value": {"l": [{"v": 1}]}}])
+    );
+}
+
+#[test]
+fn nested_changes_are_sent_where_they_are() {
+    let (_, patch) = staged(
+        json!({"o": {"deep": {"l": [{"v": 1}]}}}),
+        [&[
+            add("/o/deep/l/-", json!({"v": 3})),
+            replace("/o/deep/l/0/v", json!(2)),
+        ]],
+    );
+    assert_eq!(
+        patch,
+        json!([
+            {"op": "replace", "path": "/o/deep/l/0/v", "value": 2},
+            {"op": "add", "path": "/o/deep/l/1", "value": {"v": 3}},
+        ])
+    );
+}
+
+#[test]
+fn an_append_sends_the_string() {
+    let lists: [&[Op]; 2] = [&[append("/s", "é")], &[append("/s", "!")]];
+    let (value, patch) = staged(json!({"s": "abc"}), lists);
+    assert_eq!(value, json!({"s": "abcé!"}));
+    assert_eq!(
+        patch,
+        json!([{"op": "replace", "path": "/s", "value": "abcé!"}])
+    );
+}
+
+#[test]
+fn an_array_changed_all_over_is_sent_whole() {
+    let old: Vec<_> = (0..100).collect();
+    let new: Vec<_> = (-1..100).collect();
+    let (_, patch) = staged(json!({"a": old, "n": 1}), [&[add("/a/0", json!(-1))]]);
+    assert_eq!(
+        patch,
+        json!([{"op": "replace", "path": "/a", "value": new}])
+    );
+}
+
+#[test]
+fn a_replaced_document_is_compared() {
+    let mut document = Document::new(json!({"a": [1], "n": 1}));
+    document
+        .apply(&[add("/a/-", json!(2)), replace("/n", json!(2))])
+        .unwrap();
+    document.replace(json!({"a": [1], "n": 3}));
+    document.apply(&[add("/a/-", json!(4))]).unwrap();
+    assert_eq!(*document.committed(), json!({"a": [1], "n": 1}));
+    assert_eq!(
+        json!(document.commit()),
+        json!([
+            {"op": "add", "path": "/a/1", "value": 4},
+            {"op": "replace", "path": "/n", "value": 3},
+        ])
+    );
+}
+
+#[test]
+fn committed_content_is_not_copied_while_nothing_is_staged() {
+    let mut document = Document::new(json!({"n": 1}));
+    assert!(matches!(document.committed(), Cow::Borrowed(_)));
+    document.replace(json!({"n": 2}));
+    assert!(matches!(document.committed(), Cow::Borrowed(_)));
+    document.rollback();
+    assert!(matches!(document.committed(), Cow::Borrowed(_)));
+}
+
+#[test]
+fn changes_can_be_read_before_they_are_accepted_or_rolled_back() {
+    let mut document = Document::new(json!({"n": 1}));
+    document.apply(&[replace("/n", json!(2))]).unwrap();
+    let changes = document.changes();
+    assert_eq!(
+        json!(changes),
+        json!([{"op": "replace", "path": "/n", "value": 2}])
+    );
+    assert_eq!(*document.committed(), json!({"n": 1}));
+    assert_eq!(document.changes(), changes);
+
+    document.accept();
+    assert_eq!(*document.committed(), json!({"n": 2}));
+    assert_eq!(document.changes(), []);
+}
+
+#[test]
+fn rollback_returns_to_the_last_commit() {
+    let mut document = Document::new(json!({"a": [1, 2, 3], "s": "x"}));
+    document.apply(&[append("/s", "y")]).unwrap();
+    document.commit();
+    document
+        .apply(&[
+            append("/s", "z"),
+            remove("/a/0"),
+            add("/b", json!(1)),
+            remove("/s"),
+        ])
+        .unwrap();
+    document.rollback();
+    assert_eq!(*document.value(), json!({"a": [1, 2, 3], "s": "xy"}));
+    assert!(!document.is_dirty());
+    assert_eq!(document.commit(), []);
+}
+
+#[test]
+fn a_failing_list_changes_nothing() {
+    let mut document = Document::new(json!({"a": [1, 2], "s": "x", "n": 1}));
+    document
+        .apply(&[append("/s", "y"), remove("/a/1")])
+        .unwrap();
+    let before = document.value().clone();
+    let failed = document.apply(&[
+        append("/s", "z"),
+        remove("/s"),
+        add("/a/0", json!(0)),
+        replace("", json!([])),
+        remove("/n"),
+    ]);
+    assert_eq!(
+        failed,
+        Err(OpError::NoSuchPlace {
+            pointer: "/n".into()
+        })
+    );
+    assert_eq!(*document.value(), before);
+    document.rollback();
+    assert_eq!(*document.value(), json!({"a": [1, 2], "s": "x", "n": 1}));
+}
+
+#[test]
+fn a_failing_operation_leaves_the_document_clean() {
+    let mut document = Document::new(json!({"o": {"k": 1}, "a": [1]}));
+    for op in [
+        add("/o/x/y", json!(1)),
+        add("/o/k/y", json!(1)),
+        add("/a/2", json!(1)),
+        add("/a/01", json!(1)),
+        add("/a/x", json!(1)),
+        replace("/o/x", json!(1)),
+        replace("/a/-", json!(1)),
+        replace("/a/1", json!(1)),
+        remove("/o/x"),
+        remove("/a/1"),
+        remove("/a/-"),
+        append("/o/x", "t"),
+    ] {
+        let at = op.pointer().to_string();
+        let failed = document.apply(&[op]);
+        assert_eq!(failed, Err(OpError::NoSuchPlace { pointer: at }));
+        assert!(!document.is_dirty());
+    }
+}
+
+#[test]
+fn text_is_appended_to_strings_only() {
+    let mut document = Document::new(json!({"n": 1}));
+    assert_eq!(
+        document.apply(&[append("/n", "1")]),
+        Err(OpError::NotAString {
+            pointer: "/n".into()
+        })
+    );
+}
+
+#[test]
+fn the_document_cannot_be_removed() {
+    let mut document = Document::new(json!({}));
+    let failed = document.apply(&[remove("")]);
+    assert_eq!(failed, Err(OpError::RemovesDocument { pointer: "".into() }));
+}
+
+#[test]
+fn a_staged_document_nests_only_so_deep_that_it_can_be_read_again() {
+    let mut document = Document::new(json!([]));
+    let mut deepest = pointer("");
+    for _ in 1..MAX_NESTING {
+        deepest.push("0");
+        let (pointer, value) = (deepest.clone(), json!([]));
+        document.apply(&[Op::Add { pointer, value }]).unwrap();
+    }
+    let text = document.value().to_string();
+    assert_eq!(
+        serde_json::from_str::<Value>(&text).unwrap(),
+        *document.value()
+    );
+
+    deepest.push("0");
+    let too_deep = OpError::TooDeep {
+        pointer: deepest.to_string(),
+    };
+    let (pointer, value) = (deepest.clone(), json!({}));
+    assert_eq!(document.apply(&[Op::Add { pointer, value }]), Err(too_deep));
+    let (pointer, value) = (deepest, json!(1));
+    document.apply(&[Op::Add { pointer, value }]).unwrap();
+    assert!(serde_json::from_str::<Value>(&document.value().to_string()).is_ok());
+
+    let one_more = format!("[{text}]");
+    assert!(serde_json::from_str::<Value>(&one_more).is_err());
+}
+
+/// Copying the string at each append would move a terabyte.
+#[test]
+fn appending_costs_what_is_appended() {
+    let mut document = Document::new(json!({"s": "x".repeat(10_000_000)}));
+    let op = [append("/s", "y")];
+    for _ in 0..100_000 {
+        document.apply(&op).unwrap();
+    }
+    document.rollback();
+    assert_eq!(
+        document.value()["s"].as_str().map(str::len),
+        Some(10_000_000)
+    );
+}
+
+/// A cost that grew with the document would visit ten thousand million values.
+#[test]
+fn a_turn_costs_what_it_changes() {
+    let rows: Vec<_> = (0..200_000).map(|n| json!({"id": n})).collect();
+    let mut document = Document::new(json!({ "rows": rows }));
+    for round in 0..25_000 {
+        document
+            .apply(&[
+                replace(&format!("/rows/{round}/id"), json!("x")),
+                add("/rows/-", json!(round)),
+                remove(&format!("/rows/{}", 200_000)),
+            ])
+            .unwrap();
+        if round % 2 == 0 {
+            assert_eq!(document.commit().len(), 1);
+        } else {
+            document.rollback();
+        }
+    }
+    assert_eq!(
+        document.value()["rows"].as_array().map(Vec::len),
+        Some(200_000)
+    );
+}
+
+/// One step of a random turn.
+#[derive(Clone, Debug)]
+enum Step {
+    Apply(Vec<Draft>),
+    Replace(Value),
+    Commit,
+    Rollback,
+}
+
+/// A random operation, whose place is chosen when the document is known.
+#[derive(Clone, Debug)]
+struct Draft {
+    kind: u8,
+    walk: Vec<usize>,
+    last: Last,
+    value: Value,
+}
+
+/// What becomes of the pointer that a walk down the document has found.
+#[derive(Clone, Debug)]
+enum Last {
+    Stay,
+    Other(String),
+    Below(String),
+}
+
+fn draft() -> impl Strategy<Value = Draft> {
+    let token = || {
+        prop_oneof![
+            samples::name(),
+            prop::sample::select(vec!["2", "5", "01", "+1"]).prop_map(str::to_owned),
+        ]
+    };
+    let last = prop_oneof![
+        5 => Just(Last::Stay),
+        2 => token().prop_map(Last::Other),
+        2 => token().prop_map(Last::Below),
+    ];
+    let walk = prop::collection::vec(any::<usize>(), 0..4);
+    (0..4u8, walk, last, samples::document()).prop_map(|(kind, walk, last, value)| Draft {
+        kind,
+        walk,
+        last,
+        value,
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => prop::collection::vec(draft(), 0..4).prop_map(Step::Apply),
+        1 => samples::document().prop_map(Step::Replace),
+        1 => Just(Step::Commit),
+        1 => Just(Step::Rollback),
+    ]
+}
+
+impl Draft {
+    fn op(&self, document: &Value) -> Op {
+        let mut tokens = Vec::new();
+        let mut here = document;
+        for choice in &self.walk {
+            let (token, below) = match here {
+                Value::Object(members) if !members.is_empty() => {
+                    let (name, below) = members.iter().nth(choice % members.len()).unwrap();
+                    (name.clone(), below)
+                }
+                Value::Array(elements) if !elements.is_empty() => {
+                    let index = choice % elements.len();
+                    (index.to_string(), &elements[index])
+                }
+                _ => break,
+            };
+            tokens.push(token);
+            here = below;
+        }
+        match &self.last {
+            Last::Stay => {}
+            Last::Other(token) => {
+                tokens.pop();
+                tokens.push(token.clone());
+            }
+            Last::Below(token) => tokens.push(token.clone()),
+        }
+        let mut pointer = Pointer::root();
+        tokens.into_iter().for_each(|token| pointer.push(token));
+        let value = self.value.clone();
+        match self.kind {
+            _ if here.is_string() && matches!(self.last, Last::Stay) => Op::Append {
+                pointer,
+                text: value.to_string(),
+            },
+            0 => Op::Add { pointer, value },
+            1 => Op::Replace { pointer, value },
+            2 => Op::Remove { pointer },
+            _ => Op::Append {
+                pointer,
+                text: "t".into(),
+            },
+        }
+    }
+}
+
+/// What an operation does, by another implementation: the `json-patch` crate.
+fn expect(document: &mut Value, op: &Op) -> Result<(), ()> {
+    let path = op.pointer().to_string();
+    let op = match op {
+        Op::Add { value, .. } => json!({"op": "add", "path": path, "value": value}),
+        Op::Replace { value, .. } => json!({"op": "replace", "path": path, "value": value}),
+        Op::Remove { .. } => json!({"op": "remove", "path": path}),
+        Op::Append { text, .. } => match document.pointer_mut(&path) {
+            Some(Value::String(string)) => {
+                string.push_str(text);
+                return Ok(());
+            }
+            _ => return Err(()),
+        },
+    };
+    let patch: json_patch::Patch = serde_json::from_value(json!([op])).unwrap();
+    json_patch::patch(document, &patch).map_err(|_| ())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn any_sequence_of_turns_keeps_every_promise(
+        initial in samples::document(),
+        steps in prop::collection::vec(step(), 1..12),
+    ) {
+        let mut document = Document::new(initial.clone());
+        let mut committed = initial.clone();
+        let mut staged = initial;
+        for step in steps {
+            match step {
+                Step::Apply(drafts) => {
+                    let mut expected = staged.clone();
+                    let mut ops = Vec::new();
+                    let mut result = Ok(());
+                    for draft in drafts {
+                        let op = draft.op(&expected);
+                        result = result.and(expect(&mut expected, &op));
+                        ops.push(op);
+                    }
+                    prop_assert_eq!(document.apply(&ops).map_err(|_| ()), result, "{:?}", ops);
+                    if result.is_ok() {
+                        staged = expected;
+                    }
+                }
+                Step::Replace(value) => {
+                    document.replace(value.clone());
+                    staged = value;
+                }
+                Step::Commit => {
+                    let patch = document.commit();
+                    assert_leads_to(&patch, &committed, &staged);
+                    prop_assert_eq!(patch, diff(&committed, &staged));
+                    prop_assert!(!document.is_dirty());
+                    committed = staged.clone();
+                }
+                Step::Rollback => {
+                    document.rollback();
+                    prop_assert!(!document.is_dirty());
+                    staged = committed.clone();
+                }
+            }
+            prop_assert_eq!(document.value(), &staged);
+            prop_assert_eq!(&*document.committed(), &committed);
+            prop_assert!(document.is_dirty() || staged == committed);
+        }
+        let patch = document.commit();
+        assert_leads_to(&patch, &committed, &staged);
+        prop_assert_eq!(patch, diff(&committed, &staged));
+    }
+}
