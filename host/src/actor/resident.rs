@@ -154,7 +154,8 @@ impl Actor {
 
     /// Whether it had nothing to do for long and nobody watches it.
     fn is_idle(&self, live: &Live, shared: &Shared) -> bool {
-        let idle_ms = shared.uptime_ms() - self.last_busy.load(Ordering::Relaxed);
+        let last_busy = self.last_busy.load(Ordering::Relaxed);
+        let idle_ms = shared.uptime_ms().saturating_sub(last_busy);
         idle_ms >= shared.settings.idle_timeout_ms && live.audience.is_empty()
     }
 
