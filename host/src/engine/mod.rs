@@ -70,9 +70,9 @@ fn wasmtime_config(settings: &config::Engine) -> wasmtime::Config {
         // The guest's stack plus what host functions need on top of it.
         .async_stack_size(settings.stack_bytes + (512 << 10))
         .memory_init_cow(true)
-        // Instances come and go one by one and differ in shape (QuickJS has several
-        // memories), so they are mapped on demand: half the memory of a pool per resident
-        // instance, no ceiling on their number, some 10 µs more to make one. Measured by
+        // Instances come and go one by one and differ in shape (QuickJS has a dozen core
+        // instances), so they are mapped on demand: less memory for each resident one than
+        // from a pool, no ceiling on their number, and no slower to make. Measured by
         // `host/examples/instance_cost.rs`, reported in docs/architecture.md.
         .allocation_strategy(wasmtime::InstanceAllocationStrategy::OnDemand)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16));
