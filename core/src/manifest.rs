@@ -47,8 +47,8 @@ pub const MAX_PATTERNS: usize = 256;
 /// .unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "/actors/counter/method: unknown field, expected description, state, methods, events \
-///      or hooks"
+///     "/actors/counter/method: unknown field, expected description, state, methods, events, \
+///      hooks or access"
 /// );
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +71,8 @@ pub struct ActorType {
     pub events: BTreeMap<Name, Schema>,
     /// Which hooks do anything.
     pub hooks: Hooks,
+    /// Which functions of the export `access` do anything; all of them when absent.
+    pub access: Option<Access>,
 }
 
 /// The state of an actor type's actors.
@@ -107,6 +109,15 @@ pub struct Hooks {
     pub connect: bool,
     /// Such a connection has closed.
     pub disconnect: bool,
+}
+
+/// Which functions of `access` decide about an actor type; the host skips the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Who may subscribe and read.
+    pub authorize: bool,
+    /// What each of them sees of the state.
+    pub project: bool,
 }
 
 /// Why a text is no manifest: the item, what was expected there, what was found.
@@ -287,8 +298,14 @@ impl<'a> Item<'a> {
     }
 
     fn actor_type(&self) -> Result<ActorType, ManifestError> {
-        let [description, state, methods, events, hooks] =
-            self.fields(["description", "state", "methods", "events", "hooks"])?;
+        let [description, state, methods, events, hooks, access] = self.fields([
+            "description",
+            "state",
+            "methods",
+            "events",
+            "hooks",
+            "access",
+        ])?;
         let state = match state {
             Some(state) => state.state()?,
             None => StateSpec {
@@ -312,6 +329,7 @@ impl<'a> Item<'a> {
                 .map(|item| item.hooks())
                 .transpose()?
                 .unwrap_or_default(),
+            access: access.map(|item| item.access()).transpose()?,
         })
     }
 
@@ -395,6 +413,22 @@ impl<'a> Item<'a> {
             }
         }
         Ok(hooks)
+    }
+
+    fn access(&self) -> Result<Access, ManifestError> {
+        let mut access = Access::default();
+        for (index, value) in self.array()?.iter().enumerate() {
+            let item = self.child(&index.to_string(), value);
+            let function = match item.string()? {
+                "authorize" => &mut access.authorize,
+                "project" => &mut access.project,
+                _ => return item.expected("authorize or project"),
+            };
+            if std::mem::replace(function, true) {
+                return item.expected("each function once");
+            }
+        }
+        Ok(access)
     }
 }
 

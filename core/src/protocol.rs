@@ -6,7 +6,8 @@
 //! spliced in as they are.
 //!
 //! The frames are those of Zocket's published protocol, with additions that its client
-//! ignores: `failure`, `epoch`, `version`, `from`, and the frame type `error`.
+//! ignores: `failure`, `epoch`, `version`, `from`, and the frame types `auth`, `auth:ok` and
+//! `error`.
 //! `docs/protocol.md` shows each of them.
 //!
 //! Invariant: no frame of the server has an empty `error`, or both `error` and `result`.
@@ -37,6 +38,11 @@ pub enum ClientFrame<'a> {
     EventSub(Target<'a>),
     /// `event:unsub`: the opposite.
     EventUnsub(Target<'a>),
+    /// `auth`: a new token for the open connection.
+    Auth {
+        /// The token as the client sent it. It is a secret: not for logs.
+        token: Cow<'a, str>,
+    },
 }
 
 /// A call. The texts are as the client sent them: only `id` is checked.
@@ -103,9 +109,13 @@ pub fn parse<'a>(text: &'a str) -> Result<ClientFrame<'a>, FrameError> {
         "state:unsub" => ClientFrame::StateUnsub,
         "event:sub" => ClientFrame::EventSub,
         "event:unsub" => ClientFrame::EventUnsub,
+        "auth" => {
+            let token = fields.token.text("token").map_err(refuse)?;
+            return Ok(ClientFrame::Auth { token });
+        }
         unknown => {
             let message = format!(
-                "/type: expected rpc, state:sub, state:unsub, event:sub or event:unsub, found {:?}",
+                "/type: expected rpc, state:sub, state:unsub, event:sub, event:unsub or auth, found {:?}",
                 cut(unknown)
             );
             return Err(refuse(
@@ -161,6 +171,7 @@ struct Fields<'a> {
     actor: Field<'a>,
     actor_id: Field<'a>,
     method: Field<'a>,
+    token: Field<'a>,
     input: Input<'a>,
 }
 
@@ -254,6 +265,7 @@ impl<'a> Visitor<'a> for FieldsVisitor {
                 Key::Actor => &mut fields.actor,
                 Key::ActorId => &mut fields.actor_id,
                 Key::Method => &mut fields.method,
+                Key::Token => &mut fields.token,
                 Key::Input => {
                     let input = map.next_value()?;
                     fields.input = match fields.input {
@@ -283,6 +295,7 @@ enum Key {
     Actor,
     ActorId,
     Method,
+    Token,
     Input,
     Other,
 }
@@ -311,6 +324,7 @@ impl Visitor<'_> for KeySeed {
             "actor" => Key::Actor,
             "actorId" => Key::ActorId,
             "method" => Key::Method,
+            "token" => Key::Token,
             "input" => Key::Input,
             _ => Key::Other,
         })
@@ -496,6 +510,17 @@ pub fn error(failure: &Failure, id: Option<&str>) -> String {
         frame = frame.text("id", id);
     }
     frame.finish()
+}
+
+/// `auth:ok`: the token of an `auth` frame is in force, until this time in milliseconds
+/// since 1970 where it has an end.
+pub fn auth_ok(expires_at_ms: Option<u64>) -> String {
+    let frame = Encoder::new("auth:ok", 0);
+    match expires_at_ms {
+        Some(expires_at_ms) => frame.number("expiresAt", expires_at_ms),
+        None => frame,
+    }
+    .finish()
 }
 
 /// Writes one frame, field by field.

@@ -71,6 +71,7 @@ fn written(frame: &Value) -> String {
             let payload = frame["payload"].to_string();
             protocol::event(actor(), id(), text(frame, "event"), &payload)
         }
+        "auth:ok" => protocol::auth_ok(frame["expiresAt"].as_u64()),
         "error" => protocol::error(&failure_of(frame), frame["id"].as_str()),
         other => panic!("the page shows a server frame of unknown type {other}"),
     }
@@ -85,6 +86,7 @@ fn the_host_writes_every_server_frame_as_the_page_shows_it() {
         assert_eq!(written(&frame), example);
     }
     let expected = [
+        "auth:ok",
         "error",
         "event",
         "rpc:result",
@@ -105,9 +107,10 @@ fn the_host_takes_every_client_frame_as_the_page_shows_it() {
             ClientFrame::StateUnsub(_) => "state:unsub",
             ClientFrame::EventSub(_) => "event:sub",
             ClientFrame::EventUnsub(_) => "event:unsub",
+            ClientFrame::Auth { .. } => "auth",
         });
     }
-    assert_eq!(types.len(), 5, "the page leaves out a frame: {types:?}");
+    assert_eq!(types.len(), 6, "the page leaves out a frame: {types:?}");
 }
 
 #[test]

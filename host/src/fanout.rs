@@ -6,14 +6,19 @@
 //! Invariants: a subscriber gets its snapshot before any patch, each patch at most once
 //! and in order; offering never waits, so a receiver that does not read slows nobody.
 
+mod views;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use indexmap::IndexMap;
-use tidegate_core::{ActorKey, protocol};
+use tidegate_core::{ActorKey, Failure, protocol};
 
+use crate::rooms::Client;
 use crate::ws::Frame;
+
+pub use self::views::{OwnView, Shown, View};
 
 /// Something an actor tells its subscribers.
 #[derive(Debug)]
@@ -129,6 +134,15 @@ pub fn sse(event: &str, id: Option<(&str, u64)>, json: &str) -> String {
     format!("event: {event}\n{id}data: {json}\n\n")
 }
 
+/// Which of an actor's streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// The state and its patches.
+    State,
+    /// The events.
+    Events,
+}
+
 /// What became of an offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
@@ -160,6 +174,10 @@ pub trait Outlet: Send + Sync + 'static {
     fn refresh_later(&self, source: Arc<dyn Refresh>);
     /// Ends the receiver.
     fn close(&self, why: Close);
+    /// Who receives.
+    fn client(&self) -> Client;
+    /// Tells the receiver that it is subscribed to this actor no longer, and why.
+    fn end(&self, actor: &ActorKey, failure: &Failure);
 }
 
 /// Something whose whole content can be sent anew, in place of changes that were missed.
@@ -172,10 +190,14 @@ pub trait Refresh: Send + Sync {
 
 struct StateSubscriber {
     outlet: Arc<dyn Outlet>,
-    /// The version it has seen.
+    /// The version up to which nothing is left to tell it.
     version: u64,
+    /// The version of the last message that it was sent.
+    told: u64,
     /// It missed something and waits for a snapshot.
     stale: bool,
+    /// What it was shown last.
+    view: View,
 }
 
 #[derive(Default)]
@@ -231,7 +253,9 @@ impl Audience {
         };
         let subscriber = StateSubscriber {
             version,
+            told: version,
             stale,
+            view: View::Whole,
             outlet: outlet.clone(),
         };
         subscribers.state.insert(outlet.id().clone(), subscriber);
@@ -253,6 +277,7 @@ impl Audience {
             Offer::Taken => {
                 subscriber.stale = false;
                 subscriber.version = version;
+                subscriber.told = version;
             }
             Offer::Full => subscriber.outlet.refresh_later(source.clone()),
             Offer::Gone => {
@@ -276,11 +301,62 @@ impl Audience {
         self.lock().events.swap_remove(outlet);
     }
 
+    /// Ends one of the two subscriptions.
+    pub fn leave_stream(&self, outlet: &str, stream: Stream) {
+        match stream {
+            Stream::State => self.leave_state(outlet),
+            Stream::Events => self.leave_events(outlet),
+        }
+    }
+
+    /// All subscriptions.
+    pub fn subscribers(&self) -> Vec<(Arc<dyn Outlet>, Stream)> {
+        let subscribers = self.lock();
+        let state = subscribers.state.values();
+        let state = state.map(|subscriber| (subscriber.outlet.clone(), Stream::State));
+        let events = subscribers.events.values();
+        let events = events.map(|outlet| (outlet.clone(), Stream::Events));
+        state.chain(events).collect()
+    }
+
     /// Ends both subscriptions.
     pub fn leave(&self, outlet: &str) {
         let mut subscribers = self.lock();
         subscribers.state.swap_remove(outlet);
         subscribers.events.swap_remove(outlet);
+    }
+
+    /// Ends all subscriptions; the receivers go on.
+    pub fn end(&self, actor: &ActorKey, failure: &Failure) {
+        let Subscribers { state, events } = std::mem::take(&mut *self.lock());
+        let mut outlets: IndexMap<Arc<str>, Arc<dyn Outlet>> = events;
+        outlets.extend(
+            state
+                .into_iter()
+                .map(|(id, subscriber)| (id, subscriber.outlet)),
+        );
+        for outlet in outlets.values() {
+            outlet.end(actor, failure);
+        }
+    }
+
+    /// How many subscribe to the state, and how many to the events.
+    pub fn len(&self) -> (usize, usize) {
+        let subscribers = self.lock();
+        (subscribers.state.len(), subscribers.events.len())
+    }
+
+    /// Sends everybody a fresh snapshot: what they have is of another history.
+    pub fn restart(&self, source: &Arc<dyn Refresh>, snapshot: impl FnOnce() -> (Message, u64)) {
+        let mut subscribers = self.lock();
+        if subscribers.state.is_empty() {
+            return;
+        }
+        let (message, version) = snapshot();
+        subscribers.state.retain(|_, subscriber| {
+            subscriber.view = View::Whole;
+            subscriber.send(&message, version, source)
+        });
     }
 
     /// Ends all subscribers.
@@ -296,32 +372,30 @@ impl Audience {
 
     /// Offers a patch to everybody who has not seen its version yet. Who is owed too much
     /// already gets a snapshot later, in place of this and all further patches.
-    pub fn publish_patch(&self, patch: &Message, version: u64, source: &Arc<dyn Refresh>) {
+    /// Returns how many took it.
+    pub fn publish_patch(&self, patch: &Message, version: u64, source: &Arc<dyn Refresh>) -> u64 {
         let mut subscribers = self.lock();
+        let mut taken = 0;
         subscribers.state.retain(|_, subscriber| {
             if subscriber.stale || subscriber.version >= version {
                 return true;
             }
-            match subscriber.outlet.offer(patch) {
-                Offer::Taken => subscriber.version = version,
-                Offer::Full => {
-                    subscriber.stale = true;
-                    subscriber.outlet.refresh_later(source.clone());
-                }
-                Offer::Gone => return false,
-            }
-            true
+            let stays = subscriber.send(patch, version, source);
+            taken += u64::from(stays && !subscriber.stale);
+            stays
         });
+        taken
     }
 
     /// Offers an event to those it is for. Events cannot be made up for: who is owed too
-    /// much already is closed.
-    pub fn publish_event(&self, event: &Message, to: &Recipients) {
+    /// much already is closed. Returns how many took it.
+    pub fn publish_event(&self, event: &Message, to: &Recipients) -> u64 {
         let mut gone = Vec::new();
+        let mut taken = 0;
         {
             let subscribers = self.lock();
             let mut offer = |outlet: &Arc<dyn Outlet>| match outlet.offer(event) {
-                Offer::Taken => {}
+                Offer::Taken => taken += 1,
                 Offer::Full => outlet.close(Close::Slow),
                 Offer::Gone => gone.push(outlet.id().clone()),
             };
@@ -343,6 +417,27 @@ impl Audience {
         for id in gone {
             self.leave_events(&id);
         }
+        taken
+    }
+}
+
+impl StateSubscriber {
+    /// Sends a message that leads to a version, or sees to a snapshot later; false when the
+    /// receiver is gone.
+    fn send(&mut self, message: &Message, version: u64, source: &Arc<dyn Refresh>) -> bool {
+        match self.outlet.offer(message) {
+            Offer::Taken => {
+                self.stale = false;
+                self.version = version;
+                self.told = version;
+            }
+            Offer::Full => {
+                self.stale = true;
+                self.outlet.refresh_later(source.clone());
+            }
+            Offer::Gone => return false,
+        }
+        true
     }
 }
 
@@ -414,6 +509,14 @@ mod tests {
         fn close(&self, why: Close) {
             assert_eq!(why, Close::Slow);
             self.closed.store(true, Ordering::Relaxed);
+        }
+
+        fn client(&self) -> Client {
+            Client::default()
+        }
+
+        fn end(&self, _: &ActorKey, _: &Failure) {
+            unreachable!("nobody ends subscriptions here")
         }
     }
 

@@ -5,13 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_core::Name;
+use tidegate_core::name::NameError;
 use tracing::{info, warn};
 
 use crate::actor::Actors;
 use crate::application::Handler;
+use crate::auth::{AdminKey, AuthError, ClientAddress, KeySource, Tokens};
 use crate::config::Config;
 use crate::engine::{Engine, Grants, LoadError};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Inside, Keys};
+use crate::metrics::Metrics;
 use crate::rooms::Connections;
 use crate::router::{Conflict, Router};
 use crate::store::{Memory, Store};
@@ -49,9 +53,20 @@ pub enum StartError {
         /// Why.
         source: LoadError,
     },
+    /// A component's name is not one.
+    #[error("the component `{name}` cannot be called so")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why.
+        source: NameError,
+    },
     /// Two components want one actor type.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// A key is not usable.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The address is not to be had.
     #[error("cannot listen on {address}")]
     Listen {
@@ -65,9 +80,27 @@ pub enum StartError {
 impl Host {
     /// Loads the handlers, then opens the doors.
     pub async fn start(config: Config, handlers: Vec<Handler>) -> Result<Host, StartError> {
-        let engine = Engine::new(&config.engine)
+        let metrics = Arc::new(Metrics::new());
+        // What can be wrong with settings shows before components are compiled.
+        let data_dir = config
+            .data_dir
+            .unwrap_or_else(|| PathBuf::from(".tidegate"));
+        let (admin, source) = AdminKey::open(&config.admin, &data_dir)?;
+        let keys = Keys {
+            tokens: Tokens::open(&config.auth)?,
+            allow_anonymous: config.auth.allow_anonymous,
+            admin,
+            admin_settings: config.admin,
+            client_addresses: ClientAddress::new(&config.gateway.trusted_proxies)?,
+        };
+        match source {
+            KeySource::Configured => {}
+            KeySource::File(path) => info!(path = %path.display(), "the admin key is kept here"),
+            KeySource::Made(path) => info!(path = %path.display(), "an admin key was made here"),
+        }
+        let engine = Engine::new(&config.engine, metrics.clone())
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
-        let router = Arc::new(Router::default());
+        let router = Arc::new(Router::new(metrics.clone()));
         for handler in handlers {
             load(&engine, &router, handler).await?;
         }
@@ -75,13 +108,22 @@ impl Host {
         let store: Arc<dyn Store> = Arc::new(Memory::new(config.actors.max_stored));
         let actors = Arc::new(Actors::new(
             config.actors,
+            config.access,
             router,
             store,
             connections.clone(),
+            &metrics,
         ));
         let address = config.gateway.listen;
         let shutdown_grace = Duration::from_millis(config.gateway.shutdown_grace_ms);
-        let gateway = Gateway::open(config.gateway, actors.clone(), connections)
+        let inside = Inside {
+            actors: actors.clone(),
+            connections,
+            engine,
+            limits: config.component,
+            metrics,
+        };
+        let gateway = Gateway::open(config.gateway, inside, keys)
             .await
             .map_err(|source| StartError::Listen { address, source })?;
         Ok(Host {
@@ -132,7 +174,11 @@ async fn load(engine: &Engine, router: &Router, handler: Handler) -> Result<(), 
     match engine.load(&name, bytes, grants).await {
         Ok(component) => {
             let component = Arc::new(component);
-            router.add(&component)?;
+            let known = match Name::parse(&name) {
+                Ok(known) => known,
+                Err(source) => return Err(StartError::Name { name, source }),
+            };
+            router.install(known, component.clone())?;
             let actors: Vec<&str> = component
                 .manifest
                 .actors

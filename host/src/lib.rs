@@ -10,16 +10,18 @@
 //! | 4 | [`actor`] |
 //! | 3 | [`turn`], [`router`] |
 //! | 2 | [`engine`] |
-//! | 1 | [`store`], [`fanout`], [`rooms`] |
-//! | 0 | [`config`], [`ws`] |
+//! | 1 | [`store`], [`fanout`], [`rooms`], [`auth`] |
+//! | 0 | [`config`], [`metrics`], [`ws`] |
 
 pub mod actor;
 pub mod application;
+pub mod auth;
 pub mod config;
 pub mod engine;
 pub mod fanout;
 pub mod gateway;
 pub mod host;
+pub mod metrics;
 pub mod rooms;
 pub mod router;
 pub mod store;

@@ -1,73 +1,25 @@
-//! The command line of the host.
+//! The `tidegate` binary: reads the command line and runs what it asks for.
 
-use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+mod cli;
+
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::Parser;
+use cli::{Arguments, Command, Up};
 use tidegate::application;
-use tidegate::config::Config;
 use tidegate::host::Host;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-
-#[derive(Parser)]
-#[command(
-    name = "tidegate",
-    version,
-    about = "A realtime application server for WASI components"
-)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Serves the handlers of an application manifest.
-    Up(Up),
-}
-
-#[derive(clap::Args)]
-struct Up {
-    /// The application manifest.
-    #[arg(long, value_name = "FILE", default_value = "spin.toml")]
-    manifest: PathBuf,
-    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:3000].
-    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_LISTEN")]
-    listen: Option<SocketAddr>,
-    /// A TOML file with settings.
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
-    config: Option<PathBuf>,
-    /// One setting, such as actors.idle-timeout-ms=60000; may be given several times.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// The form of the log on standard error; RUST_LOG says how much of it.
-    #[arg(long, value_enum, default_value_t = LogForm::Text)]
-    log: LogForm,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LogForm {
-    Text,
-    Json,
-}
 
 fn main() -> ExitCode {
-    let Command::Up(up) = Arguments::parse().command;
-    start_log(up.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let result = match runtime {
-        Ok(runtime) => {
-            let result = runtime.block_on(serve(up));
-            // A guest that is still computing does not keep the process.
-            runtime.shutdown_background();
-            result
-        }
-        Err(error) => Err(error.into()),
+    let result = match Arguments::parse().command {
+        Command::Up(up) => up.run(serve),
+        Command::Config(config) => config.run(),
+        Command::Describe(describe) => describe.run(),
+        Command::Deploy(deploy) => deploy.run(),
+        Command::Components(components) => components.run(),
+        Command::Remove(remove) => remove.run(),
+        Command::Token(token) => token.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,23 +30,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn start_log(form: LogForm) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match form {
-        LogForm::Text => log.init(),
-        LogForm::Json => log.json().init(),
-    }
-}
-
 async fn serve(up: Up) -> anyhow::Result<()> {
-    let mut config = Config::load(up.config.as_deref(), &up.settings)?;
-    if let Some(listen) = up.listen {
-        config.gateway.listen = listen;
-    }
+    let config = up.config()?;
     let handlers = application::read(&up.manifest, &config.component)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

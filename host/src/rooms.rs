@@ -6,13 +6,16 @@
 //! Invariant: the id of a connection is never used twice by a host.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
+use arc_swap::ArcSwapOption;
 use indexmap::IndexMap;
 use tidegate_core::{ActorKey, Failure, protocol};
 
 use crate::fanout::{Close, Message, Offer, Outlet, Refresh};
-use crate::ws::{CloseCode, Frame, Outbound, Refused};
+use crate::metrics::Metrics;
+use crate::ws::{CloseCode, Counters, Frame, Outbound, Refused};
 
 /// Who sent something.
 #[derive(Clone, Debug, Default)]
@@ -23,11 +26,44 @@ pub struct Client {
     pub user: Option<Arc<str>>,
 }
 
+/// Names one request through the log, from the door to the handler's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestId {
+    /// A call on a WebSocket: the connection's id and the call's.
+    Frame {
+        /// The connection.
+        connection: Arc<str>,
+        /// The call's id, as the client chose it.
+        id: Arc<str>,
+    },
+    /// An HTTP request: what its `x-request-id` says.
+    Http(Arc<str>),
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // A client's text: quotes and control characters stay what they are.
+            RequestId::Frame { connection, id } => {
+                write!(f, "{connection}/{}", id.escape_debug())
+            }
+            RequestId::Http(id) => f.write_str(id),
+        }
+    }
+}
+
+/// Verified claims as a JSON object.
+type Claims = Arc<str>;
+
 /// One open WebSocket.
 pub struct Connection {
     id: Arc<str>,
-    user: Option<Arc<str>>,
+    /// Who it is; a new token changes it.
+    user: ArcSwapOption<Claims>,
     outbound: Arc<Outbound>,
+    /// What of its traffic is counted already.
+    counted: Mutex<Counters>,
+    metrics: Arc<Metrics>,
     state: Mutex<ConnectionState>,
     itself: Weak<Connection>,
 }
@@ -77,11 +113,18 @@ pub enum CallRefused {
 
 impl Connection {
     /// A connection whose socket has just opened.
-    pub fn new(id: Arc<str>, user: Option<Arc<str>>, outbound: Arc<Outbound>) -> Arc<Connection> {
+    pub fn new(
+        id: Arc<str>,
+        user: Option<Arc<str>>,
+        outbound: Arc<Outbound>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Connection> {
         Arc::new_cyclic(|itself| Connection {
             id,
-            user,
+            user: ArcSwapOption::from(user.map(Arc::new)),
             outbound,
+            counted: Mutex::default(),
+            metrics,
             state: Mutex::default(),
             itself: itself.clone(),
         })
@@ -100,8 +143,22 @@ impl Connection {
     pub fn client(&self) -> Client {
         Client {
             connection: Some(self.id.clone()),
-            user: self.user.clone(),
+            user: self.user.load().as_deref().cloned(),
         }
+    }
+
+    /// Who it is from here on.
+    pub fn identify(&self, user: Option<Arc<str>>) {
+        self.user.store(user.map(Arc::new));
+    }
+
+    /// Adds what was sent since the last time to the host's counters.
+    pub fn count_traffic(&self) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.outbound.counters();
+        self.metrics.frames_sent.inc_by(now.frames - counted.frames);
+        self.metrics.bytes_sent.inc_by(now.bytes - counted.bytes);
+        *counted = now;
     }
 
     /// The sending side of its socket.
@@ -125,6 +182,11 @@ impl Connection {
     /// Takes back a contact that came to nothing.
     pub fn forget(&self, actor: &ActorKey) {
         self.state().contacts.remove(actor);
+    }
+
+    /// The actors it has had contact with.
+    pub fn contacts(&self) -> Vec<ActorKey> {
+        self.state().contacts.iter().cloned().collect()
     }
 
     /// The actors it has had contact with; there will be no further ones.
@@ -188,6 +250,7 @@ impl Connection {
                 missed
             };
             for source in missed.into_values() {
+                self.metrics.resyncs.inc();
                 source.refresh(&self.id);
             }
         }
@@ -197,6 +260,10 @@ impl Connection {
 impl Outlet for Connection {
     fn id(&self) -> &Arc<str> {
         &self.id
+    }
+
+    fn client(&self) -> Client {
+        Connection::client(self)
     }
 
     fn offer(&self, message: &Message) -> Offer {
@@ -220,19 +287,34 @@ impl Outlet for Connection {
 
     fn close(&self, why: Close) {
         match why {
-            Close::Slow => self
-                .outbound
-                .close_discarding(SLOW_CONSUMER, "reads too slowly"),
+            Close::Slow => {
+                if self.outbound.is_open() {
+                    self.metrics.slow_consumers.inc();
+                }
+                self.outbound
+                    .close_discarding(SLOW_CONSUMER, "reads too slowly");
+            }
             Close::Lost => self
                 .outbound
                 .close(CloseCode::INTERNAL, "the actor has to be loaded again"),
         }
+    }
+
+    fn end(&self, actor: &ActorKey, failure: &Failure) {
+        let failure = failure
+            .clone()
+            .param("actor", actor.actor.as_str())
+            .param("actorId", actor.id.as_str());
+        self.send(Frame::text(protocol::error(&failure, None)));
     }
 }
 
 /// The close code (RFC 6455, section 7.4.2, private use) of a client that does not read
 /// what it is sent.
 pub const SLOW_CONSUMER: CloseCode = CloseCode::new(4008).expect("private codes are valid");
+
+/// The close code of a client whose token has expired and who sent no new one.
+pub const TOKEN_EXPIRED: CloseCode = CloseCode::new(4401).expect("private codes are valid");
 
 /// All open connections of a host.
 #[derive(Default)]

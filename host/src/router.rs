@@ -1,20 +1,49 @@
 //! Which component serves which actor type.
 //!
-//! `actor` asks before it makes an actor; loading a component fills the table. An actor
-//! type has one component at a time.
+//! `actor` asks before it makes an actor; loading a component fills the table. Every actor
+//! holds the [`Slot`] of its type and asks it for the component at each turn, so that a
+//! component can be replaced under running actors.
+//!
+//! Invariant: an actor type has one component at a time, and a change of the table happens
+//! as a whole or not at all.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use arc_swap::ArcSwapOption;
 use tidegate_core::Name;
 
 use crate::engine::Component;
+use crate::metrics::{ActorMetrics, Metrics};
 
-/// The components of a host, by the actor types they serve.
-#[derive(Default)]
+/// The place of one actor type: the component that serves it now.
+#[derive(Debug)]
+pub struct Slot {
+    /// The actor type.
+    pub actor: Name,
+    /// What is counted for it.
+    pub metrics: ActorMetrics,
+    component: ArcSwapOption<Component>,
+}
+
+impl Slot {
+    /// The component that serves the type now; none when it was removed.
+    pub fn component(&self) -> Option<Arc<Component>> {
+        self.component.load_full()
+    }
+}
+
+/// The components of a host, by name and by the actor types they serve.
 pub struct Router {
-    routes: RwLock<BTreeMap<Name, Arc<Component>>>,
+    table: RwLock<Table>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Table {
+    components: BTreeMap<Name, Arc<Component>>,
+    /// Types that were served once keep their slot: actors may still hold it.
+    slots: BTreeMap<Name, Arc<Slot>>,
 }
 
 /// Two components claim one actor type.
@@ -30,30 +59,119 @@ pub struct Conflict {
 }
 
 impl Router {
-    /// Routes the component's actor types to it: all of them or, on conflict, none.
-    pub fn add(&self, component: &Arc<Component>) -> Result<(), Conflict> {
-        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
-        let mut added = routes.clone();
+    /// No components.
+    pub fn new(metrics: Arc<Metrics>) -> Router {
+        Router {
+            table: RwLock::default(),
+            metrics,
+        }
+    }
+
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which actor types would have no component if this one took its name's place.
+    pub fn dropped_by(&self, name: &Name, component: &Component) -> Vec<Name> {
+        let table = self.table();
+        let Some(old) = table.components.get(name) else {
+            return Vec::new();
+        };
+        let old = old.manifest.actors.keys();
+        let kept = &component.manifest.actors;
+        old.filter(|actor| !kept.contains_key(actor.as_str()))
+            .cloned()
+            .collect()
+    }
+
+    /// Whether another component has one of this one's actor types.
+    pub fn check(&self, name: &Name, component: &Component) -> Result<(), Conflict> {
+        self.table().check(name, component)
+    }
+
+    /// Routes the component's actor types to it, in place of the component that had its
+    /// name; returns that one.
+    pub fn install(
+        &self,
+        name: Name,
+        component: Arc<Component>,
+    ) -> Result<Option<Arc<Component>>, Conflict> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.check(&name, &component)?;
         for actor in component.manifest.actors.keys() {
-            match added.entry(actor.clone()) {
-                Entry::Vacant(free) => drop(free.insert(component.clone())),
-                Entry::Occupied(taken) => {
-                    return Err(Conflict {
-                        actor: actor.clone(),
-                        first: taken.get().name().to_owned(),
-                        second: component.name().to_owned(),
-                    });
-                }
+            let slot = table.slots.entry(actor.clone()).or_insert_with(|| {
+                Arc::new(Slot {
+                    actor: actor.clone(),
+                    metrics: self.metrics.actor(actor.as_str()),
+                    component: ArcSwapOption::empty(),
+                })
+            });
+            slot.component.store(Some(component.clone()));
+        }
+        let replaced = table.components.insert(name, component.clone());
+        for actor in replaced.iter().flat_map(|old| old.manifest.actors.keys()) {
+            if !component.manifest.actors.contains_key(actor.as_str()) {
+                table.empty(actor);
             }
         }
-        *routes = added;
+        match replaced {
+            Some(_) => self.metrics.swaps.inc(),
+            None => self.metrics.components.inc() as u64,
+        };
+        Ok(replaced)
+    }
+
+    /// Takes a component away; none when there is none of this name.
+    pub fn remove(&self, name: &str) -> Option<Arc<Component>> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let removed = table.components.remove(name)?;
+        for actor in removed.manifest.actors.keys() {
+            table.empty(actor);
+        }
+        self.metrics.components.dec();
+        Some(removed)
+    }
+
+    /// The slot of an actor type that has a component.
+    pub fn resolve(&self, actor: &str) -> Option<Arc<Slot>> {
+        let table = self.table();
+        let slot = table.slots.get(actor)?;
+        slot.component.load().is_some().then(|| slot.clone())
+    }
+
+    /// The component of this name.
+    pub fn component(&self, name: &str) -> Option<Arc<Component>> {
+        self.table().components.get(name).cloned()
+    }
+
+    /// All components, by name.
+    pub fn components(&self) -> Vec<(Name, Arc<Component>)> {
+        let table = self.table();
+        let all = table.components.iter();
+        all.map(|(name, component)| (name.clone(), component.clone()))
+            .collect()
+    }
+}
+
+impl Table {
+    fn check(&self, name: &Name, component: &Component) -> Result<(), Conflict> {
+        for (other, loaded) in self.components.iter().filter(|(other, _)| *other != name) {
+            let mut actors = component.manifest.actors.keys();
+            let taken = |actor: &&Name| loaded.manifest.actors.contains_key(actor.as_str());
+            if let Some(actor) = actors.find(taken) {
+                return Err(Conflict {
+                    actor: actor.clone(),
+                    first: other.to_string(),
+                    second: name.to_string(),
+                });
+            }
+        }
         Ok(())
     }
 
-    /// The component of an actor type, and the type's name to share.
-    pub fn resolve(&self, actor: &str) -> Option<(Name, Arc<Component>)> {
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        let (name, component) = routes.get_key_value(actor)?;
-        Some((name.clone(), component.clone()))
+    fn empty(&self, actor: &Name) {
+        if let Some(slot) = self.slots.get(actor) {
+            slot.component.store(None);
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! and hands back what leaves memory. The trait is what a durable store will implement;
 //! [`Memory`] keeps everything in this process and forgets it with the process.
 
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -61,6 +61,49 @@ pub trait Store: Send + Sync + 'static {
     fn commit<'a>(&'a self, commit: Commit<'_>) -> Committed<'a>;
     /// Takes an actor that leaves memory, whole.
     fn retire<'a>(&'a self, actor: &'a ActorKey, stored: Stored) -> Later<'a, ()>;
+    /// Forgets an actor. True if it was there.
+    fn remove<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, bool>;
+    /// The keys of stored actors, of one type or of all, behind `after`, in the order of
+    /// keys and at most so many.
+    fn list<'a>(&'a self, listing: &'a Listing) -> Later<'a, Vec<ActorKey>>;
+}
+
+/// Which actors to list.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Of this actor type only.
+    pub actor: Option<String>,
+    /// Those whose id begins so.
+    pub prefix: String,
+    /// Those behind this key, which need not exist.
+    pub after: Option<ActorKey>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Listing {
+    /// Whether a key is among those that are asked for, but for the number.
+    pub fn takes(&self, key: &ActorKey) -> bool {
+        self.actor
+            .as_deref()
+            .is_none_or(|actor| actor == key.actor.as_str())
+            && key.id.as_str().starts_with(&self.prefix)
+            && self.after.as_ref().is_none_or(|after| key > after)
+    }
+
+    /// The first ones of these keys, in order. Holds no more than the limit at a time.
+    pub fn select<'k>(&self, keys: impl Iterator<Item = &'k ActorKey>) -> Vec<ActorKey> {
+        let mut first = BinaryHeap::new();
+        for key in keys.filter(|key| self.takes(key)) {
+            if first.len() < self.limit {
+                first.push(key);
+            } else if first.peek().is_some_and(|last| *last > key) {
+                first.pop();
+                first.push(key);
+            }
+        }
+        first.into_sorted_vec().into_iter().cloned().collect()
+    }
 }
 
 /// Keeps actors in this process. While an actor is in memory its own copy is the only
@@ -94,6 +137,16 @@ impl Store for Memory {
             }
         };
         Box::pin(std::future::ready(result))
+    }
+
+    fn remove<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, bool> {
+        let removed = self.lock().remove(actor).is_some();
+        Box::pin(std::future::ready(Ok(removed)))
+    }
+
+    fn list<'a>(&'a self, listing: &'a Listing) -> Later<'a, Vec<ActorKey>> {
+        let first = listing.select(self.lock().keys());
+        Box::pin(std::future::ready(Ok(first)))
     }
 }
 

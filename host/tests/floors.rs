@@ -1,6 +1,5 @@
-//! The architecture's invariant: a module imports only from floors below its own, or from
-//! its own floor. The table stands in `src/lib.rs`; this test reads it from there.
-
+//! The architecture's invariant: a module imports only from a lower floor, or its own. The
+//! table stands in `src/lib.rs`; this test reads it from there.
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,7 +51,8 @@ fn imports_point_down() {
             .to_str()
             .unwrap()
             .trim_end_matches(".rs");
-        if matches!(module, "lib" | "main") {
+        // The last two are the binary, above all floors.
+        if matches!(module, "lib" | "main" | "cli") {
             continue;
         }
         let own = *floors

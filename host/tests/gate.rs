@@ -5,16 +5,18 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tidegate::actor::{Actors, Call, Stream};
 use tidegate::config::Config;
 use tidegate::engine::{Engine, Grants};
 use tidegate::fanout::{Close, Message, Offer, Outlet, Refresh};
-use tidegate::rooms::{Client, Connections};
+use tidegate::metrics::Metrics;
+use tidegate::rooms::{Client, Connections, RequestId};
 use tidegate::router::Router;
-use tidegate::store::{Commit, Committed, Later, Memory, Store, StoreError, Stored};
+use tidegate::store::{Commit, Committed, Later, Listing, Memory, Store, StoreError, Stored};
 use tidegate::turn::ReplyTo;
-use tidegate_core::{ActorKey, Failure};
+use tidegate_core::{ActorKey, Failure, Name};
 use tokio::sync::{mpsc, oneshot};
 
 /// The answer to one commit, for the test to give.
@@ -44,6 +46,14 @@ impl Store for Held {
 
     fn retire<'a>(&'a self, actor: &'a ActorKey, stored: Stored) -> Later<'a, ()> {
         self.memory.retire(actor, stored)
+    }
+
+    fn remove<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, bool> {
+        self.memory.remove(actor)
+    }
+
+    fn list<'a>(&'a self, listing: &'a Listing) -> Later<'a, Vec<ActorKey>> {
+        self.memory.list(listing)
     }
 }
 
@@ -78,6 +88,14 @@ impl Outlet for Noted {
     fn close(&self, _: Close) {
         unreachable!("it takes everything it is offered");
     }
+
+    fn client(&self) -> Client {
+        Client::default()
+    }
+
+    fn end(&self, _: &ActorKey, _: &Failure) {
+        unreachable!("its component stays");
+    }
 }
 
 struct Scene {
@@ -91,9 +109,10 @@ impl Scene {
     /// A counter with one subscriber to both its streams.
     async fn new() -> Scene {
         let mut config = Config::default();
+        let metrics = Arc::new(Metrics::new());
         // Nothing is kept outside the project.
         config.engine.cache_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
-        let engine = Engine::new(&config.engine).unwrap();
+        let engine = Engine::new(&config.engine, metrics.clone()).unwrap();
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/handlers/counter.wasm");
         let bytes = std::fs::read(&file).unwrap_or_else(|error| {
             panic!("{}: {error}; run `cargo xtask handlers`", file.display())
@@ -102,8 +121,9 @@ impl Scene {
             .load("counter", bytes, Grants::default())
             .await
             .unwrap();
-        let router = Arc::new(Router::default());
-        router.add(&Arc::new(component)).unwrap();
+        let router = Arc::new(Router::new(metrics.clone()));
+        let name = Name::parse("counter").unwrap();
+        router.install(name, Arc::new(component)).unwrap();
         let (sender, commits) = mpsc::unbounded_channel();
         let store = Arc::new(Held {
             memory: Memory::new(10),
@@ -111,9 +131,11 @@ impl Scene {
         });
         let actors = Actors::new(
             config.actors,
+            config.access,
             router,
             store,
             Arc::new(Connections::default()),
+            &metrics,
         );
         let key = actors.key("counter", "a").unwrap();
         let subscriber = Arc::new(Noted {
@@ -143,6 +165,8 @@ impl Scene {
                 input: Some(format!(r#"{{"by":{by}}}"#)),
                 client: Client::default(),
                 traceparent: None,
+                request: RequestId::Http("test".into()),
+                arrived: Instant::now(),
                 reply: ReplyTo::waiter(reply),
             },
         );
@@ -150,7 +174,11 @@ impl Scene {
     }
 
     async fn state(&self) -> String {
-        let read = self.actors.read(&self.key).await.unwrap();
+        let read = self
+            .actors
+            .read(&self.key, Client::default())
+            .await
+            .unwrap();
         format!("{} at {}", read.state, read.version)
     }
 }

@@ -11,6 +11,11 @@ const MANIFEST: usize = 256;
 /// module.
 pub fn component(module: &str, run: &str) -> Vec<u8> {
     let manifest = r#"{"tidegate": "0.1", "actors": {"small": {"methods": {"run": {}}}}}"#;
+    component_saying(manifest, module, run)
+}
+
+/// The same with this manifest.
+pub fn component_saying(manifest: &str, module: &str, run: &str) -> Vec<u8> {
     let length = manifest.len();
     let heap = (MANIFEST + length).next_multiple_of(256);
     let described = [MANIFEST, length].map(|number| (number as u32).to_le_bytes());

@@ -20,6 +20,9 @@ use crate::{Socket, patiently};
 /// What the host prints before the address that it listens on.
 const LISTENING: &str = "listening on http://";
 
+/// The key of every host's operator.
+pub const ADMIN_KEY: &str = "the-key-of-the-operator";
+
 /// A running host.
 pub struct Host {
     process: Child,
@@ -34,6 +37,7 @@ pub struct Host {
 pub struct Builder {
     components: Vec<Component>,
     settings: Vec<String>,
+    arguments: Vec<String>,
     application: Option<PathBuf>,
     descriptors: Option<u32>,
 }
@@ -78,6 +82,18 @@ impl Host {
     /// A request that may carry a body.
     pub fn post(&self, path: &str) -> Request {
         Request::new(&self.address, http::Method::POST, path)
+    }
+
+    /// A request to the operators' doors, with their key.
+    pub fn admin(&self, method: http::Method, path: &str) -> Request {
+        let path = format!("/_tidegate{path}");
+        Request::new(&self.address, method, &path)
+            .header("authorization", &format!("Bearer {ADMIN_KEY}"))
+    }
+
+    /// Any other request.
+    pub fn request(&self, method: http::Method, path: &str) -> Request {
+        Request::new(&self.address, method, path)
     }
 
     /// What a browser asks before a request to another origin.
@@ -184,6 +200,19 @@ impl Builder {
         self
     }
 
+    /// Adds a word to the command line.
+    pub fn argument(mut self, argument: &str) -> Builder {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Wants tokens of [`token`](crate::token).
+    pub fn with_tokens(self) -> Builder {
+        let file = crate::token::key_file();
+        self.set("auth.algorithms=[\"HS256\"]")
+            .set(&format!("auth.key-file={}", file.display()))
+    }
+
     /// Serves this application manifest, in place of one made of components.
     pub fn application(mut self, manifest: &Path) -> Builder {
         self.application = Some(manifest.to_owned());
@@ -260,9 +289,11 @@ impl Builder {
         };
         command.arg("up").arg("--manifest").arg(&manifest);
         command.args(["--listen", "127.0.0.1:0"]);
+        command.args(&self.arguments);
         // Before the test's own settings, which may name another folder.
         let cache = format!("engine.cache-dir={}", compiled_folder().display());
         command.args(["--set", &cache]);
+        command.args(["--set", &format!("admin.key={ADMIN_KEY}")]);
         for setting in &self.settings {
             command.args(["--set", setting]);
         }
@@ -438,11 +469,11 @@ fn build_folder() -> PathBuf {
 }
 
 /// Where the hosts of all tests keep compiled components, so that each is compiled once.
-fn compiled_folder() -> PathBuf {
+pub(crate) fn compiled_folder() -> PathBuf {
     build_folder().join("compiled-for-tests")
 }
 
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let binary = build_folder().join("tidegate");
     assert!(
         binary.exists(),
@@ -452,7 +483,8 @@ fn binary() -> PathBuf {
     binary
 }
 
-fn handlers_folder() -> PathBuf {
+/// Where handlers are built.
+pub fn handlers_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/handlers")
 }
 

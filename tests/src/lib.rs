@@ -18,16 +18,18 @@
 //! # }
 //! ```
 
+pub mod cli;
 pub mod dialect;
 pub mod guest;
 mod host;
 mod request;
 mod socket;
+pub mod token;
 
 use std::fmt;
 use std::time::Duration;
 
-pub use host::{Builder, Folder, Host, Refusal};
+pub use host::{ADMIN_KEY, Builder, Folder, Host, Refusal, handlers_folder};
 pub use request::{EventStream, Request, Response, ServerEvent};
 pub use socket::{Closed, Reply, Socket};
 

@@ -46,6 +46,11 @@ impl Socket {
         Socket::over(TcpSocket::new_v4(), host, path).await
     }
 
+    /// Connects as the user of this token.
+    pub async fn signed_in(host: &Host, token: &str) -> Socket {
+        Socket::connect(host, &format!("/ws?token={token}")).await
+    }
+
     /// Connects with so little room for what is not read yet that a client that stops
     /// reading is soon noticed.
     pub async fn connect_narrow(host: &Host) -> Socket {

@@ -293,20 +293,23 @@ async fn a_component_that_does_not_get_as_far_as_its_manifest_is_refused() {
 }
 
 #[tokio::test]
-async fn a_guard_that_the_host_does_not_ask_is_refused() {
+async fn a_guard_of_another_version_is_refused() {
     let refusal = given_text(
         r#"(component
             (instance $i)
             (export "tidegate:realtime/manifest@0.1.0" (instance $i))
             (export "tidegate:realtime/actor@0.1.0" (instance $i))
-            (export "tidegate:realtime/access@0.1.0" (instance $i)))"#,
+            (export "tidegate:realtime/access@0.2.0" (instance $i)))"#,
     )
     .await;
-    refusal.says([
-        "suspect",
-        "`tidegate:realtime/access@0.1.0`",
-        "does not serve",
-    ]);
+    refusal.says(["suspect", "`tidegate:realtime/access@0.2.0`", "0.1.0"]);
+}
+
+#[tokio::test]
+async fn a_guard_that_is_declared_must_be_there() {
+    let manifest = r#"{"tidegate": "0.1", "actors": {"small": {"access": ["authorize"]}}}"#;
+    let refusal = given(&guest::component_saying(manifest, "", "")).await;
+    refusal.says(["`small`", "`tidegate:realtime/access@0.1.0`"]);
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ async fn what_is_not_there_is_not_found() {
         .await
         .failed(404, "actor.unknown");
     for path in [
-        "/",
+        "/nothing",
         "/nothing/here",
         "/actors",
         "/actors/lab",

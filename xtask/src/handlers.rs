@@ -5,12 +5,12 @@
 //! keeps its artefacts, since `spin.toml` names it by that path.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::project::{Package, Project, run, text_of};
+use crate::npm;
+use crate::project::{Package, Project, is_fresh, run, text_of};
 
 const TARGET: &str = "wasm32-wasip2";
 const JAVASCRIPT: &str = "tests/handlers/js";
@@ -77,16 +77,7 @@ fn add_target(project: &Project) -> Result<()> {
 /// half is off because it needs component-model async, which the contract does not use.
 fn build_javascript(project: &Project, folder: &Path) -> Result<()> {
     let source = project.root().join(JAVASCRIPT);
-    let lock = source.join("package-lock.json");
-    // npm writes this file last, so it tells a finished installation from a broken one.
-    let installed = source.join("node_modules/.package-lock.json");
-    if !is_fresh(&installed, std::slice::from_ref(&lock)) {
-        // Not `npm ci`: it insists on optional packages for other platforms that were never
-        // published.
-        run(project
-            .program("npm", ["install", "--no-save", "--no-audit", "--no-fund"])
-            .current_dir(&source))?;
-    }
+    let lock = npm::install(project, &source)?;
     let component = folder.join("js.wasm");
     let handler = source.join("handler.js");
     let wit = project.root().join("wit");
@@ -122,18 +113,4 @@ fn place(built: &Path, component: &Path) -> Result<()> {
     fs::write(&unfinished, new)
         .and_then(|()| fs::rename(&unfinished, component))
         .with_context(|| format!("writing {}", component.display()))
-}
-
-/// Whether `output` is there and at least as new as all `inputs`.
-fn is_fresh(output: &Path, inputs: &[PathBuf]) -> bool {
-    let Some(made) = changed(output) else {
-        return false;
-    };
-    inputs
-        .iter()
-        .all(|input| changed(input).is_some_and(|input| input <= made))
-}
-
-fn changed(file: &Path) -> Option<SystemTime> {
-    fs::metadata(file).and_then(|data| data.modified()).ok()
 }

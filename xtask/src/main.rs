@@ -4,6 +4,7 @@
 //! workspace root and names the one that failed.
 
 mod handlers;
+mod npm;
 mod project;
 mod test;
 mod up;

@@ -4,8 +4,10 @@
 //! `cargo xtask` means the same from any folder of the project.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -30,9 +32,11 @@ pub(crate) struct Package {
 }
 
 impl Project {
-    /// Asks cargo about the workspace that this program was built from.
+    /// Asks cargo about the workspace in which it runs this program. What the program was
+    /// built from may be another checkout with the same target folder.
     pub(crate) fn find() -> Result<Self> {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let here = std::env::var_os("CARGO_MANIFEST_DIR")
+            .context("CARGO_MANIFEST_DIR is not set: run this as `cargo xtask`")?;
         let metadata = text_of(
             Command::new(cargo())
                 .args(["metadata", "--format-version", "1", "--no-deps"])
@@ -130,6 +134,20 @@ pub(crate) fn text_of(command: &mut Command) -> Result<String> {
     }
     String::from_utf8(output.stdout)
         .with_context(|| format!("`{}` printed no UTF-8", shown(command)))
+}
+
+/// Whether `output` is there and at least as new as all `inputs`.
+pub(crate) fn is_fresh(output: &Path, inputs: &[PathBuf]) -> bool {
+    let Some(made) = changed(output) else {
+        return false;
+    };
+    inputs
+        .iter()
+        .all(|input| changed(input).is_some_and(|input| input <= made))
+}
+
+fn changed(file: &Path) -> Option<SystemTime> {
+    fs::metadata(file).and_then(|data| data.modified()).ok()
 }
 
 /// The cargo that runs this program, so that both are of one toolchain.

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::handlers;
+use crate::npm;
 use crate::project::{self, Project};
 
 #[derive(clap::Args)]
@@ -39,12 +40,14 @@ enum Step {
     Unit,
     /// The examples in the documentation.
     Doc,
-    /// The real binary, real sockets, real components.
+    /// The real binary, real sockets, real components, a real browser.
     E2e,
 }
 
 /// The crate that holds the end-to-end tests.
 const END_TO_END: &str = "tidegate-tests";
+/// The folder of what drives the browser in them.
+const BROWSER: &str = "tests/browser";
 
 pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     let mut passed: Vec<(Step, Duration)> = Vec::new();
@@ -139,6 +142,7 @@ impl Step {
             }
             Step::Doc => project::run(project.cargo(["test", "--workspace", "--doc"]).args(filter)),
             Step::E2e => {
+                npm::install(project, &project.root().join(BROWSER))?;
                 let tests = project
                     .packages_in("tests")
                     .filter(|package| package.name == END_TO_END)

@@ -2,9 +2,13 @@
 //!
 //! The state is what a client draws: the latest messages and who is online. Events are what
 //! passes by: somebody typing, a message worth a sound.
+//!
+//! A room is public until somebody with a token makes it private. From then on everybody but
+//! its members is refused its methods, its state and its events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use tidegate_sdk::Client;
 use tidegate_sdk::prelude::*;
 
 /// How many characters a message may have.
@@ -13,6 +17,8 @@ const TEXT_MAX: usize = 2_000;
 const NAME_MAX: usize = 40;
 /// How many messages a room keeps at least.
 const HISTORY: usize = 100;
+/// How many members a private room may have.
+const MEMBERS_MAX: usize = 500;
 
 /// A chat room: its latest messages, and who is here.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +30,49 @@ pub struct Chat {
     online: BTreeMap<String, Presence>,
     /// How many messages there ever were.
     sent: u64,
+    /// Absent in a public room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    private: Option<Private>,
+}
+
+/// Who may be in a private room. Users are known by the `sub` of their tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Private {
+    /// Who made it private, and says who its members are.
+    pub owner: String,
+    /// The owner is one of them.
+    pub members: BTreeSet<String>,
+}
+
+/// Who calls, as far as a token says it.
+#[derive(Debug)]
+pub struct Caller {
+    user: Option<User>,
+}
+
+/// The claims of a token that the room looks at.
+#[derive(Debug, Deserialize)]
+struct User {
+    sub: String,
+    name: Option<String>,
+}
+
+impl User {
+    /// Claims of another shape name nobody.
+    fn of(client: Option<&Client>) -> Option<Self> {
+        client?.user().ok().flatten()
+    }
+}
+
+impl Caller {
+    fn sub(&self) -> Option<&str> {
+        self.user.as_ref().map(|user| user.sub.as_str())
+    }
+
+    fn signed_in(&self) -> Result<&User, ChatError> {
+        self.user.as_ref().ok_or(ChatError::SignIn)
+    }
 }
 
 /// What somebody said.
@@ -41,12 +90,16 @@ pub struct Message {
 }
 
 /// Somebody who has the room open.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Presence {
     /// Absent until they join.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The `sub` of their token, which everybody sees who may see the room. Absent without
+    /// a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Since when, in milliseconds since the Unix epoch.
     pub since: u64,
 }
@@ -96,24 +149,135 @@ pub enum ChatError {
         /// The name.
         name: String,
     },
+    /// It takes a token.
+    #[failure(status = 401, message = "sign in first")]
+    SignIn,
+    /// The room is private, and the caller no member.
+    #[failure(status = 403, message = "only members may enter this room")]
+    MembersOnly,
+    /// Only the owner says who is a member.
+    #[failure(status = 403, message = "only the owner of the room may do this")]
+    NotOwner,
+    /// There are no members here.
+    #[failure(status = 409, message = "this room is public")]
+    NotPrivate,
+    /// It has an owner.
+    #[failure(status = 409, message = "this room is private already")]
+    AlreadyPrivate,
+    /// It is somebody else's room, too.
+    #[failure(
+        status = 409,
+        message = "only a room that nobody else uses can be made private"
+    )]
+    InUse,
+    /// The owner cannot be expelled.
+    #[failure(status = 409, message = "the owner stays a member")]
+    OwnerStays,
+    /// There is no such member.
+    #[failure(status = 404, message = "{member} is no member")]
+    NoSuchMember {
+        /// Whom the caller named.
+        member: String,
+    },
+    /// There are as many as there may be.
+    #[failure(message = "a room has at most {max} members")]
+    TooManyMembers {
+        /// How many are allowed.
+        max: usize,
+    },
 }
 
 #[actor(events = ChatEvent)]
 impl Chat {
+    /// Who calls, if they may.
+    #[before]
+    fn caller(&self, ctx: &Context<Self>) -> Result<Caller, ChatError> {
+        self.admit(ctx.client())
+    }
+
+    /// A private room is its members' alone. Asked again after changes, so that the
+    /// subscriptions of somebody who is expelled end.
+    #[authorize]
+    fn may_subscribe(&self, who: &Subscriber) -> Result<(), ChatError> {
+        self.admit(Some(who.client())).map(drop)
+    }
+
+    /// Makes the room the caller's own, for them and these other members. They must be the
+    /// only ones here, and nothing must have been said yet.
+    pub fn make_private(
+        &mut self,
+        #[before] caller: &Caller,
+        /// The `sub` claims of their tokens.
+        members: BTreeSet<String>,
+    ) -> Result<(), ChatError> {
+        let owner = caller.signed_in()?.sub.clone();
+        if self.private.is_some() {
+            return Err(ChatError::AlreadyPrivate);
+        }
+        let mut private = Private {
+            members,
+            owner: owner.clone(),
+        };
+        private.members.insert(owner);
+        private.check_size()?;
+        let is_member = |presence: &Presence| {
+            let user = presence.user.as_ref();
+            user.is_some_and(|user| private.members.contains(user))
+        };
+        if self.sent > 0 || !self.online.values().all(is_member) {
+            return Err(ChatError::InUse);
+        }
+        self.private = Some(private);
+        Ok(())
+    }
+
+    /// Makes somebody a member of a private room; the owner may.
+    pub fn invite(
+        &mut self,
+        #[before] caller: &Caller,
+        /// The `sub` claim of their token.
+        member: String,
+    ) -> Result<(), ChatError> {
+        let private = self.owned(caller)?;
+        private.members.insert(member);
+        private.check_size()
+    }
+
+    /// Ends somebody's membership; the owner may.
+    pub fn expel(
+        &mut self,
+        #[before] caller: &Caller,
+        /// The `sub` claim of their token.
+        member: String,
+    ) -> Result<(), ChatError> {
+        let private = self.owned(caller)?;
+        if member == private.owner {
+            return Err(ChatError::OwnerStays);
+        }
+        if !private.members.remove(&member) {
+            return Err(ChatError::NoSuchMember { member });
+        }
+        self.online
+            .retain(|_, presence| presence.user.as_ref() != Some(&member));
+        Ok(())
+    }
+
     /// Takes a name, or another one.
-    pub fn join(&mut self, ctx: &Context<Self>, name: String) -> Result<(), ChatError> {
+    pub fn join(
+        &mut self,
+        ctx: &Context<Self>,
+        #[before] caller: &Caller,
+        name: String,
+    ) -> Result<(), ChatError> {
         let connection = ctx.connection().ok_or(ChatError::NoConnection)?;
         let name = name.trim().to_owned();
-        if name.is_empty() || name.chars().count() > NAME_MAX {
+        if !is_name(&name) {
             return Err(ChatError::InvalidName { max: NAME_MAX });
         }
-        let is_taken = |(id, other): (&String, &Presence)| {
-            id != connection && other.name.as_ref() == Some(&name)
-        };
-        if self.online.iter().any(is_taken) {
+        if self.is_taken(&name, connection, caller) {
             return Err(ChatError::NameTaken { name });
         }
-        self.presence(connection, ctx.now()).name = Some(name);
+        self.list(connection, caller, Some(name), ctx.now());
         Ok(())
     }
 
@@ -159,11 +323,16 @@ impl Chat {
         self.messages[skipped..].to_vec()
     }
 
+    /// Runs for whoever knocks, also for those who are then refused: they are not here.
     #[connect]
     fn arrived(&mut self, ctx: &mut Context<Self>) {
-        if let Some(connection) = ctx.connection() {
-            self.presence(connection, ctx.now());
-        }
+        let (Some(connection), Ok(caller)) = (ctx.connection(), self.admit(ctx.client())) else {
+            return;
+        };
+        let name = caller.user.as_ref().and_then(|user| user.name.as_deref());
+        let name = name.map(|name| name.trim().to_owned());
+        let name = name.filter(|name| is_name(name) && !self.is_taken(name, connection, &caller));
+        self.list(connection, &caller, name, ctx.now());
     }
 
     #[disconnect]
@@ -182,13 +351,46 @@ impl Chat {
             .retain(|connection, _| open.contains(connection));
     }
 
-    fn presence(&mut self, connection: &str, now: u64) -> &mut Presence {
-        self.online
-            .entry(connection.to_owned())
-            .or_insert(Presence {
-                name: None,
-                since: now,
-            })
+    /// Who this client is, if they may be here.
+    fn admit(&self, client: Option<&Client>) -> Result<Caller, ChatError> {
+        let user = User::of(client);
+        match (&self.private, &user) {
+            (None, _) => {}
+            (Some(_), None) => return Err(ChatError::SignIn),
+            (Some(private), Some(user)) if private.members.contains(&user.sub) => {}
+            (Some(_), Some(_)) => return Err(ChatError::MembersOnly),
+        }
+        Ok(Caller { user })
+    }
+
+    /// The private room, for its owner to change.
+    fn owned(&mut self, caller: &Caller) -> Result<&mut Private, ChatError> {
+        let user = caller.signed_in()?;
+        let private = self.private.as_mut().ok_or(ChatError::NotPrivate)?;
+        if user.sub != private.owner {
+            return Err(ChatError::NotOwner);
+        }
+        Ok(private)
+    }
+
+    /// Whether somebody else has the name; the other connections of a user are not.
+    fn is_taken(&self, name: &str, connection: &str, caller: &Caller) -> bool {
+        self.online.iter().any(|(id, other)| {
+            let is_same_user = caller.sub().is_some() && other.user.as_deref() == caller.sub();
+            let is_same = id == connection || is_same_user;
+            !is_same && other.name.as_deref() == Some(name)
+        })
+    }
+
+    /// Lists a connection as here, under this name.
+    fn list(&mut self, connection: &str, caller: &Caller, name: Option<String>, now: u64) {
+        let presence = self.online.entry(connection.to_owned());
+        let presence = presence.or_insert(Presence {
+            since: now,
+            ..Presence::default()
+        });
+        presence.name = name;
+        presence.user = caller.sub().map(str::to_owned);
     }
 
     fn name_of(&self, ctx: &Context<Self>) -> Result<&str, ChatError> {
@@ -209,11 +411,25 @@ impl Chat {
     }
 }
 
-tidegate_sdk::export!(Chat);
+impl Private {
+    fn check_size(&self) -> Result<(), ChatError> {
+        if self.members.len() > MEMBERS_MAX {
+            return Err(ChatError::TooManyMembers { max: MEMBERS_MAX });
+        }
+        Ok(())
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().count() <= NAME_MAX
+}
+
+tidegate_sdk::export!(guarded Chat);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_sdk::Subject;
     use tidegate_sdk::test::{self, Emitted, json};
 
     /// A room where Ann (`c1`) and Ben (`c2`) have joined and Cem (`c3`) only listens.
@@ -253,7 +469,7 @@ mod tests {
                 "c1".to_owned(),
                 Presence {
                     name: Some("Ann".to_owned()),
-                    since: 0,
+                    ..Presence::default()
                 },
             )]),
             ..Chat::default()
@@ -328,6 +544,231 @@ mod tests {
         let online = room.state()["online"].clone();
         assert!(online.get("ghost").is_none());
         assert_eq!(online["c2"]["name"], "Ben");
+    }
+
+    fn claims(sub: &str) -> test::Value {
+        json!({"sub": sub})
+    }
+
+    /// A room that Ann owns, of which Ben is a member. Both have joined, Ann as `a`, Ben as
+    /// `b`.
+    fn private_room() -> test::Actor<Chat> {
+        let mut room = test::Actor::new("den");
+        let members = json!({"members": ["ben"]});
+        room.from("a")
+            .user(claims("ann"))
+            .invoke("makePrivate", members)
+            .unwrap();
+        for (connection, sub) in [("a", "ann"), ("b", "ben")] {
+            room.from(connection)
+                .user(claims(sub))
+                .invoke("join", json!({"name": sub}))
+                .unwrap();
+        }
+        room
+    }
+
+    fn seen(result: Result<(), Failure>) -> String {
+        result.map_or_else(|failure| failure.code().to_owned(), |()| "yes".to_owned())
+    }
+
+    fn online(room: &test::Actor<Chat>) -> Vec<String> {
+        let state = room.state();
+        let online = state["online"].as_object().unwrap();
+        online.keys().cloned().collect()
+    }
+
+    #[test]
+    fn members_use_a_private_room_like_any_other() {
+        let mut room = private_room();
+        assert_eq!(
+            room.state()["private"],
+            json!({"owner": "ann", "members": ["ann", "ben"]})
+        );
+        room.from("b")
+            .invoke("send", json!({"text": "Hi"}))
+            .unwrap();
+        for connection in ["a", "b"] {
+            let received = room.received(connection);
+            assert_eq!(received[0].1["text"], "Hi", "{connection}");
+        }
+        let history = room.user(claims("ben")).invoke("history", None);
+        assert_eq!(history.unwrap()[0]["text"], "Hi", "over plain HTTP, too");
+        room.from("a").invoke("typing", None).unwrap();
+        assert_eq!(room.received("a"), []);
+        assert_eq!(room.received("b").len(), 1);
+    }
+
+    #[test]
+    fn others_are_refused_every_method_of_a_private_room() {
+        let mut room = private_room();
+        let before = room.state()["private"].clone();
+        for (method, input) in [
+            ("join", json!({"name": "Eve"})),
+            ("send", json!({"text": "Hi"})),
+            ("typing", json!({})),
+            ("history", json!({})),
+            ("makePrivate", json!({"members": ["eve"]})),
+            ("invite", json!({"member": "eve"})),
+            ("expel", json!({"member": "ben"})),
+        ] {
+            let eve = room.from("e").user(claims("eve"));
+            assert_eq!(code(eve.invoke(method, input.clone())), "chat.members-only");
+            let eve = room.user(claims("eve"));
+            assert_eq!(code(eve.invoke(method, input.clone())), "chat.members-only");
+            assert_eq!(code(room.invoke(method, input.clone())), "chat.sign-in");
+            let nobody = room.from("n").user(json!({"id": 7}));
+            assert_eq!(code(nobody.invoke(method, input)), "chat.sign-in");
+        }
+        assert_eq!(online(&room), ["a", "b"], "who is refused is not here");
+        assert_eq!(room.state()["private"], before);
+    }
+
+    #[test]
+    fn others_see_nothing_of_a_private_room() {
+        let mut room = private_room();
+        for to in [Subject::State, Subject::Events] {
+            let eve = room.from("e").user(claims("eve")).may_subscribe(to);
+            assert_eq!(seen(eve), "chat.members-only");
+            let eve = room.user(claims("eve")).may_subscribe(to);
+            assert_eq!(seen(eve), "chat.members-only");
+            assert_eq!(seen(room.may_subscribe(to)), "chat.sign-in");
+            assert_eq!(seen(room.from("b").may_subscribe(to)), "yes");
+            let ben = room.user(claims("ben")).may_subscribe(to);
+            assert_eq!(seen(ben), "yes", "over plain HTTP, too");
+        }
+    }
+
+    #[test]
+    fn anybody_sees_a_public_room_and_who_is_here() {
+        let mut room = room();
+        room.from("c4").user(claims("dee")).connect().unwrap();
+        for to in [Subject::State, Subject::Events] {
+            assert_eq!(seen(room.may_subscribe(to)), "yes");
+        }
+        let state = room.state();
+        assert_eq!(state["online"]["c4"], json!({"user": "dee", "since": 0}));
+        assert_eq!(state.get("private"), None);
+    }
+
+    #[test]
+    fn who_subscribed_before_a_room_was_private_is_refused_when_asked_again() {
+        let mut room = test::Actor::<Chat>::new("den");
+        for to in [Subject::State, Subject::Events] {
+            let eve = room.user(claims("eve")).may_subscribe(to);
+            assert_eq!(seen(eve), "yes");
+        }
+        let make = json!({"members": []});
+        let ann = room.user(claims("ann"));
+        ann.invoke("makePrivate", make).unwrap();
+        for to in [Subject::State, Subject::Events] {
+            let eve = room.user(claims("eve")).may_subscribe(to);
+            assert_eq!(seen(eve), "chat.members-only");
+        }
+    }
+
+    #[test]
+    fn an_expelled_member_is_gone_and_refused_when_asked_again() {
+        let mut room = private_room();
+        let ben = room.from("b2").user(claims("ben"));
+        ben.connect().unwrap();
+        assert_eq!(online(&room), ["a", "b", "b2"]);
+        room.from("a")
+            .invoke("expel", json!({"member": "ben"}))
+            .unwrap();
+        assert_eq!(online(&room), ["a"]);
+        for to in [Subject::State, Subject::Events] {
+            assert_eq!(seen(room.from("b").may_subscribe(to)), "chat.members-only");
+            assert_eq!(seen(room.from("a").may_subscribe(to)), "yes");
+        }
+        let sent = room.from("b").invoke("send", json!({"text": "Hi"}));
+        assert_eq!(code(sent), "chat.members-only");
+    }
+
+    #[test]
+    fn an_invited_user_enters_with_the_connection_that_was_refused() {
+        let mut room = private_room();
+        let eve = room.from("e").user(claims("eve"));
+        assert_eq!(code(eve.invoke("history", None)), "chat.members-only");
+        let invite = json!({"member": "eve"});
+        let ben = room.from("b").invoke("invite", invite.clone());
+        assert_eq!(code(ben), "chat.not-owner");
+        room.from("a").invoke("invite", invite).unwrap();
+        assert_eq!(online(&room), ["a", "b"], "until they join");
+        assert_eq!(seen(room.from("e").may_subscribe(Subject::State)), "yes");
+        room.from("e")
+            .invoke("join", json!({"name": "Eve"}))
+            .unwrap();
+        assert_eq!(online(&room), ["a", "b", "e"]);
+        room.from("a")
+            .invoke("expel", json!({"member": "eve"}))
+            .unwrap();
+        assert_eq!(online(&room), ["a", "b"], "the room knows whose it was");
+    }
+
+    #[test]
+    fn only_an_unused_room_can_be_made_private() {
+        let make = json!({"members": ["ben"]});
+        let mut room = room();
+        let ann = room.user(claims("ann"));
+        assert_eq!(code(ann.invoke("makePrivate", make.clone())), "chat.in-use");
+        assert_eq!(
+            code(room.invoke("makePrivate", make.clone())),
+            "chat.sign-in"
+        );
+
+        let mut room = test::Actor::<Chat>::new("den");
+        room.from("b").user(claims("ben")).connect().unwrap();
+        let mut ann = |method, input| {
+            let ann = room.user(claims("ann")).invoke(method, input);
+            ann.map_err(|failure| failure.code().to_owned())
+        };
+        let public = ann("invite", json!({"member": "eve"}));
+        assert_eq!(public, Err("chat.not-private".to_owned()));
+        let many: Vec<_> = (0..MEMBERS_MAX).map(|n| n.to_string()).collect();
+        let crowded = ann("makePrivate", json!({"members": many}));
+        assert_eq!(crowded, Err("chat.too-many-members".to_owned()));
+        let without_ben = ann("makePrivate", json!({"members": ["cem"]}));
+        assert_eq!(without_ben, Err("chat.in-use".to_owned()));
+        assert_eq!(ann("makePrivate", make.clone()), Ok(json!(null)));
+        let again = ann("makePrivate", make);
+        assert_eq!(again, Err("chat.already-private".to_owned()));
+        let owner = ann("expel", json!({"member": "ann"}));
+        assert_eq!(owner, Err("chat.owner-stays".to_owned()));
+        let nobody = ann("expel", json!({"member": "eve"}));
+        assert_eq!(nobody, Err("chat.no-such-member".to_owned()));
+    }
+
+    #[test]
+    fn what_was_said_in_public_stays_public() {
+        let mut room = room();
+        room.from("c1")
+            .invoke("send", json!({"text": "Hi"}))
+            .unwrap();
+        for connection in ["c1", "c2", "c3"] {
+            room.disconnect(connection).unwrap();
+        }
+        let make = json!({"members": []});
+        let late = room.user(claims("ann")).invoke("makePrivate", make);
+        assert_eq!(code(late), "chat.in-use");
+    }
+
+    #[test]
+    fn a_token_brings_a_name_unless_somebody_else_has_it() {
+        let mut room = room();
+        let dee = json!({"sub": "dee", "name": " Dee "});
+        for connection in ["d1", "d2"] {
+            room.from(connection).user(&dee).connect().unwrap();
+        }
+        let ann = json!({"sub": "another", "name": "Ann"});
+        room.from("a2").user(ann).connect().unwrap();
+        let long = json!({"sub": "long", "name": "x".repeat(NAME_MAX + 1)});
+        room.from("l").user(long).connect().unwrap();
+        let name = |connection: &str| room.state()["online"][connection]["name"].clone();
+        assert_eq!((name("d1"), name("d2")), (json!("Dee"), json!("Dee")));
+        assert_eq!((name("a2"), name("l")), (json!(null), json!(null)));
+        let sent = room.from("d1").invoke("send", json!({"text": "Hi"}));
+        assert_eq!(sent.unwrap()["author"], "Dee");
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn any_json_may_be_a_state() {
 fn an_unknown_field_is_refused_wherever_it_is() {
     let state = "unknown field, expected schema, initial or hidden";
     let method = "unknown field, expected description, input or output";
-    let actor = "unknown field, expected description, state, methods, events or hooks";
+    let actor = "unknown field, expected description, state, methods, events, hooks or access";
     for (manifest, expected) in [
         (
             json!({"tidegate": "0.1", "actors": {}, "channels": {}}),

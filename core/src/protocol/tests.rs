@@ -56,7 +56,7 @@ fn subscriptions_are_read() {
             ClientFrame::StateUnsub(target) => ("state:unsub", target),
             ClientFrame::EventSub(target) => ("event:sub", target),
             ClientFrame::EventUnsub(target) => ("event:unsub", target),
-            ClientFrame::Rpc(_) => panic!("{kind} was taken for a call"),
+            other => panic!("{kind} was taken for {other:?}"),
         };
         assert_eq!(name, kind);
         assert_eq!((&*target.actor, &*target.actor_id), ("chat", "räum/1"));
@@ -64,6 +64,52 @@ fn subscriptions_are_read() {
     ["state:sub", "state:unsub", "event:sub", "event:unsub"]
         .into_iter()
         .for_each(read);
+}
+
+#[test]
+fn a_new_token_is_read_and_borrows_from_the_text() {
+    for (text, expected) in [
+        (r#"{"type":"auth","token":"a.b.c"}"#, "a.b.c"),
+        (r#"{"token":"","type":"auth"}"#, ""),
+        (r#"{"type":"auth","token":"a","actor":7,"x":[]}"#, "a"),
+    ] {
+        match parse(text).unwrap() {
+            ClientFrame::Auth {
+                token: Cow::Borrowed(token),
+            } => assert_eq!(token, expected),
+            other => panic!("{text} was taken for {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_malformed_new_token_is_named_by_path_and_not_repeated() {
+    for (text, expected) in [
+        (r#"{"type":"auth"}"#, "/token: missing"),
+        (
+            r#"{"type":"auth","token":null}"#,
+            "/token: expected string, found null",
+        ),
+        (
+            r#"{"type":"auth","token":["a.b.c"]}"#,
+            "/token: expected string, found array",
+        ),
+        (
+            r#"{"type":"auth","token":"a.b.c","token":"a.b.c"}"#,
+            "/token: appears twice",
+        ),
+    ] {
+        assert_eq!(message(text), expected);
+        assert_eq!(
+            refusal(text).failure.params,
+            Some(json!({"path": "/token"}))
+        );
+    }
+}
+
+#[test]
+fn a_token_in_another_frame_is_ignored() {
+    rpc(r#"{"type":"rpc","id":"7","actor":"a","actorId":"1","method":"m","token":1,"token":2}"#);
 }
 
 #[test]
@@ -136,7 +182,7 @@ fn a_missing_or_unknown_type_is_named() {
     assert_eq!(error.failure.code, code::FRAME_UNKNOWN_TYPE);
     assert_eq!(
         error.failure.text(),
-        "/type: expected rpc, state:sub, state:unsub, event:sub or event:unsub, found \"zzz\""
+        "/type: expected rpc, state:sub, state:unsub, event:sub, event:unsub or auth, found \"zzz\""
     );
 }
 
@@ -374,6 +420,15 @@ fn an_error_frame_carries_the_failure_flat() {
     );
 }
 
+#[test]
+fn an_accepted_token_is_confirmed_with_its_end() {
+    assert_eq!(
+        auth_ok(Some(1_790_000_000_000)),
+        r#"{"type":"auth:ok","expiresAt":1790000000000}"#
+    );
+    assert_eq!(auth_ok(None), r#"{"type":"auth:ok"}"#);
+}
+
 /// Text made of the pieces of frames, which reaches deeper than random characters do.
 fn frame_like() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
@@ -393,6 +448,8 @@ fn frame_like() -> impl Strategy<Value = String> {
         "\"method\"",
         "\"input\"",
         "\"state:sub\"",
+        "\"auth\"",
+        "\"token\"",
         "1",
         "-",
         "1e999",

@@ -10,13 +10,15 @@ use lru::LruCache;
 
 use super::resident::Actor;
 use crate::engine::Instance;
+use crate::metrics::Count;
 
 pub(super) struct Instances {
     parked: Mutex<LruCache<u64, Weak<Actor>>>,
+    evicted: Count,
 }
 
 impl Instances {
-    pub(super) fn new(bound: usize) -> Instances {
+    pub(super) fn new(bound: usize, evicted: Count) -> Instances {
         let bound = NonZeroUsize::new(bound).unwrap_or(NonZeroUsize::MIN);
         Instances {
             // Grows as it fills, up to the bound.
@@ -25,6 +27,7 @@ impl Instances {
                 cache.resize(bound);
                 cache
             }),
+            evicted,
         }
     }
 
@@ -39,8 +42,10 @@ impl Instances {
         if let Some((serial, evicted)) = evicted
             && serial != actor.serial
             && let Some(evicted) = evicted.upgrade()
+            && let Some(instance) = evicted.take_instance()
         {
-            drop::<Option<Instance>>(evicted.take_instance());
+            self.evicted.inc();
+            drop::<Instance>(instance);
         }
     }
 

@@ -3,11 +3,13 @@
 //! Pure data; `resident` puts it behind a lock.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use tidegate_core::{ActorKey, Failure};
+use tokio::sync::oneshot;
 use tracing::warn;
 
-use crate::rooms::Client;
+use crate::rooms::{Client, RequestId};
 use crate::turn::ReplyTo;
 
 /// One piece of work for an actor.
@@ -20,6 +22,8 @@ pub(super) enum Item {
     Disconnect(Client),
     /// The actor may leave memory.
     Retire(Retire),
+    /// The actor's state is to be forgotten.
+    Destroy(oneshot::Sender<Result<(), Failure>>),
 }
 
 impl Item {
@@ -31,6 +35,8 @@ impl Item {
                 warn!(%actor, connection = ?client.connection, %failure, "a hook will not run");
             }
             Item::Retire(_) => {}
+            // Who does not wait any longer wants no answer.
+            Item::Destroy(done) => drop(done.send(Err(failure))),
         }
     }
 }
@@ -42,6 +48,8 @@ pub(super) enum Retire {
     WhenIdle,
     /// In any case: the host stops.
     Always,
+    /// In any case: no component serves its type any more.
+    Withdrawn,
 }
 
 /// A method call.
@@ -54,6 +62,10 @@ pub struct Call {
     pub client: Client,
     /// The caller's W3C trace context.
     pub traceparent: Option<String>,
+    /// The request that it came with, for the log.
+    pub request: RequestId,
+    /// When it came.
+    pub arrived: Instant,
     /// Who gets the result.
     pub reply: ReplyTo,
 }
@@ -137,13 +149,18 @@ impl Mailbox {
         self.items.is_empty() && !self.draining
     }
 
+    /// How many items wait.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
     pub(super) fn is_gone(&self) -> bool {
         self.gone
     }
 
     /// Ends the mailbox if nothing is queued, or in any case.
     pub(super) fn close(&mut self, retire: Retire) -> bool {
-        if self.items.is_empty() || retire == Retire::Always {
+        if self.items.is_empty() || retire != Retire::WhenIdle {
             self.gone = true;
         }
         self.gone

@@ -6,6 +6,7 @@
 //! Invariants: an actor is in memory at most once; joining (a subscription, a read) never
 //! waits for a turn.
 
+mod census;
 mod instances;
 mod mailbox;
 mod resident;
@@ -16,8 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tidegate_core::failure::code;
-use tidegate_core::{ActorId, ActorKey, Failure};
-use tokio::sync::Notify;
+use tidegate_core::{ActorId, ActorKey, Failure, Name};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use self::instances::Instances;
@@ -25,12 +26,18 @@ use self::mailbox::{Delivered, Item, Retire};
 use self::resident::Actor;
 use self::table::{Admission, Table};
 use crate::config;
+use crate::engine::{Component, Subject};
 use crate::fanout::Outlet;
-use crate::rooms::{Connection, Connections};
-use crate::router::Router;
+use crate::metrics::Metrics;
+use crate::rooms::{Client, Connection, Connections};
+use crate::router::{Conflict, Router};
 use crate::store::Store;
+use crate::turn::Undecided;
 
+pub use self::census::{About, Listed, Page};
 pub use self::mailbox::Call;
+pub use crate::fanout::Stream;
+pub use crate::turn::Read;
 
 /// How often a host that stops tries to send all actors out of memory.
 const RETIRE_ROUNDS: usize = 3;
@@ -46,6 +53,7 @@ pub struct Actors {
 /// What all actors of a host share.
 struct Shared {
     settings: config::Actors,
+    access: config::Access,
     store: Arc<dyn Store>,
     connections: Arc<Connections>,
     table: Table,
@@ -54,7 +62,6 @@ struct Shared {
     closing: AtomicBool,
     drains: AtomicUsize,
     drain_ended: Notify,
-    counters: Counters,
     next_serial: AtomicU64,
     next_turn: AtomicU64,
     /// Tells the turns of this run of the host from those of other runs.
@@ -73,6 +80,10 @@ impl Shared {
             self.run_id,
             self.next_turn.fetch_add(1, Ordering::Relaxed)
         )
+    }
+
+    fn recheck(&self) -> Duration {
+        Duration::from_millis(self.access.recheck_ms)
     }
 
     fn uptime_ms(&self) -> u64 {
@@ -94,42 +105,10 @@ impl Shared {
     }
 }
 
-/// What has happened to the actors of a host since it began.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Turns that committed, of calls and hooks.
-    pub turns: AtomicU64,
-    /// Calls that failed, for whatever reason.
-    pub failed_calls: AtomicU64,
-    /// Hooks that failed, for whatever reason; nobody else is told of them.
-    pub failed_hooks: AtomicU64,
-    /// Instances that crashed or were stopped by a limit.
-    pub crashes: AtomicU64,
-}
-
 /// An item that nobody will run, and why.
 struct Undelivered {
     failure: Failure,
     item: Item,
-}
-
-/// Which of an actor's streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    /// The state and its patches.
-    State,
-    /// The events.
-    Events,
-}
-
-/// An actor's last committed state, as readers see it.
-pub struct StateRead {
-    /// The document as JSON text.
-    pub state: Arc<str>,
-    /// Which history.
-    pub epoch: Arc<str>,
-    /// Where in it.
-    pub version: u64,
 }
 
 fn new_epoch() -> Arc<str> {
@@ -152,20 +131,23 @@ impl Actors {
     /// No actors yet. Must be called within a tokio runtime.
     pub fn new(
         settings: config::Actors,
+        access: config::Access,
         router: Arc<Router>,
         store: Arc<dyn Store>,
         connections: Arc<Connections>,
+        metrics: &Metrics,
     ) -> Actors {
+        let evicted = metrics.instances_evicted.clone();
         let shared = Arc::new(Shared {
-            instances: Instances::new(settings.resident_instances),
+            instances: Instances::new(settings.resident_instances, evicted),
             table: Table::new(settings.max_in_memory),
             settings,
+            access,
             store,
             connections,
             closing: AtomicBool::new(false),
             drains: AtomicUsize::new(0),
             drain_ended: Notify::new(),
-            counters: Counters::default(),
             next_serial: AtomicU64::new(1),
             next_turn: AtomicU64::new(1),
             run_id: random_id(4),
@@ -179,20 +161,18 @@ impl Actors {
         }
     }
 
-    /// What has happened so far.
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
-    }
-
     /// The key of an actor, if its type exists and its id is valid.
     pub fn key(&self, actor: &str, id: &str) -> Result<ActorKey, Failure> {
-        let (actor, _) = self
+        let slot = self
             .router
             .resolve(actor)
             .ok_or_else(|| Failure::unknown_actor(actor))?;
         let id = ActorId::parse(id)
             .map_err(|error| Failure::host(code::ACTOR_INVALID_ID).message(error.to_string()))?;
-        Ok(ActorKey { actor, id })
+        Ok(ActorKey {
+            actor: slot.actor.clone(),
+            id,
+        })
     }
 
     /// The actor in memory, made if need be, unless the host stops.
@@ -207,11 +187,11 @@ impl Actors {
         if let Some(actor) = self.shared.table.get(key) {
             return Ok(actor);
         }
-        let (_, component) = self
+        let slot = self
             .router
             .resolve(key.actor.as_str())
             .ok_or_else(|| Failure::unknown_actor(key.actor.as_str()))?;
-        let make = || Actor::new(key.clone(), component, &self.shared);
+        let make = || Actor::new(key.clone(), slot, &self.shared);
         self.shared
             .table
             .get_or_insert(key, admission, make)
@@ -275,8 +255,9 @@ impl Actors {
     }
 
     fn has_disconnect_hook(&self, key: &ActorKey) -> bool {
-        let component = self.router.resolve(key.actor.as_str());
-        component.is_some_and(|(_, component)| {
+        let slot = self.router.resolve(key.actor.as_str());
+        let component = slot.and_then(|slot| slot.component());
+        component.is_some_and(|component| {
             let actors = &component.manifest.actors;
             let declared = actors.get(key.actor.as_str());
             declared.is_some_and(|declared| declared.hooks.disconnect)
@@ -294,8 +275,10 @@ impl Actors {
         loop {
             let actor = self.actor(key)?;
             let live = actor.live(&self.shared).await?;
+            live.authorize(outlet.client(), subject(stream), &self.shared.access)
+                .await?;
             match stream {
-                Stream::State => live.subscribe_state(outlet.clone()),
+                Stream::State => live.subscribe_state(outlet.clone()).await?,
                 Stream::Events => live.audience.join_events(outlet.clone()),
             }
             // From here on the actor stays; if it has left meanwhile, its successor is
@@ -309,10 +292,7 @@ impl Actors {
     /// Ends a subscription.
     pub fn unsubscribe(&self, key: &ActorKey, stream: Stream, outlet: &str) {
         if let Some(actor) = self.shared.table.get(key) {
-            self.leave(&actor, |live| match stream {
-                Stream::State => live.audience.leave_state(outlet),
-                Stream::Events => live.audience.leave_events(outlet),
-            });
+            self.leave(&actor, |live| live.audience.leave_stream(outlet, stream));
         }
     }
 
@@ -324,20 +304,133 @@ impl Actors {
         }
     }
 
-    /// The last committed state. Never waits for a turn.
-    pub async fn read(&self, key: &ActorKey) -> Result<StateRead, Failure> {
+    /// The last committed state, as this client may see it. Never waits for a turn.
+    pub async fn read(&self, key: &ActorKey, who: Client) -> Result<Read, Failure> {
         loop {
             let actor = self.actor(key)?;
             let live = actor.live(&self.shared).await?;
-            let (state, epoch, version) = live.committed();
+            live.authorize(who.clone(), Subject::State, &self.shared.access)
+                .await?;
+            let read = live.read(who.clone()).await?;
             if actor.wake(&self.shared) {
-                return Ok(StateRead {
-                    state,
-                    epoch,
-                    version,
-                });
+                return Ok(read);
             }
         }
+    }
+
+    /// Asks the guards again about everything that a connection subscribes to: it is
+    /// somebody else now, or has other claims.
+    pub async fn authorize_again(&self, connection: &Connection) {
+        for key in connection.contacts() {
+            let actor = self.shared.table.get(&key);
+            if let Some(live) = actor.as_ref().and_then(|actor| actor.loaded()) {
+                live.authorize_again(Some(connection.id()), Undecided::Leave)
+                    .await;
+            }
+        }
+    }
+
+    /// All components, by name.
+    pub fn components(&self) -> Vec<(Name, Arc<Component>)> {
+        self.router.components()
+    }
+
+    /// The component of this name.
+    pub fn component(&self, name: &str) -> Option<Arc<Component>> {
+        self.router.component(name)
+    }
+
+    /// Takes a component in, in place of the one that had its name. Running turns finish on
+    /// the old code, every later turn runs the new. Refused, and then nothing changes, when
+    /// another component has one of its actor types, or, unless that is forced, when actors
+    /// of a type that it no longer has are in memory.
+    pub fn install(
+        &self,
+        name: Name,
+        component: Component,
+        in_use: InUse,
+    ) -> Result<Option<Arc<Component>>, Failure> {
+        let component = Arc::new(component);
+        let conflict = |conflict: Conflict| {
+            Failure::host(code::COMPONENT_CONFLICT)
+                .param("actor", conflict.actor.as_str())
+                .param("component", conflict.first.as_str())
+                .message(conflict.to_string())
+        };
+        self.router.check(&name, &component).map_err(conflict)?;
+        let dropped = self.router.dropped_by(&name, &component);
+        self.check_unused(&dropped, in_use)?;
+        let replaced = self
+            .router
+            .install(name, component.clone())
+            .map_err(conflict)?;
+        self.withdraw(&dropped);
+        if replaced.is_some() {
+            tokio::spawn(follow(self.shared.clone(), component));
+        }
+        Ok(replaced)
+    }
+
+    /// Takes a component away; refused, unless that is forced, when actors that it serves
+    /// are in memory.
+    pub fn remove(&self, name: &str, in_use: InUse) -> Result<Arc<Component>, Failure> {
+        let unknown = || {
+            Failure::host(code::COMPONENT_UNKNOWN).message("no component of this name is loaded")
+        };
+        let component = self.router.component(name).ok_or_else(unknown)?;
+        let actors: Vec<Name> = component.manifest.actors.keys().cloned().collect();
+        self.check_unused(&actors, in_use)?;
+        let removed = self.router.remove(name).ok_or_else(unknown)?;
+        self.withdraw(&actors);
+        Ok(removed)
+    }
+
+    fn check_unused(&self, actors: &[Name], in_use: InUse) -> Result<(), Failure> {
+        if in_use == InUse::Evict || actors.is_empty() {
+            return Ok(());
+        }
+        let served = |actor: &Arc<Actor>| actors.contains(&actor.key.actor);
+        let used = self.shared.table.all().filter(served).count();
+        match used {
+            0 => Ok(()),
+            used => Err(Failure::host(code::COMPONENT_IN_USE)
+                .message(format!(
+                    "{used} actors that only this component serves are in memory"
+                ))
+                .param("actors", used)),
+        }
+    }
+
+    /// Sends the actors of types that have no component out of memory.
+    fn withdraw(&self, actors: &[Name]) {
+        for actor in self.shared.table.all() {
+            if actors.contains(&actor.key.actor) {
+                let _ = actor.deliver(Item::Retire(Retire::Withdrawn), &self.shared);
+            }
+        }
+    }
+
+    /// Forgets an actor's state, behind the work that it has queued. Whoever subscribes to
+    /// it goes on with the state of a new actor.
+    pub async fn destroy(&self, key: &ActorKey) -> Result<(), Failure> {
+        let is_resident = self.shared.table.get(key).is_some();
+        if !is_resident {
+            let stored = self.shared.store.load(key).await;
+            match stored {
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(not_found(key)),
+                Err(error) => {
+                    return Err(Failure::host(code::STORE_UNAVAILABLE).message(error.to_string()));
+                }
+            }
+        }
+        let (done, destroyed) = oneshot::channel();
+        if let Err(undelivered) = self.deliver(key, Item::Destroy(done)) {
+            return Err(undelivered.failure);
+        }
+        destroyed
+            .await
+            .unwrap_or_else(|_| Err(Failure::host(code::INTERNAL).message("the host failed")))
     }
 
     /// Lets nothing new in and waits until every queue is empty.
@@ -397,6 +490,43 @@ async fn sweep(shared: Arc<Shared>) {
             }
         }
     }
+}
+
+/// What to do about actors in memory that nobody would serve any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InUse {
+    /// Refuse.
+    Refuse,
+    /// Send them out of memory; their states stay stored.
+    Evict,
+}
+
+/// Shows the subscribers of a replaced component what its successor lets them see.
+async fn follow(shared: Arc<Shared>, component: Arc<Component>) {
+    for actor in shared.table.all() {
+        let served = component
+            .manifest
+            .actors
+            .contains_key(actor.key.actor.as_str());
+        let Some(live) = actor.loaded().filter(|_| served) else {
+            continue;
+        };
+        live.authorize_again(None, Undecided::Leave).await;
+        if live.adopt(&component) {
+            live.show_again().await;
+        }
+    }
+}
+
+fn subject(stream: Stream) -> Subject {
+    match stream {
+        Stream::State => Subject::State,
+        Stream::Events => Subject::Events,
+    }
+}
+
+fn not_found(key: &ActorKey) -> Failure {
+    Failure::host(code::ACTOR_NOT_FOUND).message(format!("there is no actor {key}"))
 }
 
 fn mailbox_full() -> Failure {

@@ -13,13 +13,15 @@ use tidegate_core::failure::code;
 use tidegate_core::manifest::ActorType;
 use tidegate_core::{ActorKey, Failure, schema, unambiguous};
 use tokio::sync::OnceCell;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::mailbox::{Bounds, Call, Delivered, Item, Mailbox, Retire};
 use super::{Shared, new_epoch, shutting_down};
 use crate::engine::{Component, Crash, Hook, Instance, Origin, Turn};
 use crate::fanout::Close;
-use crate::rooms::Client;
+use crate::metrics::Entry;
+use crate::rooms::{Client, RequestId};
+use crate::router::Slot;
 use crate::store::Stored;
 use crate::turn::{Effects, Live, Stage, release};
 
@@ -28,7 +30,8 @@ pub(super) struct Actor {
     pub(super) key: ActorKey,
     /// Tells this actor from earlier ones of the same key.
     pub(super) serial: u64,
-    component: Arc<Component>,
+    /// Which component serves it.
+    pub(super) slot: Arc<Slot>,
     live: OnceCell<Arc<Live>>,
     mailbox: Mutex<Mailbox>,
     instance: Mutex<Option<Instance>>,
@@ -41,6 +44,7 @@ pub(super) struct Actor {
 struct Cause {
     origin: Origin,
     traceparent: Option<String>,
+    request: Option<RequestId>,
 }
 
 impl Cause {
@@ -48,16 +52,18 @@ impl Cause {
         Cause {
             origin,
             traceparent: None,
+            request: None,
         }
     }
 }
 
 impl Actor {
-    pub(super) fn new(key: ActorKey, component: Arc<Component>, shared: &Shared) -> Arc<Actor> {
+    pub(super) fn new(key: ActorKey, slot: Arc<Slot>, shared: &Shared) -> Arc<Actor> {
+        slot.metrics.in_memory.inc();
         Arc::new(Actor {
             key,
             serial: shared.next_serial(),
-            component,
+            slot,
             live: OnceCell::new(),
             mailbox: Mutex::default(),
             instance: Mutex::new(None),
@@ -70,11 +76,31 @@ impl Actor {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn actor_type(&self) -> &ActorType {
-        let actors = &self.component.manifest.actors;
-        actors
-            .get(self.key.actor.as_str())
-            .expect("the router found it there")
+    /// The component that serves it now.
+    fn component(&self) -> Result<Arc<Component>, Failure> {
+        let component = self.slot.component();
+        component.ok_or_else(|| self.withdrawn())
+    }
+
+    /// What callers are told of an actor type that no component serves.
+    fn withdrawn(&self) -> Failure {
+        Failure::unknown_actor(self.key.actor.as_str())
+    }
+
+    fn type_in<'c>(&self, component: &'c Component) -> Result<&'c ActorType, Failure> {
+        let declared = component.manifest.actors.get(self.key.actor.as_str());
+        declared.ok_or_else(|| self.withdrawn())
+    }
+
+    /// How many items wait in its queue.
+    pub(super) fn queue_depth(&self) -> usize {
+        self.mailbox().len()
+    }
+
+    /// Whether it has an instance that waits for work.
+    pub(super) fn has_instance(&self) -> bool {
+        let instance = self.instance.lock();
+        instance.unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Queues an item and sees to it that somebody consumes the queue.
@@ -84,8 +110,13 @@ impl Actor {
             bytes: shared.settings.mailbox_bytes,
         };
         let delivered = self.mailbox().deliver(item, bounds);
-        if let Delivered::Idle = delivered {
-            self.start(shared);
+        match delivered {
+            Delivered::Idle => {
+                self.slot.metrics.queued.inc();
+                self.start(shared);
+            }
+            Delivered::Queued => drop(self.slot.metrics.queued.inc()),
+            Delivered::Full(_) | Delivered::Gone(_) => {}
         }
         delivered
     }
@@ -116,24 +147,20 @@ impl Actor {
     /// Its state, loaded on first use.
     pub(super) async fn live(&self, shared: &Shared) -> Result<&Arc<Live>, Failure> {
         let load = async || {
-            let hidden = self.actor_type().state.hidden.clone();
             let unavailable =
                 |detail: String| Failure::host(code::STORE_UNAVAILABLE).message(detail);
+            let (key, slot) = (self.key.clone(), self.slot.clone());
             match shared.store.load(&self.key).await {
                 Ok(None) => {
-                    let initial = self.actor_type().state.initial.clone();
-                    Ok(Live::initial(
-                        self.key.clone(),
-                        initial,
-                        hidden,
-                        new_epoch(),
-                    ))
+                    let component = self.component()?;
+                    let initial = self.type_in(&component)?.state.initial.clone();
+                    Ok(Live::initial(key, slot, initial, new_epoch()))
                 }
                 Ok(Some(mut stored)) => {
                     stored
                         .connections
                         .retain(|(id, _)| shared.connections.is_open(id));
-                    Live::restored(self.key.clone(), stored, hidden).map_err(|error| {
+                    Live::restored(key, slot, stored).map_err(|error| {
                         unavailable(format!("the stored state is damaged: {error}"))
                     })
                 }
@@ -152,11 +179,15 @@ impl Actor {
         self.last_busy.store(shared.uptime_ms(), Ordering::Relaxed);
     }
 
+    /// How long it has had nothing to do, in milliseconds.
+    pub(super) fn idle_ms(&self, shared: &Shared) -> u64 {
+        let last_busy = self.last_busy.load(Ordering::Relaxed);
+        shared.uptime_ms().saturating_sub(last_busy)
+    }
+
     /// Whether it had nothing to do for long and nobody watches it.
     fn is_idle(&self, live: &Live, shared: &Shared) -> bool {
-        let last_busy = self.last_busy.load(Ordering::Relaxed);
-        let idle_ms = shared.uptime_ms().saturating_sub(last_busy);
-        idle_ms >= shared.settings.idle_timeout_ms && live.audience.is_empty()
+        self.idle_ms(shared) >= shared.settings.idle_timeout_ms && live.audience.is_empty()
     }
 
     /// Whether it had nothing to do since `before` and nobody watches it.
@@ -181,17 +212,21 @@ impl Actor {
         shared.instances.used(self, Arc::downgrade(self));
     }
 
-    async fn instance(&self, what: &str, shared: &Shared) -> Result<Instance, Failure> {
-        match self.take_instance() {
+    async fn instance(&self, component: &Component, what: What<'_>) -> Result<Instance, Failure> {
+        // One of an older version of the component has served its last turn.
+        match self
+            .take_instance()
+            .filter(|instance| instance.is_of(component))
+        {
             Some(instance) => Ok(instance),
             None => {
-                let made = self.component.instantiate().await;
-                made.map_err(|crash| self.report(crash, what, shared))
+                let made = component.instantiate().await;
+                made.map_err(|crash| self.report(crash, what))
             }
         }
     }
 
-    fn turn(&self, cause: Cause, shared: &Shared) -> Turn {
+    fn turn(&self, component: &Component, cause: Cause, shared: &Shared) -> Turn {
         let now_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |now| now.as_millis() as u64);
@@ -200,10 +235,11 @@ impl Actor {
             id: shared.next_turn_id(),
             origin: cause.origin,
             now_ms,
-            deadline: Instant::now() + self.component.limits().turn_deadline(),
+            deadline: Instant::now() + component.limits().turn_deadline(),
             attempt: 1,
             key: None,
             traceparent: cause.traceparent,
+            request: cause.request,
         }
     }
 
@@ -213,19 +249,27 @@ impl Actor {
             input,
             client,
             traceparent,
+            request,
+            arrived,
             reply,
         } = call;
+        let metrics = &self.slot.metrics;
+        let began = Instant::now();
+        metrics.waits.observe((began - arrived).as_secs_f64());
         let cause = Cause {
             origin: Origin::Client(client),
             traceparent,
+            request: Some(request),
         };
-        match self.run_method(&method, input, cause, live, shared).await {
+        let ran = self.run_method(&method, input, cause, live, shared).await;
+        metrics.seconds.observe(began.elapsed().as_secs_f64());
+        match ran {
             Ok((effects, result)) => {
-                count(&shared.counters.turns);
-                release(effects, Some((reply, result)));
+                metrics.committed(Entry::Call);
+                release(effects, Some((reply, result)), shared.recheck()).await;
             }
             Err(failure) => {
-                count(&shared.counters.failed_calls);
+                metrics.failed(Entry::Call, &failure.code);
                 reply.send(Err(failure));
             }
         }
@@ -240,17 +284,37 @@ impl Actor {
         live: &Arc<Live>,
         shared: &Shared,
     ) -> Result<(Effects, Option<String>), Failure> {
-        self.check_call(method, input.as_deref())?;
-        let mut instance = self.instance(method, shared).await?;
-        let turn = self.turn(cause, shared);
-        let stage = Stage::new(live.clone(), self.component.clone());
+        let component = self.component()?;
+        self.check_call(&component, method, input.as_deref())?;
+        self.adopt(&component, live).await;
+        let turn = self.turn(&component, cause, shared);
+        let what = What {
+            entry: method,
+            turn: &turn,
+        };
+        debug!(
+            actor = %self.key,
+            turn = turn.id,
+            request = turn.request.as_ref().map(tracing::field::display),
+            method,
+            "a turn begins"
+        );
+        let mut instance = self.instance(&component, what).await?;
+        let stage = Stage::new(live.clone(), component);
         let (mut stage, result) = instance.invoke(&turn, method, input.as_ref(), stage).await;
-        let result = self.after_call(instance, result, method, shared)?;
+        let result = self.after_call(instance, result, what, shared)?;
         if let Some(result) = &result {
             stage.check_result(method, result, shared.settings.validate_results)?;
         }
-        let effects = self.commit(stage, method, shared).await?;
+        let effects = self.commit(stage, what, shared).await?;
         Ok((effects, result))
+    }
+
+    /// Goes by the rules of the component that serves the actor now.
+    async fn adopt(&self, component: &Component, live: &Arc<Live>) {
+        if live.adopt(component) {
+            live.show_again().await;
+        }
     }
 
     /// Keeps the instance, or reports why it is lost.
@@ -258,7 +322,7 @@ impl Actor {
         self: &Arc<Self>,
         instance: Instance,
         result: Result<Result<T, Failure>, Crash>,
-        what: &str,
+        what: What<'_>,
         shared: &Shared,
     ) -> Result<T, Failure> {
         match result {
@@ -266,19 +330,36 @@ impl Actor {
                 self.park(instance, shared);
                 result
             }
-            Err(crash) => Err(self.report(crash, what, shared)),
+            Err(crash) => Err(self.report(crash, what)),
         }
     }
 
-    async fn commit(&self, stage: Stage, what: &str, shared: &Shared) -> Result<Effects, Failure> {
+    async fn commit(
+        &self,
+        stage: Stage,
+        what: What<'_>,
+        shared: &Shared,
+    ) -> Result<Effects, Failure> {
         stage.commit(&*shared.store).await.inspect_err(|failure| {
             // A fault of the handler or of the store, not of the caller.
-            warn!(actor = %self.key, turn_of = what, %failure, "a turn did not commit");
+            warn!(
+                actor = %self.key,
+                turn_of = what.entry,
+                turn = what.turn.id,
+                request = what.turn.request.as_ref().map(tracing::field::display),
+                %failure,
+                "a turn did not commit"
+            );
         })
     }
 
-    fn check_call(&self, method: &str, input: Option<&str>) -> Result<(), Failure> {
-        let Some(declared) = self.actor_type().methods.get(method) else {
+    fn check_call(
+        &self,
+        component: &Component,
+        method: &str,
+        input: Option<&str>,
+    ) -> Result<(), Failure> {
+        let Some(declared) = self.type_in(component)?.methods.get(method) else {
             return Err(Failure::unknown_method(self.key.actor.as_str(), method));
         };
         let parsed: Value = match input {
@@ -305,47 +386,104 @@ impl Actor {
         live: &Arc<Live>,
         shared: &Shared,
     ) {
-        let hooks = &self.actor_type().hooks;
+        // Without a component there is nothing to run.
+        let Some(component) = self.slot.component() else {
+            return;
+        };
+        let Ok(declared) = self.type_in(&component) else {
+            return;
+        };
         let declared = match hook {
-            Hook::Activate => hooks.activate,
-            Hook::Deactivate => hooks.deactivate,
-            Hook::Connect => hooks.connect,
-            Hook::Disconnect => hooks.disconnect,
+            Hook::Activate => declared.hooks.activate,
+            Hook::Deactivate => declared.hooks.deactivate,
+            Hook::Connect => declared.hooks.connect,
+            Hook::Disconnect => declared.hooks.disconnect,
         };
         if !declared {
             return;
         }
+        let metrics = &self.slot.metrics;
+        let began = Instant::now();
+        let turn = self.turn(&component, Cause::of(origin), shared);
         let ran = async {
-            let mut instance = self.instance(hook.name(), shared).await?;
-            let turn = self.turn(Cause::of(origin), shared);
-            let stage = Stage::new(live.clone(), self.component.clone());
+            self.adopt(&component, live).await;
+            let what = What {
+                entry: hook.name(),
+                turn: &turn,
+            };
+            let mut instance = self.instance(&component, what).await?;
+            let stage = Stage::new(live.clone(), component.clone());
             let (stage, result) = instance.run_hook(&turn, hook, stage).await;
-            self.after_call(instance, result, hook.name(), shared)?;
-            self.commit(stage, hook.name(), shared).await
+            self.after_call(instance, result, what, shared)?;
+            self.commit(stage, what, shared).await
         };
-        match ran.await {
+        let ran = ran.await;
+        metrics.seconds.observe(began.elapsed().as_secs_f64());
+        match ran {
             Ok(effects) => {
-                count(&shared.counters.turns);
-                release(effects, None);
+                metrics.committed(Entry::Hook);
+                release(effects, None, shared.recheck()).await;
             }
             Err(failure) => {
-                let failed_hooks = count(&shared.counters.failed_hooks);
-                warn!(actor = %self.key, hook = hook.name(), %failure, failed_hooks, "a hook failed");
+                metrics.failed(Entry::Hook, &failure.code);
+                warn!(actor = %self.key, hook = hook.name(), turn = turn.id, %failure, "a hook failed");
             }
         }
     }
 
-    fn report(&self, crash: Crash, what: &str, shared: &Shared) -> Failure {
-        count(&shared.counters.crashes);
+    fn report(&self, crash: Crash, what: What<'_>) -> Failure {
+        self.slot.metrics.crashes.inc();
         warn!(
             actor = %self.key,
-            component = self.component.name(),
-            turn_of = what,
+            turn_of = what.entry,
+            turn = what.turn.id,
+            request = what.turn.request.as_ref().map(tracing::field::display),
             code = %crash.failure.code,
             "a handler crashed: {}",
             crash.detail
         );
         crash.failure
+    }
+
+    /// Begins anew, as if it had never been. Who subscribes sees the new state; who is
+    /// connected is announced again. True when nobody is left and it has gone.
+    async fn destroy(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        shared: &Arc<Shared>,
+    ) -> Result<bool, Failure> {
+        let removed = shared.store.remove(&self.key).await;
+        removed
+            .map_err(|error| Failure::host(code::STORE_UNAVAILABLE).message(error.to_string()))?;
+        // Without a component there will be no new life.
+        let component = self.slot.component();
+        let declared = component.as_deref().and_then(|c| self.type_in(c).ok());
+        let Some(declared) = declared else {
+            return Ok(self.leave(Retire::Withdrawn, live, shared));
+        };
+        live.begin_again(declared.state.initial.clone(), new_epoch());
+        self.activated.store(false, Ordering::Relaxed);
+        let connected = live.ledger().connected_clients();
+        if connected.is_empty() && self.leave(Retire::WhenIdle, live, shared) {
+            return Ok(true);
+        }
+        live.show_again().await;
+        if !connected.is_empty() {
+            self.activate(live, shared).await;
+        }
+        for client in connected {
+            let origin = Origin::Client(client);
+            self.run_hook(Hook::Connect, origin, live, shared).await;
+        }
+        Ok(false)
+    }
+
+    async fn activate(self: &Arc<Self>, live: &Arc<Live>, shared: &Shared) {
+        if !self.activated.swap(true, Ordering::Relaxed) {
+            debug!(actor = %self.key, "activated");
+            self.run_hook(Hook::Activate, Origin::Host, live, shared)
+                .await;
+        }
     }
 
     /// Leaves memory, unless there is a reason to stay. True when the actor is gone.
@@ -366,19 +504,37 @@ impl Actor {
             self.touch(shared);
             return false;
         }
-        shared.table.remove_if(&self.key, self.serial, || {
+        self.leave(how, live, shared)
+    }
+
+    /// Gives up the key, unless there is a reason to stay.
+    fn leave(&self, how: Retire, live: &Live, shared: &Shared) -> bool {
+        let left = shared.table.remove_if(&self.key, self.serial, || {
             let mut mailbox = self.mailbox();
             if how == Retire::WhenIdle && !live.audience.is_empty() {
                 return false;
             }
             mailbox.close(how)
-        })
+        });
+        if left && how == Retire::Withdrawn {
+            live.audience.end(&self.key, &self.withdrawn());
+        }
+        left
     }
 }
 
-/// Counts one more; gives the number so far.
-fn count(counter: &AtomicU64) -> u64 {
-    counter.fetch_add(1, Ordering::Relaxed) + 1
+/// What an account in the log is about.
+#[derive(Clone, Copy)]
+struct What<'a> {
+    /// The method or hook.
+    entry: &'a str,
+    turn: &'a Turn,
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        self.slot.metrics.in_memory.dec();
+    }
 }
 
 /// Consumes an actor's queue until it is empty or the actor leaves memory.
@@ -392,16 +548,12 @@ async fn drain(mut guard: DrainGuard) {
         }
     };
     loop {
-        if !actor.activated.swap(true, Ordering::Relaxed) {
-            debug!(actor = %actor.key, "activated");
-            actor
-                .run_hook(Hook::Activate, Origin::Host, live, &shared)
-                .await;
-        }
+        actor.activate(live, &shared).await;
         let next = actor.mailbox().next();
         let Some(item) = next else {
             break;
         };
+        actor.slot.metrics.queued.dec();
         match item {
             Item::Call(call) => actor.run_call(call, live, &shared).await,
             Item::Connect(client) => {
@@ -415,10 +567,26 @@ async fn drain(mut guard: DrainGuard) {
             Item::Retire(how) => {
                 if actor.retire(how, live, &shared).await {
                     debug!(actor = %actor.key, "deactivated");
-                    return guard.fail(&shutting_down());
+                    actor.slot.metrics.retired.inc();
+                    let failure = match how {
+                        Retire::Withdrawn => actor.withdrawn(),
+                        _ => shutting_down(),
+                    };
+                    return guard.fail(&failure);
                 }
                 continue;
             }
+            Item::Destroy(done) => match actor.destroy(live, &shared).await {
+                Ok(gone) => {
+                    info!(actor = %actor.key, "destroyed");
+                    // Who does not wait any longer wants no answer.
+                    let _ = done.send(Ok(()));
+                    if gone {
+                        return guard.fail(&actor.withdrawn());
+                    }
+                }
+                Err(failure) => drop(done.send(Err(failure))),
+            },
         }
         actor.touch(&shared);
         // Tokio cannot interrupt a loop that never waits.
@@ -475,6 +643,7 @@ impl DrainGuard {
             .remove_if(&self.actor.key, self.actor.serial, || true);
         self.shared.instances.forget(self.actor.serial);
         for item in rest {
+            self.actor.slot.metrics.queued.dec();
             item.refuse(&self.actor.key, failure.clone());
         }
     }

@@ -19,3 +19,23 @@ wasmtime::component::bindgen!({
 });
 
 pub use self::tidegate::realtime::types;
+
+/// The guard of a component that decides who may see its actors.
+pub mod guarded {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "guarded-actors-handler",
+        with: {
+            "tidegate:realtime/types": super::tidegate::realtime::types,
+            "tidegate:realtime/state": super::tidegate::realtime::state,
+            "tidegate:realtime/turns": super::tidegate::realtime::turns,
+            "tidegate:realtime/outbox": super::tidegate::realtime::outbox,
+            "tidegate:realtime/timers": super::tidegate::realtime::timers,
+            "tidegate:realtime/actors": super::tidegate::realtime::actors,
+        },
+        imports: { default: trappable },
+        exports: { default: async },
+    });
+
+    pub use self::exports::tidegate::realtime::access;
+}

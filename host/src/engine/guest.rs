@@ -5,7 +5,7 @@ use std::time::Instant;
 use tidegate_core::ActorKey;
 
 use super::bindings::types as wit;
-use crate::rooms::Client;
+use crate::rooms::{Client, RequestId};
 
 /// The context of one turn, as the guest is told it.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct Turn {
     pub key: Option<String>,
     /// The caller's W3C trace context.
     pub traceparent: Option<String>,
+    /// The request that caused it, for the log.
+    pub request: Option<RequestId>,
 }
 
 /// What caused a turn.
@@ -77,13 +79,19 @@ impl From<&ActorKey> for wit::ActorRef {
     }
 }
 
+impl From<&Client> for wit::Client {
+    fn from(client: &Client) -> wit::Client {
+        wit::Client {
+            connection: client.connection.as_deref().map(str::to_owned),
+            user: client.user.as_deref().map(str::to_owned),
+        }
+    }
+}
+
 impl From<&Origin> for wit::Origin {
     fn from(origin: &Origin) -> wit::Origin {
         match origin {
-            Origin::Client(client) => wit::Origin::Client(wit::Client {
-                connection: client.connection.as_deref().map(str::to_owned),
-                user: client.user.as_deref().map(str::to_owned),
-            }),
+            Origin::Client(client) => wit::Origin::Client(client.into()),
             Origin::Actor(key) => wit::Origin::Actor(key.into()),
             Origin::Timer(firing) => wit::Origin::Timer((*firing).into()),
             Origin::Cron(firing) => wit::Origin::Cron((*firing).into()),

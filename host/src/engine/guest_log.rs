@@ -12,6 +12,8 @@ use tracing::info;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::rooms::RequestId;
+
 /// Longest piece of output without a line break that is kept together.
 const MAX_LINE: usize = 8 << 10;
 
@@ -33,6 +35,7 @@ struct Shared {
     component: Arc<str>,
     actor: Option<ActorKey>,
     turn: String,
+    request: Option<RequestId>,
     left: usize,
     lines: [Vec<u8>; 2],
 }
@@ -44,6 +47,7 @@ impl GuestLog {
             component,
             actor: None,
             turn: String::new(),
+            request: None,
             left: MAX_LINE,
             lines: [Vec::new(), Vec::new()],
         }));
@@ -55,13 +59,20 @@ impl GuestLog {
     }
 
     /// Labels what follows and opens a new account of `limit` bytes.
-    pub(super) fn begin_turn(&self, actor: &ActorKey, turn: &str, limit: usize) {
+    pub(super) fn begin_turn(
+        &self,
+        actor: &ActorKey,
+        turn: &str,
+        request: Option<&RequestId>,
+        limit: usize,
+    ) {
         let mut shared = self.lock();
         if shared.actor.as_ref() != Some(actor) {
             shared.actor = Some(actor.clone());
         }
         shared.turn.clear();
         shared.turn.push_str(turn);
+        shared.request = request.cloned();
         shared.left = limit;
     }
 
@@ -117,7 +128,8 @@ impl Shared {
         };
         match &self.actor {
             Some(actor) => {
-                info!(target: "guest", component = %self.component, %actor, turn = %self.turn, stream, "{text}");
+                let request = self.request.as_ref().map(tracing::field::display);
+                info!(target: "guest", component = %self.component, %actor, turn = %self.turn, request, stream, "{text}");
             }
             None => info!(target: "guest", component = %self.component, stream, "{text}"),
         }

@@ -11,20 +11,22 @@ use tidegate_core::failure::code;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use super::bindings::guarded::access;
 use super::bindings::{ActorsHandler, types as wit};
 use super::guest::Turn;
 use super::guest_log::GuestLog;
 use super::imports::Imports;
-use super::load::Template;
+use super::load::{Component, Template};
 use super::{Budget, Ticker};
 use crate::config::Limits;
+use crate::metrics::Metrics;
 
 /// What belongs to one instance on the host's side.
 pub(super) struct GuestContext {
     wasi: WasiCtx,
     table: ResourceTable,
     account: Account,
-    log: GuestLog,
+    pub(super) log: GuestLog,
     /// When the running call is interrupted.
     deadline: Instant,
     host_calls_left: u64,
@@ -173,9 +175,18 @@ impl Hook {
 
 /// A component in memory, ready to be called.
 pub struct Instance {
-    store: Store<GuestContext>,
+    pub(super) store: Store<GuestContext>,
     handler: ActorsHandler,
-    limits: Arc<Limits>,
+    pub(super) access: Option<access::Guest>,
+    pub(super) limits: Arc<Limits>,
+    serial: u64,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.metrics.instances.dec();
+    }
 }
 
 impl Template {
@@ -221,12 +232,28 @@ impl Template {
             ))
         });
         // Start functions are guest code, which may wait or loop like any other.
-        match within(deadline, self.pre.instantiate_async(&mut store)).await {
-            Ok(handler) => Ok(Instance {
-                store,
-                handler,
-                limits: self.limits.clone(),
-            }),
+        let made = within(deadline, self.pre.instantiate_async(&mut store)).await;
+        let loaded = made.and_then(|instance| {
+            let handler = self.handler.load(&mut store, &instance)?;
+            let access = match &self.access {
+                Some(access) => Some(access.load(&mut store, &instance)?),
+                None => None,
+            };
+            Ok((handler, access))
+        });
+        match loaded {
+            Ok((handler, access)) => {
+                self.metrics.instances.inc();
+                self.metrics.instances_made.inc();
+                Ok(Instance {
+                    store,
+                    handler,
+                    access,
+                    limits: self.limits.clone(),
+                    serial: self.serial,
+                    metrics: self.metrics.clone(),
+                })
+            }
             Err(error) => Err(crash(&error, &store.data().account)),
         }
     }
@@ -283,6 +310,11 @@ impl Instance {
         result.map_err(|error| crash(&error, &self.store.data().account))
     }
 
+    /// Whether it was made from this component, and not from another version of it.
+    pub fn is_of(&self, component: &Component) -> bool {
+        self.serial == component.serial
+    }
+
     /// Whether it is worth its memory between turns: one that has grown is given up while
     /// the guests' memory is scarce.
     pub fn is_worth_keeping(&self) -> bool {
@@ -291,39 +323,61 @@ impl Instance {
     }
 
     fn begin(&mut self, turn: &Turn, imports: impl Imports) {
+        self.open(turn.deadline, Box::new(imports));
+        let log = &self.store.data().log;
+        log.begin_turn(
+            &turn.this,
+            &turn.id,
+            turn.request.as_ref(),
+            self.limits.log_bytes,
+        );
+    }
+
+    /// Lets the guest run until the deadline, with these imports.
+    pub(super) fn open(&mut self, deadline: Instant, imports: Box<dyn Imports>) {
         let context = self.store.data_mut();
-        context.deadline = turn.deadline;
+        context.deadline = deadline;
         context.host_calls_left = self.limits.host_calls;
-        context.imports = Some(Box::new(imports));
+        context.imports = Some(imports);
         context.account.refused = None;
-        context
-            .log
-            .begin_turn(&turn.this, &turn.id, self.limits.log_bytes);
         self.store.set_epoch_deadline(1);
+    }
+
+    /// Allows the running call so many times what one turn may.
+    pub(super) fn multiply_host_calls(&mut self, times: usize) {
+        let context = self.store.data_mut();
+        context.host_calls_left = context.host_calls_left.saturating_mul(times as u64);
     }
 
     fn end<I: Imports, T>(
         &mut self,
         result: wasmtime::Result<Result<T, wit::Failure>>,
     ) -> (I, Result<Result<T, Failure>, Crash>) {
-        let context = self.store.data_mut();
-        context.log.end_turn();
-        let imports = context
-            .imports
-            .take()
+        let (imports, result) = self.close(result);
+        let imports = imports
             .and_then(|imports| imports.into_any().downcast::<I>().ok())
             .expect("begin has put them there, and only end takes them");
-        let result = match result {
-            Ok(result) => Ok(result.map_err(Failure::from)),
-            Err(error) => Err(crash(&error, &context.account)),
-        };
-        (*imports, result)
+        (*imports, result.map(|result| result.map_err(Failure::from)))
+    }
+
+    /// Ends what `open` began.
+    pub(super) fn close<T>(
+        &mut self,
+        result: wasmtime::Result<T>,
+    ) -> (Option<Box<dyn Imports>>, Result<T, Crash>) {
+        let context = self.store.data_mut();
+        context.log.end_turn();
+        let imports = context.imports.take();
+        (
+            imports,
+            result.map_err(|error| crash(&error, &context.account)),
+        )
     }
 }
 
 /// Waits for a call, but not past its deadline: the epoch stops a guest that computes,
 /// this stops one that waits.
-async fn within<T>(
+pub(super) async fn within<T>(
     deadline: Instant,
     call: impl Future<Output = wasmtime::Result<T>>,
 ) -> wasmtime::Result<T> {

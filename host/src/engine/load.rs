@@ -1,17 +1,22 @@
 //! From the bytes of a file to a component that can be instantiated, or to a sentence
 //! that says what is wrong with them.
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 use tidegate_core::Manifest;
-use tidegate_core::manifest::ManifestError;
+use tidegate_core::manifest::{Access, ManifestError};
 use wasmtime::component;
 
-use super::bindings::ActorsHandlerPre;
+use super::bindings::guarded::access;
+use super::bindings::{ActorsHandlerIndices, guarded};
+use super::guards::Guards;
 use super::instance::GuestContext;
 use super::{Budget, Crash, Engine, Instance, Ticker};
 use crate::config::Limits;
+use crate::metrics::Metrics;
 
 /// The package of the contract, as exports and imports spell it.
 const PACKAGE: &str = "tidegate:realtime";
@@ -24,11 +29,19 @@ const OFFERED: [&str; 6] = ["types", "state", "outbox", "turns", "timers", "acto
 
 /// A component that is loaded: compiled, linked and described.
 pub struct Component {
+    /// Tells it from every other component that this process has loaded, also from other
+    /// versions of itself.
+    pub serial: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub digest: String,
+    /// The file's length.
+    pub bytes: usize,
     /// What it says of itself.
     pub manifest: Manifest,
-    template: Template,
+    /// What it was loaded with.
+    pub grants: Grants,
+    pub(super) template: Template,
+    pub(super) guards: Guards,
 }
 
 impl Component {
@@ -46,6 +59,30 @@ impl Component {
     pub async fn instantiate(&self) -> Result<Instance, Crash> {
         self.template.instantiate().await
     }
+
+    /// Which functions of `access` decide about an actor type.
+    pub fn access(&self, actor: &str) -> Access {
+        let Some(declared) = self.manifest.actors.get(actor) else {
+            return Access::default();
+        };
+        match (&self.template.access, declared.access) {
+            (None, _) => Access::default(),
+            (Some(_), Some(access)) => access,
+            (Some(_), None) => Access {
+                authorize: true,
+                project: true,
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Component")
+            .field("name", &self.name())
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What instances are made from.
@@ -53,9 +90,14 @@ pub(super) struct Template {
     pub(super) name: Arc<str>,
     pub(super) limits: Arc<Limits>,
     pub(super) environment: Vec<(String, String)>,
-    pub(super) pre: ActorsHandlerPre<GuestContext>,
+    pub(super) serial: u64,
+    pub(super) pre: component::InstancePre<GuestContext>,
+    pub(super) handler: ActorsHandlerIndices,
+    /// Present when the component exports `access`.
+    pub(super) access: Option<access::GuestIndices>,
     pub(super) ticker: Arc<Ticker>,
     pub(super) budget: Arc<Budget>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// Why a component is refused.
@@ -116,11 +158,14 @@ pub enum LoadError {
         /// Which one, and how.
         detail: String,
     },
-    /// Exports what this host would have to honour and cannot.
-    #[error("the component exports `{name}`, which this version of the host does not serve")]
-    NotServed {
-        /// The export.
-        name: String,
+    /// Its manifest speaks of a guard that it does not have.
+    #[error(
+        "the manifest gives the actor type `{actor}` functions of `access`, \
+         but the component does not export `{PACKAGE}/access@{VERSION}`"
+    )]
+    NoGuard {
+        /// The actor type.
+        actor: String,
     },
     /// It did not get as far as describing itself.
     #[error("the component crashed while describing itself: {}", .0.detail)]
@@ -135,6 +180,21 @@ fn offered() -> String {
         "{} of {PACKAGE}@{VERSION}, and WASI 0.2 without files and sockets",
         OFFERED.join(", ")
     )
+}
+
+/// A component that is compiled and linked.
+struct Linked {
+    digest: String,
+    pre: component::InstancePre<GuestContext>,
+    handler: ActorsHandlerIndices,
+    access: Option<access::GuestIndices>,
+}
+
+/// Whether a component decides who may see its actors.
+#[derive(Clone, Copy)]
+enum Guard {
+    Present,
+    Absent,
 }
 
 /// What a component is loaded with, beside its bytes.
@@ -154,37 +214,86 @@ impl Engine {
         bytes: Vec<u8>,
         grants: Grants,
     ) -> Result<Component, LoadError> {
+        self.load_then(name, bytes, grants, || {}).await
+    }
+
+    /// The same, and says when it is compiled.
+    pub async fn load_then(
+        &self,
+        name: &str,
+        bytes: Vec<u8>,
+        grants: Grants,
+        compiled: impl FnOnce(),
+    ) -> Result<Component, LoadError> {
+        static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
         check_format(&bytes, self.max_component_bytes)?;
+        let length = bytes.len();
         let engine = self.clone();
-        let (digest, pre) = tokio::task::spawn_blocking(move || {
-            let digest = hex(&Sha256::digest(&bytes));
-            let component = engine.compile(&digest, &bytes)?;
-            check_interface(&engine.wasmtime, &component)?;
-            let pre = engine
-                .linker
-                .instantiate_pre(&component)
-                .and_then(ActorsHandlerPre::new)
-                .map_err(|error| LoadError::Mismatch {
-                    detail: format!("{error:#}"),
-                })?;
-            Ok::<_, LoadError>((digest, pre))
-        })
-        .await
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let linked = tokio::task::spawn_blocking(move || engine.link(&bytes));
+        let linked = linked
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        compiled();
+        let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
         let template = Template {
             name: name.into(),
-            limits: Arc::new(grants.limits),
-            environment: grants.environment,
-            pre,
+            limits: Arc::new(grants.limits.clone()),
+            environment: grants.environment.clone(),
+            serial,
+            pre: linked.pre,
+            handler: linked.handler,
+            access: linked.access,
             ticker: self.ticker.clone(),
             budget: self.budget.clone(),
+            metrics: self.metrics.clone(),
         };
         let mut instance = template.instantiate().await.map_err(LoadError::Crashed)?;
         let manifest = instance.describe().await.map_err(LoadError::Crashed)?;
+        let manifest = Manifest::parse(&manifest)?;
+        if template.access.is_none() {
+            let claims = |access: &Option<Access>| access.is_some_and(|a| a != Access::default());
+            let mut actors = manifest.actors.iter();
+            if let Some((actor, _)) = actors.find(|(_, actor)| claims(&actor.access)) {
+                let actor = actor.to_string();
+                return Err(LoadError::NoGuard { actor });
+            }
+        }
         Ok(Component {
-            digest,
-            manifest: Manifest::parse(&manifest)?,
+            serial,
+            digest: linked.digest,
+            bytes: length,
+            manifest,
+            guards: Guards::new(template.limits.guard_instances),
             template,
+            grants,
+        })
+    }
+
+    fn link(&self, bytes: &[u8]) -> Result<Linked, LoadError> {
+        let digest = hex(&Sha256::digest(bytes));
+        let component = self.compile(&digest, bytes)?;
+        let guard = check_interface(&self.wasmtime, &component)?;
+        let link = || {
+            let pre = self.linker.instantiate_pre(&component)?;
+            let handler = ActorsHandlerIndices::new(&pre)?;
+            let access = match guard {
+                Guard::Present => {
+                    guarded::GuardedActorsHandlerIndices::new(&pre)?;
+                    Some(access::GuestIndices::new(&pre)?)
+                }
+                Guard::Absent => None,
+            };
+            Ok((pre, handler, access))
+        };
+        let (pre, handler, access) =
+            link().map_err(|error: wasmtime::Error| LoadError::Mismatch {
+                detail: format!("{error:#}"),
+            })?;
+        Ok(Linked {
+            digest,
+            pre,
+            handler,
+            access,
         })
     }
 
@@ -192,12 +301,12 @@ impl Engine {
         if let Some(component) = self.cache.get(&self.wasmtime, digest) {
             return Ok(component);
         }
-        let component =
-            component::Component::from_binary(&self.wasmtime, bytes).map_err(|error| {
-                LoadError::Invalid {
-                    detail: format!("{error:#}"),
-                }
-            })?;
+        let compiled = self
+            .compilers
+            .install(|| component::Component::from_binary(&self.wasmtime, bytes));
+        let component = compiled.map_err(|error| LoadError::Invalid {
+            detail: format!("{error:#}"),
+        })?;
         self.cache.put(digest, &component);
         Ok(component)
     }
@@ -235,7 +344,7 @@ fn check_format(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
 fn check_interface(
     engine: &wasmtime::Engine,
     component: &component::Component,
-) -> Result<(), LoadError> {
+) -> Result<Guard, LoadError> {
     let ty = component.component_type();
     for (name, _) in ty.imports(engine) {
         match interface_of(name) {
@@ -275,15 +384,17 @@ fn check_interface(
             },
         });
     }
-    // Serving a guarded component without asking its guard would show what it hides.
-    match exports
-        .iter()
-        .find(|name| interface_of(name).is_some_and(|(interface, _)| interface == "access"))
-    {
-        Some(name) => Err(LoadError::NotServed {
-            name: (*name).to_owned(),
+    let guards = |name: &&&str| matches!(interface_of(name), Some(("access", _)));
+    match exports.iter().find(guards).map(|name| interface_of(name)) {
+        None => Ok(Guard::Absent),
+        Some(Some((_, VERSION))) => Ok(Guard::Present),
+        // Serving it without asking its guard would show what it hides.
+        Some(found) => Err(LoadError::OtherVersion {
+            found: format!(
+                "{PACKAGE}/access@{}",
+                found.map_or("", |(_, version)| version)
+            ),
         }),
-        None => Ok(()),
     }
 }
 

@@ -10,12 +10,14 @@
 
 mod bindings;
 mod cache;
+mod guards;
 mod guest;
 mod guest_log;
 mod imports;
 mod instance;
 mod load;
 
+pub use guards::{Subject, View};
 pub use guest::{Firing, Origin, Turn};
 pub use imports::{Audience, Imports};
 pub use instance::{Crash, Hook, Instance};
@@ -26,6 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::config;
+use crate::metrics::Metrics;
 
 /// A cheap handle to the one engine of a host.
 #[derive(Clone)]
@@ -36,11 +39,14 @@ pub struct Engine {
     max_component_bytes: u64,
     ticker: Arc<Ticker>,
     budget: Arc<Budget>,
+    /// Where components are compiled.
+    compilers: Arc<rayon::ThreadPool>,
+    metrics: Arc<Metrics>,
 }
 
 impl Engine {
     /// Sets up the engine and its ticking thread.
-    pub fn new(settings: &config::Engine) -> wasmtime::Result<Engine> {
+    pub fn new(settings: &config::Engine, metrics: Arc<Metrics>) -> wasmtime::Result<Engine> {
         let wasmtime = wasmtime::Engine::new(&wasmtime_config(settings))?;
         let mut linker = wasmtime::component::Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -56,8 +62,31 @@ impl Engine {
             max_component_bytes: settings.max_component_bytes,
             ticker: Arc::new(ticker),
             budget: Arc::new(Budget::new(settings.grown_memory_bytes)),
+            compilers: Arc::new(compilers(settings.compile_threads)?),
+            metrics,
         })
     }
+
+    /// Longest component file, in bytes.
+    pub fn max_component_bytes(&self) -> u64 {
+        self.max_component_bytes
+    }
+}
+
+/// How much the threads that compile yield to those that serve (nice(2)).
+const COMPILE_NICENESS: i32 = 10;
+
+/// Threads of their own, so that compiling takes no more of the machine than it may.
+fn compilers(threads: usize) -> wasmtime::Result<rayon::ThreadPool> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
+        .thread_name(|number| format!("compile-{number}"))
+        .start_handler(|_| {
+            // On Linux this concerns the calling thread alone. Without it compiling works
+            // as well, only less politely.
+            let _ = rustix::process::nice(COMPILE_NICENESS);
+        });
+    pool.build().map_err(wasmtime::Error::new)
 }
 
 fn wasmtime_config(settings: &config::Engine) -> wasmtime::Config {

@@ -7,31 +7,38 @@
 //! | `GET /actors/{actor}/{id}/state` | `{"state", "epoch", "version"}` |
 //! | the same with `Accept: text/event-stream` | `event: snapshot`, then `event: patch` … |
 //! | `GET /actors/{actor}/{id}/events` | `event: event` … |
+//! | `GET /health`, `GET /ready` | 200; `ready` answers 503 once the host stops |
 //!
 //! Errors are `{"error": {code, message, params}}` with the failure's status. An HTTP
 //! caller is no connection: no hook runs for it, events cannot be sent to it alone.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
 use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Failure};
 use tokio::sync::oneshot;
 
-use super::Doors;
+use super::caller::{Arrival, Caller, TokenFrom};
 use super::sse::{SseOutlet, SseStream};
+use super::{Doors, Peer};
 use crate::actor::{Call, Stream, random_id};
+use crate::auth::Identity;
+use crate::auth::limits::{AddressPermit, RetryAfter};
 use crate::fanout::sse;
-use crate::rooms::Client;
+use crate::metrics::{Kind, Metrics};
+use crate::rooms::RequestId;
 use crate::turn::ReplyTo;
 
 /// Longest `traceparent` that is passed on; version 00 of W3C Trace Context has 55 bytes.
@@ -40,11 +47,41 @@ const TRACEPARENT_MAX_BYTES: usize = 128;
 /// A failure as a response.
 pub(super) struct ErrorResponse(pub(super) Failure);
 
+/// A failure that a response tells of.
+#[derive(Clone)]
+pub(super) struct Refused(pub(super) Failure);
+
 impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
         let status =
             StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        json(status, self.0.http_body())
+        let mut response = json(status, self.0.http_body());
+        let headers = response.headers_mut();
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(retry_after(&self.0)));
+            }
+            _ => {}
+        }
+        response.extensions_mut().insert(Refused(self.0));
+        response
+    }
+}
+
+/// In how many seconds it is worth trying again (RFC 9110, section 10.2.3).
+fn retry_after(failure: &Failure) -> u64 {
+    let params = failure.params.as_ref();
+    let ms = params.and_then(|params| params.get("retryAfterMs")?.as_u64());
+    ms.unwrap_or(1).div_ceil(1000).max(1)
+}
+
+/// Counts a failure that the host itself made.
+pub(super) fn count_refusal(failure: &Failure, metrics: &Metrics) {
+    if let Cow::Borrowed(code) = failure.code {
+        metrics.refuse(code);
     }
 }
 
@@ -54,7 +91,7 @@ impl From<Failure> for ErrorResponse {
     }
 }
 
-fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -63,7 +100,7 @@ fn json(status: StatusCode, body: impl Into<Body>) -> Response {
     response
 }
 
-fn event_stream<S>(stream: S) -> Response
+pub(super) fn event_stream<S>(stream: S) -> Response
 where
     S: futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static,
 {
@@ -74,7 +111,7 @@ where
     response
 }
 
-fn wants_events(headers: &HeaderMap) -> bool {
+pub(super) fn wants_events(headers: &HeaderMap) -> bool {
     headers.get_all(ACCEPT).iter().any(|accept| {
         accept.to_str().is_ok_and(|accept| {
             let mut types = accept
@@ -85,7 +122,7 @@ fn wants_events(headers: &HeaderMap) -> bool {
     })
 }
 
-fn failure(code: &'static str, message: impl Into<String>) -> Failure {
+pub(super) fn failure(code: &'static str, message: impl Into<String>) -> Failure {
     Failure::host(code).message(message)
 }
 
@@ -100,6 +137,14 @@ fn target(doors: &Doors, path: Target) -> Result<(ActorKey, String), Failure> {
 
 pub(super) async fn health() -> Response {
     json(StatusCode::OK, r#"{"ok":true}"#)
+}
+
+/// Whether the host takes work: it does once it listens, until it stops.
+pub(super) async fn ready(State(doors): State<Arc<Doors>>) -> Result<Response, ErrorResponse> {
+    match doors.is_stopping() {
+        true => Err(failure(code::HOST_SHUTTING_DOWN, "the host is shutting down").into()),
+        false => Ok(json(StatusCode::OK, r#"{"ready":true}"#)),
+    }
 }
 
 pub(super) async fn not_found() -> ErrorResponse {
@@ -118,9 +163,13 @@ pub(super) async fn method_not_allowed() -> ErrorResponse {
 pub(super) async fn call(
     State(doors): State<Arc<Doors>>,
     path: Target,
+    arrival: Arrival,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ErrorResponse> {
+    let arrived = Instant::now();
+    let caller = doors.identify(&headers, None, TokenFrom::Header)?;
+    doors.check_calls(caller.identity.as_ref(), arrival.address)?;
     let (key, method) = target(&doors, path)?;
     let patience = Duration::from_millis(doors.settings.body_timeout_ms);
     let input = tokio::time::timeout(patience, read_input(body, doors.settings.max_frame_bytes))
@@ -136,8 +185,10 @@ pub(super) async fn call(
         Call {
             method,
             input,
-            client: Client::default(),
+            client: caller.client(),
             traceparent: traceparent.map(str::to_owned),
+            request: RequestId::Http(arrival.id),
+            arrived,
             reply: ReplyTo::waiter(reply),
         },
     );
@@ -159,6 +210,27 @@ pub(super) async fn call(
         Some(result) => json(StatusCode::OK, result),
         None => StatusCode::NO_CONTENT.into_response(),
     })
+}
+
+/// What is read over of a body that is refused, in bytes.
+const DISCARDED_BYTES: usize = 8 << 20;
+/// How long that may take.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Reads over a body that is refused, within limits: a client that still writes when the
+/// socket is closed may never see the answer.
+pub(super) async fn discard(body: Body) {
+    let mut body = body.into_data_stream();
+    let mut left = DISCARDED_BYTES;
+    let reading = async {
+        while let Some(Ok(bytes)) = body.next().await {
+            left = left.saturating_sub(bytes.len());
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
 }
 
 async fn read_input(body: Body, limit: usize) -> Result<Option<String>, Failure> {
@@ -191,33 +263,83 @@ async fn read_input(body: Body, limit: usize) -> Result<Option<String>, Failure>
 pub(super) async fn read(
     State(doors): State<Arc<Doors>>,
     path: Target,
+    Extension(Peer(peer)): Extension<Peer>,
+    arrival: Arrival,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ErrorResponse> {
+    let is_stream = wants_events(&headers);
+    // A browser's EventSource cannot set headers.
+    let from = match is_stream {
+        true => TokenFrom::HeaderOrQuery,
+        false => TokenFrom::Header,
+    };
+    let caller = doors.identify(&headers, query.as_deref(), from)?;
     let (key, what) = target(&doors, path)?;
+    let place = match is_stream || what == "events" {
+        true => doors.admit_behind_proxy(peer, arrival.address)?,
+        false => None,
+    };
     match what.as_str() {
-        "state" if wants_events(&headers) => Ok(subscribe(&doors, key, Stream::State).await?),
+        "state" if is_stream => Ok(subscribe(&doors, key, Stream::State, &caller, place).await?),
         "state" => {
-            let read = doors.actors.read(&key).await?;
+            let read = doors.actors.read(&key, caller.client()).await?;
             let (state, epoch, version) = (read.state, read.epoch, read.version);
             let body = format!(r#"{{"state":{state},"epoch":"{epoch}","version":{version}}}"#);
             Ok(json(StatusCode::OK, body))
         }
-        "events" => Ok(subscribe(&doors, key, Stream::Events).await?),
+        "events" => Ok(subscribe(&doors, key, Stream::Events, &caller, place).await?),
         _ => Err(method_not_allowed().await),
     }
 }
 
-async fn subscribe(doors: &Arc<Doors>, key: ActorKey, stream: Stream) -> Result<Response, Failure> {
+async fn subscribe(
+    doors: &Arc<Doors>,
+    key: ActorKey,
+    stream: Stream,
+    caller: &Caller,
+    place: Option<AddressPermit>,
+) -> Result<Response, Failure> {
     let id: Arc<str> = format!("sse-{}", random_id(8)).into();
-    let outlet = Arc::new(SseOutlet::new(id, doors.settings.outbound_bytes));
+    let outlet = Arc::new(SseOutlet::new(
+        id,
+        caller.user(),
+        doors.settings.outbound_bytes,
+    ));
+    let stopped = doors.stopped();
+    let refused_from_ms = caller.refused_from_ms();
+    let ended = async move {
+        tokio::select! {
+            () = stopped => None,
+            () = Caller::expired(refused_from_ms) => {
+                Some(failure(code::AUTH_EXPIRED, "the token has expired"))
+            }
+        }
+    };
+    let held = (doors.metrics.connected(Kind::Sse), place);
     // Made first, so that it undoes the subscription however this ends.
     let body = SseStream::new(
         outlet.clone(),
         doors.actors.clone(),
         key.clone(),
         stream,
-        doors.stopped(),
+        ended,
+        held,
     );
     doors.actors.subscribe(&key, stream, outlet).await?;
     Ok(event_stream(body))
+}
+
+impl Doors {
+    /// Counts a call of this user, or of this address; refuses one too many.
+    pub(super) fn check_calls(
+        &self,
+        identity: Option<&Identity>,
+        address: IpAddr,
+    ) -> Result<(), Failure> {
+        let subject = identity.and_then(|identity| identity.subject.as_deref());
+        self.calls
+            .check(subject, address)
+            .map_err(RetryAfter::calls)
+    }
 }

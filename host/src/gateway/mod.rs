@@ -7,13 +7,16 @@
 //! Invariant: whatever arrives, it is answered or refused; nothing that a client sends
 //! ends the accept loop.
 
+mod admin;
+mod caller;
 mod http;
 mod origin;
+mod page;
 mod socket;
 mod sse;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,9 +41,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use self::caller::{Arrival, REQUEST_ID, TokenFrom};
 use self::http::ErrorResponse;
 use crate::actor::{Actors, random_id};
+use crate::auth::limits::{AddressLimits, AddressPermit, CallLimits};
+use crate::auth::{AdminKey, ClientAddress, Tokens};
 use crate::config;
+use crate::engine::Engine;
+use crate::metrics::Metrics;
 use crate::rooms::{Connection, Connections};
 use crate::ws::{self, CloseCode, handshake};
 
@@ -49,6 +57,14 @@ pub(crate) struct Doors {
     pub(super) settings: config::Gateway,
     pub(super) actors: Arc<Actors>,
     pub(super) connections: Arc<Connections>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Verifies tokens; without it everybody is anonymous.
+    pub(super) tokens: Option<Tokens>,
+    allow_anonymous: bool,
+    pub(super) calls: CallLimits,
+    addresses: AddressLimits,
+    client_addresses: ClientAddress,
+    pub(super) admin: admin::Admin,
     /// True once the host stops.
     stopping: watch::Sender<bool>,
     policy: origin::Policy,
@@ -84,6 +100,18 @@ impl Doors {
         }
     }
 
+    /// A place for a client that comes through a trusted proxy and stays.
+    pub(super) fn admit_behind_proxy(
+        &self,
+        peer: IpAddr,
+        client: IpAddr,
+    ) -> Result<Option<AddressPermit>, Failure> {
+        match self.client_addresses.trusts(peer) {
+            true => self.addresses.admit(client).map(Some),
+            false => Ok(None),
+        }
+    }
+
     fn socket_settings(&self) -> ws::Settings {
         let settings = &self.settings;
         let mut socket = ws::Settings::default();
@@ -98,6 +126,34 @@ impl Doors {
     }
 }
 
+/// What lies behind the doors.
+pub struct Inside {
+    /// The actors.
+    pub actors: Arc<Actors>,
+    /// The open connections.
+    pub connections: Arc<Connections>,
+    /// Loads what is uploaded.
+    pub engine: Engine,
+    /// What an uploaded component may use that is not in the application manifest.
+    pub limits: config::Limits,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Who is let in.
+pub struct Keys {
+    /// Verifies tokens; without it everybody is anonymous.
+    pub tokens: Option<Tokens>,
+    /// Whether clients without a token are let in all the same.
+    pub allow_anonymous: bool,
+    /// The operators' key.
+    pub admin: AdminKey,
+    /// Limits of what operators do.
+    pub admin_settings: config::Admin,
+    /// Whose word on a client's address counts.
+    pub client_addresses: ClientAddress,
+}
+
 /// The open doors of a running host.
 pub struct Gateway {
     doors: Arc<Doors>,
@@ -109,9 +165,16 @@ impl Gateway {
     /// Listens and begins to accept.
     pub async fn open(
         settings: config::Gateway,
-        actors: Arc<Actors>,
-        connections: Arc<Connections>,
+        inside: Inside,
+        keys: Keys,
     ) -> io::Result<Gateway> {
+        let Inside {
+            actors,
+            connections,
+            engine,
+            limits,
+            metrics,
+        } = inside;
         let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
         let doors = Arc::new(Doors {
@@ -119,9 +182,16 @@ impl Gateway {
             sockets: Arc::new(Semaphore::new(
                 settings.max_connections.min(Semaphore::MAX_PERMITS),
             )),
+            calls: CallLimits::new(settings.calls_per_second, settings.calls_burst),
+            addresses: AddressLimits::new(settings.max_connections_per_address),
+            client_addresses: keys.client_addresses,
+            tokens: keys.tokens,
+            allow_anonymous: keys.allow_anonymous,
+            admin: admin::Admin::new(keys.admin, keys.admin_settings, engine, limits),
             settings,
             actors,
             connections,
+            metrics,
             stopping: watch::Sender::new(false),
             tasks: TaskTracker::new(),
             run_id: random_id(4),
@@ -168,18 +238,18 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>) {
             Ok((stream, peer)) => {
                 reserve = reserve.or_else(open_reserve);
                 if reserve.is_none() {
-                    refuse(stream, peer, "out of file descriptors");
+                    let failure = Failure::host(code::CONNECTION_LIMIT)
+                        .message("the host is out of file descriptors");
+                    refuse(stream, peer, &failure, &doors);
                     reserve = open_reserve();
                     continue;
                 }
-                match doors.sockets.clone().try_acquire_owned() {
-                    Ok(permit) => {
-                        let place = Place(Arc::new(permit));
-                        doors
-                            .tasks
-                            .spawn(serve(stream, place, routes.clone(), doors.clone()));
+                match admit(peer.ip(), &doors) {
+                    Ok(place) => {
+                        let served = serve(stream, peer, place, routes.clone(), doors.clone());
+                        doors.tasks.spawn(served);
                     }
-                    Err(_) => refuse(stream, peer, "gateway.max-connections is reached"),
+                    Err(failure) => refuse(stream, peer, &failure, &doors),
                 }
             }
             Err(error) if is_out_of_descriptors(&error) => {
@@ -205,7 +275,41 @@ fn open_reserve() -> Option<std::fs::File> {
 /// One of the sockets that may be open; free again when the last clone is dropped. It
 /// travels with each request, so that an upgraded socket keeps it.
 #[derive(Clone)]
-struct Place(#[expect(dead_code, reason = "held, never read")] Arc<OwnedSemaphorePermit>);
+struct Place(#[expect(dead_code, reason = "held, never read")] Arc<Held>);
+
+struct Held {
+    _socket: OwnedSemaphorePermit,
+    /// None behind a trusted proxy, whose sockets carry many clients.
+    _address: Option<AddressPermit>,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.metrics.sockets.dec();
+    }
+}
+
+/// Finds a place for a socket, or says why there is none.
+fn admit(peer: IpAddr, doors: &Doors) -> Result<Place, Failure> {
+    let socket = doors.sockets.clone().try_acquire_owned().map_err(|_| {
+        Failure::host(code::CONNECTION_LIMIT).message("the host has too many connections")
+    })?;
+    let address = match doors.client_addresses.trusts(peer) {
+        true => None,
+        false => Some(doors.addresses.admit(peer)?),
+    };
+    doors.metrics.sockets.inc();
+    Ok(Place(Arc::new(Held {
+        _socket: socket,
+        _address: address,
+        metrics: doors.metrics.clone(),
+    })))
+}
+
+/// Where a request's socket leads.
+#[derive(Clone, Copy)]
+struct Peer(IpAddr);
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
@@ -213,14 +317,14 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }
 
-/// Says 503 as far as that goes without waiting, and closes.
-fn refuse(stream: TcpStream, peer: SocketAddr, why: &str) {
-    warn!(%peer, why, "a connection is refused");
-    let failure =
-        Failure::host(code::CONNECTION_LIMIT).message("the host has too many connections");
+/// Answers as far as that goes without waiting, and closes.
+fn refuse(stream: TcpStream, peer: SocketAddr, failure: &Failure, doors: &Doors) {
+    warn!(%peer, %failure, "a connection is refused");
+    http::count_refusal(failure, &doors.metrics);
     let body = failure.http_body();
+    let status = StatusCode::from_u16(failure.status).unwrap_or_default();
     let response = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
          connection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
@@ -230,10 +334,13 @@ fn refuse(stream: TcpStream, peer: SocketAddr, why: &str) {
 fn routes(doors: Arc<Doors>) -> Router {
     Router::new()
         .route("/health", get(http::health))
+        .route("/ready", get(http::ready))
+        .nest("/_tidegate", admin::routes(doors.clone()))
         .route(
             "/actors/{actor}/{id}/{what}",
             get(http::read).post(http::call),
         )
+        .merge(page::routes(&doors.settings))
         .method_not_allowed_fallback(http::method_not_allowed)
         .fallback(upgrade)
         .layer(middleware::from_fn_with_state(doors.clone(), guard))
@@ -242,7 +349,35 @@ fn routes(doors: Arc<Doors>) -> Router {
 
 /// Checks Host and Origin before anything else, and answers for cross-origin requests
 /// (WHATWG Fetch, section 3.3).
-async fn guard(State(doors): State<Arc<Doors>>, request: Request<Body>, next: Next) -> Response {
+async fn guard(
+    State(doors): State<Arc<Doors>>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response {
+    let peer = request.extensions().get::<Peer>();
+    let peer = peer.expect("`serve` notes it for every request").0;
+    let arrival = doors.arrival(peer, request.headers());
+    let id = HeaderValue::from_str(&arrival.id);
+    debug!(
+        request = %arrival.id,
+        client = %arrival.address,
+        method = %request.method(),
+        path = request.uri().path(),
+        "a request arrives"
+    );
+    request.extensions_mut().insert(arrival);
+    let mut response = admit_origin(&doors, request, next).await;
+    if let Ok(id) = id {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    doors.metrics.requests.inc();
+    if let Some(http::Refused(failure)) = response.extensions().get() {
+        http::count_refusal(failure, &doors.metrics);
+    }
+    response
+}
+
+async fn admit_origin(doors: &Doors, request: Request<Body>, next: Next) -> Response {
     let origin = match doors.policy.check(request.headers()) {
         Ok(origin) => origin.and_then(|origin| HeaderValue::from_str(origin).ok()),
         Err(failure) => return ErrorResponse(failure).into_response(),
@@ -256,10 +391,13 @@ async fn guard(State(doors): State<Arc<Doors>>, request: Request<Body>, next: Ne
             let mut response = StatusCode::NO_CONTENT.into_response();
             let headers = response.headers_mut();
             let allow = |text| HeaderValue::from_static(text);
-            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, allow("GET, POST"));
+            headers.insert(
+                header::ACCESS_CONTROL_ALLOW_METHODS,
+                allow("GET, POST, PUT, DELETE"),
+            );
             headers.insert(
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
-                allow("authorization, content-type, last-event-id, traceparent"),
+                allow("authorization, content-type, last-event-id, traceparent, x-request-id"),
             );
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, allow("600"));
             response
@@ -269,6 +407,10 @@ async fn guard(State(doors): State<Arc<Doors>>, request: Request<Body>, next: Ne
     if let Some(origin) = origin {
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("retry-after, x-request-id"),
+        );
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
     response
@@ -276,6 +418,12 @@ async fn guard(State(doors): State<Arc<Doors>>, request: Request<Body>, next: Ne
 
 /// Any other path: a WebSocket, or nothing.
 async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) -> Response {
+    let (Some(&Peer(peer)), Some(arrival)) = (
+        request.extensions().get::<Peer>(),
+        request.extensions().get::<Arrival>().cloned(),
+    ) else {
+        return ErrorResponse(Failure::host(code::INTERNAL)).into_response();
+    };
     let headers: &HeaderMap = request.headers();
     if !handshake::is_upgrade(headers) {
         return http::not_found().await.into_response();
@@ -295,6 +443,17 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
         let failure = Failure::host(code::HOST_SHUTTING_DOWN);
         return ErrorResponse(failure).into_response();
     }
+    let query = request.uri().query();
+    let caller = doors.identify(headers, query, TokenFrom::HeaderOrQuery);
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(failure) => return ErrorResponse(failure).into_response(),
+    };
+    let address = arrival.address;
+    let behind_proxy = match doors.admit_behind_proxy(peer, address) {
+        Ok(permit) => permit,
+        Err(failure) => return ErrorResponse(failure).into_response(),
+    };
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         let failure = Failure::host(code::INTERNAL).message("this connection cannot be upgraded");
         return ErrorResponse(failure).into_response();
@@ -303,13 +462,13 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
     let task = {
         let doors = doors.clone();
         async move {
-            let _place = place;
+            let _place = (place, behind_proxy);
             let upgraded = match upgrade.await {
                 Ok(upgraded) => upgraded,
                 Err(error) => return debug!(%error, "an upgrade was given up"),
             };
             match ws::Socket::from_upgraded(upgraded, doors.socket_settings()) {
-                Ok(socket) => socket::serve(socket, doors).await,
+                Ok(socket) => socket::serve(socket, caller, address, doors).await,
                 Err(error) => debug!(%error, "an upgrade failed"),
             }
         }
@@ -319,7 +478,13 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
 }
 
 /// Serves HTTP on one connection until it ends, is upgraded, or the host stops.
-async fn serve(stream: TcpStream, place: Place, routes: Router, doors: Arc<Doors>) {
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    routes: Router,
+    doors: Arc<Doors>,
+) {
     let _ = stream.set_nodelay(true);
     // RFC 5482; Linux counts the time in which the peer's window stays shut as well.
     let patience = Duration::from_millis(doors.settings.write_timeout_ms);
@@ -327,6 +492,7 @@ async fn serve(stream: TcpStream, place: Place, routes: Router, doors: Arc<Doors
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(place.clone());
+        request.extensions_mut().insert(Peer(peer.ip()));
         routes.call(request)
     });
     let connection = hyper::server::conn::http1::Builder::new()

@@ -3,52 +3,109 @@
 //! Every frame is answered, if only by an error; none but a violation of RFC 6455 closes
 //! the socket. The full reference is `docs/protocol.md`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::value::RawValue;
 use tidegate_core::failure::code;
 use tidegate_core::protocol::{self, ClientFrame, Rpc, Target};
 use tidegate_core::{ActorKey, Failure};
+use tokio::sync::watch;
 use tracing::debug;
 
-use super::Doors;
+use super::caller::Caller;
+use super::{Doors, http};
 use crate::actor::{Call, Stream};
-use crate::rooms::{CallLimits, CallRefused, Connection, Contact};
+use crate::auth::Identity;
+use crate::auth::limits::FrameLimit;
+use crate::metrics::Kind;
+use crate::rooms::{CallLimits, CallRefused, Connection, Contact, RequestId, TOKEN_EXPIRED};
 use crate::turn::ReplyTo;
 use crate::ws::{Frame, Handler, Message, Socket};
 
 /// Serves one WebSocket from its welcome to its end.
-pub(super) async fn serve(socket: Socket, doors: Arc<Doors>) {
+pub(super) async fn serve(socket: Socket, caller: Caller, address: IpAddr, doors: Arc<Doors>) {
     let id = doors.next_connection_id();
-    let connection = Connection::new(id.clone(), None, socket.outbound().clone());
+    let connection = Connection::new(
+        id.clone(),
+        caller.user(),
+        socket.outbound().clone(),
+        doors.metrics.clone(),
+    );
+    let _connected = doors.metrics.connected(Kind::WebSocket);
     connection.send(Frame::text(protocol::welcome(&id)));
     doors.connections.insert(connection.clone());
     if doors.is_stopping() {
         // It came too late to be among those that were told.
         doors.say_goodbye(&connection);
     }
+    debug!(connection = %id, client = %address, user = caller.subject(), "a connection opens");
+    let (expiry, mut expires) = watch::channel(caller.refused_from_ms());
     let mut session = Session {
         connection: connection.clone(),
+        frames: FrameLimit::new(
+            doors.settings.frames_per_second,
+            doors.settings.frames_burst,
+        ),
+        caller,
+        address,
+        expiry,
         doors: doors.clone(),
     };
     // Also when this task is dropped, its actors are told.
-    let leave = Leave(session.clone());
-    let ended = socket.run(&mut session).await;
+    let leave = Leave {
+        connection: connection.clone(),
+        doors,
+    };
+    let run = socket.run(&mut session);
+    tokio::pin!(run);
+    let ended = tokio::select! {
+        ended = run.as_mut() => ended,
+        () = expired(&mut expires) => {
+            connection.outbound().close(TOKEN_EXPIRED, "the token has expired");
+            run.await
+        }
+    };
     drop(leave);
     debug!(connection = %id, ?ended, "closed");
 }
 
-#[derive(Clone)]
+/// Completes when the token of a connection has expired and no new one has come.
+async fn expired(expires: &mut watch::Receiver<Option<u64>>) {
+    loop {
+        let at = *expires.borrow_and_update();
+        tokio::select! {
+            () = Caller::expired(at) => return,
+            changed = expires.changed() => {
+                if changed.is_err() {
+                    // The session is at its end.
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
+}
+
 struct Session {
+    connection: Arc<Connection>,
+    frames: FrameLimit,
+    caller: Caller,
+    address: IpAddr,
+    /// When the token is refused from.
+    expiry: watch::Sender<Option<u64>>,
+    doors: Arc<Doors>,
+}
+
+struct Leave {
     connection: Arc<Connection>,
     doors: Arc<Doors>,
 }
 
-struct Leave(Session);
-
 impl Drop for Leave {
     fn drop(&mut self) {
-        let Session { connection, doors } = &self.0;
+        let Leave { connection, doors } = self;
+        connection.count_traffic();
         doors.connections.remove(connection.id());
         doors.actors.disconnect(connection);
     }
@@ -56,6 +113,13 @@ impl Drop for Leave {
 
 impl Handler for Session {
     async fn on_message(&mut self, message: Message) {
+        let metrics = &self.doors.metrics;
+        metrics.frames_received.inc();
+        metrics.bytes_received.inc_by(match &message {
+            Message::Text(text) => text.len() as u64,
+            Message::Binary(bytes) => bytes.len() as u64,
+            Message::TooLarge { size } => *size,
+        });
         match message {
             Message::Text(text) => self.handle(&text).await,
             Message::Binary(bytes) => match std::str::from_utf8(&bytes) {
@@ -80,13 +144,29 @@ impl Handler for Session {
 
 impl Session {
     fn refuse(&self, failure: &Failure, id: Option<&str>) {
+        http::count_refusal(failure, &self.doors.metrics);
         self.connection
             .send(Frame::text(protocol::error(failure, id)));
     }
 
-    async fn handle(&self, text: &str) {
-        match protocol::parse(text) {
+    async fn handle(&mut self, text: &str) {
+        let frame = protocol::parse(text);
+        if let Err(retry) = self.frames.check() {
+            let failure = retry.frames();
+            // A caller that waits for an answer gets one.
+            let id = match &frame {
+                Ok(ClientFrame::Rpc(rpc)) => Some(&*rpc.id),
+                Ok(_) => None,
+                Err(error) => error.rpc_id.as_deref(),
+            };
+            return match id {
+                Some(id) => self.refuse_call(id, &failure),
+                None => self.refuse(&failure, None),
+            };
+        }
+        match frame {
             Ok(ClientFrame::Rpc(rpc)) => self.call(rpc),
+            Ok(ClientFrame::Auth { token }) => self.identify(&token).await,
             Ok(ClientFrame::StateSub(target)) => self.subscribe(&target, Stream::State).await,
             Ok(ClientFrame::EventSub(target)) => self.subscribe(&target, Stream::Events).await,
             Ok(ClientFrame::StateUnsub(target)) => self.unsubscribe(&target, Stream::State),
@@ -99,6 +179,44 @@ impl Session {
                 Some(_) => {}
                 None => self.refuse(&error.failure, None),
             },
+        }
+    }
+
+    /// Answers a call that is not let in.
+    fn refuse_call(&self, id: &str, failure: &Failure) {
+        http::count_refusal(failure, &self.doors.metrics);
+        self.connection
+            .send(Frame::text(protocol::rpc_failure(id, failure)));
+    }
+
+    /// Takes a new token of the same user.
+    async fn identify(&mut self, token: &str) {
+        match self.renew(token) {
+            Ok(identity) => {
+                let expires_at_ms = identity.expires_at_ms;
+                self.caller.identity = Some(identity);
+                self.connection.identify(self.caller.user());
+                self.expiry.send_replace(self.caller.refused_from_ms());
+                self.connection
+                    .send(Frame::text(protocol::auth_ok(expires_at_ms)));
+                // What was allowed to the old claims may not be to the new.
+                self.doors.actors.authorize_again(&self.connection).await;
+            }
+            Err(failure) => self.refuse(&failure, None),
+        }
+    }
+
+    fn renew(&self, token: &str) -> Result<Identity, Failure> {
+        let tokens = self.doors.tokens.as_ref().ok_or_else(|| {
+            Failure::host(code::AUTH_NOT_CONFIGURED).message("the host verifies no tokens")
+        })?;
+        let identity = tokens.verify(token)?;
+        match &self.caller.identity {
+            Some(old) if old.subject != identity.subject => {
+                Err(Failure::host(code::AUTH_OTHER_USER)
+                    .message("the token is of another user than this connection"))
+            }
+            _ => Ok(identity),
         }
     }
 
@@ -120,19 +238,28 @@ impl Session {
             Err(CallRefused::TooMany) => {
                 let failure = Failure::host(code::RPC_IN_FLIGHT_LIMIT)
                     .message("too many calls of this connection are under way");
-                let frame = protocol::rpc_failure(id, &failure);
-                self.connection.send(Frame::text(frame));
+                self.refuse_call(id, &failure);
                 false
             }
         }
     }
 
     fn call(&self, rpc: Rpc<'_>) {
+        let arrived = Instant::now();
+        let identity = self.caller.identity.as_ref();
+        if let Err(failure) = self.doors.check_calls(identity, self.address) {
+            return self.refuse_call(&rpc.id, &failure);
+        }
         let bytes = rpc.input.map_or(0, |input| input.get().len());
         if !self.begin_call(&rpc.id, bytes) {
             return;
         }
-        let reply = ReplyTo::connection(self.connection.clone(), rpc.id.as_ref().into());
+        let id: Arc<str> = rpc.id.as_ref().into();
+        let request = RequestId::Frame {
+            connection: self.connection.id().clone(),
+            id: id.clone(),
+        };
+        let reply = ReplyTo::connection(self.connection.clone(), id);
         let key = match self.doors.actors.key(&rpc.actor, &rpc.actor_id) {
             Ok(key) => key,
             Err(failure) => return reply.send(Err(failure)),
@@ -151,6 +278,8 @@ impl Session {
                 input: rpc.input.map(RawValue::get).map(str::to_owned),
                 client: self.connection.client(),
                 traceparent: None,
+                request,
+                arrived,
                 reply,
             },
         );
@@ -183,7 +312,9 @@ impl Session {
             let subscribed = actors.subscribe(&key, stream, outlet).await;
             match (contact, subscribed) {
                 // Behind the subscription, so that the newcomer sees what its coming changes.
-                (Contact::First, Ok(())) => self.connect(&key),
+                (Contact::First, Ok(())) => self.connect(&key).inspect_err(|_| {
+                    actors.unsubscribe(&key, stream, self.connection.id());
+                }),
                 (Contact::First, Err(failure)) => {
                     self.connection.forget(&key);
                     Err(failure)

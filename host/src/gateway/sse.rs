@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tidegate_core::ActorKey;
+use tidegate_core::{ActorKey, Failure};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::actor::{self, Actors};
-use crate::fanout::{Close, Message, Offer, Outlet, Refresh};
+use crate::auth::limits::AddressPermit;
+use crate::fanout::{Close, Message, Offer, Outlet, Refresh, sse};
+use crate::metrics::Connected;
+use crate::rooms::Client;
 
 /// How often a silent stream shows that it is alive, to proxies above all.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -23,6 +26,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The sending side of a stream.
 pub(super) struct SseOutlet {
     id: Arc<str>,
+    user: Option<Arc<str>>,
     max_bytes: usize,
     state: Mutex<State>,
 }
@@ -33,13 +37,16 @@ struct State {
     bytes: usize,
     missed: Option<Arc<dyn Refresh>>,
     closed: bool,
+    /// What is queued is the last.
+    ending: bool,
     waker: Option<Waker>,
 }
 
 impl SseOutlet {
-    pub(super) fn new(id: Arc<str>, max_bytes: usize) -> SseOutlet {
+    pub(super) fn new(id: Arc<str>, user: Option<Arc<str>>, max_bytes: usize) -> SseOutlet {
         SseOutlet {
             id,
+            user,
             max_bytes,
             state: Mutex::default(),
         }
@@ -49,11 +56,25 @@ impl SseOutlet {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self) {
+    fn cut(&self) {
         let mut state = self.state();
         state.closed = true;
         state.queue = VecDeque::new();
         state.missed = None;
+        state.wake();
+    }
+
+    /// Says why, behind what is queued, and ends.
+    fn finish(&self, failure: &Failure) {
+        let mut state = self.state();
+        if state.closed || state.ending {
+            return;
+        }
+        let last = Bytes::from(sse("error", None, &failure.http_body()));
+        state.bytes += last.len();
+        state.queue.push_back(last);
+        state.missed = None;
+        state.ending = true;
         state.wake();
     }
 }
@@ -74,7 +95,7 @@ impl Outlet for SseOutlet {
     fn offer(&self, message: &Message) -> Offer {
         let bytes = message.server_sent_event();
         let mut state = self.state();
-        if state.closed {
+        if state.closed || state.ending {
             return Offer::Gone;
         }
         if state.bytes >= self.max_bytes {
@@ -93,7 +114,18 @@ impl Outlet for SseOutlet {
     }
 
     fn close(&self, _: Close) {
-        self.end();
+        self.cut();
+    }
+
+    fn client(&self) -> Client {
+        Client {
+            connection: None,
+            user: self.user.clone(),
+        }
+    }
+
+    fn end(&self, _: &ActorKey, failure: &Failure) {
+        self.finish(failure);
     }
 }
 
@@ -103,9 +135,14 @@ pub(super) struct SseStream {
     actors: Arc<Actors>,
     key: ActorKey,
     stream: actor::Stream,
-    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Ends the stream, and perhaps says why.
+    ended: Pin<Box<dyn Future<Output = Option<Failure>> + Send>>,
     keep_alive: Interval,
+    _held: Held,
 }
+
+/// What a stream holds as long as it is open.
+pub(super) type Held = (Connected, Option<AddressPermit>);
 
 impl SseStream {
     pub(super) fn new(
@@ -113,7 +150,8 @@ impl SseStream {
         actors: Arc<Actors>,
         key: ActorKey,
         stream: actor::Stream,
-        stopped: impl Future<Output = ()> + Send + 'static,
+        ended: impl Future<Output = Option<Failure>> + Send + 'static,
+        held: Held,
     ) -> SseStream {
         let mut keep_alive = tokio::time::interval(KEEP_ALIVE);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -123,8 +161,9 @@ impl SseStream {
             actors,
             key,
             stream,
-            stopped: Box::pin(stopped),
+            ended: Box::pin(ended),
             keep_alive,
+            _held: held,
         }
     }
 }
@@ -142,7 +181,7 @@ impl Stream for SseStream {
                     self.keep_alive.reset();
                     return Poll::Ready(Some(Ok(bytes)));
                 }
-                if state.closed {
+                if state.closed || state.ending {
                     return Poll::Ready(None);
                 }
                 state.waker = Some(cx.waker().clone());
@@ -153,9 +192,10 @@ impl Stream for SseStream {
                 None => break,
             }
         }
-        if self.stopped.as_mut().poll(cx).is_ready() {
-            self.outlet.end();
-            return Poll::Ready(None);
+        if let Poll::Ready(why) = self.ended.as_mut().poll(cx) {
+            self.outlet.cut();
+            let last = why.map(|failure| Ok(Bytes::from(sse("error", None, &failure.http_body()))));
+            return Poll::Ready(last);
         }
         match self.keep_alive.poll_tick(cx) {
             Poll::Ready(_) => Poll::Ready(Some(Ok(Bytes::from_static(b": keep-alive\n\n")))),
@@ -166,7 +206,7 @@ impl Stream for SseStream {
 
 impl Drop for SseStream {
     fn drop(&mut self) {
-        self.outlet.end();
+        self.outlet.cut();
         self.actors
             .unsubscribe(&self.key, self.stream, &self.outlet.id);
     }

@@ -5,9 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use indexmap::IndexMap;
 use serde_json::Value;
+use tidegate_core::manifest::Access;
 use tidegate_core::{ActorKey, Document, patch};
 
-use crate::fanout::{Audience, Body, Message, Outlet, Refresh};
+use super::guard::Waiting;
+use crate::engine::Component;
+use crate::fanout::{Audience, Body, Message, Refresh};
+use crate::rooms::Client;
+use crate::router::Slot;
 use crate::store::Stored;
 
 /// Tokens name contents of state documents; none is ever used twice by a host.
@@ -23,8 +28,10 @@ pub struct Live {
     pub key: ActorKey,
     /// Who subscribes.
     pub audience: Audience,
-    /// Top-level members of the state that nobody is shown.
-    pub(super) hidden: Vec<String>,
+    /// Which component serves it.
+    pub slot: Arc<Slot>,
+    /// Who waits for the guard's word.
+    pub(super) waiting: Mutex<Waiting>,
     ledger: Mutex<Ledger>,
     /// Itself, as what subscribers are told to ask for a snapshot.
     source: OnceLock<Weak<Live>>,
@@ -49,27 +56,44 @@ pub struct Ledger {
     pub(super) connections: IndexMap<Arc<str>, Option<Arc<str>>>,
     /// The last committed state as subscribers see it, once somebody has asked for it.
     pub(super) encoded: Option<Arc<str>>,
+    /// The last committed state as guards read it, once one has asked for it.
+    pub(super) pinned: Option<Arc<Pinned>>,
+    /// The component that the rules below are of.
+    rules_of: u64,
+    /// Top-level members of the state that nobody is shown.
+    pub(super) hidden: Arc<[String]>,
+    /// Which functions of `access` decide.
+    pub(super) access: Access,
+}
+
+/// A committed state, to be read beside the turns that come after it.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    pub(super) value: Value,
+    pub(super) token: u64,
+    pub(super) epoch: Arc<str>,
+    pub(super) version: u64,
 }
 
 impl Live {
     /// An actor that was never stored, in a history of its own.
-    pub fn initial(key: ActorKey, state: Value, hidden: Vec<String>, epoch: Arc<str>) -> Arc<Live> {
+    pub fn initial(key: ActorKey, slot: Arc<Slot>, state: Value, epoch: Arc<str>) -> Arc<Live> {
         let bytes = state.to_string().len();
-        Live::new(key, state, bytes, hidden, epoch, 0, IndexMap::new())
+        Live::new(key, slot, state, bytes, epoch, 0, IndexMap::new())
     }
 
     /// An actor as it was stored.
     pub fn restored(
         key: ActorKey,
+        slot: Arc<Slot>,
         stored: Stored,
-        hidden: Vec<String>,
     ) -> Result<Arc<Live>, serde_json::Error> {
         let state = serde_json::from_str(&stored.state)?;
         Ok(Live::new(
             key,
+            slot,
             state,
             stored.state.len(),
-            hidden,
             stored.epoch,
             stored.version,
             stored.connections.into_iter().collect(),
@@ -78,9 +102,9 @@ impl Live {
 
     fn new(
         key: ActorKey,
+        slot: Arc<Slot>,
         state: Value,
         state_bytes: usize,
-        hidden: Vec<String>,
         epoch: Arc<str>,
         version: u64,
         connections: IndexMap<Arc<str>, Option<Arc<str>>>,
@@ -89,7 +113,8 @@ impl Live {
         let live = Arc::new(Live {
             key,
             audience: Audience::default(),
-            hidden,
+            slot,
+            waiting: Mutex::default(),
             ledger: Mutex::new(Ledger {
                 document: Document::new(state),
                 state_bytes,
@@ -101,11 +126,47 @@ impl Live {
                 shown_version: version,
                 connections,
                 encoded: None,
+                pinned: None,
+                rules_of: 0,
+                hidden: Arc::default(),
+                access: Access::default(),
             }),
             source: OnceLock::new(),
         });
         let _ = live.source.set(Arc::downgrade(&live));
+        if let Some(component) = live.slot.component() {
+            live.adopt(&component);
+        }
         live
+    }
+
+    /// Goes by the rules of this component from here on. True when others held before for
+    /// what subscribers are shown: they must be shown anew.
+    pub fn adopt(&self, component: &Component) -> bool {
+        let mut ledger = self.ledger();
+        if ledger.rules_of == component.serial {
+            return false;
+        }
+        let Some(declared) = component.manifest.actors.get(self.key.actor.as_str()) else {
+            return false;
+        };
+        let access = component.access(self.key.actor.as_str());
+        let same =
+            *ledger.hidden == *declared.state.hidden && ledger.access.project == access.project;
+        ledger.rules_of = component.serial;
+        ledger.access = access;
+        if same {
+            // What a guard shows may follow other rules all the same.
+            return access.project;
+        }
+        ledger.hidden = declared.state.hidden.clone().into();
+        ledger.encoded = None;
+        true
+    }
+
+    /// Whether a guard says what each subscriber sees.
+    pub(super) fn is_projected(&self) -> bool {
+        self.ledger().access.project
     }
 
     /// The ledger, locked. Held for single operations only, never across a wait.
@@ -121,8 +182,9 @@ impl Live {
             Some(encoded) => encoded.clone(),
             None => {
                 let state = ledger.document.committed();
-                let encoded: Arc<str> =
-                    patch::strip_hidden(&state, &self.hidden).to_string().into();
+                let encoded: Arc<str> = patch::strip_hidden(&state, &ledger.hidden)
+                    .to_string()
+                    .into();
                 ledger.encoded = Some(encoded.clone());
                 encoded
             }
@@ -130,7 +192,40 @@ impl Live {
         (encoded, ledger.epoch.clone(), version)
     }
 
-    fn snapshot(&self) -> (Message, u64) {
+    /// The last committed state, to be read while turns go on.
+    pub(super) fn pin(&self) -> Arc<Pinned> {
+        let mut ledger = self.ledger();
+        if let Some(pinned) = &ledger.pinned {
+            return pinned.clone();
+        }
+        let pinned = Arc::new(Pinned {
+            value: ledger.document.committed().into_owned(),
+            token: ledger.committed_token,
+            epoch: ledger.epoch.clone(),
+            version: ledger.version,
+        });
+        ledger.pinned = Some(pinned.clone());
+        pinned
+    }
+
+    /// Begins a new history, with the state of a new actor. Who subscribes and who is
+    /// connected stays.
+    pub fn begin_again(&self, state: Value, epoch: Arc<str>) {
+        let mut ledger = self.ledger();
+        let token = next_token();
+        ledger.state_bytes = state.to_string().len();
+        ledger.committed_bytes = ledger.state_bytes;
+        ledger.document = Document::new(state);
+        ledger.token = token;
+        ledger.committed_token = token;
+        ledger.epoch = epoch;
+        ledger.version = 0;
+        ledger.shown_version = 0;
+        ledger.encoded = None;
+        ledger.pinned = None;
+    }
+
+    pub(super) fn snapshot(&self) -> (Message, u64) {
         let (state, epoch, version) = self.committed();
         let body = Body::Snapshot {
             state,
@@ -140,15 +235,13 @@ impl Live {
         (Message::new(self.key.clone(), body), version)
     }
 
-    /// Sends the snapshot to a receiver and keeps it informed from there on.
-    pub fn subscribe_state(&self, outlet: Arc<dyn Outlet>) {
-        self.audience
-            .join_state(outlet, &self.source(), || self.snapshot());
+    pub(super) fn itself(&self) -> Arc<Live> {
+        let live = self.source.get().and_then(Weak::upgrade);
+        live.expect("a reference to it exists while one of its methods runs")
     }
 
     pub(super) fn source(&self) -> Arc<dyn Refresh> {
-        let live = self.source.get().and_then(Weak::upgrade);
-        live.expect("a reference to it exists while one of its methods runs")
+        self.itself()
     }
 
     /// What to store when the actor leaves memory.
@@ -169,6 +262,10 @@ impl Live {
 
 impl Refresh for Live {
     fn refresh(&self, outlet: &str) {
+        if self.is_projected() {
+            tokio::spawn(self.itself().refresh_view(outlet.into()));
+            return;
+        }
         self.audience
             .refresh_state(outlet, &self.source(), || self.snapshot());
     }
@@ -189,11 +286,21 @@ impl Ledger {
         self.connections.shift_remove(id);
     }
 
+    /// Those that have contact.
+    pub fn connected_clients(&self) -> Vec<Client> {
+        let client = |(id, user): (&Arc<str>, &Option<Arc<str>>)| Client {
+            connection: Some(id.clone()),
+            user: user.clone(),
+        };
+        self.connections.iter().map(client).collect()
+    }
+
     /// Makes what is staged the committed content.
     pub(super) fn accept(&mut self) {
         self.document.accept();
         self.committed_token = self.token;
         self.committed_bytes = self.state_bytes;
+        self.pinned = None;
     }
 
     /// Brings the document back to its last committed content.

@@ -7,10 +7,12 @@
 //! Invariant (the output gate): nothing that a turn staged leaves before the store has
 //! said that the turn's commit is safe; after a failure nothing of it leaves at all.
 
+mod guard;
 mod ledger;
 mod release;
 mod stage;
 
+pub use guard::{Read, Undecided};
 pub use ledger::{Ledger, Live};
 pub use release::{Effects, ReplyTo, release};
 pub use stage::Stage;

@@ -1,18 +1,23 @@
 //! Lets a committed turn's effects out: the patch, then the events, then the result.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
 use tokio::sync::oneshot;
 
 use super::ledger::Live;
+use crate::engine::Component;
 use crate::fanout::{Message, Recipients};
 use crate::rooms::Connection;
 
 /// What a committed turn lets out.
 pub struct Effects {
     pub(super) live: Arc<Live>,
+    pub(super) component: Arc<Component>,
+    /// Whether the state has another version.
+    pub(super) changed: bool,
     /// The change of the state and the version it leads to.
     pub(super) patch: Option<(Message, u64)>,
     pub(super) events: Vec<StagedEvent>,
@@ -31,14 +36,14 @@ pub struct ReplyTo(Option<Address>);
 enum Address {
     Connection {
         connection: Arc<Connection>,
-        id: Box<str>,
+        id: Arc<str>,
     },
     Waiter(oneshot::Sender<Result<Option<String>, Failure>>),
 }
 
 impl ReplyTo {
     /// A call with this id on a connection.
-    pub fn connection(connection: Arc<Connection>, id: Box<str>) -> ReplyTo {
+    pub fn connection(connection: Arc<Connection>, id: Arc<str>) -> ReplyTo {
         ReplyTo(Some(Address::Connection { connection, id }))
     }
 
@@ -79,19 +84,41 @@ impl Drop for ReplyTo {
     }
 }
 
-/// Sends what a turn had to say. `reply` is none for hooks.
-pub fn release(effects: Effects, reply: Option<(ReplyTo, Option<String>)>) {
+/// Sends what a turn had to say. `reply` is none for hooks. Waits only where a guard says
+/// what each subscriber sees. A guard that says who may subscribe is asked again about those
+/// who do, `recheck` later.
+pub async fn release(
+    effects: Effects,
+    reply: Option<(ReplyTo, Option<String>)>,
+    recheck: Duration,
+) {
+    let live = &effects.live;
+    let audience = &live.audience;
+    let metrics = &live.slot.metrics;
+    let is_projected = effects.changed && live.is_projected();
+    if is_projected {
+        let patch = effects.patch.as_ref().map(|(patch, _)| patch);
+        let taken = live.show(&effects.component, patch, false).await;
+        metrics.published.patches.inc();
+        metrics.delivered.patches.inc_by(taken);
+    }
     // What the caller is owed leaves in one write.
     let _cork = reply
         .as_ref()
         .and_then(|(reply, _)| reply.connection_of())
         .map(|connection| connection.outbound().clone().cork());
-    let audience = &effects.live.audience;
-    if let Some((patch, version)) = &effects.patch {
-        audience.publish_patch(patch, *version, &effects.live.source());
+    if let Some((patch, version)) = effects.patch.as_ref().filter(|_| !is_projected) {
+        let taken = audience.publish_patch(patch, *version, &live.source());
+        metrics.published.patches.inc();
+        metrics.delivered.patches.inc_by(taken);
     }
     for event in &effects.events {
-        audience.publish_event(&event.message, &event.to);
+        let taken = audience.publish_event(&event.message, &event.to);
+        metrics.published.events.inc();
+        metrics.delivered.events.inc_by(taken);
+    }
+    if effects.changed {
+        live.authorize_later(recheck);
     }
     if let Some((reply, result)) = reply {
         reply.send(Ok(result));

@@ -127,6 +127,8 @@ impl Stage {
             self.open = false;
             return Ok(Effects {
                 live: self.live.clone(),
+                component: self.component.clone(),
+                changed: false,
                 patch: None,
                 events: std::mem::take(&mut self.events),
             });
@@ -182,7 +184,7 @@ impl Stage {
         ledger.accept();
         ledger.version = version;
         ledger.encoded = None;
-        let shown = patch::without_hidden(patches, &self.live.hidden);
+        let shown = patch::without_hidden(patches, &ledger.hidden);
         let patch = (!shown.is_empty()).then(|| {
             let from = std::mem::replace(&mut ledger.shown_version, version);
             let body = Body::Patch {
@@ -197,6 +199,8 @@ impl Stage {
         self.open = false;
         Effects {
             live: self.live.clone(),
+            component: self.component.clone(),
+            changed: true,
             patch,
             events: std::mem::take(&mut self.events),
         }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::schema::Document;
-use crate::{Context, Failure, Tracked};
+use crate::{Context, Failure, Subscriber, Tracked, View, Viewer};
 
 /// An actor type: a state with methods. [`#[actor]`](macro@crate::actor) implements it.
 ///
@@ -40,6 +40,12 @@ pub trait Actor: Default + Serialize + DeserializeOwned + JsonSchema + 'static {
     /// What the host calls, one function for a hook.
     #[doc(hidden)]
     const HOOKS: &'static [(Hook, Run<Self>)];
+    /// Who may subscribe, if the actor decides it.
+    #[doc(hidden)]
+    const AUTHORIZE: Option<Look<Self, Subscriber, ()>>;
+    /// What each client sees of the state, if the actor decides it.
+    #[doc(hidden)]
+    const PROJECT: Option<Look<Self, Viewer, View>>;
     /// The names of the events with the schemas of their payloads.
     #[doc(hidden)]
     fn events() -> Vec<(&'static str, Document)>;
@@ -67,6 +73,14 @@ pub enum Run<A> {
     Write(fn(&mut A, &mut Context<A>, Input<'_>) -> Outcome),
     /// `Tracked<Self>`: the state stays with the host.
     Tracked(fn(&mut Tracked<A>, &mut Context<A>, Input<'_>) -> Outcome),
+}
+
+/// How a function that decides about a `W` gets at the state.
+pub enum Look<A, W, R> {
+    /// `&self`: the state is decoded.
+    Read(fn(&A, &W) -> Result<R, Failure>),
+    /// `&Tracked<Self>`: the state stays with the host.
+    Tracked(fn(&Tracked<A>, &W) -> Result<R, Failure>),
 }
 
 /// The result of a turn: JSON text, or nothing.
@@ -97,6 +111,7 @@ impl Hook {
 }
 
 /// What a caller sent: JSON text, or nothing.
+#[derive(Debug, Clone, Copy)]
 pub struct Input<'a>(pub(crate) Option<&'a str>);
 
 impl Input<'_> {

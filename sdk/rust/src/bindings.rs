@@ -1,5 +1,6 @@
-//! What wit-bindgen makes of `wit/`, for the world `actors-handler`. Generated once, here;
-//! only [`imports`](crate::imports) and [`export`](crate::export) name what is in it.
+//! What wit-bindgen makes of `wit/`: the world `actors-handler`, and beside it what the world
+//! `guarded-actors-handler` adds. Generated once, here; only [`imports`](crate::imports) and
+//! [`export`](crate::export) name what is in it.
 
 #![allow(
     clippy::all,
@@ -16,3 +17,22 @@ wit_bindgen::generate!({
     pub_export_macro: true,
     default_bindings_module: "tidegate_sdk::bindings",
 });
+
+/// The export `access` alone: a component that exports both is in the world
+/// `guarded-actors-handler`, and one that leaves this out in the world `actors-handler`.
+pub mod guard {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package tidegate:sdk;
+            world guard {
+                export tidegate:realtime/access@0.1.0;
+            }
+        ",
+        with: {
+            "tidegate:realtime/types@0.1.0": super::tidegate::realtime::types,
+        },
+        pub_export_macro: true,
+        default_bindings_module: "tidegate_sdk::bindings::guard",
+    });
+}

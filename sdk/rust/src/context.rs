@@ -46,6 +46,8 @@ pub struct Context<A> {
     host: Rc<dyn Host>,
     pub(crate) turn: Turn,
     failed: Option<Failure>,
+    /// The turn ended ahead of its method, which has not touched the state.
+    pub(crate) refused: bool,
     actor: PhantomData<fn() -> A>,
 }
 
@@ -55,8 +57,13 @@ impl<A> Context<A> {
             host,
             turn,
             failed: None,
+            refused: false,
             actor: PhantomData,
         }
+    }
+
+    pub(crate) fn host(&self) -> Rc<dyn Host> {
+        Rc::clone(&self.host)
     }
 
     /// What could not be staged during the turn, if anything.

@@ -1,9 +1,11 @@
 //! Runs a turn: finds the actor type and its method or hook, loads the state the way it
-//! asks for, and stages what it changed. Called by [`export`](crate::export) in a component
+//! asks for, and stages what it changed. Finds the actor type of an access question, too.
+//! Called by [`export`](crate::export) in a component
 //! and by [`test`](crate::test) natively.
 
 use std::rc::Rc;
 
+use crate::access::{self, Authorize, Project, Shown, Subscriber, Viewer};
 use crate::actor::{Actor, Hook, Input, Outcome, Run};
 use crate::context::Turn;
 use crate::host::Host;
@@ -17,6 +19,8 @@ pub struct ActorType {
     pub(crate) describe: fn() -> Document,
     invoke: fn(Rc<dyn Host>, Turn, &str, Option<&str>) -> Outcome,
     hook: fn(Rc<dyn Host>, Turn, Hook) -> Outcome,
+    authorize: Option<Authorize>,
+    project: Option<Project>,
 }
 
 impl ActorType {
@@ -27,7 +31,20 @@ impl ActorType {
             describe: manifest::describe::<A>,
             invoke: invoke::<A>,
             hook: hook::<A>,
+            authorize: match A::AUTHORIZE {
+                Some(_) => Some(access::authorize::<A>),
+                None => None,
+            },
+            project: match A::PROJECT {
+                Some(_) => Some(access::project::<A>),
+                None => None,
+            },
         }
+    }
+
+    /// Whether it decides who may see its actors.
+    pub const fn is_guarded(&self) -> bool {
+        self.authorize.is_some() || self.project.is_some()
     }
 }
 
@@ -60,6 +77,38 @@ pub(crate) fn hook_any<H: Handler>(
     }
 }
 
+/// Decides about a batch of subscribers of an actor. An actor type without a guard is open.
+pub(crate) fn authorize_any<H: Handler>(
+    host: Rc<dyn Host>,
+    actor: &str,
+    id: &str,
+    who: &[Subscriber],
+) -> Vec<Result<(), Failure>> {
+    match find::<H>(actor) {
+        Some(known) => known.authorize.map_or_else(
+            || vec![Ok(()); who.len()],
+            |authorize| authorize(host, id, who),
+        ),
+        None => vec![Err(unknown_actor(actor)); who.len()],
+    }
+}
+
+/// What each of a batch of viewers of an actor is shown.
+pub(crate) fn project_any<H: Handler>(
+    host: Rc<dyn Host>,
+    actor: &str,
+    id: &str,
+    who: &[Viewer],
+) -> Vec<Shown> {
+    match find::<H>(actor) {
+        Some(known) => known.project.map_or_else(
+            || vec![Shown::Whole; who.len()],
+            |project| project(host, id, who),
+        ),
+        None => vec![Shown::Nothing; who.len()],
+    }
+}
+
 fn find<H: Handler>(name: &str) -> Option<&'static ActorType> {
     H::ACTORS.iter().find(|actor| actor.name == name)
 }
@@ -87,15 +136,20 @@ fn run<A: Actor>(host: Rc<dyn Host>, turn: Turn, run: &Run<A>, input: Input<'_>)
     let mut ctx = Context::new(Rc::clone(&host), turn);
     match run {
         Run::Read(run) => {
-            let state = Decoded::load(&*host)?;
+            let state = Decoded::load(&*host, ctx.id())?;
             let outcome = run(&state.value, &mut ctx, input);
             state.keep();
             ctx.take_failure()?;
             outcome
         }
         Run::Write(run) => {
-            let mut state = Decoded::load(&*host)?;
-            let output = run(&mut state.value, &mut ctx, input)?;
+            let mut state = Decoded::load(&*host, ctx.id())?;
+            let outcome = run(&mut state.value, &mut ctx, input);
+            if ctx.refused {
+                state.keep();
+                return outcome;
+            }
+            let output = outcome?;
             ctx.take_failure()?;
             state.save(&*host)?;
             Ok(output)

@@ -1,11 +1,13 @@
 //! [`export!`](crate::export): makes a component of actor types. Implements the exports of
-//! `wit/` for any [`Handler`].
+//! `wit/` for any [`Handler`]; `access` is exported only where an actor is marked `guarded`.
 
 use std::marker::PhantomData;
 use std::rc::Rc;
 
+use crate::access::{Shown, Subject, Subscriber, Viewer};
 use crate::actor::Hook;
 use crate::bindings::exports::tidegate::realtime::{actor, manifest};
+use crate::bindings::guard::exports::tidegate::realtime::access;
 use crate::bindings::tidegate::realtime::types;
 use crate::dispatch::{self, Handler};
 use crate::imports::{self, Imports};
@@ -52,6 +54,47 @@ fn hook<H: Handler>(turn: types::Turn, hook: Hook) -> Result<(), types::Failure>
         .map_err(imports::contract_failure)
 }
 
+impl<H: Handler> access::Guest for Component<H> {
+    fn authorize(
+        this: types::ActorRef,
+        who: Vec<access::Subscription>,
+    ) -> Vec<Result<(), types::Failure>> {
+        let id = Rc::from(this.id.as_str());
+        let who: Vec<Subscriber> = who
+            .into_iter()
+            .map(|subscription| {
+                let subject = match subscription.to {
+                    access::Subject::State => Subject::State,
+                    access::Subject::Events => Subject::Events,
+                };
+                Subscriber::new(viewer(&id, subscription.who), subject)
+            })
+            .collect();
+        dispatch::authorize_any::<H>(Rc::new(Imports), &this.actor, &this.id, &who)
+            .into_iter()
+            .map(|decision| decision.map_err(imports::contract_failure))
+            .collect()
+    }
+
+    fn project(this: types::ActorRef, who: Vec<types::Client>) -> Vec<access::View> {
+        let id = Rc::from(this.id.as_str());
+        let who: Vec<Viewer> = who.into_iter().map(|client| viewer(&id, client)).collect();
+        dispatch::project_any::<H>(Rc::new(Imports), &this.actor, &this.id, &who)
+            .into_iter()
+            .map(|shown| match shown {
+                Shown::Whole => access::View::Whole,
+                Shown::Document(text) => access::View::Document(text),
+                Shown::SameAs(place) => access::View::SameAs(place),
+                Shown::Nothing => access::View::Nothing,
+            })
+            .collect()
+    }
+}
+
+fn viewer(actor_id: &Rc<str>, client: types::Client) -> Viewer {
+    Viewer::new(Rc::clone(actor_id), imports::client(client))
+}
+
 /// Makes a component of one or more actor types: once, at the root of a `cdylib` crate.
 ///
 /// ```
@@ -68,9 +111,38 @@ fn hook<H: Handler>(turn: types::Turn, hook: Hook) -> Result<(), types::Failure>
 /// tidegate_sdk::export!(Counter);
 /// # fn main() {}
 /// ```
+///
+/// An actor that decides who may see it is marked `guarded`, and the component then exports
+/// `access`; without the mark, or with one too many, it does not compile.
+///
+/// ```
+/// # use tidegate_sdk::prelude::*;
+/// # #[derive(Default, Serialize, Deserialize, JsonSchema)] pub struct Counter { count: i64 }
+/// # #[actor] impl Counter {}
+/// #[derive(Default, Serialize, Deserialize, JsonSchema)]
+/// pub struct Safe { code: u32 }
+///
+/// #[actor]
+/// impl Safe {
+///     #[authorize]
+///     fn may_see(&self, who: &Subscriber) -> Result<()> {
+///         Err(Failure::new("safe.closed").status(403))
+///     }
+/// }
+///
+/// tidegate_sdk::export!(Counter, guarded Safe);
+/// # fn main() {}
+/// ```
 #[macro_export]
 macro_rules! export {
-    ($($actor:ty),+ $(,)?) => {
+    // The actors one by one: those before it in brackets, then whether any is guarded.
+    (@read [$($actors:tt)*] $any:ident; guarded $actor:ty $(, $($rest:tt)*)?) => {
+        $crate::export!(@read [$($actors)* {guarded $actor}] guarded; $($($rest)*)?);
+    };
+    (@read [$($actors:tt)*] $any:ident; $actor:ty $(, $($rest:tt)*)?) => {
+        $crate::export!(@read [$($actors)* {open $actor}] $any; $($($rest)*)?);
+    };
+    (@read [$({$mark:ident $actor:ty})+] $any:ident;) => {
         const _: () = {
             struct Exported;
 
@@ -83,11 +155,39 @@ macro_rules! export {
                 $crate::__private::distinct(&[$(<$actor as $crate::Actor>::NAME),+]),
                 "two of these actors have the same name: give one another with #[actor(name = \"…\")]",
             );
+            $($crate::export!(@check $mark $actor);)+
 
             #[cfg(target_family = "wasm")]
             type Component = $crate::__private::Component<Exported>;
             #[cfg(target_family = "wasm")]
             $crate::bindings::export!(Component with_types_in $crate::bindings);
+            $crate::export!(@access $any);
         };
+    };
+    (@check guarded $actor:ty) => {
+        assert!(
+            $crate::__private::ActorType::of::<$actor>().is_guarded(),
+            concat!(
+                "`", stringify!($actor), "` has no #[authorize] and no #[project]: \
+                 remove the mark `guarded`",
+            ),
+        );
+    };
+    (@check open $actor:ty) => {
+        assert!(
+            !$crate::__private::ActorType::of::<$actor>().is_guarded(),
+            concat!(
+                "`", stringify!($actor), "` decides who may see it, by #[authorize] or \
+                 #[project]: mark it here, `guarded ", stringify!($actor), "`",
+            ),
+        );
+    };
+    (@access guarded) => {
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::guard::export!(Component with_types_in $crate::bindings::guard);
+    };
+    (@access open) => {};
+    ($($actors:tt)+) => {
+        $crate::export!(@read [] open; $($actors)+);
     };
 }

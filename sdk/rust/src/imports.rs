@@ -90,13 +90,18 @@ pub(crate) fn contract_failure(failure: Failure) -> types::Failure {
     }
 }
 
+/// The client as handlers have it.
+pub(crate) fn client(client: types::Client) -> Client {
+    Client {
+        connection: client.connection,
+        user: client.user,
+    }
+}
+
 /// The turn as handlers have it.
 pub(crate) fn turn(turn: types::Turn) -> Turn {
     let origin = match turn.origin {
-        types::Origin::Client(client) => Origin::Client(Client {
-            connection: client.connection,
-            user: client.user,
-        }),
+        types::Origin::Client(caller) => Origin::Client(client(caller)),
         types::Origin::Actor(caller) => Origin::Actor {
             actor: caller.actor,
             id: caller.id,

@@ -3,7 +3,9 @@
 // The macros write `::tidegate_sdk::…`, also in this crate's own tests.
 extern crate self as tidegate_sdk;
 
+mod access;
 mod actor;
+mod before;
 #[doc(hidden)]
 pub mod bindings;
 mod context;
@@ -25,7 +27,9 @@ mod state;
 pub mod test;
 mod tracked;
 
+pub use access::{Subject, Subscriber, View, Viewer};
 pub use actor::Actor;
+pub use before::Call;
 pub use context::{Client, ConnectionIds, Context, Origin, Recipients, Turn};
 pub use event::{Event, EventOf};
 pub use failure::{Failure, Result};
@@ -126,7 +130,10 @@ pub use tidegate_sdk_macros::Failure;
 /// What the macros' code needs; no part of the API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::actor::{Hook, Input, Method, Outcome, Run};
+    pub use crate::actor::{Hook, Input, Look, Method, Outcome, Run};
+    pub use crate::before::{
+        Call, Passes, Whole, is_called, passed, passed_whole, refuse, tracked,
+    };
     pub use crate::dispatch::{ActorType, Handler};
     pub use crate::export::Component;
     pub use crate::returned::{Returned, ReturnedAny, Returns, ReturnsAny};

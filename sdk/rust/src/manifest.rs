@@ -5,14 +5,23 @@
 use serde_json::{Map, Value, json};
 
 use crate::actor::Actor;
-use crate::dispatch::Handler;
+use crate::dispatch::{ActorType, Handler};
 use crate::schema::{self, Document};
 
 /// The manifest of a component.
 pub(crate) fn manifest<H: Handler>() -> String {
+    let is_guarded = H::ACTORS.iter().any(ActorType::is_guarded);
     let actors: Map<String, Value> = H::ACTORS
         .iter()
-        .map(|actor| (actor.name.to_owned(), (actor.describe)()))
+        .map(|actor| {
+            let mut entry = (actor.describe)();
+            // Where the component exports `access`, an actor type that is silent about it
+            // would have the host ask for everything.
+            if is_guarded && entry.get("access").is_none() {
+                entry["access"] = json!([]);
+            }
+            (actor.name.to_owned(), entry)
+        })
         .collect();
     json!({"tidegate": "0.1", "actors": actors}).to_string()
 }
@@ -52,6 +61,14 @@ pub(crate) fn describe<A: Actor>() -> Document {
         .collect();
     let hooks: Vec<&str> = A::HOOKS.iter().map(|(hook, _)| hook.name()).collect();
 
+    let access: Vec<&str> = [
+        A::AUTHORIZE.map(|_| "authorize"),
+        A::PROJECT.map(|_| "project"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+
     let mut entry = Map::new();
     set(&mut entry, "description", description);
     set(
@@ -62,6 +79,8 @@ pub(crate) fn describe<A: Actor>() -> Document {
     set(&mut entry, "methods", Some(Value::Object(methods)));
     set(&mut entry, "events", Some(Value::Object(events)));
     set(&mut entry, "hooks", Some(hooks.into()));
+    let access = (!access.is_empty()).then(|| access.into());
+    set(&mut entry, "access", access);
     Value::Object(entry)
 }
 
@@ -81,5 +100,77 @@ fn check_hidden<A: Actor>(schema: &Value, initial: &Value) {
             A::NAME,
             initial,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+    use tidegate_core::Manifest;
+
+    #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    struct Open {}
+
+    #[actor]
+    impl Open {}
+
+    #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    struct Safe {}
+
+    #[actor]
+    impl Safe {
+        #[project]
+        fn view(&self) -> View {
+            View::Nothing
+        }
+
+        #[authorize]
+        fn may_see(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    struct Gate {}
+
+    #[actor]
+    impl Gate {
+        #[authorize]
+        fn may_pass(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Guarded;
+    impl Handler for Guarded {
+        const ACTORS: &'static [ActorType] = &[
+            ActorType::of::<Open>(),
+            ActorType::of::<Safe>(),
+            ActorType::of::<Gate>(),
+        ];
+    }
+
+    struct Plain;
+    impl Handler for Plain {
+        const ACTORS: &'static [ActorType] = &[ActorType::of::<Open>()];
+    }
+
+    #[test]
+    fn a_guarded_component_says_of_each_actor_type_what_decides() {
+        let manifest = Manifest::parse(&manifest::<Guarded>()).unwrap();
+        let access = |actor: &str| {
+            let access = manifest.actors[actor].access.unwrap();
+            (access.authorize, access.project)
+        };
+        assert_eq!(access("open"), (false, false));
+        assert_eq!(access("safe"), (true, true));
+        assert_eq!(access("gate"), (true, false));
+    }
+
+    #[test]
+    fn a_plain_component_says_nothing_of_access() {
+        let manifest = Manifest::parse(&manifest::<Plain>()).unwrap();
+        assert_eq!(manifest.actors["open"].access, None);
     }
 }

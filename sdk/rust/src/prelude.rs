@@ -1,5 +1,6 @@
 //! What a handler's source file imports: `use tidegate_sdk::prelude::*;`.
 
-pub use crate::{Actor, Context, Event, Failure, Pointer, Result, Tracked, actor, pointer};
+pub use crate::{Actor, Call, Context, Event, Failure, Pointer, Result, Tracked, actor, pointer};
+pub use crate::{Subscriber, View, Viewer};
 pub use schemars::JsonSchema;
 pub use serde::{Deserialize, Serialize};

@@ -39,6 +39,7 @@ use serde::Serialize;
 
 pub use serde_json::{Value, json};
 
+use crate::access::{self, Shown, Subject, Subscriber, Viewer};
 use crate::actor::{Hook, Outcome};
 use crate::context::{Client, ConnectionIds, Origin, Turn};
 use crate::host::Audience;
@@ -111,6 +112,12 @@ impl Emitted {
     }
 }
 
+/// A plain HTTP request without a token.
+const ANONYMOUS: Client = Client {
+    connection: None,
+    user: None,
+};
+
 fn turn(actor: &str, id: &str, origin: Origin, now: u64, number: u64) -> Turn {
     Turn {
         actor: actor.to_owned(),
@@ -155,11 +162,7 @@ impl<A: crate::Actor> Context<A> {
     /// ```
     pub fn test() -> TestContext<A> {
         let recorder = Rc::new(Recorder::new(Value::Null));
-        let client = Client {
-            connection: None,
-            user: None,
-        };
-        let turn = turn(A::NAME, "test", Origin::Client(client), 0, 1);
+        let turn = turn(A::NAME, "test", Origin::Client(ANONYMOUS), 0, 1);
         TestContext {
             context: Context::new(Rc::clone(&recorder) as Rc<_>, turn),
             recorder,
@@ -242,10 +245,7 @@ impl<A: crate::Actor> TestContext<A> {
     fn client(&mut self) -> &mut Client {
         let origin = &mut self.context.turn.origin;
         if !matches!(origin, Origin::Client(_)) {
-            *origin = Origin::Client(Client {
-                connection: None,
-                user: None,
-            });
+            *origin = Origin::Client(ANONYMOUS);
         }
         match origin {
             Origin::Client(client) => client,
@@ -346,6 +346,8 @@ pub struct Actor<A> {
     resident: bool,
     emitted: Vec<Emitted>,
     inboxes: BTreeMap<String, Vec<(String, Value)>>,
+    /// The claims that the open connections came with.
+    users: BTreeMap<String, String>,
     actor: PhantomData<fn() -> A>,
 }
 
@@ -364,6 +366,7 @@ impl<A: crate::Actor> Actor<A> {
             resident: false,
             emitted: Vec::new(),
             inboxes: BTreeMap::new(),
+            users: BTreeMap::new(),
             actor: PhantomData,
         }
     }
@@ -400,27 +403,73 @@ impl<A: crate::Actor> Actor<A> {
         method: &str,
         input: impl Into<Option<Value>>,
     ) -> Result<Value, Failure> {
-        let client = Client {
-            connection: None,
-            user: None,
-        };
-        self.invoke_as(client, method, input.into())
+        self.anonymous().invoke(method, input)
     }
 
     /// The client with this connection, to [`invoke`](Caller::invoke) as. Its first contact
     /// runs the `connect` hook.
     pub fn from(&mut self, connection: impl Into<String>) -> Caller<'_, A> {
+        let connection = connection.into();
+        Caller {
+            client: Client {
+                user: self.users.get(&connection).cloned(),
+                connection: Some(connection),
+            },
+            actor: self,
+        }
+    }
+
+    /// A client with a token of these verified claims, who comes by plain HTTP.
+    ///
+    /// ```
+    /// use tidegate_sdk::prelude::*;
+    /// use tidegate_sdk::test::{self, json};
+    ///
+    /// #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    /// struct Mirror {}
+    ///
+    /// #[derive(Serialize, Deserialize, JsonSchema)]
+    /// struct Claims { sub: String }
+    ///
+    /// #[actor]
+    /// impl Mirror {
+    ///     pub fn me(&self, ctx: &Context<Self>) -> Result<Option<Claims>> { ctx.user() }
+    /// }
+    ///
+    /// let mut mirror = test::Actor::<Mirror>::new("a");
+    /// let ann = json!({"sub": "ann"});
+    /// assert_eq!(mirror.user(&ann).invoke("me", None), Ok(ann.clone()));
+    /// assert_eq!(mirror.from("c1").user(&ann).invoke("me", None), Ok(ann));
+    /// ```
+    pub fn user(&mut self, claims: impl Serialize) -> Caller<'_, A> {
+        self.anonymous().user(claims)
+    }
+
+    fn anonymous(&mut self) -> Caller<'_, A> {
         Caller {
             actor: self,
-            connection: connection.into(),
-            user: None,
+            client: ANONYMOUS,
         }
+    }
+
+    /// Whether an anonymous plain HTTP request may subscribe, as
+    /// [`Caller::may_subscribe`] has it.
+    pub fn may_subscribe(&mut self, to: Subject) -> Result<(), Failure> {
+        self.anonymous().may_subscribe(to)
+    }
+
+    /// What an anonymous plain HTTP request is shown of the state, as [`Caller::view`] has it.
+    pub fn view(&mut self) -> Option<Value> {
+        self.anonymous().view()
     }
 
     /// Opens a connection: the `connect` hook, which runs once for each. A connection whose
     /// hook fails is open all the same.
     pub fn connect(&mut self, connection: impl Into<String>) -> Result<(), Failure> {
-        let connection = connection.into();
+        self.open(connection.into(), None)
+    }
+
+    fn open(&mut self, connection: String, user: Option<String>) -> Result<(), Failure> {
         let known = self.recorder.with(|recording| {
             let known = recording.connections.contains(&connection);
             if !known {
@@ -432,7 +481,14 @@ impl<A: crate::Actor> Actor<A> {
             return Ok(());
         }
         self.inboxes.entry(connection.clone()).or_default();
-        self.hook(Hook::Connect, Some(connection))
+        if let Some(claims) = &user {
+            self.users.insert(connection.clone(), claims.clone());
+        }
+        let client = Client {
+            connection: Some(connection),
+            user,
+        };
+        self.hook(Hook::Connect, Origin::Client(client))
     }
 
     /// Closes a connection: the `disconnect` hook, if the connection was open.
@@ -442,11 +498,14 @@ impl<A: crate::Actor> Actor<A> {
             recording.connections.retain(|id| id != connection);
             recording.connections.len() < before
         });
-        if known {
-            self.hook(Hook::Disconnect, Some(connection.to_owned()))
-        } else {
-            Ok(())
+        if !known {
+            return Ok(());
         }
+        let client = Client {
+            connection: Some(connection.to_owned()),
+            user: self.users.remove(connection),
+        };
+        self.hook(Hook::Disconnect, Origin::Client(client))
     }
 
     /// Brings the actor into memory, if it is not there: the `activate` hook. The first turn
@@ -456,7 +515,7 @@ impl<A: crate::Actor> Actor<A> {
             return Ok(());
         }
         self.resident = true;
-        self.hook(Hook::Activate, None)
+        self.hook(Hook::Activate, Origin::Host)
     }
 
     /// Has the actor leave memory, if it is there: the `deactivate` hook. The state stays.
@@ -464,7 +523,7 @@ impl<A: crate::Actor> Actor<A> {
         if !self.resident {
             return Ok(());
         }
-        let result = self.hook(Hook::Deactivate, None);
+        let result = self.hook(Hook::Deactivate, Origin::Host);
         self.resident = false;
         result
     }
@@ -498,14 +557,7 @@ impl<A: crate::Actor> Actor<A> {
         }))
     }
 
-    fn hook(&mut self, hook: Hook, connection: Option<String>) -> Result<(), Failure> {
-        let origin = match connection {
-            Some(_) => Origin::Client(Client {
-                connection,
-                user: None,
-            }),
-            None => Origin::Host,
-        };
+    fn hook(&mut self, hook: Hook, origin: Origin) -> Result<(), Failure> {
         self.turn(origin, |recorder, turn| {
             dispatch::hook::<A>(recorder, turn, hook)
         })
@@ -559,19 +611,27 @@ fn check(failure: &Failure) {
     );
 }
 
-/// A client of an [`Actor`]: what [`Actor::from`] gives.
+/// A client of an [`Actor`]: what [`Actor::from`] and [`Actor::user`] give.
 pub struct Caller<'a, A> {
     actor: &'a mut Actor<A>,
-    connection: String,
-    user: Option<String>,
+    client: Client,
 }
 
 impl<A: crate::Actor> Caller<'_, A> {
-    /// The verified claims of the client's token.
+    /// The verified claims of the client's token. A connection keeps those that it was
+    /// opened with until it is given others.
     #[must_use]
     pub fn user(mut self, claims: impl Serialize) -> Self {
-        self.user = Some(claims_text(claims));
+        self.client.user = Some(claims_text(claims));
         self
+    }
+
+    /// Opens the connection, as [`Actor::connect`] does; nothing for plain HTTP.
+    pub fn connect(self) -> Result<(), Failure> {
+        match self.client.connection {
+            Some(connection) => self.actor.open(connection, self.client.user),
+            None => Ok(()),
+        }
     }
 
     /// Invokes a method, as [`Actor::invoke`] does.
@@ -579,13 +639,52 @@ impl<A: crate::Actor> Caller<'_, A> {
     /// # Panics
     /// As [`Actor::invoke`], and when the `connect` hook fails.
     pub fn invoke(self, method: &str, input: impl Into<Option<Value>>) -> Result<Value, Failure> {
-        self.actor
-            .connect(self.connection.clone())
-            .unwrap_or_else(|failure| panic!("the connect hook failed: {failure}"));
-        let client = Client {
-            connection: Some(self.connection),
-            user: self.user,
+        let Self { actor, client } = self;
+        if let Some(connection) = &client.connection {
+            actor
+                .open(connection.clone(), client.user.clone())
+                .unwrap_or_else(|failure| panic!("the connect hook failed: {failure}"));
+            if let Some(claims) = &client.user {
+                actor.users.insert(connection.clone(), claims.clone());
+            }
+        }
+        actor.invoke_as(client, method, input.into())
+    }
+
+    /// Asks `#[authorize]`: whether the client may subscribe to this, or read it once, or go
+    /// on, if they subscribe already. No hook runs. An actor without `#[authorize]` is open.
+    ///
+    /// # Panics
+    /// When the failure is not one that the host would pass on.
+    pub fn may_subscribe(self, to: Subject) -> Result<(), Failure> {
+        let viewer = Viewer::new(self.actor.id.as_str().into(), self.client);
+        let who = [Subscriber::new(viewer, to)];
+        let host = Rc::clone(&self.actor.recorder);
+        let mut decisions = access::authorize::<A>(host, &self.actor.id, &who);
+        let decision = decisions.pop().unwrap_or(Ok(()));
+        if let Err(failure) = &decision {
+            check(failure);
+        }
+        decision
+    }
+
+    /// Asks `#[project]`: what the client is shown, `None` for nothing. An actor without
+    /// `#[project]` shows all of the state; hidden members are left out in any case. Whether
+    /// the client may subscribe at all is another question:
+    /// [`may_subscribe`](Self::may_subscribe).
+    pub fn view(self) -> Option<Value> {
+        let who = [Viewer::new(self.actor.id.as_str().into(), self.client)];
+        let host = Rc::clone(&self.actor.recorder);
+        let mut shown = match access::project::<A>(host, &self.actor.id, &who).pop()? {
+            Shown::Whole => self.actor.state(),
+            Shown::Document(text) => {
+                serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"))
+            }
+            Shown::Nothing | Shown::SameAs(_) => return None,
         };
-        self.actor.invoke_as(client, method, input.into())
+        if let Value::Object(members) = &mut shown {
+            members.retain(|name, _| !A::HIDDEN.contains(&name.as_str()));
+        }
+        Some(shown)
     }
 }

@@ -8,7 +8,7 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{Error, ImplItem, Item, ItemImpl, LitStr, Path, Result, Token, Type};
 
-use crate::method::{self, Method, Role};
+use crate::method::{self, Guard, Method, Role};
 use crate::name;
 
 #[derive(Default)]
@@ -87,6 +87,9 @@ fn expand_block(arguments: TokenStream, block: &mut ItemImpl) -> Result<TokenStr
     if let Err(error) = check_distinct(&methods) {
         note(error);
     }
+    if let Err(error) = check_given(&methods) {
+        note(error);
+    }
     let arguments = read_arguments(arguments).unwrap_or_else(|error| {
         note(error);
         Arguments::default()
@@ -154,6 +157,7 @@ fn check_distinct(methods: &[Method]) -> Result<()> {
     let label = |method: &Method| match &method.role {
         Role::Method { name } => format!("method `{name}`"),
         Role::Hook { name } => format!("`#[{name}]` hook"),
+        Role::Guard(guard) => format!("`#[{}]` function", guard.name()),
     };
     for (i, method) in methods.iter().enumerate() {
         let wanted = label(method);
@@ -165,6 +169,23 @@ fn check_distinct(methods: &[Method]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn guard(methods: &[Method], wanted: Guard) -> Option<&Method> {
+    methods
+        .iter()
+        .find(|method| matches!(method.role, Role::Guard(guard) if guard == wanted))
+}
+
+fn check_given(methods: &[Method]) -> Result<()> {
+    match methods.iter().find(|method| method.wants_given()) {
+        Some(method) if guard(methods, Guard::Before).is_none() => Err(Error::new(
+            method.span,
+            "this method asks for what `#[before]` returns, but the actor has no function with \
+             `#[before]`",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn implementation(
@@ -180,12 +201,23 @@ fn implementation(
         None => quote!(::core::option::Option::None),
     };
     let inputs = methods.iter().filter_map(|method| method.input_type(ty));
-    let is_hook = |method: &&Method| matches!(method.role, Role::Hook { .. });
-    let hooks = methods.iter().filter(is_hook).map(Method::entry);
+    let before = guard(methods, Guard::Before);
+    let look = |wanted| match guard(methods, wanted) {
+        Some(guard) => {
+            let look = guard.entry(None);
+            quote!(::core::option::Option::Some(#look))
+        }
+        None => quote!(::core::option::Option::None),
+    };
+    let (authorize, project) = (look(Guard::Authorize), look(Guard::Project));
+    let hooks = methods
+        .iter()
+        .filter(|method| matches!(method.role, Role::Hook { .. }))
+        .map(|method| method.entry(None));
     let methods = methods
         .iter()
-        .filter(|method| !is_hook(method))
-        .map(Method::entry);
+        .filter(|method| matches!(method.role, Role::Method { .. }))
+        .map(|method| method.entry(before));
     let event_of = events.iter().map(|event| {
         quote_spanned! {event.span()=>
             #[automatically_derived]
@@ -211,6 +243,16 @@ fn implementation(
                     ::tidegate_sdk::__private::Hook,
                     ::tidegate_sdk::__private::Run<Self>,
                 )] = &[#(#hooks),*];
+                const AUTHORIZE: ::core::option::Option<
+                    ::tidegate_sdk::__private::Look<Self, ::tidegate_sdk::Subscriber, ()>,
+                > = #authorize;
+                const PROJECT: ::core::option::Option<
+                    ::tidegate_sdk::__private::Look<
+                        Self,
+                        ::tidegate_sdk::Viewer,
+                        ::tidegate_sdk::View,
+                    >,
+                > = #project;
 
                 fn events() -> ::std::vec::Vec<(
                     &'static str,

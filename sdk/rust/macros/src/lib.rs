@@ -28,6 +28,19 @@ use syn::parse_macro_input;
 /// | `#[serde(…)]`, `#[schemars(…)]` on a parameter | the same as on a field |
 /// | `#[method(name = "…")]` | another name than the function's in lower camelCase |
 /// | `#[activate]`, `#[deactivate]`, `#[connect]`, `#[disconnect]` | a hook, called by the host only |
+/// | `#[before] fn f(&self, ctx: &Context<Self>, call: &Call<'_>) -> Result<T, E>` | what runs before each method that a client or another actor calls; `Err` refuses the call |
+/// | a parameter `#[before] x: &T`, or `x: T` | what `#[before]` returned |
+/// | `#[authorize] fn f(&self, who: &Subscriber) -> Result<(), E>` | who may subscribe to the state and to the events, and read them |
+/// | `#[project] fn f(&self, who: &Viewer) -> View` | what of the state each of them sees |
+///
+/// `#[before]`, `#[authorize]` and `#[project]` functions also take `state: &Tracked<Self>` in
+/// the place of `&self`. An actor has one of each at most; one that should do several things
+/// calls several functions. An actor with `#[authorize]` or `#[project]` is exported by
+/// `export!(guarded Chat)`.
+///
+/// `#[before]` runs inside the turn, but not before hooks, nor before methods that the
+/// actor's own timers and schedules call: these come from the actor itself. A method that
+/// asks for what it returns never runs without it, whoever calls.
 ///
 /// Arguments: `name = "…"` (else the type's name in lower camelCase), `events = E` or
 /// `events(E, F)` (the types of the events that it emits), `hidden("a", "b")` (members of

@@ -12,12 +12,17 @@ use syn::{
 
 use crate::name;
 
+mod guard;
+
+pub(crate) use guard::Guard;
+
 const HOOKS: [&str; 4] = ["activate", "deactivate", "connect", "disconnect"];
 
 /// What a function is to the host.
 pub(crate) enum Role {
     Method { name: String },
     Hook { name: Ident },
+    Guard(Guard),
 }
 
 /// A function that the host can reach.
@@ -40,8 +45,19 @@ enum Access {
 }
 
 enum Parameter {
-    Context { mutable: bool },
-    Whole { ty: Type },
+    Context {
+        mutable: bool,
+    },
+    /// What a guard decides about.
+    Asked,
+    /// What `#[before]` has returned.
+    Given {
+        ty: Type,
+        by_reference: bool,
+    },
+    Whole {
+        ty: Type,
+    },
     Member(Member),
 }
 
@@ -54,8 +70,9 @@ struct Member {
 /// Reads a function and removes from it what only the macro understands. `None` for one
 /// that is the author's own business.
 pub(crate) fn read(function: &mut ImplItemFn) -> Result<Option<Method>> {
+    let given = guard::take_given(&mut function.sig);
     let own = take_attributes(&mut function.attrs)?;
-    let reached = own.hook.is_some() || matches!(function.vis, Visibility::Public(_));
+    let reached = own.mark.is_some() || matches!(function.vis, Visibility::Public(_));
     let has_access = match function.sig.inputs.first() {
         Some(FnArg::Receiver(_)) => true,
         Some(FnArg::Typed(first)) => tracked(&first.ty).is_some(),
@@ -67,10 +84,18 @@ pub(crate) fn read(function: &mut ImplItemFn) -> Result<Option<Method>> {
                 span,
                 if has_access {
                     "only a `pub fn` is a method: make it public"
+                } else if own.mark.as_ref().and_then(Guard::named).is_some() {
+                    "this needs `&self` or `state: &Tracked<Self>` as the first parameter"
                 } else {
                     "this needs `&self`, `&mut self` or `state: &mut Tracked<Self>` as the first \
                      parameter"
                 },
+            ));
+        }
+        if let Some(span) = given.iter().flatten().next() {
+            return Err(Error::new(
+                *span,
+                "only a method that clients call is given what `#[before]` returns",
             ));
         }
         return Ok(None);
@@ -78,6 +103,10 @@ pub(crate) fn read(function: &mut ImplItemFn) -> Result<Option<Method>> {
 
     let signature = &mut function.sig;
     check_signature(signature)?;
+    let guard = own.mark.as_ref().and_then(Guard::named);
+    if let Some(guard) = guard {
+        guard::check(guard, signature, &own)?;
+    }
     let mut inputs = signature.inputs.iter_mut();
     let access = match inputs.next() {
         Some(FnArg::Receiver(receiver)) => receiver_access(receiver)?,
@@ -87,15 +116,21 @@ pub(crate) fn read(function: &mut ImplItemFn) -> Result<Option<Method>> {
         None => return Ok(None),
     };
     let mut parameters = Vec::new();
-    for input in inputs {
+    for (input, given) in inputs.zip(given.into_iter().skip(1)) {
         if let FnArg::Typed(parameter) = input {
-            parameters.push(read_parameter(parameter)?);
+            parameters.push(match (guard, given) {
+                (Some(guard), None) => guard::read_parameter(guard, parameter)?,
+                (Some(guard), Some(span)) => return Err(Error::new(span, guard.parameters())),
+                (None, Some(_)) => guard::read_given(parameter)?,
+                (None, None) => read_parameter(parameter)?,
+            });
         }
     }
     check_parameters(&parameters, signature.ident.span())?;
 
-    let role = match own.hook {
-        Some(name) => {
+    let role = match (guard, own.mark) {
+        (Some(guard), _) => Role::Guard(guard),
+        (None, Some(name)) => {
             let wire = |parameter: &Parameter| !matches!(parameter, Parameter::Context { .. });
             if let Some(at) = parameters.iter().position(wire) {
                 return Err(Error::new_spanned(
@@ -105,7 +140,7 @@ pub(crate) fn read(function: &mut ImplItemFn) -> Result<Option<Method>> {
             }
             Role::Hook { name }
         }
-        None => {
+        (None, None) => {
             let name = match own.name {
                 Some(literal) => name::literal(&literal)?,
                 None => {
@@ -131,7 +166,8 @@ pub(crate) fn read(function: &mut ImplItemFn) -> Result<Option<Method>> {
 
 #[derive(Default)]
 struct OwnAttributes {
-    hook: Option<Ident>,
+    /// That it is a hook or a guard, and which.
+    mark: Option<Ident>,
     name: Option<LitStr>,
     method: Option<Span>,
     cfg: Vec<Attribute>,
@@ -139,7 +175,7 @@ struct OwnAttributes {
 
 impl OwnAttributes {
     fn span(&self) -> Option<Span> {
-        self.hook.as_ref().map(Ident::span).or(self.method)
+        self.mark.as_ref().map(Ident::span).or(self.method)
     }
 }
 
@@ -158,9 +194,9 @@ fn take_attributes(attributes: &mut Vec<Attribute>) -> Result<OwnAttributes> {
                 }
             })
         } else if let Some(ident) = attribute.path().get_ident()
-            && HOOKS.iter().any(|hook| ident == hook)
+            && (HOOKS.iter().any(|hook| ident == hook) || Guard::named(ident).is_some())
         {
-            let second = own.hook.replace(ident.clone());
+            let second = own.mark.replace(ident.clone());
             attribute.meta.require_path_only().and(match second {
                 Some(_) => Err(Error::new(
                     ident.span(),
@@ -182,9 +218,16 @@ fn take_attributes(attributes: &mut Vec<Attribute>) -> Result<OwnAttributes> {
         }
         false
     });
-    if let (Some(hook), Some(_)) = (&own.hook, own.method) {
+    if let (Some(mark), Some(_)) = (&own.mark, own.method) {
         error.get_or_insert_with(|| {
-            Error::new(hook.span(), "a hook is no method: callers cannot invoke it")
+            let what = match Guard::named(mark) {
+                Some(_) => "guard",
+                None => "hook",
+            };
+            Error::new(
+                mark.span(),
+                format!("a {what} is no method: callers cannot invoke it"),
+            )
         });
     }
     error.map_or(Ok(own), Err)
@@ -320,6 +363,15 @@ fn check_parameters(parameters: &[Parameter], span: Span) -> Result<()> {
     if count(|p| matches!(p, Parameter::Context { .. })) > 1 {
         return Err(Error::new(span, "one context is enough"));
     }
+    if count(|p| matches!(p, Parameter::Asked)) > 1 {
+        return Err(Error::new(span, "one of its parameters is enough"));
+    }
+    if count(|p| matches!(p, Parameter::Given { .. })) > 1 {
+        return Err(Error::new(
+            span,
+            "`#[before]` returns one value: one parameter takes it",
+        ));
+    }
     let whole = count(|p| matches!(p, Parameter::Whole { .. }));
     if whole > 0 && count(|p| matches!(p, Parameter::Member(_))) > 0 {
         return Err(Error::new(
@@ -428,8 +480,8 @@ impl Method {
     }
 
     /// The element of the table of methods or hooks.
-    pub(crate) fn entry(&self) -> TokenStream {
-        let (cfg, run) = (&self.cfg, self.run());
+    pub(crate) fn entry(&self, before: Option<&Self>) -> TokenStream {
+        let cfg = &self.cfg;
         match &self.role {
             Role::Hook { name } => {
                 let variant = format_ident!(
@@ -442,6 +494,7 @@ impl Method {
                     },
                     span = name.span()
                 );
+                let run = self.run(None);
                 quote! { #(#cfg)* (::tidegate_sdk::__private::Hook::#variant, #run) }
             }
             Role::Method { name } => {
@@ -450,6 +503,7 @@ impl Method {
                     None => quote!(::core::option::Option::None),
                 };
                 let (input, output) = (self.input_schema(), self.output_schema());
+                let run = self.run(before.map(|before| self.guarded_by(before, name)));
                 quote! {
                     #(#cfg)*
                     ::tidegate_sdk::__private::Method {
@@ -461,6 +515,7 @@ impl Method {
                     }
                 }
             }
+            Role::Guard(_) => self.look(),
         }
     }
 
@@ -498,8 +553,8 @@ impl Method {
         }
     }
 
-    /// How the dispatch calls the function.
-    fn run(&self) -> TokenStream {
+    /// How the dispatch calls the function, after what runs ahead of it.
+    fn run(&self, ahead: Option<TokenStream>) -> TokenStream {
         let function = &self.ident;
         let variant = match self.access {
             Access::Read => quote!(Read),
@@ -516,6 +571,15 @@ impl Method {
             arguments.push(match parameter {
                 Parameter::Context { mutable: true } => quote!(ctx),
                 Parameter::Context { mutable: false } => quote!(&*ctx),
+                Parameter::Asked => continue,
+                Parameter::Given { ty, by_reference } => {
+                    let passed = if *by_reference {
+                        quote_spanned!(ty.span()=> passed::<#ty, _>(&given))
+                    } else {
+                        quote_spanned!(ty.span()=> passed_whole::<#ty, _>(given))
+                    };
+                    quote!(::tidegate_sdk::__private::#passed)
+                }
                 Parameter::Whole { ty } => quote_spanned!(ty.span()=> input.whole::<#ty>()?),
                 Parameter::Member(Member { ident, .. }) => {
                     member_idents.push(ident);
@@ -531,13 +595,14 @@ impl Method {
             Role::Method { .. } => quote_spanned! {self.output_span()=>
                 ::tidegate_sdk::__private::Returned(returned.split()?).encode()
             },
-            Role::Hook { .. } => quote_spanned! {self.output_span()=>
+            _ => quote_spanned! {self.output_span()=>
                 let nothing: () = returned.split()?;
                 ::tidegate_sdk::__private::Returned(nothing).encode()
             },
         };
         quote! {
             ::tidegate_sdk::__private::Run::#variant(|state, ctx, input| {
+                #ahead
                 #decode
                 let returned = ::tidegate_sdk::__private::Returned(
                     Self::#function(#state, #(#arguments),*)

@@ -1,5 +1,8 @@
 //! What the end-to-end tests experiment with: `lab` is the counterpart of the actor with
 //! which Zocket's own server was recorded, `visits` counts the moments of an actor's life.
+//! `vault` and `gate` decide who may see them (`guarded.rs`).
+
+pub mod guarded;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -8,7 +11,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidegate_sdk::prelude::*;
 
-tidegate_sdk::export!(Lab, Visits);
+use guarded::{Gate, Vault};
+
+tidegate_sdk::export!(Lab, Visits, guarded Vault, guarded Gate);
 
 /// A state with an array, an object, a number, and those who have come.
 #[derive(Serialize, Deserialize, JsonSchema)]

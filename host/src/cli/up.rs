@@ -1,0 +1,132 @@
+//! `tidegate up`: its arguments, its log and its runtime; `main` has what it serves.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use tidegate::config::Config;
+use tracing_subscriber::EnvFilter;
+
+use super::Settings;
+
+/// The host's own folder beside the application manifest.
+const DATA_FOLDER: &str = ".tidegate";
+
+#[derive(clap::Args)]
+pub(crate) struct Up {
+    /// The application manifest.
+    #[arg(long, value_name = "FILE", default_value = "spin.toml")]
+    pub(crate) manifest: PathBuf,
+    /// Where to listen; port 0 takes a free one. The same as gateway.listen [env:
+    /// TIDEGATE_LISTEN] [default: 127.0.0.1:3000].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// What the host keeps on disk. The same as data-dir [env: TIDEGATE_DATA_DIR]
+    /// [default: .tidegate beside the manifest].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+    /// The form of the log on standard error; RUST_LOG says how much of it.
+    #[arg(long, value_enum, default_value_t = LogForm::Text)]
+    log: LogForm,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogForm {
+    Text,
+    Json,
+}
+
+impl Up {
+    /// Starts the log and a runtime, and serves in it.
+    pub(crate) fn run<F>(self, serve: impl FnOnce(Up) -> F) -> anyhow::Result<()>
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        start_log(self.log);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
+        let result = runtime.block_on(serve(self));
+        // A guest that is still computing does not keep the process.
+        runtime.shutdown_background();
+        result
+    }
+
+    /// What the host is run with; `data_dir` is always there.
+    pub(crate) fn config(&self) -> anyhow::Result<Config> {
+        let mut layers = self.settings.layers()?;
+        if let Some(address) = self.listen {
+            layers = layers.argument("--listen", "gateway.listen", &address.to_string())?;
+        }
+        if let Some(folder) = &self.data {
+            let folder = folder.to_str().context("--data: expected UTF-8")?;
+            layers = layers.argument("--data", "data-dir", folder)?;
+        }
+        let effective = layers.resolve()?;
+        for warning in &effective.warnings {
+            tracing::warn!("{warning}");
+        }
+        let mut config = effective.config;
+        config.data_dir.get_or_insert_with(|| {
+            let beside = self.manifest.parent().unwrap_or(Path::new(""));
+            beside.join(DATA_FOLDER)
+        });
+        Ok(config)
+    }
+}
+
+fn start_log(form: LogForm) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match form {
+        LogForm::Text => log.init(),
+        LogForm::Json => log.json().init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Arguments, Command};
+
+    fn config(arguments: &[&str]) -> Config {
+        let arguments = ["tidegate", "up"].iter().chain(arguments);
+        match Arguments::try_parse_from(arguments).unwrap().command {
+            Command::Up(up) => up.config().unwrap(),
+            _ => panic!("another command"),
+        }
+    }
+
+    fn data_dir(arguments: &[&str]) -> PathBuf {
+        config(arguments).data_dir.unwrap()
+    }
+
+    #[test]
+    fn data_is_kept_beside_the_manifest_unless_told_otherwise() {
+        let manifest = ["--manifest", "/app/spin.toml"];
+        assert_eq!(data_dir(&manifest), Path::new("/app/.tidegate"));
+        assert_eq!(data_dir(&[]), Path::new(".tidegate"));
+        let set = ["--set", "data-dir=/set"];
+        assert_eq!(data_dir(&[&manifest[..], &set].concat()), Path::new("/set"));
+        let data = ["--data", "/data"];
+        assert_eq!(data_dir(&[&set[..], &data].concat()), Path::new("/data"));
+    }
+
+    #[test]
+    fn an_address_of_its_own_goes_before_the_settings() {
+        let set = ["--set", "gateway.listen=127.0.0.1:1"];
+        let listen = ["--listen", "127.0.0.1:2"];
+        assert_eq!(config(&set).gateway.listen.port(), 1);
+        let both = [&listen[..], &set].concat();
+        assert_eq!(config(&both).gateway.listen.port(), 2);
+    }
+}

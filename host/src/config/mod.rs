@@ -1,0 +1,560 @@
+//! Every limit and setting of the host: its name, its unit and its default.
+//!
+//! The command line builds one `Config` from [`Layers`]: the defaults, a TOML file,
+//! environment variables and `--set key=value` words, in that order. All other modules are
+//! handed the part that concerns them and never look further.
+
+mod layers;
+
+pub use layers::{Effective, Layers, Setting, Shown, Source, variable_of};
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// All settings. In TOML the fields are spelt in kebab-case: `actors.idle-timeout-ms`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// What the host keeps on disk; by default `.tidegate` beside the application manifest.
+    pub data_dir: Option<PathBuf>,
+    /// The doors: sockets, frames, connections.
+    pub gateway: Gateway,
+    /// Who is calling: tokens and their keys.
+    pub auth: Auth,
+    /// Who may see what, where no handler decides.
+    pub access: Access,
+    /// The doors for operators.
+    pub admin: Admin,
+    /// Mailboxes and the life of actors.
+    pub actors: Actors,
+    /// What one component may use, unless its table in `spin.toml` says otherwise.
+    pub component: Limits,
+    /// The WebAssembly engine.
+    pub engine: Engine,
+}
+
+/// Settings of the doors.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Gateway {
+    /// Where to listen. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Host names that requests may be addressed to, beside `localhost` and IP addresses
+    /// (which a DNS rebinding attack cannot use). `*` allows any.
+    pub hosts: Vec<String>,
+    /// Origins of web pages that may connect, beside the host's own and, while it listens
+    /// on a loopback address, pages served from loopback. `*` allows any.
+    pub origins: Vec<String>,
+    /// Serves the example page at `/`.
+    pub page: bool,
+    /// Addresses of reverse proxies whose `x-forwarded-for` is believed, as IP addresses
+    /// or networks (`10.0.0.0/8`).
+    pub trusted_proxies: Vec<String>,
+    /// Open sockets, WebSocket and HTTP together; further ones are refused.
+    pub max_connections: usize,
+    /// The same from one address.
+    pub max_connections_per_address: usize,
+    /// WebSocket frames of one connection per second, on average; 0 sets no limit.
+    pub frames_per_second: u32,
+    /// Frames that one connection may send at once, ahead of that average.
+    pub frames_burst: u32,
+    /// Calls of one user per second, on average, over all their connections and HTTP; who
+    /// is anonymous counts by address. 0 sets no limit.
+    pub calls_per_second: u32,
+    /// Calls that one user may make at once, ahead of that average.
+    pub calls_burst: u32,
+    /// Longest WebSocket message and HTTP body, in bytes.
+    pub max_frame_bytes: usize,
+    /// Longest WebSocket message that is read over and answered with an error; a longer
+    /// one closes the socket with 1009.
+    pub max_discard_bytes: u64,
+    /// What one connection may be owed before it counts as a slow consumer, in bytes.
+    pub outbound_bytes: usize,
+    /// The same in frames.
+    pub outbound_frames: usize,
+    /// Calls of one connection that have no answer yet.
+    pub max_calls_in_flight: usize,
+    /// What these calls may hold, in bytes of input. A single call may exceed it.
+    pub max_calls_bytes: usize,
+    /// Actors that one connection may have had contact with.
+    pub max_actors_per_connection: usize,
+    /// Silence after which a connection is pinged.
+    pub ping_interval_ms: u64,
+    /// Time within which a ping must be answered.
+    pub pong_timeout_ms: u64,
+    /// Time for a client to send the head of a request.
+    pub header_timeout_ms: u64,
+    /// Time for a client to send the body of a request.
+    pub body_timeout_ms: u64,
+    /// Time for a client to take anything of what is written to it; one that does not is
+    /// cut off.
+    pub write_timeout_ms: u64,
+    /// Time for a closing connection to take what it is owed and answer.
+    pub close_timeout_ms: u64,
+    /// Time for running turns and open sockets to finish when the host stops.
+    pub shutdown_grace_ms: u64,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Gateway {
+            listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            page: true,
+            trusted_proxies: Vec::new(),
+            max_connections: 20_000,
+            max_connections_per_address: 20_000,
+            frames_per_second: 0,
+            frames_burst: 1_000,
+            calls_per_second: 0,
+            calls_burst: 100,
+            max_frame_bytes: 1 << 20,
+            max_discard_bytes: 64 << 20,
+            outbound_bytes: 4 << 20,
+            outbound_frames: 16_384,
+            max_calls_in_flight: 16_384,
+            max_calls_bytes: 16 << 20,
+            max_actors_per_connection: 4_096,
+            ping_interval_ms: 30_000,
+            pong_timeout_ms: 20_000,
+            header_timeout_ms: 10_000,
+            body_timeout_ms: 30_000,
+            write_timeout_ms: 60_000,
+            close_timeout_ms: 5_000,
+            shutdown_grace_ms: 10_000,
+        }
+    }
+}
+
+/// Who is calling. With neither `key-file` nor `jwks-file` everybody is anonymous.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Auth {
+    /// Algorithms that tokens may be signed with: `HS256`, `RS256`, `ES256`, `EdDSA`. With
+    /// `key-file` exactly one.
+    pub algorithms: Vec<String>,
+    /// The key that verifies tokens: a secret of at least 32 bytes for `HS256` (the file's
+    /// bytes, without a line break at its end), a public key in PEM for the others.
+    pub key_file: Option<PathBuf>,
+    /// A JSON Web Key Set (RFC 7517); a token's `kid` names the key.
+    pub jwks_file: Option<PathBuf>,
+    /// What a token's `aud` must hold; any, when absent.
+    pub audience: Option<String>,
+    /// What a token's `iss` must be; any, when absent.
+    pub issuer: Option<String>,
+    /// Clocks may differ by so much when `exp` and `nbf` are checked.
+    pub leeway_ms: u64,
+    /// Lets clients in that send no token, as anonymous ones. A token that is sent must be
+    /// valid in any case.
+    pub allow_anonymous: bool,
+    /// Longest token, in bytes.
+    pub max_token_bytes: usize,
+    /// How often the key files are looked at for a change.
+    pub reload_interval_ms: u64,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Auth {
+            algorithms: Vec::new(),
+            key_file: None,
+            jwks_file: None,
+            audience: None,
+            issuer: None,
+            leeway_ms: 5_000,
+            allow_anonymous: false,
+            max_token_bytes: 8 << 10,
+            reload_interval_ms: 2_000,
+        }
+    }
+}
+
+/// Who may see what.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Access {
+    /// Whether the actors of a component that does not decide itself may be subscribed to
+    /// and read.
+    pub default: AccessDefault,
+    /// Subscriptions that one actor's guard has not decided yet; further ones fail.
+    pub max_waiting: usize,
+    /// Subscriptions that a guard is asked about at once.
+    pub max_batch: usize,
+    /// Time from a commit until a guard is asked again about those who subscribe already.
+    pub recheck_ms: u64,
+}
+
+/// What holds where no handler decides.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccessDefault {
+    /// Everybody may see.
+    Open,
+    /// Nobody may.
+    Closed,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Access {
+            default: AccessDefault::Open,
+            max_waiting: 65_536,
+            max_batch: 1_024,
+            recheck_ms: 1_000,
+        }
+    }
+}
+
+/// Settings of the doors for operators, under `/_tidegate/`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Admin {
+    /// The bearer key; at least 16 bytes. When absent, the one in `key-file` holds.
+    pub key: Option<String>,
+    /// Where the key is kept; made with a random key if it is not there. When absent,
+    /// `admin.key` in the data folder.
+    pub key_file: Option<PathBuf>,
+    /// Components that are uploaded and compiled at the same time.
+    pub max_uploads: usize,
+    /// Time for an upload's body to arrive.
+    pub upload_timeout_ms: u64,
+    /// Time to compile an upload; one that takes longer is refused.
+    pub compile_timeout_ms: u64,
+    /// Most actors on one page of a listing.
+    pub max_page: usize,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Admin {
+            key: None,
+            key_file: None,
+            max_uploads: 2,
+            upload_timeout_ms: 300_000,
+            compile_timeout_ms: 120_000,
+            max_page: 1_000,
+        }
+    }
+}
+
+/// Settings of actors.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Actors {
+    /// Calls that wait in one actor's queue; further ones fail with `mailbox.full`.
+    pub mailbox_items: usize,
+    /// The same in bytes of input.
+    pub mailbox_bytes: usize,
+    /// Idle time without subscribers after which an actor leaves memory.
+    pub idle_timeout_ms: u64,
+    /// Actors in memory; calls and subscriptions that would bring in further ones fail with
+    /// `actor.limit`.
+    pub max_in_memory: usize,
+    /// Actors that are kept while they are not in memory; beyond that they stay in memory.
+    pub max_stored: usize,
+    /// Component instances that stay in memory; the least recently used one beyond that
+    /// is dropped and made again when its actor has work.
+    pub resident_instances: usize,
+    /// Checks what methods return against the manifest too (a fault of the handler, which
+    /// is otherwise the client's to find).
+    pub validate_results: bool,
+}
+
+impl Default for Actors {
+    fn default() -> Self {
+        Actors {
+            mailbox_items: 16_384,
+            mailbox_bytes: 16 << 20,
+            idle_timeout_ms: 300_000,
+            max_in_memory: 1_000_000,
+            max_stored: 10_000_000,
+            resident_instances: 4_096,
+            validate_results: cfg!(debug_assertions),
+        }
+    }
+}
+
+/// What one component may use. Every instance, and every turn, has its own account.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Linear memory of one instance, all its memories together, in bytes.
+    pub memory_bytes: usize,
+    /// Elements of one instance's tables, all together.
+    pub table_elements: usize,
+    /// Core instances that one instance may consist of.
+    pub core_instances: usize,
+    /// Memories that one instance may have.
+    pub memories: usize,
+    /// Tables that one instance may have.
+    pub tables: usize,
+    /// Time for one turn, waiting included.
+    pub turn_deadline_ms: u64,
+    /// Calls of one turn to the interfaces of `tidegate:realtime`.
+    pub host_calls: u64,
+    /// What one turn may stage (documents, patches, events, its result), in bytes.
+    pub effects_bytes: usize,
+    /// Length of an actor's state as JSON, in bytes.
+    pub state_bytes: usize,
+    /// What one turn may write to standard output and error; the rest is dropped.
+    pub log_bytes: usize,
+    /// Instances that answer `access` at the same time, for all actors together.
+    pub guard_instances: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            memory_bytes: 128 << 20,
+            table_elements: 100_000,
+            core_instances: 64,
+            memories: 16,
+            tables: 64,
+            turn_deadline_ms: 5_000,
+            host_calls: 10_000,
+            effects_bytes: 64 << 20,
+            state_bytes: 32 << 20,
+            log_bytes: 64 << 10,
+            guard_instances: 8,
+        }
+    }
+}
+
+/// Longest turn that can be asked for.
+const MAX_TURN_DEADLINE_MS: u64 = 24 * 60 * 60 * 1000;
+/// Longest time that any setting may name: ten years, which can be added to any clock.
+const MAX_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
+
+/// A setting that the host could not live with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OutOfRange {
+    key: String,
+    expected: String,
+    found: u64,
+}
+
+impl fmt::Display for OutOfRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OutOfRange {
+            key,
+            expected,
+            found,
+        } = self;
+        write!(f, "{key}: expected {expected}, found {found}")
+    }
+}
+
+fn within(key: &str, found: u64, least: u64, most: u64) -> Result<(), OutOfRange> {
+    let expected = match found {
+        found if (least..=most).contains(&found) => return Ok(()),
+        _ if most == u64::MAX => format!("{least} or more"),
+        _ => format!("{least} to {most}"),
+    };
+    Err(OutOfRange {
+        key: key.to_owned(),
+        expected,
+        found,
+    })
+}
+
+fn positive(settings: &[(&str, u64)]) -> Result<(), OutOfRange> {
+    settings
+        .iter()
+        .try_for_each(|(key, found)| within(key, *found, 1, u64::MAX))
+}
+
+impl Limits {
+    /// Names a limit that no handler could live with, or that is no limit.
+    pub fn check(&self) -> Result<(), String> {
+        self.check_ranges().map_err(|wrong| wrong.to_string())
+    }
+
+    fn check_ranges(&self) -> Result<(), OutOfRange> {
+        positive(&[
+            ("memory-bytes", self.memory_bytes as u64),
+            ("core-instances", self.core_instances as u64),
+            ("effects-bytes", self.effects_bytes as u64),
+            ("state-bytes", self.state_bytes as u64),
+            ("guard-instances", self.guard_instances as u64),
+        ])?;
+        within(
+            "turn-deadline-ms",
+            self.turn_deadline_ms,
+            1,
+            MAX_TURN_DEADLINE_MS,
+        )
+    }
+
+    /// Time for one turn.
+    pub fn turn_deadline(&self) -> Duration {
+        Duration::from_millis(self.turn_deadline_ms)
+    }
+}
+
+/// Settings of the WebAssembly engine.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Engine {
+    /// Where compiled components are kept; by default `tidegate/compiled` in the user's
+    /// cache folder. An empty path keeps none.
+    pub cache_dir: PathBuf,
+    /// How often a running guest is looked at: whether it is past its deadline, and to
+    /// let its neighbours run.
+    pub epoch_tick_ms: u64,
+    /// Stack of a guest, in bytes; recursion beyond it fails the turn.
+    pub stack_bytes: usize,
+    /// What all guests together may grow their memories by, beyond the size they begin
+    /// with, in bytes. While more than half of it is in use, instances that have grown are
+    /// not kept between turns.
+    pub grown_memory_bytes: usize,
+    /// Longest component file, in bytes.
+    pub max_component_bytes: u64,
+    /// Threads that compile components, at a lower priority than those that serve.
+    pub compile_threads: usize,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Engine {
+            cache_dir: default_cache_dir(),
+            epoch_tick_ms: 5,
+            stack_bytes: 512 << 10,
+            grown_memory_bytes: 4 << 30,
+            max_component_bytes: 64 << 20,
+            compile_threads: 1,
+        }
+    }
+}
+
+fn default_cache_dir() -> PathBuf {
+    std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
+        .map(|cache| cache.join("tidegate").join("compiled"))
+        .unwrap_or_default()
+}
+
+/// Why the settings are not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A setting is not what is expected.
+    #[error("{place}: {detail}")]
+    Invalid {
+        /// The file and its line, the variable or the argument.
+        place: String,
+        /// What is wrong there.
+        detail: String,
+    },
+    /// A word of the command line is not `key=value`.
+    #[error("invalid setting `{word}`: expected key=value, such as actors.idle-timeout-ms=60000")]
+    Word {
+        /// The word as given.
+        word: String,
+    },
+}
+
+impl Config {
+    /// Defaults, then the file, then this process's environment variables, then
+    /// `key=value` words.
+    pub fn load(file: Option<&Path>, words: &[String]) -> Result<Config, ConfigError> {
+        let mut layers = Layers::new();
+        if let Some(path) = file {
+            layers = layers.file(path)?;
+        }
+        let layers = layers.variables(std::env::vars_os())?.words(words)?;
+        Ok(layers.resolve()?.config)
+    }
+
+    fn check(&self) -> Result<(), OutOfRange> {
+        let Config {
+            gateway,
+            auth,
+            access,
+            admin,
+            actors,
+            component,
+            engine,
+            ..
+        } = self;
+        positive(&[
+            ("gateway.max-connections", gateway.max_connections as u64),
+            (
+                "gateway.max-connections-per-address",
+                gateway.max_connections_per_address as u64,
+            ),
+            ("gateway.frames-burst", gateway.frames_burst.into()),
+            ("gateway.calls-burst", gateway.calls_burst.into()),
+            ("gateway.max-frame-bytes", gateway.max_frame_bytes as u64),
+            ("gateway.outbound-bytes", gateway.outbound_bytes as u64),
+            ("gateway.outbound-frames", gateway.outbound_frames as u64),
+            (
+                "gateway.max-calls-in-flight",
+                gateway.max_calls_in_flight as u64,
+            ),
+            (
+                "gateway.max-actors-per-connection",
+                gateway.max_actors_per_connection as u64,
+            ),
+            ("auth.max-token-bytes", auth.max_token_bytes as u64),
+            ("access.max-waiting", access.max_waiting as u64),
+            ("access.max-batch", access.max_batch as u64),
+            ("admin.max-uploads", admin.max_uploads as u64),
+            ("admin.max-page", admin.max_page as u64),
+            ("actors.mailbox-items", actors.mailbox_items as u64),
+            ("actors.max-in-memory", actors.max_in_memory as u64),
+            (
+                "actors.resident-instances",
+                actors.resident_instances as u64,
+            ),
+            ("engine.stack-bytes", engine.stack_bytes as u64),
+            ("engine.max-component-bytes", engine.max_component_bytes),
+        ])?;
+        within(
+            "engine.compile-threads",
+            engine.compile_threads as u64,
+            1,
+            1_024,
+        )?;
+        let times = [
+            ("gateway.ping-interval-ms", gateway.ping_interval_ms, 1),
+            ("gateway.pong-timeout-ms", gateway.pong_timeout_ms, 1),
+            ("gateway.header-timeout-ms", gateway.header_timeout_ms, 1),
+            ("gateway.body-timeout-ms", gateway.body_timeout_ms, 1),
+            ("gateway.write-timeout-ms", gateway.write_timeout_ms, 1),
+            ("gateway.close-timeout-ms", gateway.close_timeout_ms, 0),
+            ("gateway.shutdown-grace-ms", gateway.shutdown_grace_ms, 0),
+            ("auth.leeway-ms", auth.leeway_ms, 0),
+            // More often than that would keep a disk busy for nothing.
+            ("auth.reload-interval-ms", auth.reload_interval_ms, 10),
+            ("access.recheck-ms", access.recheck_ms, 0),
+            ("admin.upload-timeout-ms", admin.upload_timeout_ms, 1),
+            ("admin.compile-timeout-ms", admin.compile_timeout_ms, 1),
+            ("actors.idle-timeout-ms", actors.idle_timeout_ms, 0),
+            ("engine.epoch-tick-ms", engine.epoch_tick_ms, 1),
+        ];
+        for (key, found, least) in times {
+            within(key, found, least, MAX_MS)?;
+        }
+        component.check_ranges().map_err(|wrong| OutOfRange {
+            key: format!("component.{}", wrong.key),
+            ..wrong
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

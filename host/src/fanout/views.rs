@@ -1,0 +1,250 @@
+//! Fan-out of a state that not everybody sees alike.
+//!
+//! `turn` asks the actor's guard what each subscriber may see and hands the answers over
+//! here. Subscribers that see the same share the work: a difference is computed and encoded
+//! once for all that go from one view to another.
+//!
+//! Invariant: nobody is sent anything of a version before their view of it is known.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::Value;
+use tidegate_core::{ActorKey, patch};
+
+use super::{Audience, Body, Message, Offer, Outlet, Refresh, StateSubscriber};
+use crate::rooms::Client;
+
+/// What one subscriber sees of the state.
+#[derive(Clone, Debug)]
+pub enum View {
+    /// All of it, but for what the manifest hides.
+    Whole,
+    /// A document of its own, perhaps shared with others.
+    Own(Arc<OwnView>),
+}
+
+/// A document that the guard made for some.
+#[derive(Debug)]
+pub struct OwnView {
+    document: Value,
+    text: OnceLock<Arc<str>>,
+}
+
+impl OwnView {
+    /// A view that shows this document.
+    pub fn new(document: Value) -> Arc<OwnView> {
+        Arc::new(OwnView {
+            document,
+            text: OnceLock::new(),
+        })
+    }
+
+    /// The document as JSON text.
+    pub fn text(&self) -> Arc<str> {
+        let text = || self.document.to_string().into();
+        self.text.get_or_init(text).clone()
+    }
+}
+
+/// One version of the state, as it is to be shown.
+pub struct Shown<'a> {
+    /// Whose state it is.
+    pub actor: &'a ActorKey,
+    /// Which history.
+    pub epoch: &'a Arc<str>,
+    /// Where in it.
+    pub version: u64,
+    /// What leads here from the version before, for those who see the whole.
+    pub patch: Option<&'a Message>,
+    /// The whole as JSON text.
+    pub whole: &'a (dyn Fn() -> Arc<str> + Sync),
+    /// What subscribers have is of another history: they get snapshots.
+    pub restart: bool,
+}
+
+impl Shown<'_> {
+    /// Whether the patch is not for one who was told this version last.
+    fn skips(&self, told: u64) -> bool {
+        match self.patch.map(|patch| &patch.body) {
+            Some(Body::Patch { from, .. }) => told < *from,
+            _ => false,
+        }
+    }
+
+    fn snapshot(&self, view: &View) -> Message {
+        let state = match view {
+            View::Whole => (self.whole)(),
+            View::Own(own) => own.text(),
+        };
+        let body = Body::Snapshot {
+            state,
+            epoch: self.epoch.clone(),
+            version: self.version,
+        };
+        Message::new(self.actor.clone(), body)
+    }
+}
+
+/// Messages that are made once for all who go the same way.
+#[derive(Default)]
+struct Steps {
+    snapshot_of_whole: Option<Arc<Message>>,
+    snapshots: HashMap<usize, Arc<Message>>,
+    patches: HashMap<(usize, usize), Option<String>>,
+    messages: HashMap<(usize, usize, u64), Arc<Message>>,
+}
+
+/// Names a view among those that are alive.
+fn place(view: &Arc<OwnView>) -> usize {
+    Arc::as_ptr(view) as usize
+}
+
+impl Steps {
+    fn snapshot(&mut self, shown: &Shown<'_>, view: &View) -> Arc<Message> {
+        let make = || Arc::new(shown.snapshot(view));
+        match view {
+            View::Whole => self.snapshot_of_whole.get_or_insert_with(make).clone(),
+            View::Own(own) => self
+                .snapshots
+                .entry(place(own))
+                .or_insert_with(make)
+                .clone(),
+        }
+    }
+
+    /// What leads from one document to another; none when they are equal.
+    fn patch(
+        &mut self,
+        shown: &Shown<'_>,
+        from: &Arc<OwnView>,
+        to: &Arc<OwnView>,
+        told: u64,
+    ) -> Option<Arc<Message>> {
+        let way = (place(from), place(to));
+        let patches = self.patches.entry(way).or_insert_with(|| {
+            let changes = patch::diff(&from.document, &to.document);
+            (!changes.is_empty()).then(|| patch::encode(&changes))
+        });
+        let patches = patches.as_ref()?;
+        let message = self
+            .messages
+            .entry((way.0, way.1, told))
+            .or_insert_with(|| {
+                let body = Body::Patch {
+                    patches: patches.clone(),
+                    epoch: shown.epoch.clone(),
+                    from: told,
+                    version: shown.version,
+                };
+                Arc::new(Message::new(shown.actor.clone(), body))
+            });
+        Some(message.clone())
+    }
+}
+
+impl Audience {
+    /// The subscribers to the state, for their views to be worked out.
+    pub fn viewers(&self) -> Vec<(Arc<str>, Client)> {
+        let subscribers = self.lock();
+        let viewer = |(id, subscriber): (&Arc<str>, &StateSubscriber)| {
+            (id.clone(), subscriber.outlet.client())
+        };
+        subscribers.state.iter().map(viewer).collect()
+    }
+
+    /// One of them.
+    pub fn viewer(&self, outlet: &str) -> Option<Client> {
+        let subscribers = self.lock();
+        Some(subscribers.state.get(outlet)?.outlet.client())
+    }
+
+    /// Adds or renews a subscription to the state, with a snapshot of its view.
+    pub fn join_view(
+        &self,
+        outlet: Arc<dyn Outlet>,
+        view: View,
+        shown: &Shown<'_>,
+        source: &Arc<dyn Refresh>,
+    ) {
+        let mut subscribers = self.lock();
+        let known = subscribers.state.get(&**outlet.id());
+        if known.is_some_and(|subscriber| subscriber.stale) {
+            // It gets a snapshot anyway, as soon as it has room for one.
+            return;
+        }
+        let stale = match outlet.offer(&shown.snapshot(&view)) {
+            Offer::Taken => false,
+            Offer::Full => {
+                outlet.refresh_later(source.clone());
+                true
+            }
+            Offer::Gone => return,
+        };
+        let subscriber = StateSubscriber {
+            version: shown.version,
+            told: shown.version,
+            stale,
+            view,
+            outlet: outlet.clone(),
+        };
+        subscribers.state.insert(outlet.id().clone(), subscriber);
+    }
+
+    /// Shows these subscribers their views of a version that they have not seen. Returns
+    /// how many messages were taken.
+    pub fn publish_views(
+        &self,
+        views: Vec<(Arc<str>, View)>,
+        shown: &Shown<'_>,
+        source: &Arc<dyn Refresh>,
+    ) -> u64 {
+        let mut steps = Steps::default();
+        let mut taken = 0;
+        // Those that are replaced stay alive as long as their places name them.
+        let mut replaced = Vec::with_capacity(views.len());
+        let mut subscribers = self.lock();
+        for (outlet, view) in views {
+            let Some(subscriber) = subscribers.state.get_mut(&*outlet) else {
+                continue;
+            };
+            if !shown.restart && (subscriber.stale || subscriber.version >= shown.version) {
+                continue;
+            }
+            let before = std::mem::replace(&mut subscriber.view, view);
+            let message = match (&before, &subscriber.view) {
+                _ if shown.restart => Some(steps.snapshot(shown, &subscriber.view)),
+                (View::Own(from), View::Own(to)) => steps.patch(shown, from, to, subscriber.told),
+                // The guard did not answer for a version in between.
+                (View::Whole, View::Whole) if shown.skips(subscriber.told) => {
+                    Some(steps.snapshot(shown, &subscriber.view))
+                }
+                (View::Whole, View::Whole) => {
+                    subscriber.version = shown.version;
+                    let patch = shown
+                        .patch
+                        .map(|patch| subscriber.send(patch, shown.version, source));
+                    match patch {
+                        Some(true) => taken += u64::from(!subscriber.stale),
+                        Some(false) => drop(subscribers.state.swap_remove(&*outlet)),
+                        None => {}
+                    }
+                    continue;
+                }
+                // The one is no change of the other.
+                _ => Some(steps.snapshot(shown, &subscriber.view)),
+            };
+            replaced.push(before);
+            subscriber.version = shown.version;
+            if let Some(message) = message {
+                if subscriber.send(&message, shown.version, source) {
+                    taken += u64::from(!subscriber.stale);
+                } else {
+                    subscribers.state.swap_remove(&*outlet);
+                }
+            }
+        }
+        drop(subscribers);
+        taken
+    }
+}

@@ -1,0 +1,581 @@
+//! Who may see an actor, and what of it: asks the component's guard, beside the queue.
+//!
+//! `actor` asks before it subscribes anybody and after each commit; nothing here waits for
+//! a turn. Requests to subscribe that come while the guard is busy are decided together.
+//!
+//! Invariant: where a guard decides, nobody is sent anything that it did not allow. A guard
+//! that fails has allowed nothing.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tidegate_core::document::Op;
+use tidegate_core::failure::code;
+use tidegate_core::{Failure, Pointer, patch};
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use super::ledger::{Live, Pinned};
+use crate::config::{self, AccessDefault};
+use crate::engine::{Component, Crash, Imports, Subject, View as Answer};
+use crate::fanout::{Message, Outlet, OwnView, Shown, Stream, View};
+use crate::rooms::Client;
+
+/// Requests to subscribe that the guard has not decided yet.
+#[derive(Default)]
+pub(super) struct Waiting {
+    requests: VecDeque<Request>,
+    /// Somebody asks the guard.
+    busy: bool,
+    /// Those who subscribe will be asked about again.
+    recheck_is_due: bool,
+}
+
+struct Request {
+    who: Client,
+    to: Subject,
+    answer: oneshot::Sender<Result<(), Failure>>,
+}
+
+/// What becomes of subscribers about whom a guard was asked again and failed to decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undecided {
+    /// They stay: it allowed them once.
+    Stay,
+    /// They go: it never decided about them as they are now.
+    Leave,
+}
+
+/// What is read at once.
+pub struct Read {
+    /// The document as JSON text.
+    pub state: Arc<str>,
+    /// Which history.
+    pub epoch: Arc<str>,
+    /// Where in it.
+    pub version: u64,
+}
+
+/// The actor's last committed state, as its guard reads it: one version of it for the whole
+/// call.
+struct Committed {
+    live: Arc<Live>,
+    pinned: Arc<OnceLock<Arc<Pinned>>>,
+}
+
+impl Live {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn component(&self) -> Result<Arc<Component>, Failure> {
+        let component = self.slot.component();
+        component.ok_or_else(|| Failure::unknown_actor(self.key.actor.as_str()))
+    }
+
+    /// Whether this client may see this much, by the guard's word or the host's settings.
+    pub async fn authorize(
+        self: &Arc<Self>,
+        who: Client,
+        to: Subject,
+        settings: &config::Access,
+    ) -> Result<(), Failure> {
+        let component = self.component()?;
+        if !component.access(self.key.actor.as_str()).authorize {
+            return match settings.default {
+                AccessDefault::Open => Ok(()),
+                AccessDefault::Closed => Err(Failure::host(code::ACCESS_CLOSED)
+                    .message("nobody may subscribe to actors of this type or read them")),
+            };
+        }
+        let (answer, decided) = oneshot::channel();
+        let begins = {
+            let mut waiting = self.waiting();
+            if waiting.requests.len() >= settings.max_waiting {
+                return Err(Failure::host(code::ACCESS_LIMIT)
+                    .message("too many subscriptions wait for the actor's guard"));
+            }
+            waiting.requests.push_back(Request { who, to, answer });
+            !std::mem::replace(&mut waiting.busy, true)
+        };
+        if begins {
+            let deciding = Deciding {
+                live: self.clone(),
+                finished: false,
+            };
+            tokio::spawn(decide(deciding, settings.max_batch));
+        }
+        decided
+            .await
+            .unwrap_or_else(|_| Err(Failure::host(code::INTERNAL).message("the guard is gone")))
+    }
+
+    /// Asks the guard about all of these.
+    async fn decide(
+        self: &Arc<Self>,
+        who: &[(Client, Subject)],
+    ) -> Vec<Result<Result<(), Failure>, Failure>> {
+        let mut questions = Questions::about(who);
+        while let Some(part) = questions.next() {
+            let decided = match self.component() {
+                Ok(component) => {
+                    let state = Committed {
+                        live: self.clone(),
+                        pinned: Arc::default(),
+                    };
+                    let decided = component.authorize(&self.key, part, state).await;
+                    decided.map_err(|crash| self.report(crash, "authorize"))
+                }
+                Err(failure) => Err(failure),
+            };
+            questions.note(part, decided);
+        }
+        questions.answers
+    }
+
+    /// Sends the snapshot to a receiver and keeps it informed from there on.
+    pub async fn subscribe_state(self: &Arc<Self>, outlet: Arc<dyn Outlet>) -> Result<(), Failure> {
+        let component = self.component()?;
+        let metrics = &self.slot.metrics;
+        metrics.published.snapshots.inc();
+        metrics.delivered.snapshots.inc();
+        if !component.access(self.key.actor.as_str()).project {
+            self.audience
+                .join_state(outlet, &self.source(), || self.snapshot());
+            return Ok(());
+        }
+        let id = outlet.id().clone();
+        let (mut views, pinned) = self.views(&component, &[outlet.client()]).await;
+        let view = views.pop().unwrap_or_else(|| Ok(nothing()))?;
+        let whole = || self.text_of(&pinned);
+        let shown = Shown {
+            actor: &self.key,
+            epoch: &pinned.epoch,
+            version: pinned.version,
+            patch: None,
+            whole: &whole,
+            restart: false,
+        };
+        self.audience
+            .join_view(outlet, view, &shown, &self.source());
+        // What was committed since then was shown to those who were here already.
+        let is_behind = {
+            let ledger = self.ledger();
+            ledger.version != pinned.version || ledger.epoch != pinned.epoch
+        };
+        if is_behind {
+            self.show_to(&id).await;
+        }
+        Ok(())
+    }
+
+    /// Asks the guard again in a while, because what it goes by may have changed. Commits
+    /// that come until then make no difference.
+    pub(super) fn authorize_later(self: &Arc<Self>, recheck: Duration) {
+        if !self.ledger().access.authorize
+            || self.audience.is_empty()
+            || self.waiting().recheck_is_due
+        {
+            return;
+        }
+        self.waiting().recheck_is_due = true;
+        let live = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(recheck).await;
+            if let Some(live) = live.upgrade() {
+                live.waiting().recheck_is_due = false;
+                live.authorize_again(None, Undecided::Stay).await;
+            }
+        });
+    }
+
+    /// Asks the guard again about those who subscribe already, all of them or one, and ends
+    /// the subscriptions that it refuses.
+    pub async fn authorize_again(self: &Arc<Self>, outlet: Option<&str>, undecided: Undecided) {
+        let Ok(component) = self.component() else {
+            return;
+        };
+        if !component.access(self.key.actor.as_str()).authorize {
+            return;
+        }
+        let mut subscribers = self.audience.subscribers();
+        subscribers.retain(|(receiver, _)| outlet.is_none_or(|outlet| **receiver.id() == *outlet));
+        if subscribers.is_empty() {
+            return;
+        }
+        let subject = |stream| match stream {
+            Stream::State => Subject::State,
+            Stream::Events => Subject::Events,
+        };
+        let who: Vec<_> = subscribers
+            .iter()
+            .map(|(receiver, stream)| (receiver.client(), subject(*stream)))
+            .collect();
+        let decided = self.decide(&who).await;
+        for ((receiver, stream), decision) in subscribers.into_iter().zip(decided) {
+            let refused = match decision {
+                Ok(Ok(())) => continue,
+                Ok(Err(failure)) => failure,
+                Err(_) if undecided == Undecided::Stay => continue,
+                Err(failure) => failure,
+            };
+            self.audience.leave_stream(receiver.id(), stream);
+            receiver.end(&self.key, &refused);
+        }
+    }
+
+    /// The last committed state as this client sees it.
+    pub async fn read(self: &Arc<Self>, who: Client) -> Result<Read, Failure> {
+        let component = self.component()?;
+        if !component.access(self.key.actor.as_str()).project {
+            let (state, epoch, version) = self.committed();
+            return Ok(Read {
+                state,
+                epoch,
+                version,
+            });
+        }
+        let (mut views, pinned) = self.views(&component, &[who]).await;
+        Ok(Read {
+            state: match views.pop().unwrap_or_else(|| Ok(nothing()))? {
+                View::Whole => self.text_of(&pinned),
+                View::Own(own) => own.text(),
+            },
+            epoch: pinned.epoch.clone(),
+            version: pinned.version,
+        })
+    }
+
+    /// Shows every state subscriber its view of what was just committed. Returns how many
+    /// messages were taken.
+    pub(super) async fn show(
+        self: &Arc<Self>,
+        component: &Component,
+        patch: Option<&Message>,
+        restart: bool,
+    ) -> u64 {
+        let viewers = self.audience.viewers();
+        self.show_views(component, viewers, patch, restart).await
+    }
+
+    /// Shows everybody the state anew, because what they have was made by other rules or
+    /// is of another history.
+    pub async fn show_again(self: &Arc<Self>) {
+        let Ok(component) = self.component() else {
+            return;
+        };
+        if self.is_projected() {
+            self.show(&component, None, true).await;
+        } else {
+            let snapshot = || self.snapshot();
+            self.audience.restart(&self.source(), snapshot);
+        }
+    }
+
+    /// Makes up for what one subscriber missed.
+    pub(super) async fn refresh_view(self: Arc<Self>, outlet: Arc<str>) {
+        self.show_to(&outlet).await;
+    }
+
+    async fn show_to(self: &Arc<Self>, outlet: &Arc<str>) {
+        let (Ok(component), Some(client)) = (self.component(), self.audience.viewer(outlet)) else {
+            return;
+        };
+        let viewers = vec![(outlet.clone(), client)];
+        self.show_views(&component, viewers, None, true).await;
+    }
+
+    async fn show_views(
+        self: &Arc<Self>,
+        component: &Component,
+        viewers: Vec<(Arc<str>, Client)>,
+        patch: Option<&Message>,
+        restart: bool,
+    ) -> u64 {
+        if viewers.is_empty() {
+            return 0;
+        }
+        let (outlets, clients): (Vec<_>, Vec<_>) = viewers.into_iter().unzip();
+        let (views, pinned) = self.views(component, &clients).await;
+        let whole = || self.text_of(&pinned);
+        let shown = Shown {
+            actor: &self.key,
+            epoch: &pinned.epoch,
+            version: pinned.version,
+            patch,
+            whole: &whole,
+            restart,
+        };
+        // Where the guard failed they keep what they saw; after the next commit it is asked
+        // again.
+        let views = outlets.into_iter().zip(views);
+        let views = views.filter_map(|(outlet, view)| Some((outlet, view.ok()?)));
+        let views = views.collect();
+        self.audience.publish_views(views, &shown, &self.source())
+    }
+
+    /// Asks the guard what each of these sees, and of which version.
+    async fn views(
+        self: &Arc<Self>,
+        component: &Component,
+        who: &[Client],
+    ) -> (Vec<Result<View, Failure>>, Arc<Pinned>) {
+        let pinned = Arc::new(OnceLock::new());
+        let mut questions = Questions::about(who);
+        while let Some(part) = questions.next() {
+            let state = Committed {
+                live: self.clone(),
+                pinned: pinned.clone(),
+            };
+            let answers = component.project(&self.key, part, state).await;
+            let views = answers.and_then(|answers| self.view_of(answers));
+            questions.note(part, views.map_err(|crash| self.report(crash, "project")));
+        }
+        let views = questions.answers;
+        // A guard that has not looked at the state speaks of any version of it.
+        let pinned = pinned.get_or_init(|| self.pin()).clone();
+        (views, pinned)
+    }
+
+    fn view_of(&self, answers: Vec<Answer>) -> Result<Vec<View>, Crash> {
+        let hidden = self.ledger().hidden.clone();
+        let mut views: Vec<View> = Vec::with_capacity(answers.len());
+        for answer in answers {
+            views.push(match answer {
+                Answer::Whole => View::Whole,
+                Answer::SameAs(other) => views[other].clone(),
+                Answer::Nothing => nothing(),
+                Answer::Document(document) => {
+                    let document: Value =
+                        serde_json::from_str(&document).map_err(|error| Crash {
+                            failure: Failure::host(code::HANDLER_FAILED)
+                                .message("the actor's guard did not decide"),
+                            detail: format!("a view is not JSON: {error}"),
+                        })?;
+                    let document = patch::strip_hidden(&document, &hidden).into_owned();
+                    View::Own(OwnView::new(document))
+                }
+            });
+        }
+        Ok(views)
+    }
+
+    /// A pinned state as JSON text, without what is hidden.
+    fn text_of(&self, pinned: &Pinned) -> Arc<str> {
+        let hidden = self.ledger().hidden.clone();
+        patch::strip_hidden(&pinned.value, &hidden)
+            .to_string()
+            .into()
+    }
+
+    fn report(&self, crash: Crash, what: &str) -> Failure {
+        self.slot.metrics.crashes.inc();
+        warn!(
+            actor = %self.key,
+            access = what,
+            code = %crash.failure.code,
+            "a guard crashed: {}",
+            crash.detail
+        );
+        crash.failure
+    }
+}
+
+/// What a client sees that may see nothing.
+fn nothing() -> View {
+    View::Own(OwnView::new(Value::Null))
+}
+
+/// Asks the guard as long as somebody waits for it. Those that wait get an answer also when
+/// this is dropped.
+struct Deciding {
+    live: Arc<Live>,
+    finished: bool,
+}
+
+impl Drop for Deciding {
+    fn drop(&mut self) {
+        if !self.finished {
+            let mut waiting = self.live.waiting();
+            waiting.busy = false;
+            waiting.requests.clear();
+        }
+    }
+}
+
+async fn decide(mut deciding: Deciding, max_batch: usize) {
+    let live = deciding.live.clone();
+    loop {
+        let batch: Vec<Request> = {
+            let mut waiting = live.waiting();
+            let size = waiting.requests.len().min(max_batch.max(1));
+            if size == 0 {
+                // Under the lock, so that whoever comes next begins anew.
+                waiting.busy = false;
+                deciding.finished = true;
+                return;
+            }
+            waiting.requests.drain(..size).collect()
+        };
+        let (who, answers): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .map(|request| ((request.who, request.to), request.answer))
+            .unzip();
+        let decided = live.decide(&who).await;
+        for (answer, decision) in answers.into_iter().zip(decided) {
+            // Who has gone meanwhile wants no answer.
+            let _ = answer.send(decision.and_then(|decision| decision));
+        }
+    }
+}
+
+/// Guard calls of one round that may fail before the rest is given up.
+const MAX_FAILURES: usize = 16;
+
+/// Asks about all, and where that fails about each half, so that one client whom the guard
+/// cannot cope with does not stand in for the others.
+struct Questions<'a, W, T> {
+    /// What is left to ask, in order from the back.
+    parts: Vec<&'a [W]>,
+    answers: Vec<Result<T, Failure>>,
+    failures: usize,
+}
+
+impl<'a, W, T> Questions<'a, W, T> {
+    fn about(who: &'a [W]) -> Questions<'a, W, T> {
+        Questions {
+            parts: vec![who],
+            answers: Vec::with_capacity(who.len()),
+            failures: 0,
+        }
+    }
+
+    /// Whom to ask about now.
+    fn next(&mut self) -> Option<&'a [W]> {
+        self.parts.pop()
+    }
+
+    /// Takes the guard's word about a part.
+    fn note(&mut self, part: &'a [W], answers: Result<Vec<T>, Failure>) {
+        match answers {
+            Ok(answers) => self.answers.extend(answers.into_iter().map(Ok)),
+            Err(failure) => {
+                self.failures += 1;
+                if self.failures >= MAX_FAILURES {
+                    self.parts.push(part);
+                    let left: usize = self.parts.drain(..).map(<[W]>::len).sum();
+                    let refused = (0..left).map(|_| Err(failure.clone()));
+                    self.answers.extend(refused);
+                } else if part.len() == 1 {
+                    self.answers.push(Err(failure));
+                } else {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    self.parts.extend([second, first]);
+                }
+            }
+        }
+    }
+}
+
+impl Committed {
+    fn pinned(&self) -> &Arc<Pinned> {
+        self.pinned.get_or_init(|| self.live.pin())
+    }
+}
+
+fn read_only() -> Failure {
+    Failure::host(code::STATE_READ_ONLY).message("a guard may only read")
+}
+
+impl Imports for Committed {
+    fn token(&mut self) -> u64 {
+        self.pinned().token
+    }
+
+    fn read(&mut self) -> String {
+        self.pinned().value.to_string()
+    }
+
+    fn replace(&mut self, _: String) -> Result<u64, Failure> {
+        Err(read_only())
+    }
+
+    fn get(&mut self, pointer: &Pointer) -> Option<String> {
+        pointer.resolve(&self.pinned().value).map(Value::to_string)
+    }
+
+    fn charge(&mut self, _: usize) -> Result<(), Failure> {
+        Err(read_only())
+    }
+
+    fn patch(&mut self, _: Vec<Op>, _: usize) -> Result<u64, Failure> {
+        Err(read_only())
+    }
+
+    fn emit(&mut self, _: String, _: String, _: crate::engine::Audience) -> Result<(), Failure> {
+        Err(read_only())
+    }
+
+    fn connections(&mut self) -> Vec<String> {
+        let ledger = self.live.ledger();
+        ledger.connections.keys().map(|id| id.to_string()).collect()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asks a guard that fails whenever it is asked about one of these.
+    fn ask(count: u32, poison: &[u32]) -> (Vec<bool>, usize) {
+        let who: Vec<u32> = (0..count).collect();
+        let mut questions = Questions::about(&who);
+        let mut calls = 0;
+        while let Some(part) = questions.next() {
+            calls += 1;
+            let is_poisoned = part.iter().any(|client| poison.contains(client));
+            let answers = match is_poisoned {
+                true => Err(Failure::host(code::HANDLER_TRAPPED)),
+                false => Ok(part.to_vec()),
+            };
+            questions.note(part, answers);
+        }
+        let allowed = questions.answers.iter().zip(&who);
+        let allowed = allowed.map(|(answer, client)| match answer {
+            Ok(answered) => {
+                assert_eq!(answered, client, "each gets their own answer");
+                true
+            }
+            Err(_) => false,
+        });
+        (allowed.collect(), calls)
+    }
+
+    #[test]
+    fn a_guard_that_copes_is_asked_once() {
+        assert_eq!(ask(1000, &[]), (vec![true; 1000], 1));
+    }
+
+    #[test]
+    fn one_client_that_a_guard_cannot_cope_with_is_found() {
+        for poison in [0, 1, 511, 512, 1022, 1023] {
+            let (allowed, _) = ask(1024, &[poison]);
+            let refused: Vec<_> = (0..1024).filter(|n| !allowed[*n as usize]).collect();
+            assert_eq!(refused, [poison]);
+        }
+    }
+
+    #[test]
+    fn a_guard_that_copes_with_nobody_is_given_up() {
+        let all: Vec<u32> = (0..1000).collect();
+        let (allowed, calls) = ask(1000, &all);
+        assert_eq!(allowed, vec![false; 1000]);
+        assert_eq!(calls, MAX_FAILURES);
+    }
+}

@@ -1,0 +1,326 @@
+// Looks at the example page as people do: in Chromium, with a tab for each person.
+//
+//   node page.mjs SCENARIO URL [SCREENSHOT_DIR]
+//
+// Ends with 0 when the page behaves. In `restart` it asks whoever runs it to `stop` and to
+// `start` the host, a line on standard output each, and goes on when the page has noticed.
+// Every wait is for a condition, with the same generous limit.
+
+import assert from "node:assert/strict";
+import { accessSync, constants, mkdirSync } from "node:fs";
+import { delimiter, join } from "node:path";
+
+const PATIENCE_MS = 20_000;
+const DESKTOP = { width: 1180, height: 860 };
+/** The narrowest phone that counts. */
+const PHONE = { width: 360, height: 740 };
+
+const [scenarioName, url, screenshots] = process.argv.slice(2);
+
+/** What pages complained about; the network's own complaints while a host restarts excepted. */
+const complaints = [];
+let isHostDown = false;
+
+const scenarios = {
+  /** Two people meet, talk and count. */
+  async talk(browser) {
+    const ann = await open(browser, { viewport: DESKTOP });
+    const ben = await open(browser, { viewport: DESKTOP });
+    await ann.getByText("Nobody has said anything here yet.").waitFor();
+    await joinAs(ann, "Ann");
+    await joinAs(ben, "Ben");
+    for (const [page, people] of [[ann, ["Ann (you)", "Ben"]], [ben, ["Ann", "Ben (you)"]]]) {
+      for (const person of people) {
+        await seesPerson(page, person);
+      }
+    }
+
+    step("a name is taken once, and the page says so");
+    const eve = await open(browser, { viewport: DESKTOP });
+    await fillIn(eve, "Your name", "Ann");
+    await eve.getByRole("alert").getByText("Ann is already here").waitFor();
+    await fillIn(eve, "Your name", "Eve");
+    await seesPerson(ann, "Eve");
+    await eve.context().close();
+    await ann.getByRole("listitem").getByText("Eve").waitFor({ state: "detached" });
+
+    step("typing is seen, and passes");
+    await ann.getByRole("textbox", { name: "Message" }).pressSequentially("Hello B");
+    await ben.getByText("Ann is typing…").waitFor();
+    await ben.getByText("Ann is typing…").waitFor({ state: "detached" });
+
+    step("a message is seen with its author");
+    await ann.getByRole("textbox", { name: "Message" }).pressSequentially("en!");
+    await ann.keyboard.press("Enter");
+    await seesMessage(ben, "Ann", "Hello Ben!");
+    await say(ben, "Hi Ann. Nice tide today.\nShall we count?");
+    await seesMessage(ann, "Ben", "Shall we count?");
+
+    step("what the room refuses is said, and not lost");
+    const long = "x".repeat(2_001);
+    await ben.getByRole("textbox", { name: "Message" }).fill(long);
+    await ben.keyboard.press("Enter");
+    await ben.getByRole("alert").getByText("a message has at most 2000 characters").waitFor();
+    assert.equal(await ben.getByRole("textbox", { name: "Message" }).inputValue(), long);
+
+    step("a message is text, whatever is in it");
+    const hostile = "<img src=x onerror=\"document.title='gotcha'\"><script>document.title='gotcha'</script>";
+    await say(ann, hostile);
+    await seesMessage(ben, "Ann", hostile);
+    assert.equal(await ben.locator("img, [role=log] script").count(), 0);
+    assert.equal(await ben.title(), "lobby · Tidegate");
+    assert.equal(await ben.getByRole("alert").filter({ hasText: "at most" }).count(), 1);
+    await say(ben, "Well tried.");
+    await ben.getByRole("alert").filter({ hasText: "at most" }).waitFor({ state: "detached" });
+
+    step("the counter is shared");
+    await press(ann, "Add one", 3);
+    await seesCount(ben, 3);
+    await press(ben, "Subtract one", 1);
+    await seesCount(ann, 2);
+    await screenshot(ann, "desktop");
+
+    step("a reload keeps the history, the name and the count");
+    await ben.reload();
+    await seesPerson(ben, "Ben (you)");
+    await seesMessage(ben, "Ann", "Hello Ben!");
+    await seesCount(ben, 2);
+    await say(ben, "Back again.");
+    await seesMessage(ann, "Ben", "Back again.");
+
+    step("a second tab is another person in the same room");
+    const opening = ann.context().waitForEvent("page");
+    await ann.getByRole("link", { name: "Open a second tab" }).click();
+    const tab = watch(await opening);
+    await joinAs(tab, "Cem");
+    await seesPerson(ben, "Cem");
+    await tab.close();
+
+    step("another room is another room");
+    await fillIn(ann, "Room", "harbour & quay");
+    await ann.getByText("Nobody has said anything here yet.").waitFor();
+    await ben.getByRole("listitem").getByText("Ann", { exact: true }).waitFor({ state: "detached" });
+    assert.equal(new URL(ann.url()).hash, "#harbour%20%26%20quay");
+    await ann.goBack();
+    await seesMessage(ann, "Ben", "Well tried.");
+    await seesPerson(ben, "Ann");
+
+    step("it fits a phone, light and dark");
+    for (const colorScheme of ["light", "dark"]) {
+      const phone = await open(browser, { viewport: PHONE, colorScheme, hasTouch: true });
+      await assertFits(phone);
+      await joinAs(phone, `Dee ${colorScheme}`);
+      await say(phone, "w".repeat(200));
+      await seesMessage(ann, `Dee ${colorScheme}`, "w".repeat(200));
+      await assertFits(phone);
+      await say(phone, "On my way, back in ten minutes.");
+      await press(phone, "Add one", 1);
+      await screenshot(phone, `phone-${colorScheme}`);
+      await phone.context().close();
+    }
+    const dark = await open(browser, { viewport: DESKTOP, colorScheme: "dark" });
+    await joinAs(dark, "Dora");
+    await seesMessage(dark, "Ben", "Well tried.");
+    await screenshot(dark, "dark");
+    await dark.context().close();
+
+    step("the keyboard suffices");
+    await focusByTab(ann, "Add one");
+    await ann.keyboard.press("Space");
+    await seesCount(ben, 5);
+  },
+
+  /** The host stops and starts again; the pages come back by themselves. */
+  async restart(browser) {
+    const ann = await open(browser, { viewport: DESKTOP });
+    const ben = await open(browser, { viewport: DESKTOP });
+    await joinAs(ann, "Ann");
+    await joinAs(ben, "Ben");
+    await say(ann, "Before");
+    await seesMessage(ben, "Ann", "Before");
+
+    step("the pages notice");
+    isHostDown = true;
+    console.log("stop");
+    for (const page of [ann, ben]) {
+      await page.getByRole("status").getByText("Reconnecting…").waitFor();
+    }
+    await ann.getByRole("textbox", { name: "Message" }).fill("Into the void");
+    await ann.keyboard.press("Enter");
+    await ann.getByRole("alert").getByText("There is no connection to the host").waitFor();
+    assert.equal(
+      await ann.getByRole("textbox", { name: "Message" }).inputValue(),
+      "Into the void",
+    );
+    await ann.getByText("The host does not answer.").waitFor();
+    await screenshot(ann, "reconnecting");
+
+    step("they come back by themselves, and join again");
+    console.log("start");
+    for (const page of [ann, ben]) {
+      await page.getByRole("status").getByText("Connected").waitFor();
+      await seesPerson(page, page === ann ? "Ann (you)" : "Ben (you)");
+    }
+    isHostDown = false;
+    await seesPerson(ann, "Ben");
+    await seesPerson(ben, "Ann");
+    await ann.getByRole("textbox", { name: "Message" }).press("Enter");
+    await seesMessage(ben, "Ann", "Into the void");
+    await press(ben, "Add one", 1);
+    await ann.waitForFunction(() => document.getElementById("count").textContent !== "–");
+    const count = await ben.locator("#count").textContent();
+    await seesCount(ann, Number(count));
+  },
+
+  /** A host that serves no chat says how to get it. */
+  async missing(browser) {
+    const page = await open(browser, { viewport: PHONE });
+    await page.getByText("This host does not serve chat.").waitFor();
+    await page.getByText("cargo xtask up").first().waitFor();
+    await press(page, "Add one", 1);
+    await seesCount(page, 1);
+    assert.equal(await page.getByLabel("Your name").isVisible(), false);
+    assert.equal(await page.locator("#counter-missing").isVisible(), false);
+    await screenshot(page, "missing");
+  },
+};
+
+// What people do.
+
+async function open(browser, options) {
+  const context = await browser.newContext(options);
+  context.setDefaultTimeout(PATIENCE_MS);
+  const page = watch(await context.newPage());
+  await page.goto(url);
+  await page.getByRole("status").getByText("Connected").waitFor();
+  return page;
+}
+
+async function fillIn(page, label, text) {
+  const field = page.getByLabel(label, { exact: true });
+  await field.fill(text);
+  await field.press("Enter");
+}
+
+async function joinAs(page, name) {
+  await fillIn(page, "Your name", name);
+  await seesPerson(page, `${name} (you)`);
+}
+
+async function say(page, text) {
+  const box = page.getByRole("textbox", { name: "Message" });
+  await box.fill(text);
+  await box.press("Enter");
+}
+
+async function press(page, name, times) {
+  for (let n = 0; n < times; n += 1) {
+    await page.getByRole("button", { name }).click();
+  }
+}
+
+/** Goes through the page with the Tab key until this button has the focus. */
+async function focusByTab(page, name) {
+  await page.evaluate(() => document.activeElement?.blur());
+  for (let n = 0; n < 30; n += 1) {
+    await page.keyboard.press("Tab");
+    const focused = await page.evaluate(() => document.activeElement.getAttribute("aria-label"));
+    if (focused === name) {
+      return;
+    }
+  }
+  assert.fail(`Tab does not lead to \`${name}\``);
+}
+
+// What they see.
+
+async function seesPerson(page, name) {
+  await page.getByRole("listitem").getByText(name, { exact: true }).waitFor();
+}
+
+async function seesMessage(page, author, text) {
+  const messages = page.getByRole("log").locator(".message");
+  await messages.filter({ has: page.getByText(author, { exact: true }) }).filter({ hasText: text }).waitFor();
+}
+
+async function seesCount(page, count) {
+  await page.locator("#count").getByText(String(count), { exact: true }).waitFor();
+}
+
+async function assertFits(page) {
+  const { content, screen } = await page.evaluate(() => ({
+    content: document.documentElement.scrollWidth,
+    screen: document.documentElement.clientWidth,
+  }));
+  assert.ok(content <= screen, `the page is ${content} px wide on a screen of ${screen} px`);
+}
+
+// Around it.
+
+/** Collects what the page complains about, also of its policy. */
+function watch(page) {
+  page.on("console", (message) => {
+    const isNetwork = isHostDown && message.text().includes("WebSocket connection");
+    if (["error", "warning"].includes(message.type()) && !isNetwork) {
+      complaints.push(`${message.type()}: ${message.text()}`);
+    }
+  });
+  page.on("pageerror", (error) => complaints.push(`uncaught: ${error.stack}`));
+  page.on("requestfailed", (request) => complaints.push(`not loaded: ${request.url()}`));
+  page.on("request", (request) => {
+    if (new URL(request.url()).origin !== new URL(url).origin) {
+      complaints.push(`a request to elsewhere: ${request.url()}`);
+    }
+  });
+  return page;
+}
+
+function step(text) {
+  console.log(`- ${text}`);
+}
+
+async function screenshot(page, name) {
+  if (screenshots) {
+    mkdirSync(screenshots, { recursive: true });
+    await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
+  }
+}
+
+function chromiumPath() {
+  if (process.env.CHROMIUM) {
+    return process.env.CHROMIUM;
+  }
+  for (const folder of (process.env.PATH ?? "").split(delimiter)) {
+    const path = join(folder, "chromium");
+    try {
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {
+      // Not here.
+    }
+  }
+  throw new Error("there is no `chromium` in PATH; install it, or name it in CHROMIUM");
+}
+
+const { chromium } = await import("playwright-core");
+const scenario = scenarios[scenarioName];
+assert.ok(scenario && url, `node page.mjs ${Object.keys(scenarios).join("|")} URL [SCREENSHOT_DIR]`);
+const browser = await chromium.launch({
+  executablePath: chromiumPath(),
+  // Chromium's own sandbox does not work for root.
+  chromiumSandbox: process.getuid() !== 0,
+});
+try {
+  await scenario(browser);
+  assert.deepEqual(complaints, [], "the console was not silent");
+} catch (error) {
+  for (const context of browser.contexts()) {
+    for (const [index, page] of context.pages().entries()) {
+      await screenshot(page, `failed-${browser.contexts().indexOf(context)}-${index}`);
+    }
+  }
+  console.error(`complaints: ${JSON.stringify(complaints, null, 2)}`);
+  throw error;
+} finally {
+  await browser.close();
+}

@@ -1,0 +1,297 @@
+//! Who may see what: the guard of an actor, at every door.
+
+use serde_json::json;
+use tidegate_tests::{Actor, Host, Request, Socket, actor, token};
+
+struct Scene {
+    host: Host,
+    vault: Actor,
+}
+
+impl Scene {
+    /// A vault that Ann owns, to which Ben is admitted; Eve is not.
+    async fn new() -> Scene {
+        let builder = Host::builder().component("lab").with_tokens();
+        let host = builder.set("access.recheck-ms=10").start().await;
+        let scene = Scene {
+            host,
+            vault: actor("vault", "1"),
+        };
+        let mut ann = scene.user("ann").await;
+        for (method, input) in [
+            ("claim", json!({})),
+            ("put", json!({"secret": "gold"})),
+            ("admitUser", json!({"sub": "ben"})),
+        ] {
+            ann.call(&scene.vault, method, input).await.result();
+        }
+        scene
+    }
+
+    async fn user(&self, user: &str) -> Socket {
+        Socket::signed_in(&self.host, &token::of(user)).await
+    }
+
+    fn http(&self, user: &str, what: &str) -> Request {
+        let request = self.host.get(&format!("/actors/vault/1/{what}"));
+        request.header("authorization", &format!("Bearer {}", token::of(user)))
+    }
+
+    async fn mood(&self, kind: serde_json::Value) {
+        let mut ann = self.user("ann").await;
+        let reply = ann
+            .call(&self.vault, "setMood", json!({"mood": kind}))
+            .await;
+        reply.result();
+    }
+}
+
+#[tokio::test]
+async fn a_third_user_is_refused_over_websocket() {
+    let scene = Scene::new().await;
+    let mut eve = scene.user("eve").await;
+    for kind in ["state:sub", "event:sub"] {
+        eve.send(json!({"type": kind, "actor": "vault", "actorId": "1"}))
+            .await;
+        let refusal = eve.expect_type("error").await;
+        assert_eq!(refusal["code"], "vault.not-admitted");
+        assert_eq!(refusal["params"]["actor"], "vault");
+    }
+    let reply = eve.call(&scene.vault, "secret", json!({})).await;
+    assert_eq!(reply.code(), "vault.not-admitted");
+    // Nothing reaches her, whatever happens.
+    let mut ben = scene.user("ben").await;
+    let put = ben
+        .call(&scene.vault, "put", json!({"secret": "ore"}))
+        .await;
+    put.result();
+    ben.call(&scene.vault, "ring", json!({"text": "hi"}))
+        .await
+        .result();
+    let knock = eve.call(&scene.vault, "knock", json!({})).await;
+    assert!(knock.types_before().is_empty(), "{knock:?}");
+}
+
+#[tokio::test]
+async fn a_third_user_is_refused_over_http() {
+    let scene = Scene::new().await;
+    let state = scene.http("eve", "state");
+    state.send().await.failed(403, "vault.not-admitted");
+    let stream = scene
+        .http("eve", "state")
+        .header("accept", "text/event-stream");
+    stream.send().await.failed(403, "vault.not-admitted");
+    let events = scene.http("eve", "events");
+    events.send().await.failed(403, "vault.not-admitted");
+    let call = scene
+        .host
+        .post("/actors/vault/1/secret")
+        .header("authorization", &format!("Bearer {}", token::of("eve")));
+    call.send().await.failed(403, "vault.not-admitted");
+}
+
+#[tokio::test]
+async fn everybody_sees_what_the_guard_shows_them() {
+    let scene = Scene::new().await;
+    let (mut ann, mut ben) = (scene.user("ann").await, scene.user("ben").await);
+    let whole = ann.subscribe_state(&scene.vault).await;
+    assert_eq!(whole["state"]["secret"], "gold");
+    assert_eq!(whole["state"].get("combination"), None, "it is hidden");
+    let part = ben.subscribe_state(&scene.vault).await;
+    let expected = json!({"owner": "ann", "admitted": 1, "secretBytes": 4});
+    assert_eq!(part["state"], expected);
+    let over_http = scene.http("ben", "state").send().await;
+    assert_eq!(over_http.json()["state"], expected);
+    // Each gets the change of what they see.
+    let put = ann
+        .call(&scene.vault, "put", json!({"secret": "mithril"}))
+        .await;
+    let patch = json!([{"op": "replace", "path": "/secret", "value": "mithril"}]);
+    assert_eq!(put.patches(), &patch);
+    let patch = ben.expect_type("state:patch").await;
+    let expected = json!([{"op": "replace", "path": "/secretBytes", "value": 7}]);
+    assert_eq!(patch["patches"], expected);
+    assert_eq!(patch["from"], part["version"]);
+    // A change that makes no difference to what Ben sees is not for him.
+    let same = ann
+        .call(&scene.vault, "put", json!({"secret": "MITHRIL"}))
+        .await;
+    same.result();
+    let reply = ben.call(&scene.vault, "knock", json!({})).await;
+    assert!(reply.types_before().is_empty(), "{reply:?}");
+}
+
+#[tokio::test]
+async fn a_stream_of_events_shows_the_same() {
+    let scene = Scene::new().await;
+    let request = scene
+        .http("ben", "state")
+        .header("accept", "text/event-stream");
+    let mut stream = request.stream().await;
+    let snapshot = stream.expect("snapshot").await;
+    assert_eq!(snapshot.data["state"]["secretBytes"], 4);
+    let mut ann = scene.user("ann").await;
+    let put = ann
+        .call(&scene.vault, "put", json!({"secret": "ore"}))
+        .await;
+    put.result();
+    let patch = stream.expect("patch").await;
+    assert_eq!(patch.data["patches"][0]["path"], "/secretBytes");
+}
+
+#[tokio::test]
+async fn who_is_barred_loses_the_subscription() {
+    let scene = Scene::new().await;
+    let (mut ann, mut ben) = (scene.user("ann").await, scene.user("ben").await);
+    ben.subscribe_state(&scene.vault).await;
+    ben.subscribe_events(&scene.vault).await;
+    let bar = ann
+        .call(&scene.vault, "barUser", json!({"sub": "ben"}))
+        .await;
+    bar.result();
+    // The view changes at once, the subscriptions end a moment later.
+    let gone = ben.expect_type("state:patch").await;
+    assert_eq!(gone["patches"][0]["value"], json!(null));
+    for _ in 0..2 {
+        let refusal = ben.expect_type("error").await;
+        assert_eq!(refusal["code"], "vault.not-admitted");
+    }
+    ann.call(&scene.vault, "ring", json!({"text": "hi"}))
+        .await
+        .result();
+    let reply = ben.call(&scene.vault, "knock", json!({})).await;
+    assert!(reply.types_before().is_empty(), "{reply:?}");
+}
+
+#[tokio::test]
+async fn a_view_may_show_nothing() {
+    let scene = Scene::new().await;
+    scene.mood(json!({"kind": "blank"})).await;
+    let mut ben = scene.user("ben").await;
+    let snapshot = ben.subscribe_state(&scene.vault).await;
+    assert_eq!(snapshot["state"], json!(null));
+    scene.mood(json!({"kind": "calm"})).await;
+    let patch = ben.expect_type("state:patch").await;
+    assert_eq!(patch["patches"][0]["path"], "");
+    assert_eq!(patch["patches"][0]["value"]["secretBytes"], 4);
+}
+
+#[tokio::test]
+async fn a_guard_that_traps_lets_nobody_in() {
+    let scene = Scene::new().await;
+    let mut ben = scene.user("ben").await;
+    ben.subscribe_state(&scene.vault).await;
+    scene.mood(json!({"kind": "trapsInAuthorize"})).await;
+    let mut late = scene.user("ben").await;
+    late.send(json!({"type": "state:sub", "actor": "vault", "actorId": "1"}))
+        .await;
+    let refusal = late.expect_type("error").await;
+    assert_eq!(refusal["code"], "handler.trapped");
+    scene
+        .http("ben", "state")
+        .send()
+        .await
+        .failed(500, "handler.trapped");
+    // Who was let in before stays.
+    let put = ben
+        .call(&scene.vault, "put", json!({"secret": "ore"}))
+        .await;
+    assert_eq!(put.types_before(), ["state:patch"]);
+}
+
+#[tokio::test]
+async fn a_projection_that_traps_shows_nothing_new() {
+    let scene = Scene::new().await;
+    let mut ben = scene.user("ben").await;
+    ben.subscribe_state(&scene.vault).await;
+    scene.mood(json!({"kind": "trapsInProject"})).await;
+    let secret = ben
+        .call(&scene.vault, "put", json!({"secret": "lead"}))
+        .await;
+    assert!(secret.types_before().is_empty(), "{secret:?}");
+    scene.mood(json!({"kind": "calm"})).await;
+    let put = ben
+        .call(&scene.vault, "put", json!({"secret": "tin"}))
+        .await;
+    put.result();
+    let reply = ben.call(&scene.vault, "knock", json!({})).await;
+    reply.result();
+    let state = scene.http("ben", "state").send().await.json();
+    assert_eq!(state["state"]["secretBytes"], 3);
+}
+
+#[tokio::test]
+async fn a_slow_guard_holds_up_no_turn() {
+    let scene = Scene::new().await;
+    scene
+        .mood(json!({"kind": "slowToAuthorize", "ms": 3000}))
+        .await;
+    let mut late = scene.user("ben").await;
+    late.send(json!({"type": "state:sub", "actor": "vault", "actorId": "1"}))
+        .await;
+    let mut ben = scene.user("ben").await;
+    let reply = ben.call(&scene.vault, "secret", json!({})).await;
+    assert_eq!(reply.result(), "gold");
+    late.expect_type("state:snapshot").await;
+}
+
+#[tokio::test]
+async fn a_thousand_subscribers_are_decided_in_batches() {
+    let builder = Host::builder().component("lab");
+    let host = builder.start().await;
+    let gate = actor("gate", "1");
+    let mut socket = host.connect().await;
+    let open = json!({"open": true, "reads": 2000});
+    socket.call(&gate, "set", open).await.result();
+    let subscribing = (0..200).map(async |_| {
+        let mut socket = host.connect().await;
+        socket.subscribe_state(&gate).await;
+        socket
+    });
+    let subscribed = futures_util::future::join_all(subscribing).await;
+    assert_eq!(subscribed.len(), 200);
+}
+
+#[tokio::test]
+async fn closed_by_default_means_that_only_guards_open() {
+    let builder = Host::builder().component("lab");
+    let host = builder.set("access.default=closed").start().await;
+    let mut socket = host.connect().await;
+    for kind in ["state:sub", "event:sub"] {
+        socket
+            .send(json!({"type": kind, "actor": "lab", "actorId": "1"}))
+            .await;
+        let refusal = socket.expect_type("error").await;
+        assert_eq!(refusal["code"], "access.closed");
+    }
+    let state = host.get("/actors/lab/1/state").send().await;
+    state.failed(403, "access.closed");
+    let lab = actor("lab", "1");
+    assert_eq!(socket.call(&lab, "count", json!({})).await.result(), 1);
+    let gate = actor("gate", "1");
+    socket
+        .call(&gate, "set", json!({"open": true}))
+        .await
+        .result();
+    socket.subscribe_state(&gate).await;
+}
+
+#[tokio::test]
+async fn a_renewed_token_is_asked_about_again() {
+    let builder = Host::builder().component("lab").with_tokens();
+    let host = builder.set("access.recheck-ms=3600000").start().await;
+    let vault = actor("vault", "1");
+    let mut ann = Socket::signed_in(&host, &token::of("ann")).await;
+    ann.call(&vault, "claim", json!({})).await.result();
+    let admit = json!({"sub": "ben"});
+    ann.call(&vault, "admitUser", admit.clone()).await.result();
+    let mut ben = Socket::signed_in(&host, &token::of("ben")).await;
+    ben.subscribe_events(&vault).await;
+    ben.call(&vault, "knock", json!({})).await.result();
+    ann.call(&vault, "barUser", admit).await.result();
+    ben.send(json!({"type": "auth", "token": token::of("ben")}))
+        .await;
+    ben.expect_type("auth:ok").await;
+    let refusal = ben.expect_type("error").await;
+    assert_eq!(refusal["code"], "vault.not-admitted");
+}
