@@ -268,7 +268,8 @@ pub(super) async fn read(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ErrorResponse> {
-    let is_stream = wants_events(&headers);
+    let asked_for = path.as_ref().map(|Path((_, _, what))| what.as_str());
+    let is_stream = wants_events(&headers) || asked_for.is_ok_and(|what| what == "events");
     // A browser's EventSource cannot set headers.
     let from = match is_stream {
         true => TokenFrom::HeaderOrQuery,
@@ -276,7 +277,7 @@ pub(super) async fn read(
     };
     let caller = doors.identify(&headers, query.as_deref(), from)?;
     let (key, what) = target(&doors, path)?;
-    let place = match is_stream || what == "events" {
+    let place = match is_stream {
         true => doors.admit_behind_proxy(peer, arrival.address)?,
         false => None,
     };
