@@ -34,6 +34,8 @@ export function enter(connection, id) {
   };
   room = entered;
   clear();
+  // What one enters before the connection is there would be refused.
+  showForm(null);
   watch();
   connection.addEventListener("status", () => {
     // Also after a reconnection: to the room this is another connection, without a name.
@@ -98,6 +100,8 @@ element("join-form").addEventListener("submit", async (event) => {
 async function rejoin(entered) {
   const name = ownName();
   if (!name) {
+    // Such as that there was no connection.
+    showError("chat", "");
     return showForm("join-form");
   }
   const until = Date.now() + NAME_HELD_MS;
@@ -132,7 +136,7 @@ function joined(name) {
   }
 }
 
-/** Shows one of what the foot of the chat may hold. */
+/** Shows one of what the foot of the chat may hold, or, by no name, nothing. */
 function showForm(id) {
   for (const other of ["join-form", "joining", "send-form"]) {
     element(other).hidden = other !== id;
