@@ -15,7 +15,7 @@ use std::mem;
 
 use serde_json::Value;
 
-use crate::patch::{Differ, PatchOp, Place};
+use crate::patch::{Differ, Lengths, PatchOp, Place};
 use crate::pointer::{Pointer, array_index, resolve};
 use past::Past;
 
@@ -45,6 +45,10 @@ pub const MAX_NESTING: usize = 127;
 pub struct Document {
     value: Value,
     past: Past,
+    /// What is known of the texts in the last committed content.
+    lengths: Lengths,
+    /// Whether `lengths` will also be true of what is staged, once it is committed.
+    examined: bool,
 }
 
 /// A change to one place of a document, as `state.op` of the contract defines it.
@@ -138,6 +142,8 @@ impl Document {
         Self {
             value,
             past: Past::Same,
+            lengths: Lengths::default(),
+            examined: true,
         }
     }
 
@@ -156,10 +162,12 @@ impl Document {
     pub fn replace(&mut self, value: Value) {
         let old = mem::replace(&mut self.value, value);
         self.past.displace(Some(old));
+        self.examined = false;
     }
 
     /// Stages changes in their order: all of them, or none when one of them fails.
     pub fn apply(&mut self, ops: &[Op]) -> Result<(), OpError> {
+        self.examined = false;
         // A failing operation changes nothing, so a single one needs no past of its own.
         if let [op] = ops {
             return stage(&mut self.value, &mut self.past, op);
@@ -182,15 +190,28 @@ impl Document {
 
     /// The patch from the last committed content to what is staged; empty when both are
     /// equal.
-    pub fn changes(&self) -> Vec<PatchOp> {
+    ///
+    /// A string to which [`Op::Append`] alone was applied is in it as one
+    /// [`PatchOp::StrIns`], at a cost that follows what was appended; the string is counted
+    /// once, when it first grows.
+    pub fn changes(&mut self) -> Vec<PatchOp> {
         let mut differ = Differ::new();
         self.past.collect(&self.value, &mut differ, Place::ROOT);
-        differ.finish(&self.value)
+        let patch = differ.finish(&self.value, &mut self.lengths);
+        let displaced = |op: &&PatchOp| !matches!(op, PatchOp::StrIns { .. });
+        for op in patch.iter().filter(displaced) {
+            self.lengths.forget(op.path());
+        }
+        self.examined = true;
+        patch
     }
 
     /// Makes what is staged the committed content. For a caller that has made
     /// [`Document::changes`] durable before; others [`Document::commit`].
     pub fn accept(&mut self) {
+        if !mem::replace(&mut self.examined, true) {
+            self.lengths.clear();
+        }
         self.past = Past::Same;
     }
 
@@ -205,6 +226,7 @@ impl Document {
     /// Discards what is staged.
     pub fn rollback(&mut self) {
         mem::take(&mut self.past).undo(&mut self.value);
+        self.examined = true;
     }
 
     /// The last committed content. It is copied when parts of it have staged changes.

@@ -49,6 +49,11 @@ pub mod code {
         INPUT_INVALID = "input.invalid", 400, "The input is not JSON or does not satisfy the method's schema.";
         MAILBOX_FULL = "mailbox.full", 503, "The actor has too many calls waiting; try again later.";
         CALL_DEADLOCK = "call.deadlock", 409, "The call would wait for itself, directly or through other actors.";
+        CALL_CANCELLED = "call.cancelled", 409, "The caller has cancelled the call.";
+        CALL_TIMEOUT = "call.timeout", 504, "The called actor did not answer in time.";
+        CALL_DEPTH_LIMIT = "call.depth-limit", 500, "Calls between actors nest deeper than they may.";
+        CALL_LIMIT = "call.limit", 500, "The turn made more calls to other actors than it may.";
+        CALL_SLOW_CONSUMER = "call.slow-consumer", 409, "The caller does not read what the method streams to it.";
         HANDLER_TRAPPED = "handler.trapped", 500, "The handler crashed; what it had staged is discarded.";
         HANDLER_FAILED = "handler.failed", 500, "The handler failed without a code of the agreed shape.";
         TURN_DEADLINE = "turn.deadline", 504, "The turn took longer than it may.";

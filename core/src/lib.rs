@@ -1,9 +1,10 @@
-//! The pure parts of Tidegate: the wire protocol, the manifest, JSON documents and
-//! their patches, schemas and failures.
+//! The pure parts of Tidegate: the wire protocol, the manifest, cron schedules, JSON
+//! documents and their patches, schemas and failures.
 //!
 //! Nothing here does I/O, spawns, reads a clock or is async, so that the same code runs
 //! in the host and, compiled to wasm, on Spin.
 
+pub mod cron;
 pub mod document;
 pub mod failure;
 pub mod manifest;

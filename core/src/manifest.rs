@@ -4,13 +4,14 @@
 //! the format does not have is an error, as is a state that its own schema refuses, so
 //! that a mistake shows when the component is loaded and not when somebody calls it.
 //!
-//! Invariant: names are valid, schemas are compiled, and the initial state satisfies its
-//! schema. Everything is found by `&str`, since [`Name`] borrows as one.
+//! Invariant: names are valid, schemas are compiled, the initial state satisfies its
+//! schema, and what runs by the clock can do so without an input. Everything is found by `&str`, since [`Name`] borrows as one.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::cron::{Cron, EVERY_MAX_MS, EVERY_MIN_MS, Schedule};
 use crate::failure::cut;
 use crate::name::Name;
 use crate::schema::{Schema, push_token, shown, shown_path};
@@ -28,6 +29,16 @@ pub const MAX_METHODS: usize = 256;
 pub const MAX_EVENTS: usize = 256;
 /// The most hidden members of one actor type's state.
 pub const MAX_HIDDEN: usize = 256;
+/// The most methods of one actor type that run by the clock.
+pub const MAX_CRON: usize = 64;
+/// The most cron expressions of one manifest; each takes some kilobytes of memory.
+pub const MAX_SCHEDULES: usize = 1024;
+/// The interval of a streaming method that names none, in milliseconds.
+pub const STREAMING_INTERVAL_MS: u64 = 50;
+/// The longest interval of a streaming method, in milliseconds.
+pub const STREAMING_INTERVAL_MAX_MS: u64 = 60_000;
+/// The longest deadline of a method: a day, in milliseconds.
+pub const DEADLINE_MAX_MS: u64 = 86_400_000;
 /// The most patterns that all schemas of one manifest may have together.
 pub const MAX_PATTERNS: usize = 256;
 
@@ -48,7 +59,7 @@ pub const MAX_PATTERNS: usize = 256;
 /// assert_eq!(
 ///     error.to_string(),
 ///     "/actors/counter/method: unknown field, expected description, state, methods, events, \
-///      hooks or access"
+///      cron, hooks or access"
 /// );
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +80,9 @@ pub struct ActorType {
     pub methods: BTreeMap<Name, Method>,
     /// The schema of each event's payload, by name.
     pub events: BTreeMap<Name, Schema>,
+    /// The methods that run by the clock; each is one of `methods` and takes an absent
+    /// input.
+    pub cron: BTreeMap<Name, Cron>,
     /// Which hooks do anything.
     pub hooks: Hooks,
     /// Which functions of the export `access` do anything; all of them when absent.
@@ -96,6 +110,17 @@ pub struct Method {
     pub input: Option<Schema>,
     /// What the result satisfies.
     pub output: Option<Schema>,
+    /// Whether subscribers see what it stages while it runs.
+    pub streaming: Option<Streaming>,
+    /// How long a turn of it may take, in milliseconds, in place of the host's default.
+    pub deadline_ms: Option<u64>,
+}
+
+/// How a method shows what it stages while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Streaming {
+    /// What is staged is committed at most once in so many milliseconds.
+    pub interval_ms: u64,
 }
 
 /// Which of an actor's hooks do anything; the host skips the others.
@@ -143,6 +168,7 @@ impl Manifest {
             .map_err(|error| whole(format!("expected a JSON object, found {error}")))?;
         let actors = Item::root(&source).manifest()?;
         check_patterns(&actors)?;
+        check_schedules(&actors)?;
         Ok(Manifest { actors, source })
     }
 
@@ -170,6 +196,20 @@ fn check_patterns(actors: &BTreeMap<Name, ActorType>) -> Result<(), ManifestErro
         0..=MAX_PATTERNS => Ok(()),
         found => Err(whole(format!(
             "expected {MAX_PATTERNS} patterns at most in all schemas together, found {found}"
+        ))),
+    }
+}
+
+fn check_schedules(actors: &BTreeMap<Name, ActorType>) -> Result<(), ManifestError> {
+    let cron = actors.values().flat_map(|actor| actor.cron.values());
+    match cron
+        .filter(|cron| matches!(cron, Cron::Schedule(_)))
+        .count()
+    {
+        0..=MAX_SCHEDULES => Ok(()),
+        found => Err(whole(format!(
+            "expected {MAX_SCHEDULES} cron expressions at most in all actor types together, found \
+             {found}"
         ))),
     }
 }
@@ -226,6 +266,14 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// A whole number within a range, both ends included.
+    fn number(&self, unit: &str, low: u64, high: u64) -> Result<u64, ManifestError> {
+        match self.value.as_u64() {
+            Some(number) if (low..=high).contains(&number) => Ok(number),
+            _ => self.expected(&format!("a whole number of {unit} from {low} to {high}")),
+        }
+    }
+
     /// The members of an object that has these fields and no others.
     fn fields<const N: usize>(
         &self,
@@ -234,10 +282,13 @@ impl<'a> Item<'a> {
         let members = self.object()?;
         if let Some(unknown) = members.keys().find(|name| !names.contains(&name.as_str())) {
             let (last, others) = names.split_last().expect("every object has fields");
-            return self.child(&cut(unknown), self.value).refuse(format!(
-                "unknown field, expected {} or {last}",
-                others.join(", ")
-            ));
+            let expected = match others {
+                [] => (*last).to_owned(),
+                others => format!("{} or {last}", others.join(", ")),
+            };
+            return self
+                .child(&cut(unknown), self.value)
+                .refuse(format!("unknown field, expected {expected}"));
         }
         Ok(names.map(|name| members.get(name).map(|value| self.child(name, value))))
     }
@@ -298,11 +349,12 @@ impl<'a> Item<'a> {
     }
 
     fn actor_type(&self) -> Result<ActorType, ManifestError> {
-        let [description, state, methods, events, hooks, access] = self.fields([
+        let [description, state, methods, events, cron, hooks, access] = self.fields([
             "description",
             "state",
             "methods",
             "events",
+            "cron",
             "hooks",
             "access",
         ])?;
@@ -314,13 +366,18 @@ impl<'a> Item<'a> {
                 hidden: Vec::new(),
             },
         };
+        let methods = match methods {
+            Some(methods) => methods.named(MAX_METHODS, Item::method)?,
+            None => BTreeMap::new(),
+        };
         Ok(ActorType {
             description: description.map(|item| item.description()).transpose()?,
             state,
-            methods: match methods {
-                Some(methods) => methods.named(MAX_METHODS, Item::method)?,
+            cron: match cron {
+                Some(cron) => cron.cron(&methods)?,
                 None => BTreeMap::new(),
             },
+            methods,
             events: match events {
                 Some(events) => events.named(MAX_EVENTS, Item::schema)?,
                 None => BTreeMap::new(),
@@ -389,12 +446,68 @@ impl<'a> Item<'a> {
     }
 
     fn method(&self) -> Result<Method, ManifestError> {
-        let [description, input, output] = self.fields(["description", "input", "output"])?;
+        let [description, input, output, streaming, deadline_ms] =
+            self.fields(["description", "input", "output", "streaming", "deadlineMs"])?;
         Ok(Method {
             description: description.map(|item| item.description()).transpose()?,
             input: input.map(|item| item.schema()).transpose()?,
             output: output.map(|item| item.schema()).transpose()?,
+            streaming: streaming.map(|item| item.streaming()).transpose()?,
+            deadline_ms: deadline_ms
+                .map(|item| item.number("milliseconds", 1, DEADLINE_MAX_MS))
+                .transpose()?,
         })
+    }
+
+    fn streaming(&self) -> Result<Streaming, ManifestError> {
+        let [interval_ms] = self.fields(["intervalMs"])?;
+        let interval_ms = match interval_ms {
+            Some(item) => item.number("milliseconds", 1, STREAMING_INTERVAL_MAX_MS)?,
+            None => STREAMING_INTERVAL_MS,
+        };
+        Ok(Streaming { interval_ms })
+    }
+
+    fn cron(
+        &self,
+        methods: &BTreeMap<Name, Method>,
+    ) -> Result<BTreeMap<Name, Cron>, ManifestError> {
+        let cron = self.named(MAX_CRON, Item::cron_entry)?;
+        for name in cron.keys() {
+            let entry = self.child(name.as_str(), self.value);
+            let Some(method) = methods.get(name) else {
+                return entry.refuse(format!("expected the name of a method, found {name}"));
+            };
+            // The clock sends no input, and an absent input is checked as null.
+            if let Some(Err(violations)) =
+                method.input.as_ref().map(|input| input.check(&Value::Null))
+            {
+                return entry.refuse(format!(
+                    "expected a method that can do without an input (its schema must accept \
+                     null), found {violations}"
+                ));
+            }
+        }
+        Ok(cron)
+    }
+
+    fn cron_entry(&self) -> Result<Cron, ManifestError> {
+        let [every_ms, schedule] = self.fields(["everyMs", "schedule"])?;
+        match (every_ms, schedule) {
+            (Some(every), None) => Ok(Cron::Every {
+                ms: every.number("milliseconds", EVERY_MIN_MS, EVERY_MAX_MS)?,
+            }),
+            (None, Some(item)) => match Schedule::parse(item.string()?) {
+                Ok(schedule) => Ok(Cron::Schedule(schedule)),
+                Err(error) => item.refuse(error.to_string()),
+            },
+            (found, _) => {
+                let found = if found.is_some() { "both" } else { "neither" };
+                self.refuse(format!(
+                    "expected either everyMs or schedule, found {found}"
+                ))
+            }
+        }
     }
 
     fn hooks(&self) -> Result<Hooks, ManifestError> {

@@ -12,8 +12,14 @@
 //! - no operation has the path `/`, which the client takes for the root.
 //!
 //! An RFC 6902 implementation applies such patches with the same result.
+//!
+//! Text that grew at its end is the exception: a document gives it as `str_ins`, an
+//! operation of the extended JSON Patch, so that a stream of tokens costs what is new of
+//! it. [`encode`] writes it for those who understand it, [`encode_plain`] the whole string
+//! for all others; only the latter keeps to the dialect.
 
 mod differ;
+mod lengths;
 
 #[cfg(test)]
 pub(crate) mod samples;
@@ -24,11 +30,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub(crate) use differ::{Differ, Place, Token};
+pub(crate) use lengths::Lengths;
 
 use crate::pointer::{Pointer, PointerError, array_index, unescape};
 
-/// One operation of a patch. In JSON an RFC 6902 object:
-/// `{"op":"add","path":"/a/3","value":3}`.
+/// One operation of a patch. In JSON an RFC 6902 object,
+/// `{"op":"add","path":"/a/3","value":3}`, or for text
+/// `{"op":"str_ins","path":"/a","pos":5,"str":"…"}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub enum PatchOp {
@@ -51,13 +59,27 @@ pub enum PatchOp {
         /// A JSON pointer.
         path: String,
     },
+    /// Inserts text into a string. The patches of a document insert at its end only.
+    #[serde(rename = "str_ins")]
+    StrIns {
+        /// A JSON pointer.
+        path: String,
+        /// Where, counted in UTF-16 code units as JavaScript counts: browsers apply it.
+        pos: usize,
+        /// The text.
+        #[serde(rename = "str")]
+        text: String,
+    },
 }
 
 impl PatchOp {
     /// The JSON pointer of the place that changes.
     pub fn path(&self) -> &str {
         match self {
-            Self::Add { path, .. } | Self::Replace { path, .. } | Self::Remove { path } => path,
+            Self::Add { path, .. }
+            | Self::Replace { path, .. }
+            | Self::Remove { path }
+            | Self::StrIns { path, .. } => path,
         }
     }
 }
@@ -73,6 +95,15 @@ pub enum PatchError {
     NoSuchPlace {
         /// The operation's path.
         path: String,
+    },
+    /// An operation inserts text where the document has no string that is long enough, or
+    /// within a surrogate pair.
+    #[error("expected a string with the position {pos} at `{path}`, found none there")]
+    NoSuchPosition {
+        /// The operation's path.
+        path: String,
+        /// The operation's position.
+        pos: usize,
     },
 }
 
@@ -91,7 +122,7 @@ pub enum PatchError {
 pub fn diff(old: &Value, new: &Value) -> Vec<PatchOp> {
     let mut differ = Differ::new();
     differ.compare(Place::ROOT, old, new);
-    differ.finish(new)
+    differ.finish(new, &mut Lengths::default())
 }
 
 /// Applies a patch as Zocket's client does: `add` at an array index assigns, `-` appends,
@@ -113,23 +144,23 @@ fn apply_one(document: &mut Value, op: &PatchOp) -> Result<(), PatchError> {
         "/" => Pointer::root(),
         path => Pointer::parse(path)?,
     };
+    if let PatchOp::StrIns { path, pos, text } = op {
+        let string = place(document, pointer.tokens()).ok_or_else(nowhere)?;
+        return insert(string, *pos, text).ok_or_else(|| PatchError::NoSuchPosition {
+            path: path.clone(),
+            pos: *pos,
+        });
+    }
     let Some((last, parents)) = pointer.tokens().split_last() else {
         return match op {
             PatchOp::Add { value, .. } | PatchOp::Replace { value, .. } => {
                 *document = value.clone();
                 Ok(())
             }
-            PatchOp::Remove { .. } => Err(nowhere()),
+            PatchOp::Remove { .. } | PatchOp::StrIns { .. } => Err(nowhere()),
         };
     };
-    let parent = parents
-        .iter()
-        .try_fold(document, |value, token| match value {
-            Value::Object(members) => members.get_mut(token),
-            Value::Array(elements) => elements.get_mut(array_index(token)?),
-            _ => None,
-        })
-        .ok_or_else(nowhere)?;
+    let parent = place(document, parents).ok_or_else(nowhere)?;
     match parent {
         Value::Object(members) => match op {
             PatchOp::Add { value, .. } => {
@@ -141,6 +172,7 @@ fn apply_one(document: &mut Value, op: &PatchOp) -> Result<(), PatchError> {
             PatchOp::Remove { .. } => {
                 members.remove(last).ok_or_else(nowhere)?;
             }
+            PatchOp::StrIns { .. } => return Err(nowhere()),
         },
         Value::Array(elements) => {
             let index = match op {
@@ -158,7 +190,7 @@ fn apply_one(document: &mut Value, op: &PatchOp) -> Result<(), PatchError> {
                 PatchOp::Remove { .. } if index < elements.len() => {
                     elements.remove(index);
                 }
-                PatchOp::Remove { .. } => return Err(nowhere()),
+                PatchOp::Remove { .. } | PatchOp::StrIns { .. } => return Err(nowhere()),
             }
         }
         _ => return Err(nowhere()),
@@ -166,9 +198,97 @@ fn apply_one(document: &mut Value, op: &PatchOp) -> Result<(), PatchError> {
     Ok(())
 }
 
-/// The patch as a JSON array.
+fn place<'d>(document: &'d mut Value, tokens: &[String]) -> Option<&'d mut Value> {
+    tokens
+        .iter()
+        .try_fold(document, |value, token| match value {
+            Value::Object(members) => members.get_mut(token),
+            Value::Array(elements) => elements.get_mut(array_index(token)?),
+            _ => None,
+        })
+}
+
+/// Inserts text at a position in UTF-16 code units; `None` when there is no such position.
+fn insert(value: &mut Value, pos: usize, text: &str) -> Option<()> {
+    let Value::String(string) = value else {
+        return None;
+    };
+    // A string is never shorter in bytes than in units, and as short only if it is ASCII.
+    let at = if string.len() == pos {
+        pos
+    } else {
+        let mut units = 0;
+        let ends = string.char_indices().map(|(at, char)| {
+            units += char.len_utf16();
+            (units, at + char.len_utf8())
+        });
+        let mut ends = std::iter::once((0, 0)).chain(ends);
+        ends.find(|(units, _)| *units >= pos)
+            .filter(|(units, _)| *units == pos)?
+            .1
+    };
+    string.insert_str(at, text);
+    Some(())
+}
+
+/// The patch as a JSON array, for those who understand `str_ins`.
 pub fn encode(ops: &[PatchOp]) -> String {
-    serde_json::to_string(ops).expect("an operation holds nothing that JSON cannot express")
+    serde_json::to_string(ops).expect(EXPRESSIBLE)
+}
+
+/// The patch as a JSON array in the dialect that every client understands: a `str_ins` is
+/// written as a `replace` by the whole string. `document` is the one that the patch leads
+/// to.
+///
+/// Without a `str_ins` ([`has_str_ins`]) it is the same as [`encode`].
+///
+/// ```
+/// use serde_json::json;
+/// use tidegate_core::patch::{encode, encode_plain};
+/// use tidegate_core::PatchOp;
+///
+/// let patch = [PatchOp::StrIns { path: "/s".into(), pos: 2, text: "c".into() }];
+/// assert_eq!(encode(&patch), r#"[{"op":"str_ins","path":"/s","pos":2,"str":"c"}]"#);
+/// assert_eq!(
+///     encode_plain(&patch, &json!({"s": "abc"})),
+///     r#"[{"op":"replace","path":"/s","value":"abc"}]"#
+/// );
+/// ```
+///
+/// # Panics
+///
+/// When the document has no string where the patch inserts text, since it is then not the
+/// one that the patch leads to.
+pub fn encode_plain(ops: &[PatchOp], document: &Value) -> String {
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Plain<'a> {
+        As(&'a PatchOp),
+        Whole {
+            op: &'static str,
+            path: &'a str,
+            value: &'a str,
+        },
+    }
+    let plain = ops.iter().map(|op| match op {
+        PatchOp::StrIns { path, .. } => Plain::Whole {
+            op: "replace",
+            path,
+            value: Pointer::parse(path)
+                .ok()
+                .and_then(|pointer| pointer.resolve(document)?.as_str())
+                .expect("the document has a string where the patch that leads to it inserts text"),
+        },
+        op => Plain::As(op),
+    });
+    serde_json::to_string(&plain.collect::<Vec<_>>()).expect(EXPRESSIBLE)
+}
+
+const EXPRESSIBLE: &str = "an operation holds nothing that JSON cannot express";
+
+/// Whether [`encode`] and [`encode_plain`] differ for this patch.
+pub fn has_str_ins(ops: &[PatchOp]) -> bool {
+    ops.iter().any(|op| matches!(op, PatchOp::StrIns { .. }))
 }
 
 /// The patch as a subscriber may see it: without the operations at or below the hidden
@@ -546,6 +666,64 @@ mod tests {
         ));
     }
 
+    fn str_ins(path: &str, pos: usize, text: &str) -> PatchOp {
+        let (path, text) = (path.to_owned(), text.to_owned());
+        PatchOp::StrIns { path, pos, text }
+    }
+
+    #[test]
+    fn text_is_inserted_at_a_position_in_utf_16_units() {
+        for (old, pos, new) in [
+            ("", 0, "+"),
+            ("abc", 0, "+abc"),
+            ("abc", 2, "ab+c"),
+            ("abc", 3, "abc+"),
+            ("é😀x", 1, "é+😀x"),
+            ("é😀x", 3, "é😀+x"),
+            ("é😀x", 4, "é😀x+"),
+        ] {
+            let mut document = json!({"s": [old]});
+            apply(&mut document, &[str_ins("/s/0", pos, "+")]).unwrap();
+            assert_eq!(document, json!({"s": [new]}), "{old} at {pos}");
+        }
+        let mut root = json!("a");
+        apply(&mut root, &[str_ins("", 1, "b")]).unwrap();
+        assert_eq!(root, json!("ab"));
+    }
+
+    #[test]
+    fn text_at_a_position_that_is_not_there_is_an_error() {
+        for (path, pos) in [("/s", 5), ("/s", 2), ("/s", usize::MAX), ("/n", 0), ("", 0)] {
+            let mut document = json!({"s": "é😀x", "n": 1});
+            let path = path.to_owned();
+            assert_eq!(
+                apply(&mut document, &[str_ins(&path, pos, "+")]),
+                Err(PatchError::NoSuchPosition { path, pos })
+            );
+            assert_eq!(document, json!({"s": "é😀x", "n": 1}));
+        }
+        assert_eq!(
+            apply(&mut json!({}), &[str_ins("/s", 0, "+")]),
+            Err(PatchError::NoSuchPlace { path: "/s".into() })
+        );
+    }
+
+    #[test]
+    fn only_patches_with_text_insertions_have_two_encodings() {
+        let mut patch = diff(&json!({"s": "a"}), &json!({"s": "ab", "n": 1}));
+        let document = json!({"s": "ab", "n": 1});
+        assert!(!has_str_ins(&patch));
+        assert_eq!(encode(&patch), encode_plain(&patch, &document));
+        patch[0] = str_ins("/s", 1, "b");
+        assert!(has_str_ins(&patch));
+        assert_eq!(
+            encode_plain(&patch, &document),
+            encode(&diff(&json!({"s": "a"}), &document))
+        );
+        let read: Vec<PatchOp> = serde_json::from_str(&encode(&patch)).unwrap();
+        assert_eq!(read, patch);
+    }
+
     #[test]
     fn only_the_operations_of_the_dialect_are_read() {
         for bad in [
@@ -554,6 +732,9 @@ mod tests {
             json!({"op": "test", "path": "/a", "value": 1}),
             json!({"op": "add", "path": "/a"}),
             json!({"op": "remove"}),
+            json!({"op": "str_ins", "path": "/a", "str": "x"}),
+            json!({"op": "str_ins", "path": "/a", "pos": -1, "str": "x"}),
+            json!({"op": "str_del", "path": "/a", "pos": 0, "len": 1}),
         ] {
             assert!(
                 serde_json::from_value::<PatchOp>(bad.clone()).is_err(),
@@ -571,13 +752,15 @@ mod tests {
             {"op": "replace", "path": "/secrets", "value": 1},
             {"op": "replace", "path": "/shown/secret", "value": 1},
             {"op": "remove", "path": "/a"},
+            {"op": "str_ins", "path": "/secret/text", "pos": 0, "str": "x"},
+            {"op": "str_ins", "path": "/text", "pos": 0, "str": "x"},
         ]));
         let hidden = ["secret".to_owned(), "a/b".to_owned()];
         let shown: Vec<_> = without_hidden(patch, &hidden)
             .iter()
             .map(|op| op.path().to_owned())
             .collect();
-        assert_eq!(shown, ["/secrets", "/shown/secret", "/a"]);
+        assert_eq!(shown, ["/secrets", "/shown/secret", "/a", "/text"]);
     }
 
     #[test]
@@ -616,25 +799,7 @@ mod tests {
             old in samples::document(),
             new in samples::document(),
         ) {
-            let mut document = old.clone();
-            for op in diff(&old, &new) {
-                let (parent, last) = op.path().rsplit_once('/').unwrap_or(("", ""));
-                let length = match Pointer::parse(parent).unwrap().resolve(&document) {
-                    Some(Value::Array(elements)) if !op.path().is_empty() => Some(elements.len()),
-                    _ => None,
-                };
-                match (&op, length) {
-                    (PatchOp::Add { .. }, Some(length)) => {
-                        prop_assert_eq!(last, length.to_string());
-                    }
-                    (PatchOp::Remove { .. }, Some(length)) => {
-                        prop_assert_eq!(last, (length - 1).to_string());
-                    }
-                    _ => {}
-                }
-                prop_assert_ne!(op.path(), "/");
-                apply_one(&mut document, &op).unwrap();
-            }
+            samples::assert_dialect(&old, &diff(&old, &new));
         }
 
         #[test]

@@ -6,8 +6,8 @@
 //! spliced in as they are.
 //!
 //! The frames are those of Zocket's published protocol, with additions that its client
-//! ignores: `failure`, `epoch`, `version`, `from`, and the frame types `auth`, `auth:ok` and
-//! `error`.
+//! ignores: `failure`, `epoch`, `version`, `from`, and the frame types `auth`, `auth:ok`,
+//! `rpc:cancel`, `rpc:stream` and `error`.
 //! `docs/protocol.md` shows each of them.
 //!
 //! Invariant: no frame of the server has an empty `error`, or both `error` and `result`.
@@ -38,6 +38,11 @@ pub enum ClientFrame<'a> {
     EventSub(Target<'a>),
     /// `event:unsub`: the opposite.
     EventUnsub(Target<'a>),
+    /// `rpc:cancel`: the result of a call is not wanted any longer.
+    Cancel {
+        /// The call's id, 1 to 128 bytes; perhaps no call has it.
+        id: Cow<'a, str>,
+    },
     /// `auth`: a new token for the open connection.
     Auth {
         /// The token as the client sent it. It is a secret: not for logs.
@@ -105,6 +110,10 @@ pub fn parse<'a>(text: &'a str) -> Result<ClientFrame<'a>, FrameError> {
         .map_err(refuse)?;
     let subscription: fn(Target<'a>) -> ClientFrame<'a> = match &*kind {
         "rpc" => return call(fields),
+        "rpc:cancel" => {
+            let id = rpc_id(fields.id).map_err(refuse)?;
+            return Ok(ClientFrame::Cancel { id });
+        }
         "state:sub" => ClientFrame::StateSub,
         "state:unsub" => ClientFrame::StateUnsub,
         "event:sub" => ClientFrame::EventSub,
@@ -115,7 +124,8 @@ pub fn parse<'a>(text: &'a str) -> Result<ClientFrame<'a>, FrameError> {
         }
         unknown => {
             let message = format!(
-                "/type: expected rpc, state:sub, state:unsub, event:sub, event:unsub or auth, found {:?}",
+                "/type: expected rpc, rpc:cancel, state:sub, state:unsub, event:sub, event:unsub or \
+                 auth, found {:?}",
                 cut(unknown)
             );
             return Err(refuse(
@@ -132,15 +142,7 @@ pub fn parse<'a>(text: &'a str) -> Result<ClientFrame<'a>, FrameError> {
 }
 
 fn call(fields: Fields<'_>) -> Result<ClientFrame<'_>, FrameError> {
-    let id = fields.id.text("id").map_err(refuse)?;
-    if id.is_empty() || id.len() > RPC_ID_MAX_BYTES {
-        let found = match id.len() {
-            0 => "an empty string".to_owned(),
-            bytes => format!("{bytes} bytes"),
-        };
-        let message = format!("expected a string of 1 to {RPC_ID_MAX_BYTES} bytes, found {found}");
-        return Err(refuse(malformed_field("id", &message)));
-    }
+    let id = rpc_id(fields.id).map_err(refuse)?;
     let refuse = |failure| FrameError {
         failure,
         rpc_id: Some(id.clone().into_owned()),
@@ -161,6 +163,17 @@ fn call(fields: Fields<'_>) -> Result<ClientFrame<'_>, FrameError> {
         input,
         id,
     }))
+}
+
+fn rpc_id(field: Field<'_>) -> Result<Cow<'_, str>, Failure> {
+    let id = field.text("id")?;
+    let found = match id.len() {
+        1..=RPC_ID_MAX_BYTES => return Ok(id),
+        0 => "an empty string".to_owned(),
+        bytes => format!("{bytes} bytes"),
+    };
+    let message = format!("expected a string of 1 to {RPC_ID_MAX_BYTES} bytes, found {found}");
+    Err(malformed_field("id", &message))
 }
 
 /// What a frame says, whatever its type.
@@ -437,6 +450,15 @@ pub fn rpc_result(id: &str, result: Option<&str>) -> String {
         None => frame,
     }
     .finish()
+}
+
+/// `rpc:stream`: something that a running call tells its caller ahead of its result, `chunk`
+/// being JSON text.
+pub fn rpc_stream(id: &str, chunk: &str) -> String {
+    Encoder::new("rpc:stream", id.len() + chunk.len())
+        .text("id", id)
+        .json("chunk", chunk)
+        .finish()
 }
 
 /// `rpc:result` of a call that failed: `error` is the text that Zocket's client throws,

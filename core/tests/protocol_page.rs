@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tidegate_core::failure::{Failure, code};
 use tidegate_core::protocol::{self, ClientFrame};
+use tidegate_core::{PatchOp, patch};
 
 const PAGE: &str = include_str!("../../docs/protocol.md");
 
@@ -54,6 +55,7 @@ fn written(frame: &Value) -> String {
                 protocol::rpc_result(text(frame, "id"), result.as_deref())
             }
         },
+        "rpc:stream" => protocol::rpc_stream(text(frame, "id"), &frame["chunk"].to_string()),
         "state:snapshot" => {
             let version = frame["version"].as_u64().unwrap();
             let state = frame["state"].to_string();
@@ -90,11 +92,26 @@ fn the_host_writes_every_server_frame_as_the_page_shows_it() {
         "error",
         "event",
         "rpc:result",
+        "rpc:stream",
         "state:patch",
         "state:snapshot",
         "welcome",
     ];
     assert_eq!(types, expected.map(str::to_owned).into());
+}
+
+#[test]
+fn every_operation_that_the_page_shows_is_one_of_a_patch() {
+    let mut inserts_text = false;
+    for example in examples("server") {
+        let frame: Value = serde_json::from_str(example).unwrap();
+        if let Some(patches) = frame.get("patches") {
+            let patch: Vec<PatchOp> = serde_json::from_value(patches.clone()).unwrap();
+            assert_eq!(patch::encode(&patch), patches.to_string());
+            inserts_text |= patch::has_str_ins(&patch);
+        }
+    }
+    assert!(inserts_text, "the page leaves out str_ins");
 }
 
 #[test]
@@ -108,9 +125,10 @@ fn the_host_takes_every_client_frame_as_the_page_shows_it() {
             ClientFrame::EventSub(_) => "event:sub",
             ClientFrame::EventUnsub(_) => "event:unsub",
             ClientFrame::Auth { .. } => "auth",
+            ClientFrame::Cancel { .. } => "rpc:cancel",
         });
     }
-    assert_eq!(types.len(), 6, "the page leaves out a frame: {types:?}");
+    assert_eq!(types.len(), 7, "the page leaves out a frame: {types:?}");
 }
 
 #[test]

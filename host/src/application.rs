@@ -8,6 +8,7 @@
 //! [component.chat]
 //! source = "target/spin/chat.wasm"
 //! environment = { GREETING = "hello" }
+//! allowed_outbound_hosts = ["https://api.example.com"]
 //! [component.chat.tool.tidegate]
 //! handler = "target/handlers/chat.wasm"      # relative to this file
 //! limits = { turn-deadline-ms = 2000 }       # what differs from [component] of the configuration
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::config::Limits;
+use crate::engine::AllowedHosts;
 
 /// A handler to load.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct Handler {
     pub limits: Limits,
     /// Variables that it may read.
     pub environment: Vec<(String, String)>,
+    /// Where it may send requests.
+    pub outbound: AllowedHosts,
 }
 
 /// Why an application manifest is not usable.
@@ -73,6 +77,8 @@ struct Manifest {
 struct Component {
     #[serde(default)]
     environment: BTreeMap<String, String>,
+    #[serde(default)]
+    allowed_outbound_hosts: Vec<String>,
     #[serde(default)]
     tool: Tools,
 }
@@ -118,10 +124,13 @@ fn parse(text: &str, folder: &Path, defaults: &Limits) -> Result<Vec<Handler>, S
         };
         let limits = override_limits(defaults, settings.limits)
             .map_err(|error| format!("[component.{name}.tool.tidegate] limits: {error}"))?;
+        let outbound = AllowedHosts::parse(&component.allowed_outbound_hosts)
+            .map_err(|error| format!("[component.{name}] allowed_outbound_hosts: {error}"))?;
         handlers.push(Handler {
             path: folder.join(settings.handler),
             limits,
             environment: component.environment.into_iter().collect(),
+            outbound,
             name,
         });
     }
@@ -170,6 +179,33 @@ mod tests {
         );
         assert_eq!(chat.limits.turn_deadline_ms, 7);
         assert_eq!(chat.limits.memory_bytes, Limits::default().memory_bytes);
+    }
+
+    #[test]
+    fn hosts_for_outbound_requests_are_read_as_spin_writes_them() {
+        let text = MANIFEST.replace(
+            "[component.chat.tool",
+            "allowed_outbound_hosts = [\"https://api.example.com\", \"http://127.0.0.1:*\"]\n\
+             [component.chat.tool",
+        );
+        let handlers = parse(&text, Path::new(""), &Limits::default()).unwrap();
+        let expected = AllowedHosts::parse(&["https://api.example.com", "http://127.0.0.1:*"]);
+        assert_eq!(handlers[0].outbound, expected.unwrap());
+        let without = parse(MANIFEST, Path::new(""), &Limits::default()).unwrap();
+        assert!(without[0].outbound.is_empty());
+    }
+
+    #[test]
+    fn a_host_of_another_form_is_named_with_its_component() {
+        let text = MANIFEST.replace(
+            "[component.chat.tool",
+            "allowed_outbound_hosts = [\"http://self\"]\n[component.chat.tool",
+        );
+        let error = parse(&text, Path::new(""), &Limits::default()).unwrap_err();
+        assert!(
+            error.contains("component.chat") && error.contains("`http://self`"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -25,8 +25,34 @@ pub use self::views::{OwnView, Shown, View};
 pub struct Message {
     actor: ActorKey,
     body: Body,
-    frame: OnceLock<Frame>,
-    sse: OnceLock<Bytes>,
+    frames: Forms<Frame>,
+    events: Forms<Bytes>,
+}
+
+/// One thing in each dialect, made once somebody wants it.
+#[derive(Debug)]
+struct Forms<T> {
+    plain: OnceLock<T>,
+    extended: OnceLock<T>,
+}
+
+impl<T> Default for Forms<T> {
+    fn default() -> Forms<T> {
+        Forms {
+            plain: OnceLock::new(),
+            extended: OnceLock::new(),
+        }
+    }
+}
+
+/// Which operations a receiver understands in patches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// Those of JSON Patch.
+    #[default]
+    Plain,
+    /// `str_ins` as well, which appends to a text without sending it anew.
+    StrIns,
 }
 
 /// What it is. JSON is text that is spliced into frames as it stands.
@@ -43,8 +69,10 @@ pub enum Body {
     },
     /// A change of the state.
     Patch {
-        /// A JSON array of operations.
+        /// A JSON array of operations, in plain JSON Patch.
         patches: String,
+        /// The same with `str_ins`, where that makes a difference.
+        extended: Option<String>,
         /// Which history.
         epoch: Arc<str>,
         /// The last version that the patch applies to.
@@ -67,14 +95,47 @@ impl Message {
         Message {
             actor,
             body,
-            frame: OnceLock::new(),
-            sse: OnceLock::new(),
+            frames: Forms::default(),
+            events: Forms::default(),
+        }
+    }
+
+    /// The place of a form that is the same for all who speak alike.
+    fn form<'m, T>(&'m self, forms: &'m Forms<T>, dialect: Dialect) -> &'m OnceLock<T> {
+        let is_extended = matches!(
+            (&self.body, dialect),
+            (
+                Body::Patch {
+                    extended: Some(_),
+                    ..
+                },
+                Dialect::StrIns
+            )
+        );
+        match is_extended {
+            true => &forms.extended,
+            false => &forms.plain,
+        }
+    }
+
+    /// The operations of a patch.
+    fn patches(&self, dialect: Dialect) -> &str {
+        match (&self.body, dialect) {
+            (
+                Body::Patch {
+                    extended: Some(extended),
+                    ..
+                },
+                Dialect::StrIns,
+            ) => extended,
+            (Body::Patch { patches, .. }, _) => patches,
+            _ => "[]",
         }
     }
 
     /// As a WebSocket frame of the protocol.
-    pub fn frame(&self) -> &Frame {
-        self.frame.get_or_init(|| {
+    pub fn frame(&self, dialect: Dialect) -> &Frame {
+        self.form(&self.frames, dialect).get_or_init(|| {
             let (actor, id) = (self.actor.actor.as_str(), self.actor.id.as_str());
             Frame::text(match &self.body {
                 Body::Snapshot {
@@ -83,38 +144,47 @@ impl Message {
                     version,
                 } => protocol::snapshot(actor, id, state, epoch, *version),
                 Body::Patch {
-                    patches,
                     epoch,
                     from,
                     version,
-                } => protocol::patch(actor, id, patches, epoch, *from, *version),
+                    ..
+                } => protocol::patch(actor, id, self.patches(dialect), epoch, *from, *version),
                 Body::Event { name, payload } => protocol::event(actor, id, name, payload),
             })
         })
     }
 
     /// As a server-sent event (WHATWG HTML, section 9.2).
-    pub fn server_sent_event(&self) -> &Bytes {
-        self.sse.get_or_init(|| {
+    pub fn server_sent_event(&self, dialect: Dialect) -> &Bytes {
+        self.form(&self.events, dialect).get_or_init(|| {
             Bytes::from(match &self.body {
-                Body::Snapshot { state, epoch, version } => sse(
+                Body::Snapshot {
+                    state,
+                    epoch,
+                    version,
+                } => sse(
                     "snapshot",
                     Some((epoch, *version)),
                     &format!(r#"{{"state":{state},"epoch":"{epoch}","version":{version}}}"#),
                 ),
                 Body::Patch {
-                    patches,
                     epoch,
                     from,
                     version,
+                    ..
                 } => sse(
                     "patch",
                     Some((epoch, *version)),
-                    &format!(r#"{{"patches":{patches},"epoch":"{epoch}","from":{from},"version":{version}}}"#),
+                    &format!(
+                        r#"{{"patches":{},"epoch":"{epoch}","from":{from},"version":{version}}}"#,
+                        self.patches(dialect)
+                    ),
                 ),
-                Body::Event { name, payload } => {
-                    sse("event", None, &format!(r#"{{"event":"{name}","payload":{payload}}}"#))
-                }
+                Body::Event { name, payload } => sse(
+                    "event",
+                    None,
+                    &format!(r#"{{"event":"{name}","payload":{payload}}}"#),
+                ),
             })
         })
     }
@@ -552,6 +622,7 @@ mod tests {
     fn patch(version: u64) -> Message {
         message(Body::Patch {
             patches: "[]".to_owned(),
+            extended: None,
             epoch: "e".into(),
             from: version - 1,
             version,

@@ -162,6 +162,7 @@ async fn load(engine: &Engine, router: &Router, handler: Handler) -> Result<(), 
         path,
         limits,
         environment,
+        outbound,
     } = handler;
     let bytes = match tokio::fs::read(&path).await {
         Ok(bytes) => bytes,
@@ -170,6 +171,7 @@ async fn load(engine: &Engine, router: &Router, handler: Handler) -> Result<(), 
     let grants = Grants {
         limits,
         environment,
+        outbound,
     };
     match engine.load(&name, bytes, grants).await {
         Ok(component) => {

@@ -10,7 +10,7 @@
 //! | 4 | [`actor`] |
 //! | 3 | [`turn`], [`router`] |
 //! | 2 | [`engine`] |
-//! | 1 | [`store`], [`fanout`], [`rooms`], [`auth`] |
+//! | 1 | [`store`], [`fanout`], [`rooms`], [`timer`], [`auth`] |
 //! | 0 | [`config`], [`metrics`], [`ws`] |
 
 pub mod actor;
@@ -25,5 +25,6 @@ pub mod metrics;
 pub mod rooms;
 pub mod router;
 pub mod store;
+pub mod timer;
 pub mod turn;
 pub mod ws;

@@ -73,6 +73,8 @@ pub enum Entry {
     Call,
     /// A hook.
     Hook,
+    /// A method that a timer or schedule calls.
+    Timer,
 }
 
 /// What is sent to subscribers.
@@ -106,7 +108,7 @@ macro_rules! label_values {
 }
 
 label_values! {
-    Entry { Call => "call", Hook => "hook" }
+    Entry { Call => "call", Hook => "hook", Timer => "timer" }
     Form { Snapshot => "snapshot", Patch => "patch", Event => "event" }
     Kind { WebSocket => "websocket", Sse => "sse" }
 }
@@ -286,6 +288,7 @@ impl Metrics {
         ActorMetrics {
             calls: turns(Entry::Call),
             hooks: turns(Entry::Hook),
+            timers: turns(Entry::Timer),
             seconds: self.seconds.get_or_create_owned(&label),
             waits: self.waits.get_or_create_owned(&label),
             queued: self.queued.get_or_create_owned(&label),
@@ -349,6 +352,7 @@ pub struct Forms {
 pub struct ActorMetrics {
     calls: Count,
     hooks: Count,
+    timers: Count,
     /// Time from the beginning of a turn to its commit.
     pub seconds: Histogram,
     /// Time that a call waited in its actor's queue.
@@ -377,6 +381,7 @@ impl ActorMetrics {
         match entry {
             Entry::Call => self.calls.inc(),
             Entry::Hook => self.hooks.inc(),
+            Entry::Timer => self.timers.inc(),
         };
     }
 

@@ -8,12 +8,14 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use indexmap::IndexMap;
 use tidegate_core::{ActorKey, Failure, protocol};
+use tokio_util::sync::CancellationToken;
 
-use crate::fanout::{Close, Message, Offer, Outlet, Refresh};
+use crate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh};
 use crate::metrics::Metrics;
 use crate::ws::{CloseCode, Counters, Frame, Outbound, Refused};
 
@@ -55,12 +57,19 @@ impl fmt::Display for RequestId {
 /// Verified claims as a JSON object.
 type Claims = Arc<str>;
 
+/// What a connection may be owed while parts of results are still added to it.
+const CHUNKS_AHEAD_BYTES: usize = 256 << 10;
+/// How often it is looked whether it has been read.
+const CHUNK_PAUSE: Duration = Duration::from_millis(5);
+
 /// One open WebSocket.
 pub struct Connection {
     id: Arc<str>,
     /// Who it is; a new token changes it.
     user: ArcSwapOption<Claims>,
     outbound: Arc<Outbound>,
+    /// What it understands in patches.
+    dialect: Dialect,
     /// What of its traffic is counted already.
     counted: Mutex<Counters>,
     metrics: Arc<Metrics>,
@@ -72,14 +81,24 @@ pub struct Connection {
 struct ConnectionState {
     /// Actors that it has had contact with.
     contacts: HashSet<ActorKey>,
-    /// Ids of calls that have no answer yet, with the bytes of their inputs.
-    calls: HashMap<Box<str>, usize>,
+    /// Calls that have no answer yet, by their ids.
+    calls: HashMap<Box<str>, OpenCall>,
     /// These bytes, all together.
     calls_bytes: usize,
     /// Sources that owe it a snapshot, one for each actor.
     missed: HashMap<ActorKey, Arc<dyn Refresh>>,
     /// A task waits to send them.
     catching_up: bool,
+}
+
+/// A call that has no answer yet.
+struct OpenCall {
+    /// Bytes of its input.
+    bytes: usize,
+    /// Tells it that nobody wants the answer any longer.
+    cancel: CancellationToken,
+    /// Whose queue it is in, once that is known.
+    actor: Option<ActorKey>,
 }
 
 /// What contact with an actor is to a connection.
@@ -116,6 +135,7 @@ impl Connection {
     pub fn new(
         id: Arc<str>,
         user: Option<Arc<str>>,
+        dialect: Dialect,
         outbound: Arc<Outbound>,
         metrics: Arc<Metrics>,
     ) -> Arc<Connection> {
@@ -123,6 +143,7 @@ impl Connection {
             id,
             user: ArcSwapOption::from(user.map(Arc::new)),
             outbound,
+            dialect,
             counted: Mutex::default(),
             metrics,
             state: Mutex::default(),
@@ -200,7 +221,7 @@ impl Connection {
         id: &str,
         bytes: usize,
         limits: CallLimits,
-    ) -> Result<(), CallRefused> {
+    ) -> Result<CancellationToken, CallRefused> {
         let mut state = self.state();
         if state.calls.contains_key(id) {
             return Err(CallRefused::DuplicateId);
@@ -209,17 +230,59 @@ impl Connection {
         if state.calls.len() >= limits.calls || !(fits || state.calls.is_empty()) {
             return Err(CallRefused::TooMany);
         }
-        state.calls.insert(id.into(), bytes);
+        let cancel = CancellationToken::new();
+        let call = OpenCall {
+            bytes,
+            cancel: cancel.clone(),
+            actor: None,
+        };
+        state.calls.insert(id.into(), call);
         state.calls_bytes += bytes;
-        Ok(())
+        Ok(cancel)
+    }
+
+    /// Notes whose queue a call is in.
+    pub fn queued(&self, id: &str, actor: &ActorKey) {
+        if let Some(call) = self.state().calls.get_mut(id) {
+            call.actor = Some(actor.clone());
+        }
+    }
+
+    /// Tells a call that its answer is not wanted any longer. Returns whose queue it may
+    /// still be in; none if there is no such call.
+    pub fn cancel(&self, id: &str) -> Option<ActorKey> {
+        let state = self.state();
+        let call = state.calls.get(id)?;
+        call.cancel.cancel();
+        call.actor.clone()
+    }
+
+    /// Tells all calls that nobody wants their answers. Returns whose queues they are in.
+    pub fn cancel_all(&self) -> HashSet<ActorKey> {
+        let state = self.state();
+        let calls = state.calls.values();
+        calls
+            .filter_map(|call| {
+                call.cancel.cancel();
+                call.actor.clone()
+            })
+            .collect()
+    }
+
+    /// Completes when the client has read so much that parts of results may follow. They
+    /// leave room for what cannot wait.
+    pub async fn room(&self) {
+        while self.outbound.is_open() && self.outbound.queued().bytes > CHUNKS_AHEAD_BYTES {
+            tokio::time::sleep(CHUNK_PAUSE).await;
+        }
     }
 
     /// Answers a call that was let in.
     pub fn end_call(&self, id: &str, result: &Result<Option<String>, Failure>) {
         {
             let mut state = self.state();
-            let bytes = state.calls.remove(id).unwrap_or_default();
-            state.calls_bytes -= bytes;
+            let call = state.calls.remove(id);
+            state.calls_bytes -= call.map_or(0, |call| call.bytes);
         }
         self.send(Frame::text(match result {
             Ok(result) => protocol::rpc_result(id, result.as_deref()),
@@ -267,7 +330,7 @@ impl Outlet for Connection {
     }
 
     fn offer(&self, message: &Message) -> Offer {
-        match self.outbound.push(message.frame().clone()) {
+        match self.outbound.push(message.frame(self.dialect).clone()) {
             Ok(()) => Offer::Taken,
             Err(Refused::Full) => Offer::Full,
             Err(Refused::Closed) => Offer::Gone,

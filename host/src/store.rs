@@ -8,7 +8,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tidegate_core::{ActorKey, PatchOp};
+use tidegate_core::{ActorKey, Name, PatchOp};
 
 /// An actor as it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +22,34 @@ pub struct Stored {
     /// Open connections that have had contact with the actor, in order of contact, with
     /// the claims of each as JSON.
     pub connections: Vec<(Arc<str>, Option<Arc<str>>)>,
+    /// Timers that survive deactivation.
+    pub timers: Vec<StoredTimer>,
+}
+
+/// A timer as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredTimer {
+    /// Its id.
+    pub id: u64,
+    /// The rest.
+    pub timer: Timer,
+}
+
+/// One timer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timer {
+    /// The method that it calls.
+    pub method: Name,
+    /// With this input.
+    pub input: Option<Arc<str>>,
+    /// When it is due, in milliseconds since the Unix epoch.
+    pub due_ms: u64,
+    /// How often it is due again.
+    pub every_ms: Option<u64>,
+    /// It does not by itself keep the actor in memory.
+    pub idle: bool,
+    /// It survives deactivation.
+    pub outlive: bool,
 }
 
 /// What one turn changes.

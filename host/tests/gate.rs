@@ -9,15 +9,16 @@ use std::time::Instant;
 
 use tidegate::actor::{Actors, Call, Stream};
 use tidegate::config::Config;
-use tidegate::engine::{Engine, Grants};
-use tidegate::fanout::{Close, Message, Offer, Outlet, Refresh};
+use tidegate::engine::{Engine, Grants, Origin};
+use tidegate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh};
 use tidegate::metrics::Metrics;
-use tidegate::rooms::{Client, Connections, RequestId};
+use tidegate::rooms::{Client, Connections};
 use tidegate::router::Router;
 use tidegate::store::{Commit, Committed, Later, Listing, Memory, Store, StoreError, Stored};
 use tidegate::turn::ReplyTo;
 use tidegate_core::{ActorKey, Failure, Name};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 /// The answer to one commit, for the test to give.
 type Verdict = oneshot::Sender<Result<(), StoreError>>;
@@ -75,7 +76,7 @@ impl Outlet for Noted {
     }
 
     fn offer(&self, message: &Message) -> Offer {
-        let event = String::from_utf8(message.server_sent_event().to_vec()).unwrap();
+        let event = String::from_utf8(message.server_sent_event(Dialect::Plain).to_vec()).unwrap();
         let name = event.lines().next().unwrap().trim_start_matches("event: ");
         self.seen.lock().unwrap().push(name.to_owned());
         Offer::Taken
@@ -163,9 +164,12 @@ impl Scene {
             Call {
                 method: "increment".to_owned(),
                 input: Some(format!(r#"{{"by":{by}}}"#)),
-                client: Client::default(),
+                origin: Origin::Client(Client::default()),
+                depth: 0,
+                deadline: None,
                 traceparent: None,
-                request: RequestId::Http("test".into()),
+                request: None,
+                cancel: CancellationToken::new(),
                 arrived: Instant::now(),
                 reply: ReplyTo::waiter(reply),
             },

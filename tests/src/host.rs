@@ -46,6 +46,7 @@ struct Component {
     name: String,
     handler: PathBuf,
     environment: Vec<(String, String)>,
+    outbound: Vec<String>,
     limits: Vec<(String, u64)>,
 }
 
@@ -130,6 +131,15 @@ impl Host {
         kibibytes.expect("a size in KiB") << 10
     }
 
+    /// How many threads the process has.
+    pub fn threads(&self) -> usize {
+        let pid = self.process.id().expect("the host runs");
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+        threads
+            .expect("the kernel tells of a process that runs")
+            .count()
+    }
+
     /// Asks the host to stop, as a service manager does.
     pub async fn terminate(&self) {
         let pid = self.process.id().expect("the host runs");
@@ -176,6 +186,7 @@ impl Builder {
             name: name.to_owned(),
             handler: handler.to_owned(),
             environment: Vec::new(),
+            outbound: Vec::new(),
             limits: Vec::new(),
         });
         self
@@ -185,6 +196,12 @@ impl Builder {
     pub fn variable(mut self, name: &str, value: &str) -> Builder {
         let variable = (name.to_owned(), value.to_owned());
         self.last().environment.push(variable);
+        self
+    }
+
+    /// Lets the component named last send requests to this host.
+    pub fn allow(mut self, host: &str) -> Builder {
+        self.last().outbound.push(host.to_owned());
         self
     }
 
@@ -323,6 +340,9 @@ impl Builder {
             };
             table(format!("[component.{name}]"));
             table(format!("source = {handler}"));
+            let outbound = component.outbound.iter().map(|host| toml_string(host));
+            let outbound = outbound.collect::<Vec<_>>().join(", ");
+            table(format!("allowed_outbound_hosts = [{outbound}]"));
             table(format!("[component.{name}.environment]"));
             for (variable, value) in &component.environment {
                 table(format!("{variable} = {}", toml_string(value)));

@@ -23,7 +23,7 @@ pub(super) enum Past {
     /// This value. It covers all that is below: changes there need no past of their own.
     Was(Value),
     /// The first bytes of the string that it holds now, so many of them. Appending stays
-    /// cheap, and the text from here on is what a patch that appends would carry.
+    /// cheap, and the text from here on is what the patch carries.
     Shorter(usize),
     /// An object, of which these members had another past than `Same`.
     Members(BTreeMap<String, Past>),
@@ -193,7 +193,7 @@ impl Past {
             (Past::Same, _) => 0,
             (Past::Was(old), _) => differ.compare(at, old, now),
             (Past::Shorter(length), Value::String(text)) if text.len() > *length => {
-                differ.replace(at, now)
+                differ.append(at, text, *length)
             }
             (Past::Shorter(_), Value::String(_)) => 0,
             (Past::Members(pasts), Value::Object(members)) => {

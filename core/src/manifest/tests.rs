@@ -50,6 +50,12 @@ fn the_contracts_example_is_read_whole() {
         disconnect: true,
     };
     assert_eq!(counter.hooks, all);
+    let count_down = &counter.methods["count-down"];
+    assert_eq!(count_down.streaming, Some(Streaming { interval_ms: 100 }));
+    assert_eq!(count_down.deadline_ms, Some(60_000));
+    assert_eq!(counter.cron["tidy"], Cron::Every { ms: 30_000 });
+    let nightly = Schedule::parse("0 3 * * *").unwrap();
+    assert_eq!(counter.cron["report"], Cron::Schedule(nightly));
 }
 
 #[test]
@@ -69,6 +75,9 @@ fn what_is_absent_has_its_default() {
     assert_eq!(counter.hooks, Hooks::default());
     assert_eq!(counter.methods["m"].input, None);
     assert_eq!(counter.methods["m"].output, None);
+    assert_eq!(counter.methods["m"].streaming, None);
+    assert_eq!(counter.methods["m"].deadline_ms, None);
+    assert!(counter.cron.is_empty());
     assert!(counter.events["e"].check(&json!(null)).is_ok());
 }
 
@@ -90,8 +99,9 @@ fn any_json_may_be_a_state() {
 #[test]
 fn an_unknown_field_is_refused_wherever_it_is() {
     let state = "unknown field, expected schema, initial or hidden";
-    let method = "unknown field, expected description, input or output";
-    let actor = "unknown field, expected description, state, methods, events, hooks or access";
+    let method = "unknown field, expected description, input, output, streaming or deadlineMs";
+    let actor =
+        "unknown field, expected description, state, methods, events, cron, hooks or access";
     for (manifest, expected) in [
         (
             json!({"tidegate": "0.1", "actors": {}, "channels": {}}),
@@ -314,6 +324,145 @@ fn a_state_with_hidden_members_is_an_object() {
 }
 
 #[test]
+fn a_streaming_method_has_an_interval() {
+    let with = |streaming: Value| with_actor(json!({"methods": {"m": {"streaming": streaming}}}));
+    let interval = |streaming| {
+        let manifest = parse(with(streaming));
+        manifest.actors["counter"].methods["m"]
+            .streaming
+            .map(|streaming| streaming.interval_ms)
+    };
+    assert_eq!(interval(json!({})), Some(50));
+    assert_eq!(interval(json!({"intervalMs": 1})), Some(1));
+    assert_eq!(interval(json!({"intervalMs": 60_000})), Some(60_000));
+    for bad in [json!(0), json!(60_001), json!(16.5), json!("16"), json!(-1)] {
+        let message = refusal(with(json!({"intervalMs": bad})));
+        let start = "/actors/counter/methods/m/streaming/intervalMs: expected a whole number of \
+                     milliseconds from 1 to 60000, found ";
+        assert!(message.starts_with(start), "{message}");
+    }
+    assert_eq!(
+        refusal(with(json!(true))),
+        "/actors/counter/methods/m/streaming: expected an object, found true"
+    );
+    assert_eq!(
+        refusal(with(json!({"interval": 50}))),
+        "/actors/counter/methods/m/streaming/interval: unknown field, expected intervalMs"
+    );
+}
+
+#[test]
+fn a_method_may_have_a_deadline() {
+    let with = |ms: Value| with_actor(json!({"methods": {"m": {"deadlineMs": ms}}}));
+    for good in [1, 300_000, 86_400_000] {
+        let manifest = parse(with(json!(good)));
+        assert_eq!(
+            manifest.actors["counter"].methods["m"].deadline_ms,
+            Some(good)
+        );
+    }
+    for bad in [json!(0), json!(86_400_001), json!("1s"), json!(null)] {
+        let message = refusal(with(bad));
+        let start = "/actors/counter/methods/m/deadlineMs: expected a whole number of \
+                     milliseconds from 1 to 86400000, found ";
+        assert!(message.starts_with(start), "{message}");
+    }
+}
+
+fn with_cron(cron: Value) -> Value {
+    with_actor(json!({
+        "methods": {
+            "tidy": {},
+            "either": {"input": {"type": ["object", "null"]}},
+            "add": {"input": {"type": "object"}},
+        },
+        "cron": cron,
+    }))
+}
+
+#[test]
+fn what_runs_by_the_clock_is_an_interval_or_an_expression() {
+    let manifest = parse(with_cron(json!({
+        "tidy": {"everyMs": 100},
+        "either": {"schedule": "*/5 * * * * *"},
+    })));
+    let cron = &manifest.actors["counter"].cron;
+    assert_eq!(cron["tidy"].next_after(7, 7), Some(107));
+    assert_eq!(cron["either"].next_after(0, 7), Some(5_000));
+    for (entry, expected) in [
+        (
+            json!({}),
+            ": expected either everyMs or schedule, found neither",
+        ),
+        (
+            json!({"everyMs": 100, "schedule": "* * * * *"}),
+            ": expected either everyMs or schedule, found both",
+        ),
+        (
+            json!({"every": 100}),
+            "/every: unknown field, expected everyMs or schedule",
+        ),
+        (json!("30 s"), ": expected an object, found \"30 s\""),
+        (
+            json!({"everyMs": 99}),
+            "/everyMs: expected a whole number of milliseconds from 100 to 2678400000, found 99",
+        ),
+        (
+            json!({"everyMs": 2_678_400_001u64}),
+            "/everyMs: expected a whole number of milliseconds from 100 to 2678400000, found \
+             2678400001",
+        ),
+        (
+            json!({"schedule": 5}),
+            "/schedule: expected a string, found 5",
+        ),
+        (
+            json!({"schedule": "0 0 30 2 *"}),
+            "/schedule: expected a cron expression that some date satisfies, found \
+             \"0 0 30 2 *\"",
+        ),
+    ] {
+        assert_eq!(
+            refusal(with_cron(json!({"tidy": entry}))),
+            format!("/actors/counter/cron/tidy{expected}")
+        );
+    }
+}
+
+#[test]
+fn what_runs_by_the_clock_is_a_method_that_can_do_without_an_input() {
+    assert_eq!(
+        refusal(with_cron(json!({"tidi": {"everyMs": 100}}))),
+        "/actors/counter/cron/tidi: expected the name of a method, found tidi"
+    );
+    assert_eq!(
+        refusal(with_cron(json!({"add": {"everyMs": 100}}))),
+        "/actors/counter/cron/add: expected a method that can do without an input (its schema \
+         must accept null), found /: expected object, found null"
+    );
+}
+
+#[test]
+fn the_clock_has_limits() {
+    let many = |count: usize, value: Value| {
+        let members = (0..count).map(|n| (format!("n{n}"), value.clone()));
+        Value::Object(members.collect())
+    };
+    let actor = |count: usize, entry: Value| json!({"methods": many(count, json!({})), "cron": many(count, entry)});
+    assert_eq!(
+        refusal(with_actor(actor(65, json!({"everyMs": 100})))),
+        "/actors/counter/cron: expected 64 members at most, found 65"
+    );
+    let actors = many(17, actor(64, json!({"schedule": "* * * * *"})));
+    assert_eq!(
+        refusal(json!({"tidegate": "0.1", "actors": actors})),
+        "/: expected 1024 cron expressions at most in all actor types together, found 1088"
+    );
+    let actors = many(17, actor(64, json!({"everyMs": 100})));
+    parse(json!({"tidegate": "0.1", "actors": actors}));
+}
+
+#[test]
 fn limits_are_named() {
     let long = " ".repeat(MANIFEST_MAX_BYTES + 1);
     assert_eq!(
@@ -359,7 +508,8 @@ proptest! {
             "/tidegate", "/actors", "/actors/counter", "/actors/counter/description",
             "/actors/counter/state", "/actors/counter/state/hidden", "/actors/counter/methods",
             "/actors/counter/methods/increment", "/actors/counter/methods/increment/input",
-            "/actors/counter/events", "/actors/counter/hooks",
+            "/actors/counter/events", "/actors/counter/hooks", "/actors/counter/cron",
+            "/actors/counter/cron/tidy", "/actors/counter/methods/count-down/streaming",
         ]),
         stray in prop::sample::select(vec![json!(1), json!(null), json!([[]]), json!({"!": 1})]),
     ) {

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use super::PatchOp;
+use super::{Lengths, PatchOp};
 use crate::document::MAX_NESTING;
 use crate::pointer::write_escaped;
 
@@ -52,6 +52,8 @@ enum Kind<'a> {
     Add(&'a Value),
     Replace(&'a Value),
     Remove,
+    /// The string has grown: what it was, and what has come at its end.
+    Append(&'a str, &'a str),
 }
 
 /// Where the differ is in the document.
@@ -223,6 +225,14 @@ impl<'a> Differ<'a> {
         size
     }
 
+    /// Appends the bytes of `text` from `start` on to the string at a place, and returns the
+    /// estimated encoded size of the whole.
+    pub(crate) fn append(&mut self, at: Place, text: &'a str, start: usize) -> usize {
+        let (before, appended) = text.split_at(start);
+        self.push(at, Kind::Append(before, appended), appended.len() + 2);
+        text.len() + 2
+    }
+
     fn remove(&mut self, at: Place) {
         self.push(at, Kind::Remove, 0);
     }
@@ -274,8 +284,9 @@ impl<'a> Differ<'a> {
         size
     }
 
-    /// The patch; `document` is what it leads to.
-    pub(crate) fn finish(self, document: &Value) -> Vec<PatchOp> {
+    /// The patch; `document` is what it leads to, and `lengths` what is known of the texts
+    /// in the document before.
+    pub(crate) fn finish(self, document: &Value, lengths: &mut Lengths) -> Vec<PatchOp> {
         if self.root_must_be_replaced {
             return vec![PatchOp::Replace {
                 path: String::new(),
@@ -296,6 +307,11 @@ impl<'a> Differ<'a> {
                         value: value.clone(),
                     },
                     Kind::Remove => PatchOp::Remove { path },
+                    Kind::Append(before, appended) => PatchOp::StrIns {
+                        pos: lengths.units(&path, before),
+                        path,
+                        text: appended.to_owned(),
+                    },
                 }
             })
             .collect()

@@ -108,6 +108,51 @@ fn a_malformed_new_token_is_named_by_path_and_not_repeated() {
 }
 
 #[test]
+fn a_cancel_names_the_call() {
+    for text in [
+        r#"{"type":"rpc:cancel","id":"7"}"#,
+        r#"{"id":"7","type":"rpc:cancel","actor":1,"x":[]}"#,
+    ] {
+        match parse(text).unwrap() {
+            ClientFrame::Cancel { id } => assert_eq!(id, "7"),
+            other => panic!("{text} was taken for {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_cancel_without_a_good_id_is_no_answer_to_a_call() {
+    for (id, expected) in [
+        ("", "/id: missing".to_owned()),
+        (
+            r#","id":7"#,
+            "/id: expected string, found number".to_owned(),
+        ),
+        (r#","id":"7","id":"7""#, "/id: appears twice".to_owned()),
+        (
+            r#","id":"""#,
+            "/id: expected a string of 1 to 128 bytes, found an empty string".to_owned(),
+        ),
+        (
+            &format!(r#","id":"{}""#, "x".repeat(129)),
+            "/id: expected a string of 1 to 128 bytes, found 129 bytes".to_owned(),
+        ),
+    ] {
+        let text = format!(r#"{{"type":"rpc:cancel"{id}}}"#);
+        assert_eq!(message(&text), expected);
+        assert_eq!(refusal(&text).rpc_id, None);
+    }
+}
+
+#[test]
+fn a_chunk_is_sent_under_the_calls_id() {
+    assert_eq!(
+        rpc_stream("r\"1", "{\"a\": 1}"),
+        r#"{"type":"rpc:stream","id":"r\"1","chunk":{"a": 1}}"#
+    );
+}
+
+#[test]
 fn a_token_in_another_frame_is_ignored() {
     rpc(r#"{"type":"rpc","id":"7","actor":"a","actorId":"1","method":"m","token":1,"token":2}"#);
 }
@@ -182,7 +227,8 @@ fn a_missing_or_unknown_type_is_named() {
     assert_eq!(error.failure.code, code::FRAME_UNKNOWN_TYPE);
     assert_eq!(
         error.failure.text(),
-        "/type: expected rpc, state:sub, state:unsub, event:sub, event:unsub or auth, found \"zzz\""
+        "/type: expected rpc, rpc:cancel, state:sub, state:unsub, event:sub, event:unsub or auth, \
+         found \"zzz\""
     );
 }
 

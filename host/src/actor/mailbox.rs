@@ -7,15 +7,19 @@ use std::time::Instant;
 
 use tidegate_core::{ActorKey, Failure};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::engine::Origin;
 use crate::rooms::{Client, RequestId};
-use crate::turn::ReplyTo;
+use crate::turn::{ReplyTo, Which};
 
 /// One piece of work for an actor.
 pub(super) enum Item {
-    /// A client's call.
+    /// A call of a client or of another actor.
     Call(Call),
+    /// A timer or schedule of the actor is due.
+    Due(Which, u64),
     /// First contact of a connection.
     Connect(Client),
     /// A connection that had contact has closed.
@@ -34,7 +38,7 @@ impl Item {
             Item::Connect(client) | Item::Disconnect(client) => {
                 warn!(%actor, connection = ?client.connection, %failure, "a hook will not run");
             }
-            Item::Retire(_) => {}
+            Item::Retire(_) | Item::Due(..) => {}
             // Who does not wait any longer wants no answer.
             Item::Destroy(done) => drop(done.send(Err(failure))),
         }
@@ -59,11 +63,17 @@ pub struct Call {
     /// Its input as JSON text.
     pub input: Option<String>,
     /// Who calls.
-    pub client: Client,
+    pub origin: Origin,
+    /// How many calls of actors lie behind it.
+    pub depth: u32,
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
     /// The caller's W3C trace context.
     pub traceparent: Option<String>,
     /// The request that it came with, for the log.
-    pub request: RequestId,
+    pub request: Option<RequestId>,
+    /// Set when nobody wants the result any longer.
+    pub cancel: CancellationToken,
     /// When it came.
     pub arrived: Instant,
     /// Who gets the result.
@@ -147,6 +157,24 @@ impl Mailbox {
     /// Whether nothing is queued and nobody consumes.
     pub(super) fn is_idle(&self) -> bool {
         self.items.is_empty() && !self.draining
+    }
+
+    /// Takes the calls out that nobody wants the results of.
+    pub(super) fn take_cancelled(&mut self) -> Vec<Call> {
+        let (cancelled, rest): (VecDeque<Item>, VecDeque<Item>) = std::mem::take(&mut self.items)
+            .into_iter()
+            .partition(|item| matches!(item, Item::Call(call) if call.cancel.is_cancelled()));
+        self.items = rest;
+        let cancelled = cancelled.into_iter().filter_map(|item| match item {
+            Item::Call(call) => Some(call),
+            _ => None,
+        });
+        let cancelled: Vec<Call> = cancelled.collect();
+        for call in &cancelled {
+            self.calls -= 1;
+            self.bytes -= weight(call);
+        }
+        cancelled
     }
 
     /// How many items wait.

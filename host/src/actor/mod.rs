@@ -11,28 +11,34 @@ mod instances;
 mod mailbox;
 mod resident;
 mod table;
+mod waits;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tidegate_core::failure::code;
 use tidegate_core::{ActorId, ActorKey, Failure, Name};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use self::instances::Instances;
 use self::mailbox::{Delivered, Item, Retire};
 use self::resident::Actor;
 use self::table::{Admission, Table};
+use self::waits::Waits;
 use crate::config;
-use crate::engine::{Component, Subject};
+use crate::engine::{CallResult, Component, Invocation, Origin, Pending, Subject};
 use crate::fanout::Outlet;
 use crate::metrics::Metrics;
 use crate::rooms::{Client, Connection, Connections};
 use crate::router::{Conflict, Router};
 use crate::store::Store;
-use crate::turn::Undecided;
+use crate::timer::{Alarm, Timers};
+use crate::turn::{Caller, Clock, Outside, ReplyTo, TimerKey, Undecided, Which, unix_ms};
 
 pub use self::census::{About, Listed, Page};
 pub use self::mailbox::Call;
@@ -45,13 +51,18 @@ const RETIRE_ROUNDS: usize = 3;
 /// The actors of a host.
 pub struct Actors {
     shared: Arc<Shared>,
-    router: Arc<Router>,
     /// Looks for idle actors; ends with this.
     sweeper: JoinHandle<()>,
 }
 
 /// What all actors of a host share.
 struct Shared {
+    router: Arc<Router>,
+    clock: Clock,
+    waits: Waits,
+    /// What wakes actors that are not in memory.
+    sleeping: Mutex<HashMap<ActorKey, Alarm>>,
+    itself: Weak<Shared>,
     settings: config::Actors,
     access: config::Access,
     store: Arc<dyn Store>,
@@ -103,6 +114,111 @@ impl Shared {
     fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
     }
+
+    fn itself(&self) -> Arc<Shared> {
+        let itself = self.itself.upgrade();
+        itself.expect("a reference to it exists while one of its methods runs")
+    }
+
+    fn outside(&self) -> Arc<dyn Outside> {
+        Arc::new(Ways(self.itself.clone()))
+    }
+
+    /// A timer is due: tells its actor.
+    fn due(&self, key: &TimerKey, due_ms: u64) {
+        if self.is_closing() {
+            return;
+        }
+        if let Err(undelivered) = self.deliver(&key.actor, Item::Due(key.which, due_ms)) {
+            warn!(actor = %key.actor, failure = %undelivered.failure, "a timer is delayed");
+            // The host is full; the timer waits.
+            if key.which == Which::Wake {
+                self.wake_later(&key.actor, &[unix_ms() + WAKE_RETRY_MS]);
+            }
+        }
+    }
+
+    /// Brings an actor that leaves memory back when the first of these is due.
+    fn wake_later(&self, actor: &ActorKey, dues: &[u64]) {
+        let mut sleeping = self.sleeping.lock().unwrap_or_else(PoisonError::into_inner);
+        match dues.iter().min() {
+            Some(due_ms) => {
+                let key = TimerKey {
+                    actor: actor.clone(),
+                    which: Which::Wake,
+                };
+                sleeping.insert(actor.clone(), self.clock.set(*due_ms, key));
+            }
+            None => drop(sleeping.remove(actor)),
+        }
+    }
+
+    /// The key of an actor, if its type exists and its id is valid.
+    fn key(&self, actor: &str, id: &str) -> Result<ActorKey, Failure> {
+        let slot = self
+            .router
+            .resolve(actor)
+            .ok_or_else(|| Failure::unknown_actor(actor))?;
+        let id = ActorId::parse(id)
+            .map_err(|error| Failure::host(code::ACTOR_INVALID_ID).message(error.to_string()))?;
+        Ok(ActorKey {
+            actor: slot.actor.clone(),
+            id,
+        })
+    }
+
+    /// The actor in memory, made if need be, unless the host stops.
+    fn actor(&self, key: &ActorKey) -> Result<Arc<Actor>, Failure> {
+        match self.is_closing() {
+            true => Err(shutting_down()),
+            false => self.resident(key, Admission::IfRoom),
+        }
+    }
+
+    fn resident(&self, key: &ActorKey, admission: Admission) -> Result<Arc<Actor>, Failure> {
+        if let Some(actor) = self.table.get(key) {
+            return Ok(actor);
+        }
+        let slot = self
+            .router
+            .resolve(key.actor.as_str())
+            .ok_or_else(|| Failure::unknown_actor(key.actor.as_str()))?;
+        let itself = self.itself();
+        let make = || Actor::new(key.clone(), slot, &itself);
+        self.table
+            .get_or_insert(key, admission, make)
+            .ok_or_else(|| {
+                Failure::host(code::ACTOR_LIMIT).message("the host has too many actors in memory")
+            })
+    }
+
+    /// Delivers to the actor or, when it has just left memory, to its successor.
+    fn deliver(&self, key: &ActorKey, mut item: Item) -> Result<(), Box<Undelivered>> {
+        let itself = self.itself();
+        loop {
+            // Who leaves is still let out when nobody is let in.
+            let actor = match &item {
+                Item::Disconnect(_) => self.resident(key, Admission::Always),
+                // A turn that runs while the host stops may still call others.
+                Item::Call(call) if matches!(call.origin, Origin::Actor(_)) => {
+                    self.resident(key, Admission::IfRoom)
+                }
+                _ => self.actor(key),
+            };
+            let actor = match actor {
+                Ok(actor) => actor,
+                Err(failure) => return Err(Box::new(Undelivered { failure, item })),
+            };
+            match actor.deliver(item, &itself) {
+                Delivered::Queued | Delivered::Idle => return Ok(()),
+                Delivered::Full(item) => {
+                    let failure = mailbox_full();
+                    return Err(Box::new(Undelivered { failure, item }));
+                }
+                Delivered::Gone(gone) => item = gone,
+            }
+        }
+    }
 }
 
 /// An item that nobody will run, and why.
@@ -138,7 +254,19 @@ impl Actors {
         metrics: &Metrics,
     ) -> Actors {
         let evicted = metrics.instances_evicted.clone();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new_cyclic(|itself: &Weak<Shared>| Shared {
+            router,
+            clock: {
+                let shared = itself.clone();
+                Arc::new(Timers::start(move |key: TimerKey, due_ms| {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.due(&key, due_ms);
+                    }
+                }))
+            },
+            waits: Waits::default(),
+            sleeping: Mutex::default(),
+            itself: itself.clone(),
             instances: Instances::new(settings.resident_instances, evicted),
             table: Table::new(settings.max_in_memory),
             settings,
@@ -154,79 +282,33 @@ impl Actors {
             began: Instant::now(),
         });
         let sweeper = tokio::spawn(sweep(shared.clone()));
-        Actors {
-            shared,
-            router,
-            sweeper,
-        }
+        Actors { shared, sweeper }
     }
 
     /// The key of an actor, if its type exists and its id is valid.
     pub fn key(&self, actor: &str, id: &str) -> Result<ActorKey, Failure> {
-        let slot = self
-            .router
-            .resolve(actor)
-            .ok_or_else(|| Failure::unknown_actor(actor))?;
-        let id = ActorId::parse(id)
-            .map_err(|error| Failure::host(code::ACTOR_INVALID_ID).message(error.to_string()))?;
-        Ok(ActorKey {
-            actor: slot.actor.clone(),
-            id,
-        })
+        self.shared.key(actor, id)
     }
 
-    /// The actor in memory, made if need be, unless the host stops.
     fn actor(&self, key: &ActorKey) -> Result<Arc<Actor>, Failure> {
-        match self.shared.is_closing() {
-            true => Err(shutting_down()),
-            false => self.resident(key, Admission::IfRoom),
-        }
+        self.shared.actor(key)
     }
 
-    fn resident(&self, key: &ActorKey, admission: Admission) -> Result<Arc<Actor>, Failure> {
-        if let Some(actor) = self.shared.table.get(key) {
-            return Ok(actor);
-        }
-        let slot = self
-            .router
-            .resolve(key.actor.as_str())
-            .ok_or_else(|| Failure::unknown_actor(key.actor.as_str()))?;
-        let make = || Actor::new(key.clone(), slot, &self.shared);
-        self.shared
-            .table
-            .get_or_insert(key, admission, make)
-            .ok_or_else(|| {
-                Failure::host(code::ACTOR_LIMIT).message("the host has too many actors in memory")
-            })
-    }
-
-    /// Delivers to the actor or, when it has just left memory, to its successor.
-    fn deliver(&self, key: &ActorKey, mut item: Item) -> Result<(), Box<Undelivered>> {
-        loop {
-            // Who leaves is still let out when nobody is let in.
-            let actor = match &item {
-                Item::Disconnect(_) => self.resident(key, Admission::Always),
-                _ => self.actor(key),
-            };
-            let actor = match actor {
-                Ok(actor) => actor,
-                Err(failure) => return Err(Box::new(Undelivered { failure, item })),
-            };
-            match actor.deliver(item, &self.shared) {
-                Delivered::Queued | Delivered::Idle => return Ok(()),
-                Delivered::Full(item) => {
-                    let failure = mailbox_full();
-                    return Err(Box::new(Undelivered { failure, item }));
-                }
-                Delivered::Gone(gone) => item = gone,
-            }
-        }
+    fn deliver(&self, key: &ActorKey, item: Item) -> Result<(), Box<Undelivered>> {
+        self.shared.deliver(key, item)
     }
 
     /// Queues a call. Whatever happens, its reply is sent, once.
     pub fn call(&self, key: &ActorKey, call: Call) {
         if let Err(undelivered) = self.deliver(key, Item::Call(call)) {
             undelivered.item.refuse(key, undelivered.failure);
+        }
+    }
+
+    /// Takes back what is queued at an actor and cancelled.
+    pub fn drop_cancelled(&self, key: &ActorKey) {
+        if let Some(actor) = self.shared.table.get(key) {
+            actor.drop_cancelled();
         }
     }
 
@@ -255,7 +337,7 @@ impl Actors {
     }
 
     fn has_disconnect_hook(&self, key: &ActorKey) -> bool {
-        let slot = self.router.resolve(key.actor.as_str());
+        let slot = self.shared.router.resolve(key.actor.as_str());
         let component = slot.and_then(|slot| slot.component());
         component.is_some_and(|component| {
             let actors = &component.manifest.actors;
@@ -332,12 +414,12 @@ impl Actors {
 
     /// All components, by name.
     pub fn components(&self) -> Vec<(Name, Arc<Component>)> {
-        self.router.components()
+        self.shared.router.components()
     }
 
     /// The component of this name.
     pub fn component(&self, name: &str) -> Option<Arc<Component>> {
-        self.router.component(name)
+        self.shared.router.component(name)
     }
 
     /// Takes a component in, in place of the one that had its name. Running turns finish on
@@ -357,10 +439,14 @@ impl Actors {
                 .param("component", conflict.first.as_str())
                 .message(conflict.to_string())
         };
-        self.router.check(&name, &component).map_err(conflict)?;
-        let dropped = self.router.dropped_by(&name, &component);
+        self.shared
+            .router
+            .check(&name, &component)
+            .map_err(conflict)?;
+        let dropped = self.shared.router.dropped_by(&name, &component);
         self.check_unused(&dropped, in_use)?;
         let replaced = self
+            .shared
             .router
             .install(name, component.clone())
             .map_err(conflict)?;
@@ -377,10 +463,10 @@ impl Actors {
         let unknown = || {
             Failure::host(code::COMPONENT_UNKNOWN).message("no component of this name is loaded")
         };
-        let component = self.router.component(name).ok_or_else(unknown)?;
+        let component = self.shared.router.component(name).ok_or_else(unknown)?;
         let actors: Vec<Name> = component.manifest.actors.keys().cloned().collect();
         self.check_unused(&actors, in_use)?;
-        let removed = self.router.remove(name).ok_or_else(unknown)?;
+        let removed = self.shared.router.remove(name).ok_or_else(unknown)?;
         self.withdraw(&actors);
         Ok(removed)
     }
@@ -491,6 +577,131 @@ async fn sweep(shared: Arc<Shared>) {
         }
     }
 }
+
+/// The way from one actor to others.
+struct Ways(Weak<Shared>);
+
+impl Ways {
+    fn deliver(
+        shared: &Shared,
+        from: &ActorKey,
+        key: &ActorKey,
+        call: Invocation,
+        rest: Rest,
+    ) -> Result<(), Failure> {
+        if call.key.is_some() {
+            return Err(Failure::host(code::HOST_NOT_SUPPORTED)
+                .message("idempotency keys are not offered by this version of the host"));
+        }
+        let call = Call {
+            method: call.method,
+            input: call.input,
+            origin: Origin::Actor(from.clone()),
+            depth: rest.depth,
+            deadline: rest.deadline,
+            traceparent: rest.traceparent.as_deref().map(str::to_owned),
+            request: None,
+            cancel: rest.cancel,
+            arrived: Instant::now(),
+            reply: rest.reply,
+        };
+        let delivered = shared.deliver(key, Item::Call(call));
+        delivered.map_err(|undelivered| {
+            let Undelivered { failure, item } = *undelivered;
+            item.refuse(key, failure.clone());
+            failure
+        })
+    }
+}
+
+/// What a call of an actor carries beside its words.
+struct Rest {
+    depth: u32,
+    deadline: Option<Instant>,
+    traceparent: Option<Arc<str>>,
+    cancel: CancellationToken,
+    reply: ReplyTo,
+}
+
+impl Outside for Ways {
+    fn call(&self, from: Caller, call: Invocation) -> Pending<CallResult> {
+        let begun = || {
+            let shared = self.0.upgrade().ok_or_else(shutting_down)?;
+            let key = shared.key(&call.actor, &call.id)?;
+            let limit = shared.settings.max_call_depth;
+            if from.depth >= limit {
+                return Err(Failure::host(code::CALL_DEPTH_LIMIT)
+                    .message(format!("calls of actors nest deeper than {limit}"))
+                    .param("limit", limit));
+            }
+            let wait = shared.waits.begin(&from.actor, &key).ok_or_else(|| {
+                Failure::host(code::CALL_DEADLOCK).message(format!(
+                    "{key} waits for {}, which would wait for it",
+                    from.actor
+                ))
+            })?;
+            let timeout = call.timeout_ms.map(Duration::from_millis);
+            let timeout = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            let deadline = timeout.map_or(from.deadline, |end| end.min(from.deadline));
+            let (reply, result) = oneshot::channel();
+            let cancel = CancellationToken::new();
+            let rest = Rest {
+                depth: from.depth + 1,
+                deadline: Some(deadline),
+                traceparent: from.traceparent.clone(),
+                cancel: cancel.clone(),
+                reply: ReplyTo::waiter(reply),
+            };
+            Ways::deliver(&shared, &from.actor, &key, call, rest)?;
+            Ok((wait, deadline, cancel, result))
+        };
+        let begun = begun();
+        Box::pin(async move {
+            let (_wait, deadline, cancel, result) = begun?;
+            let _cancel = cancel.drop_guard();
+            match tokio::time::timeout_at(deadline.into(), result).await {
+                // The called one ran into the caller's deadline, which is its own as well.
+                Ok(Ok(Err(failure)))
+                    if failure.code == code::TURN_DEADLINE && Instant::now() >= deadline =>
+                {
+                    Err(timed_out())
+                }
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => {
+                    Err(Failure::host(code::INTERNAL).message("the call was not answered"))
+                }
+                Err(_) => Err(timed_out()),
+            }
+        })
+    }
+
+    fn send(&self, from: &ActorKey, call: Invocation) {
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
+        let (actor, id) = (call.actor.clone(), call.id.clone());
+        let sent = shared.key(&actor, &id).and_then(|key| {
+            let rest = Rest {
+                depth: 0,
+                deadline: None,
+                traceparent: None,
+                cancel: CancellationToken::new(),
+                reply: ReplyTo::nobody(),
+            };
+            Ways::deliver(&shared, from, &key, call, rest)
+        });
+        if let Err(failure) = sent {
+            warn!(%from, to = format!("{actor}/{id}"), %failure, "a message is lost");
+        }
+    }
+}
+
+fn timed_out() -> Failure {
+    Failure::host(code::CALL_TIMEOUT).message("the called actor did not answer in time")
+}
+
+/// When an actor that found no room in memory is tried again.
+const WAKE_RETRY_MS: u64 = 1_000;
 
 /// What to do about actors in memory that nobody would serve any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,25 +5,27 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use serde_json::Value;
 use tidegate_core::failure::code;
-use tidegate_core::manifest::ActorType;
+use tidegate_core::manifest::{ActorType, Method};
 use tidegate_core::{ActorKey, Failure, schema, unambiguous};
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::mailbox::{Bounds, Call, Delivered, Item, Mailbox, Retire};
 use super::{Shared, new_epoch, shutting_down};
-use crate::engine::{Component, Crash, Hook, Instance, Origin, Turn};
+use crate::engine::{Component, Crash, Firing, Hook, Instance, Origin, Turn};
 use crate::fanout::Close;
 use crate::metrics::Entry;
 use crate::rooms::{Client, RequestId};
 use crate::router::Slot;
 use crate::store::Stored;
-use crate::turn::{Effects, Live, Stage, release};
+use crate::timer::Alarm;
+use crate::turn::{Caller, Chunks, Effects, Given, Live, Stage, TimerKey, Which, release, unix_ms};
 
 /// One actor in memory.
 pub(super) struct Actor {
@@ -36,8 +38,20 @@ pub(super) struct Actor {
     mailbox: Mutex<Mailbox>,
     instance: Mutex<Option<Instance>>,
     activated: AtomicBool,
+    /// The manifest's schedules, while it is active.
+    schedules: Mutex<Schedules>,
     /// When it last had something to do, in milliseconds since the host began.
     last_busy: AtomicU64,
+}
+
+/// The schedules of an actor that is active.
+#[derive(Default)]
+struct Schedules {
+    /// The component whose schedules they are.
+    of: u64,
+    /// When they began.
+    since_ms: u64,
+    alarms: Vec<Option<Alarm>>,
 }
 
 /// What starting a turn takes from the item that causes it.
@@ -45,6 +59,10 @@ struct Cause {
     origin: Origin,
     traceparent: Option<String>,
     request: Option<RequestId>,
+    depth: u32,
+    deadline: Option<Instant>,
+    cancel: CancellationToken,
+    chunks: Option<Chunks>,
 }
 
 impl Cause {
@@ -53,6 +71,10 @@ impl Cause {
             origin,
             traceparent: None,
             request: None,
+            depth: 0,
+            deadline: None,
+            cancel: CancellationToken::new(),
+            chunks: None,
         }
     }
 }
@@ -68,6 +90,7 @@ impl Actor {
             mailbox: Mutex::default(),
             instance: Mutex::new(None),
             activated: AtomicBool::new(false),
+            schedules: Mutex::default(),
             last_busy: AtomicU64::new(shared.uptime_ms()),
         })
     }
@@ -90,6 +113,15 @@ impl Actor {
     fn type_in<'c>(&self, component: &'c Component) -> Result<&'c ActorType, Failure> {
         let declared = component.manifest.actors.get(self.key.actor.as_str());
         declared.ok_or_else(|| self.withdrawn())
+    }
+
+    /// Answers queued calls that nobody wants the results of.
+    pub(super) fn drop_cancelled(&self) {
+        let cancelled = self.mailbox().take_cancelled();
+        for call in cancelled {
+            self.slot.metrics.queued.dec();
+            call.reply.send(Err(was_cancelled()));
+        }
     }
 
     /// How many items wait in its queue.
@@ -160,7 +192,8 @@ impl Actor {
                     stored
                         .connections
                         .retain(|(id, _)| shared.connections.is_open(id));
-                    Live::restored(key, slot, stored).map_err(|error| {
+                    shared.wake_later(&key, &[]);
+                    Live::restored(key, slot, stored, &shared.clock).map_err(|error| {
                         unavailable(format!("the stored state is damaged: {error}"))
                     })
                 }
@@ -187,14 +220,18 @@ impl Actor {
 
     /// Whether it had nothing to do for long and nobody watches it.
     fn is_idle(&self, live: &Live, shared: &Shared) -> bool {
-        self.idle_ms(shared) >= shared.settings.idle_timeout_ms && live.audience.is_empty()
+        self.idle_ms(shared) >= shared.settings.idle_timeout_ms
+            && live.audience.is_empty()
+            && !live.ledger().timers.keep_awake()
     }
 
     /// Whether it had nothing to do since `before` and nobody watches it.
     pub(super) fn is_idle_since(&self, before: u64) -> bool {
         self.last_busy.load(Ordering::Relaxed) < before
             && self.mailbox().is_idle()
-            && self.loaded().is_none_or(|live| live.audience.is_empty())
+            && self
+                .loaded()
+                .is_none_or(|live| live.audience.is_empty() && !live.ledger().timers.keep_awake())
     }
 
     pub(super) fn take_instance(&self) -> Option<Instance> {
@@ -226,40 +263,76 @@ impl Actor {
         }
     }
 
-    fn turn(&self, component: &Component, cause: Cause, shared: &Shared) -> Turn {
-        let now_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |now| now.as_millis() as u64);
+    fn turn(&self, cause: &Cause, patience: Duration, shared: &Shared) -> Turn {
+        let deadline = Instant::now() + patience;
         Turn {
             this: self.key.clone(),
             id: shared.next_turn_id(),
-            origin: cause.origin,
-            now_ms,
-            deadline: Instant::now() + component.limits().turn_deadline(),
+            origin: cause.origin.clone(),
+            now_ms: unix_ms(),
+            deadline: cause.deadline.map_or(deadline, |end| end.min(deadline)),
             attempt: 1,
             key: None,
-            traceparent: cause.traceparent,
-            request: cause.request,
+            traceparent: cause.traceparent.clone(),
+            request: cause.request.clone(),
         }
     }
 
-    async fn run_call(self: &Arc<Self>, call: Call, live: &Arc<Live>, shared: &Shared) {
+    fn stage(
+        &self,
+        live: &Arc<Live>,
+        component: Arc<Component>,
+        turn: &Turn,
+        cause: &Cause,
+        streaming: Option<Duration>,
+        shared: &Arc<Shared>,
+    ) -> Stage {
+        Stage::new(Given {
+            live: live.clone(),
+            component,
+            store: shared.store.clone(),
+            outside: shared.outside(),
+            clock: shared.clock.clone(),
+            caller: Caller {
+                actor: self.key.clone(),
+                depth: cause.depth,
+                deadline: turn.deadline,
+                traceparent: cause.traceparent.as_deref().map(Into::into),
+            },
+            chunks: cause.chunks.clone(),
+            cancel: cause.cancel.clone(),
+            streaming,
+            recheck: shared.recheck(),
+        })
+    }
+
+    async fn run_call(self: &Arc<Self>, call: Call, live: &Arc<Live>, shared: &Arc<Shared>) {
         let Call {
             method,
             input,
-            client,
+            origin,
+            depth,
+            deadline,
             traceparent,
             request,
+            cancel,
             arrived,
             reply,
         } = call;
+        if cancel.is_cancelled() {
+            return reply.send(Err(was_cancelled()));
+        }
         let metrics = &self.slot.metrics;
         let began = Instant::now();
         metrics.waits.observe((began - arrived).as_secs_f64());
         let cause = Cause {
-            origin: Origin::Client(client),
+            origin,
             traceparent,
-            request: Some(request),
+            request,
+            depth,
+            deadline,
+            cancel,
+            chunks: reply.chunks(),
         };
         let ran = self.run_method(&method, input, cause, live, shared).await;
         metrics.seconds.observe(began.elapsed().as_secs_f64());
@@ -275,6 +348,114 @@ impl Actor {
         }
     }
 
+    /// The turn of a timer or schedule that is due, unless it was cancelled meanwhile.
+    async fn run_due(
+        self: &Arc<Self>,
+        which: Which,
+        due_ms: u64,
+        live: &Arc<Live>,
+        shared: &Arc<Shared>,
+    ) {
+        let (method, input, origin) = match which {
+            // It was only to bring the actor into memory.
+            Which::Wake => return,
+            Which::Timer(id) => {
+                let Some(timer) = live.ledger().timers.take_due(id, due_ms) else {
+                    return;
+                };
+                (
+                    timer.method,
+                    timer.input,
+                    Origin::Timer(Firing { id, due_ms }),
+                )
+            }
+            Which::Schedule(place) => {
+                let Ok(component) = self.component() else {
+                    return;
+                };
+                let schedules = self.type_in(&component).map(|declared| &declared.cron);
+                let Some((method, _)) = schedules.ok().and_then(|all| all.iter().nth(place)) else {
+                    return;
+                };
+                let origin = Origin::Cron(Firing { id: 0, due_ms });
+                (method.clone(), None, origin)
+            }
+        };
+        let metrics = &self.slot.metrics;
+        let began = Instant::now();
+        let cause = Cause::of(origin);
+        let input = input.as_deref().map(str::to_owned);
+        let ran = self
+            .run_method(method.as_str(), input, cause, live, shared)
+            .await;
+        metrics.seconds.observe(began.elapsed().as_secs_f64());
+        match ran {
+            Ok((effects, _)) => {
+                metrics.committed(Entry::Timer);
+                release(effects, None, shared.recheck()).await;
+            }
+            Err(failure) => {
+                metrics.failed(Entry::Timer, &failure.code);
+                warn!(actor = %self.key, %method, %failure, "a timer's turn failed");
+            }
+        }
+        match which {
+            Which::Timer(id) => {
+                let mut ledger = live.ledger();
+                ledger
+                    .timers
+                    .set_again(&self.key, id, unix_ms(), &shared.clock);
+            }
+            Which::Schedule(place) => self.schedule(place, shared),
+            Which::Wake => {}
+        }
+    }
+
+    fn schedules(&self) -> MutexGuard<'_, Schedules> {
+        self.schedules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins the schedules of this component, unless they run.
+    fn begin_schedules(&self, component: &Component, shared: &Shared) {
+        let Ok(declared) = self.type_in(component) else {
+            return;
+        };
+        {
+            let mut schedules = self.schedules();
+            if schedules.of == component.serial {
+                return;
+            }
+            *schedules = Schedules {
+                of: component.serial,
+                since_ms: unix_ms(),
+                alarms: declared.cron.iter().map(|_| None).collect(),
+            };
+        }
+        for place in 0..declared.cron.len() {
+            self.schedule(place, shared);
+        }
+    }
+
+    /// Sets one of the schedules for the next time that it is due.
+    fn schedule(&self, place: usize, shared: &Shared) {
+        let Some(component) = self.slot.component() else {
+            return;
+        };
+        let declared = self.type_in(&component).ok();
+        let mut schedules = self.schedules();
+        let cron = declared.and_then(|declared| declared.cron.values().nth(place));
+        let next = cron.and_then(|cron| cron.next_after(schedules.since_ms, unix_ms()));
+        let key = TimerKey {
+            actor: self.key.clone(),
+            which: Which::Schedule(place),
+        };
+        if let Some(alarm) = schedules.alarms.get_mut(place) {
+            *alarm = next.map(|due_ms| shared.clock.set(due_ms, key));
+        }
+    }
+
     /// The turn of a method: what it lets out, or why it left no trace.
     async fn run_method(
         self: &Arc<Self>,
@@ -282,12 +463,20 @@ impl Actor {
         input: Option<String>,
         cause: Cause,
         live: &Arc<Live>,
-        shared: &Shared,
+        shared: &Arc<Shared>,
     ) -> Result<(Effects, Option<String>), Failure> {
         let component = self.component()?;
-        self.check_call(&component, method, input.as_deref())?;
-        self.adopt(&component, live).await;
-        let turn = self.turn(&component, cause, shared);
+        let declared = self.check_call(&component, method, input.as_deref())?;
+        let limits = component.limits();
+        let streaming = declared.streaming.as_ref();
+        let streaming = streaming.map(|streaming| Duration::from_millis(streaming.interval_ms));
+        let patience = match (declared.deadline_ms, streaming) {
+            (Some(deadline_ms), _) => Duration::from_millis(deadline_ms),
+            (None, Some(_)) => Duration::from_millis(limits.streaming_deadline_ms),
+            (None, None) => limits.turn_deadline(),
+        };
+        self.adopt(&component, live, shared).await;
+        let turn = self.turn(&cause, patience, shared);
         let what = What {
             entry: method,
             turn: &turn,
@@ -300,20 +489,55 @@ impl Actor {
             "a turn begins"
         );
         let mut instance = self.instance(&component, what).await?;
-        let stage = Stage::new(live.clone(), component);
-        let (mut stage, result) = instance.invoke(&turn, method, input.as_ref(), stage).await;
-        let result = self.after_call(instance, result, what, shared)?;
+        let stage = self.stage(live, component.clone(), &turn, &cause, streaming, shared);
+        let ran = {
+            let invoke = instance.invoke(&turn, method, input.as_ref(), stage.clone());
+            tokio::pin!(invoke);
+            let grace = Duration::from_millis(shared.settings.cancel_grace_ms);
+            let given_up = async {
+                cause.cancel.cancelled().await;
+                tokio::time::sleep(grace).await;
+            };
+            tokio::pin!(given_up);
+            loop {
+                tokio::select! {
+                    biased;
+                    (_, result) = invoke.as_mut() => break Some(result),
+                    () = given_up.as_mut() => break None,
+                    () = stage.tick_due() => {
+                        // A failure fails the turn at its end.
+                        if let Err(failure) = stage.tick().await {
+                            debug!(actor = %self.key, %failure, "a tick did not commit");
+                        }
+                    }
+                }
+            }
+        };
+        let Some(result) = ran else {
+            // Its guest is in the middle of something.
+            drop(instance);
+            stage.discard();
+            return Err(was_cancelled());
+        };
+        let result = self
+            .after_call(instance, result, what, shared)
+            .inspect_err(|_| stage.discard())?;
         if let Some(result) = &result {
-            stage.check_result(method, result, shared.settings.validate_results)?;
+            stage
+                .check_result(method, result, shared.settings.validate_results)
+                .inspect_err(|_| stage.discard())?;
         }
-        let effects = self.commit(stage, what, shared).await?;
+        let effects = self.commit(stage, what).await?;
         Ok((effects, result))
     }
 
     /// Goes by the rules of the component that serves the actor now.
-    async fn adopt(&self, component: &Component, live: &Arc<Live>) {
+    async fn adopt(&self, component: &Component, live: &Arc<Live>, shared: &Shared) {
         if live.adopt(component) {
             live.show_again().await;
+        }
+        if self.activated.load(Ordering::Relaxed) {
+            self.begin_schedules(component, shared);
         }
     }
 
@@ -334,13 +558,9 @@ impl Actor {
         }
     }
 
-    async fn commit(
-        &self,
-        stage: Stage,
-        what: What<'_>,
-        shared: &Shared,
-    ) -> Result<Effects, Failure> {
-        stage.commit(&*shared.store).await.inspect_err(|failure| {
+    async fn commit(&self, stage: Stage, what: What<'_>) -> Result<Effects, Failure> {
+        stage.commit().await.inspect_err(|failure| {
+            stage.discard();
             // A fault of the handler or of the store, not of the caller.
             warn!(
                 actor = %self.key,
@@ -353,12 +573,12 @@ impl Actor {
         })
     }
 
-    fn check_call(
+    fn check_call<'c>(
         &self,
-        component: &Component,
+        component: &'c Component,
         method: &str,
         input: Option<&str>,
-    ) -> Result<(), Failure> {
+    ) -> Result<&'c Method, Failure> {
         let Some(declared) = self.type_in(component)?.methods.get(method) else {
             return Err(Failure::unknown_method(self.key.actor.as_str(), method));
         };
@@ -369,12 +589,12 @@ impl Actor {
             })?,
             None => Value::Null,
         };
-        match &declared.input {
-            Some(schema) => schema
+        if let Some(schema) = &declared.input {
+            schema
                 .check(&parsed)
-                .map_err(|violations| schema::input_failure(method, &violations)),
-            None => Ok(()),
+                .map_err(|violations| schema::input_failure(method, &violations))?;
         }
+        Ok(declared)
     }
 
     /// Runs a hook, if the actor type has it. Its failure is logged and nothing else: no
@@ -384,7 +604,7 @@ impl Actor {
         hook: Hook,
         origin: Origin,
         live: &Arc<Live>,
-        shared: &Shared,
+        shared: &Arc<Shared>,
     ) {
         // Without a component there is nothing to run.
         let Some(component) = self.slot.component() else {
@@ -404,18 +624,19 @@ impl Actor {
         }
         let metrics = &self.slot.metrics;
         let began = Instant::now();
-        let turn = self.turn(&component, Cause::of(origin), shared);
+        let cause = Cause::of(origin);
+        let turn = self.turn(&cause, component.limits().turn_deadline(), shared);
         let ran = async {
-            self.adopt(&component, live).await;
+            self.adopt(&component, live, shared).await;
             let what = What {
                 entry: hook.name(),
                 turn: &turn,
             };
             let mut instance = self.instance(&component, what).await?;
-            let stage = Stage::new(live.clone(), component.clone());
+            let stage = self.stage(live, component.clone(), &turn, &cause, None, shared);
             let (stage, result) = instance.run_hook(&turn, hook, stage).await;
             self.after_call(instance, result, what, shared)?;
-            self.commit(stage, what, shared).await
+            self.commit(stage, what).await
         };
         let ran = ran.await;
         metrics.seconds.observe(began.elapsed().as_secs_f64());
@@ -463,6 +684,7 @@ impl Actor {
         };
         live.begin_again(declared.state.initial.clone(), new_epoch());
         self.activated.store(false, Ordering::Relaxed);
+        *self.schedules() = Schedules::default();
         let connected = live.ledger().connected_clients();
         if connected.is_empty() && self.leave(Retire::WhenIdle, live, shared) {
             return Ok(true);
@@ -478,9 +700,12 @@ impl Actor {
         Ok(false)
     }
 
-    async fn activate(self: &Arc<Self>, live: &Arc<Live>, shared: &Shared) {
+    async fn activate(self: &Arc<Self>, live: &Arc<Live>, shared: &Arc<Shared>) {
         if !self.activated.swap(true, Ordering::Relaxed) {
             debug!(actor = %self.key, "activated");
+            if let Some(component) = self.slot.component() {
+                self.begin_schedules(&component, shared);
+            }
             self.run_hook(Hook::Activate, Origin::Host, live, shared)
                 .await;
         }
@@ -493,18 +718,30 @@ impl Actor {
             return false;
         }
         if self.activated.swap(false, Ordering::Relaxed) {
+            *self.schedules() = Schedules::default();
             self.run_hook(Hook::Deactivate, Origin::Host, live, shared)
                 .await;
         }
+        live.ledger().timers.end_with_activity();
         let stored = live.to_stored();
         // An actor that nothing ever happened to comes back the same without being kept.
-        let is_new = stored.version == 0 && stored.connections.is_empty();
+        let is_new =
+            stored.version == 0 && stored.connections.is_empty() && stored.timers.is_empty();
+        let dues: Vec<u64> = stored
+            .timers
+            .iter()
+            .map(|stored| stored.timer.due_ms)
+            .collect();
         if !is_new && let Err(error) = shared.store.retire(&self.key, stored).await {
             warn!(actor = %self.key, %error, "an actor stays in memory because it cannot be stored");
             self.touch(shared);
             return false;
         }
-        self.leave(how, live, shared)
+        let left = self.leave(how, live, shared);
+        if left {
+            shared.wake_later(&self.key, &dues);
+        }
+        left
     }
 
     /// Gives up the key, unless there is a reason to stay.
@@ -521,6 +758,10 @@ impl Actor {
         }
         left
     }
+}
+
+fn was_cancelled() -> Failure {
+    Failure::host(code::CALL_CANCELLED).message("the caller has cancelled the call")
 }
 
 /// What an account in the log is about.
@@ -556,6 +797,7 @@ async fn drain(mut guard: DrainGuard) {
         actor.slot.metrics.queued.dec();
         match item {
             Item::Call(call) => actor.run_call(call, live, &shared).await,
+            Item::Due(which, due_ms) => actor.run_due(which, due_ms, live, &shared).await,
             Item::Connect(client) => {
                 if let Some(id) = &client.connection {
                     live.ledger().connected(id.clone(), client.user.clone());
@@ -595,7 +837,7 @@ async fn drain(mut guard: DrainGuard) {
     guard.finished = true;
 }
 
-async fn disconnect(actor: &Arc<Actor>, client: Client, live: &Arc<Live>, shared: &Shared) {
+async fn disconnect(actor: &Arc<Actor>, client: Client, live: &Arc<Live>, shared: &Arc<Shared>) {
     if let Some(id) = &client.connection {
         live.ledger().disconnected(id);
     }

@@ -26,7 +26,7 @@ impl Describe {
             .map_err(|error| anyhow::anyhow!("the WebAssembly engine does not start: {error:#}"))?;
         let grants = Grants {
             limits: config.component,
-            environment: Vec::new(),
+            ..Grants::default()
         };
         let name = self.file.file_stem().unwrap_or_default().to_string_lossy();
         let runtime = tokio::runtime::Builder::new_current_thread()

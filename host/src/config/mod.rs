@@ -260,6 +260,10 @@ pub struct Actors {
     /// Component instances that stay in memory; the least recently used one beyond that
     /// is dropped and made again when its actor has work.
     pub resident_instances: usize,
+    /// Time from a cancellation until the turn is interrupted.
+    pub cancel_grace_ms: u64,
+    /// How deep calls between actors may nest.
+    pub max_call_depth: u32,
     /// Checks what methods return against the manifest too (a fault of the handler, which
     /// is otherwise the client's to find).
     pub validate_results: bool,
@@ -274,6 +278,8 @@ impl Default for Actors {
             max_in_memory: 1_000_000,
             max_stored: 10_000_000,
             resident_instances: 4_096,
+            cancel_grace_ms: 1_000,
+            max_call_depth: 16,
             validate_results: cfg!(debug_assertions),
         }
     }
@@ -295,8 +301,22 @@ pub struct Limits {
     pub tables: usize,
     /// Time for one turn, waiting included.
     pub turn_deadline_ms: u64,
+    /// The same for a streaming method, unless its manifest says otherwise.
+    pub streaming_deadline_ms: u64,
+    /// Time for a caller to read a part of a result before the turn fails.
+    pub chunk_timeout_ms: u64,
+    /// Timers that one actor may have.
+    pub timers: usize,
+    /// Calls and messages of one turn to other actors.
+    pub calls: usize,
     /// Calls of one turn to the interfaces of `tidegate:realtime`.
     pub host_calls: u64,
+    /// Outbound HTTP requests of one turn that are under way.
+    pub outbound_requests: usize,
+    /// Time to connect to the server of an outbound request.
+    pub outbound_connect_timeout_ms: u64,
+    /// Time from then until its response begins.
+    pub outbound_first_byte_timeout_ms: u64,
     /// What one turn may stage (documents, patches, events, its result), in bytes.
     pub effects_bytes: usize,
     /// Length of an actor's state as JSON, in bytes.
@@ -316,7 +336,14 @@ impl Default for Limits {
             memories: 16,
             tables: 64,
             turn_deadline_ms: 5_000,
+            streaming_deadline_ms: 300_000,
+            chunk_timeout_ms: 30_000,
+            timers: 10_000,
+            calls: 1_000,
             host_calls: 10_000,
+            outbound_requests: 16,
+            outbound_connect_timeout_ms: 10_000,
+            outbound_first_byte_timeout_ms: 60_000,
             effects_bytes: 64 << 20,
             state_bytes: 32 << 20,
             log_bytes: 64 << 10,
@@ -327,6 +354,8 @@ impl Default for Limits {
 
 /// Longest turn that can be asked for.
 const MAX_TURN_DEADLINE_MS: u64 = 24 * 60 * 60 * 1000;
+/// Most outbound requests of one turn that can be asked for.
+const MAX_OUTBOUND_REQUESTS: u64 = 10_000;
 /// Longest time that any setting may name: ten years, which can be added to any clock.
 const MAX_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
@@ -382,6 +411,37 @@ impl Limits {
             ("state-bytes", self.state_bytes as u64),
             ("guard-instances", self.guard_instances as u64),
         ])?;
+        within(
+            "outbound-requests",
+            self.outbound_requests as u64,
+            0,
+            MAX_OUTBOUND_REQUESTS,
+        )?;
+        let timeouts = [
+            (
+                "outbound-connect-timeout-ms",
+                self.outbound_connect_timeout_ms,
+            ),
+            (
+                "outbound-first-byte-timeout-ms",
+                self.outbound_first_byte_timeout_ms,
+            ),
+        ];
+        for (key, found) in timeouts {
+            within(key, found, 1, MAX_TURN_DEADLINE_MS)?;
+        }
+        within(
+            "streaming-deadline-ms",
+            self.streaming_deadline_ms,
+            1,
+            MAX_TURN_DEADLINE_MS,
+        )?;
+        within(
+            "chunk-timeout-ms",
+            self.chunk_timeout_ms,
+            1,
+            MAX_TURN_DEADLINE_MS,
+        )?;
         within(
             "turn-deadline-ms",
             self.turn_deadline_ms,
@@ -541,6 +601,7 @@ impl Config {
             // More often than that would keep a disk busy for nothing.
             ("auth.reload-interval-ms", auth.reload_interval_ms, 10),
             ("access.recheck-ms", access.recheck_ms, 0),
+            ("actors.cancel-grace-ms", actors.cancel_grace_ms, 0),
             ("admin.upload-timeout-ms", admin.upload_timeout_ms, 1),
             ("admin.compile-timeout-ms", admin.compile_timeout_ms, 1),
             ("actors.idle-timeout-ms", actors.idle_timeout_ms, 0),

@@ -4,6 +4,8 @@
 //! `turn` implements [`Imports`]. Every call is counted here, before it does anything,
 //! so that a flood of them ends the turn.
 
+use std::pin::Pin;
+
 use tidegate_core::document::Op;
 use tidegate_core::failure::code;
 use tidegate_core::{Failure, Pointer};
@@ -22,6 +24,56 @@ pub enum Audience {
     Except(Vec<String>),
 }
 
+/// When what is staged becomes visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// At the next tick of a streaming method.
+    Due,
+    /// Before the call returns.
+    Now,
+}
+
+/// A timer that a guest sets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewTimer {
+    /// From now until it fires first, in milliseconds.
+    pub delay_ms: u64,
+    /// From then on until it fires again; none fires once.
+    pub every_ms: Option<u64>,
+    /// The method that it calls.
+    pub method: String,
+    /// With this input.
+    pub input: Option<String>,
+    /// It does not by itself keep the actor in memory.
+    pub idle: bool,
+    /// It survives deactivation and wakes the actor.
+    pub outlive: bool,
+}
+
+/// A guest's call to an actor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Invocation {
+    /// The actor type, as the guest spells it.
+    pub actor: String,
+    /// The actor's id.
+    pub id: String,
+    /// The method.
+    pub method: String,
+    /// Its input.
+    pub input: Option<String>,
+    /// The idempotency key.
+    pub key: Option<String>,
+    /// How long to wait.
+    pub timeout_ms: Option<u64>,
+}
+
+/// What a guest waits for. It owns what it needs, because the guest's imports are elsewhere
+/// meanwhile.
+pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What became of a call.
+pub type CallResult = Result<Option<String>, Failure>;
+
 /// What the host does for the guest during one call. The semantics of each function are
 /// those of the WIT function of the same name.
 pub trait Imports: Send + 'static {
@@ -37,21 +89,29 @@ pub trait Imports: Send + 'static {
     fn charge(&mut self, bytes: usize) -> Result<(), Failure>;
     /// `state.patch`; `bytes` is what the operations weigh, which is already charged.
     fn patch(&mut self, ops: Vec<Op>, bytes: usize) -> Result<u64, Failure>;
+    /// `turns.checkpoint`
+    fn checkpoint(&mut self, when: Flush) -> Pending<Result<(), Failure>>;
+    /// `turns.cancelled`
+    fn is_cancelled(&mut self) -> bool;
     /// `outbox.emit`
     fn emit(&mut self, event: String, payload: String, to: Audience) -> Result<(), Failure>;
+    /// `outbox.chunk`
+    fn chunk(&mut self, payload: String) -> Pending<Result<(), Failure>>;
     /// `outbox.connections`
     fn connections(&mut self) -> Vec<String>;
+    /// `timers.after` and `timers.every`
+    fn set_timer(&mut self, timer: NewTimer) -> Result<u64, Failure>;
+    /// `timers.cancel`
+    fn cancel_timer(&mut self, id: u64) -> bool;
+    /// `actors.call` and `actors.call-all`: one result for each, in their order.
+    fn call(&mut self, calls: Vec<Invocation>) -> Pending<Vec<CallResult>>;
+    /// `actors.send`
+    fn send(&mut self, call: Invocation) -> Result<(), Failure>;
     /// Lets the implementer have itself back after the call.
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send>;
 }
 
 type Trappable<T> = wasmtime::Result<T>;
-
-fn not_yet(what: &'static str) -> wit::types::Failure {
-    Failure::host(code::HOST_NOT_SUPPORTED)
-        .message(format!("{what} is not offered by this version of the host"))
-        .into()
-}
 
 impl From<Failure> for wit::types::Failure {
     fn from(failure: Failure) -> Self {
@@ -178,16 +238,18 @@ impl wit::state::Host for GuestContext {
 impl wit::turns::Host for GuestContext {
     async fn checkpoint(
         &mut self,
-        _when: wit::turns::Flush,
+        when: wit::turns::Flush,
     ) -> Trappable<Result<(), wit::types::Failure>> {
-        // Only streaming methods flush early; everywhere else the turn's end does.
-        self.turn()?;
-        Ok(Ok(()))
+        let when = match when {
+            wit::turns::Flush::Due => Flush::Due,
+            wit::turns::Flush::Now => Flush::Now,
+        };
+        let flushed = self.turn()?.checkpoint(when);
+        Ok(flushed.await.map_err(Into::into))
     }
 
     fn cancelled(&mut self) -> Trappable<bool> {
-        self.turn()?;
-        Ok(false)
+        Ok(self.turn()?.is_cancelled())
     }
 }
 
@@ -206,9 +268,9 @@ impl wit::outbox::Host for GuestContext {
         Ok(self.turn()?.emit(event, payload, to).map_err(Into::into))
     }
 
-    async fn chunk(&mut self, _payload: String) -> Trappable<Result<(), wit::types::Failure>> {
-        self.turn()?;
-        Ok(Err(not_yet("outbox.chunk")))
+    async fn chunk(&mut self, payload: String) -> Trappable<Result<(), wit::types::Failure>> {
+        let sent = self.turn()?.chunk(payload);
+        Ok(sent.await.map_err(Into::into))
     }
 
     fn connections(&mut self) -> Trappable<Vec<String>> {
@@ -216,60 +278,93 @@ impl wit::outbox::Host for GuestContext {
     }
 }
 
+impl GuestContext {
+    fn set_timer(
+        &mut self,
+        delay_ms: u64,
+        every_ms: Option<u64>,
+        method: String,
+        input: Option<String>,
+        life: wit::timers::Life,
+    ) -> Trappable<Result<u64, wit::types::Failure>> {
+        let timer = NewTimer {
+            delay_ms,
+            every_ms,
+            method,
+            input,
+            idle: life.contains(wit::timers::Life::IDLE),
+            outlive: life.contains(wit::timers::Life::OUTLIVE),
+        };
+        Ok(self.turn()?.set_timer(timer).map_err(Into::into))
+    }
+}
+
 impl wit::timers::Host for GuestContext {
     fn after(
         &mut self,
-        _ms: u64,
-        _method: String,
-        _input: Option<String>,
-        _life: wit::timers::Life,
+        ms: u64,
+        method: String,
+        input: Option<String>,
+        life: wit::timers::Life,
     ) -> Trappable<Result<u64, wit::types::Failure>> {
-        self.turn()?;
-        Ok(Err(not_yet("timers.after")))
+        self.set_timer(ms, None, method, input, life)
     }
 
     fn every(
         &mut self,
-        _ms: u64,
-        _method: String,
-        _input: Option<String>,
-        _life: wit::timers::Life,
+        ms: u64,
+        method: String,
+        input: Option<String>,
+        life: wit::timers::Life,
     ) -> Trappable<Result<u64, wit::types::Failure>> {
-        self.turn()?;
-        Ok(Err(not_yet("timers.every")))
+        self.set_timer(ms, Some(ms), method, input, life)
     }
 
-    fn cancel(&mut self, _id: u64) -> Trappable<bool> {
-        self.turn()?;
-        Ok(false)
+    fn cancel(&mut self, id: u64) -> Trappable<bool> {
+        Ok(self.turn()?.cancel_timer(id))
+    }
+}
+
+impl From<wit::actors::Invocation> for Invocation {
+    fn from(call: wit::actors::Invocation) -> Self {
+        Invocation {
+            actor: call.to.actor,
+            id: call.to.id,
+            method: call.method,
+            input: call.input,
+            key: call.key,
+            timeout_ms: call.timeout_ms,
+        }
     }
 }
 
 impl wit::actors::Host for GuestContext {
     async fn call(
         &mut self,
-        _call: wit::actors::Invocation,
+        call: wit::actors::Invocation,
     ) -> Trappable<Result<Option<String>, wit::types::Failure>> {
-        self.turn()?;
-        Ok(Err(not_yet("actors.call")))
+        let called = self.turn()?.call(vec![call.into()]);
+        let mut results = called.await;
+        let result = results.pop().unwrap_or_else(|| {
+            Err(Failure::host(code::INTERNAL).message("the call was not answered"))
+        });
+        Ok(result.map_err(Into::into))
     }
 
     async fn call_all(
         &mut self,
         calls: Vec<wit::actors::Invocation>,
     ) -> Trappable<Vec<Result<Option<String>, wit::types::Failure>>> {
-        self.turn()?;
-        Ok(calls
-            .iter()
-            .map(|_| Err(not_yet("actors.call-all")))
-            .collect())
+        let calls = calls.into_iter().map(Into::into).collect();
+        let called = self.turn()?.call(calls);
+        let results = called.await.into_iter();
+        Ok(results.map(|result| result.map_err(Into::into)).collect())
     }
 
     fn send(
         &mut self,
-        _call: wit::actors::Invocation,
+        call: wit::actors::Invocation,
     ) -> Trappable<Result<(), wit::types::Failure>> {
-        self.turn()?;
-        Ok(Err(not_yet("actors.send")))
+        Ok(self.turn()?.send(call.into()).map_err(Into::into))
     }
 }

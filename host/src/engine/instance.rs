@@ -10,6 +10,7 @@ use tidegate_core::Failure;
 use tidegate_core::failure::code;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::guarded::access;
 use super::bindings::{ActorsHandler, types as wit};
@@ -17,6 +18,7 @@ use super::guest::Turn;
 use super::guest_log::GuestLog;
 use super::imports::Imports;
 use super::load::{Component, Template};
+use super::outbound::{self, Outbound};
 use super::{Budget, Ticker};
 use crate::config::Limits;
 use crate::metrics::Metrics;
@@ -24,6 +26,7 @@ use crate::metrics::Metrics;
 /// What belongs to one instance on the host's side.
 pub(super) struct GuestContext {
     wasi: WasiCtx,
+    outbound: Outbound,
     table: ResourceTable,
     account: Account,
     pub(super) log: GuestLog,
@@ -54,6 +57,12 @@ impl WasiView for GuestContext {
             ctx: &mut self.wasi,
             table: &mut self.table,
         }
+    }
+}
+
+impl WasiHttpView for GuestContext {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.outbound.view(&mut self.table)
     }
 }
 
@@ -201,9 +210,12 @@ impl Template {
             .allow_tcp(false)
             .allow_udp(false)
             .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(outbound::MAX_RESOURCES);
         let context = GuestContext {
             wasi,
-            table: ResourceTable::new(),
+            outbound: Outbound::new(self.outbound.clone()),
+            table,
             account: Account {
                 memory_bytes: 0,
                 grown_bytes: 0,
@@ -339,6 +351,7 @@ impl Instance {
         context.deadline = deadline;
         context.host_calls_left = self.limits.host_calls;
         context.imports = Some(imports);
+        context.outbound.begin_call();
         context.account.refused = None;
         self.store.set_epoch_deadline(1);
     }
@@ -367,6 +380,7 @@ impl Instance {
     ) -> (Option<Box<dyn Imports>>, Result<T, Crash>) {
         let context = self.store.data_mut();
         context.log.end_turn();
+        context.outbound.end_call();
         let imports = context.imports.take();
         (
             imports,

@@ -14,7 +14,7 @@ use super::bindings::guarded::access;
 use super::bindings::{ActorsHandlerIndices, guarded};
 use super::guards::Guards;
 use super::instance::GuestContext;
-use super::{Budget, Crash, Engine, Instance, Ticker};
+use super::{AllowedHosts, Budget, Crash, Engine, Instance, Ticker, outbound};
 use crate::config::Limits;
 use crate::metrics::Metrics;
 
@@ -90,6 +90,7 @@ pub(super) struct Template {
     pub(super) name: Arc<str>,
     pub(super) limits: Arc<Limits>,
     pub(super) environment: Vec<(String, String)>,
+    pub(super) outbound: Arc<outbound::Policy>,
     pub(super) serial: u64,
     pub(super) pre: component::InstancePre<GuestContext>,
     pub(super) handler: ActorsHandlerIndices,
@@ -177,7 +178,7 @@ pub enum LoadError {
 
 fn offered() -> String {
     format!(
-        "{} of {PACKAGE}@{VERSION}, and WASI 0.2 without files and sockets",
+        "{} of {PACKAGE}@{VERSION}, and WASI 0.2 with outgoing HTTP, without files and sockets",
         OFFERED.join(", ")
     )
 }
@@ -204,6 +205,8 @@ pub struct Grants {
     pub limits: Limits,
     /// Variables that it may read through `wasi:cli/environment`.
     pub environment: Vec<(String, String)>,
+    /// Where it may send requests through `wasi:http/outgoing-handler`.
+    pub outbound: AllowedHosts,
 }
 
 impl Engine {
@@ -235,9 +238,12 @@ impl Engine {
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         compiled();
         let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
+        let (name, limits) = (Arc::<str>::from(name), Arc::new(grants.limits.clone()));
+        let policy = outbound::Policy::new(name.clone(), grants.outbound.clone(), limits.clone());
         let template = Template {
-            name: name.into(),
-            limits: Arc::new(grants.limits.clone()),
+            outbound: Arc::new(policy),
+            name,
+            limits,
             environment: grants.environment.clone(),
             serial,
             pre: linked.pre,

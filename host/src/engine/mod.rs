@@ -8,6 +8,7 @@
 //! Invariant: whatever a guest does, the call ends by its deadline with a result, a
 //! failure or a [`Crash`], and no other instance notices.
 
+mod allowed_hosts;
 mod bindings;
 mod cache;
 mod guards;
@@ -16,10 +17,12 @@ mod guest_log;
 mod imports;
 mod instance;
 mod load;
+mod outbound;
 
+pub use allowed_hosts::{AllowedHosts, InvalidEntry};
 pub use guards::{Subject, View};
 pub use guest::{Firing, Origin, Turn};
-pub use imports::{Audience, Imports};
+pub use imports::{Audience, CallResult, Flush, Imports, Invocation, NewTimer, Pending};
 pub use instance::{Crash, Hook, Instance};
 pub use load::{Component, Grants, LoadError};
 
@@ -50,6 +53,7 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&wasmtime_config(settings))?;
         let mut linker = wasmtime::component::Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         bindings::ActorsHandler::add_to_linker::<_, wasmtime::component::HasSelf<_>>(
             &mut linker,
             |context| context,

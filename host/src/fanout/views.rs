@@ -133,6 +133,7 @@ impl Steps {
             .or_insert_with(|| {
                 let body = Body::Patch {
                     patches: patches.clone(),
+                    extended: None,
                     epoch: shown.epoch.clone(),
                     from: told,
                     version: shown.version,
@@ -151,6 +152,17 @@ impl Audience {
             (id.clone(), subscriber.outlet.client())
         };
         subscribers.state.iter().map(viewer).collect()
+    }
+
+    /// Whether all of them, or this one, have been shown this version, but for those who do
+    /// not read.
+    pub fn have_seen(&self, outlet: Option<&str>, version: u64) -> bool {
+        let subscribers = self.lock();
+        let has = |subscriber: &StateSubscriber| subscriber.stale || subscriber.version >= version;
+        match outlet {
+            Some(outlet) => subscribers.state.get(outlet).is_none_or(has),
+            None => subscribers.state.values().all(has),
+        }
     }
 
     /// One of them.

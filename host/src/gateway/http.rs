@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /actors/{actor}/{id}/{method}` | 200 with the result, 204 without one |
-//! | the same with `Accept: text/event-stream` | `event: result` or `event: error` |
+//! | the same with `Accept: text/event-stream` | `event: chunk` …, then `event: result` or `event: error` |
 //! | `GET /actors/{actor}/{id}/state` | `{"state", "epoch", "version"}` |
 //! | the same with `Accept: text/event-stream` | `event: snapshot`, then `event: patch` … |
 //! | `GET /actors/{actor}/{id}/events` | `event: event` … |
@@ -28,7 +28,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
 use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Failure};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::caller::{Arrival, Caller, TokenFrom};
 use super::sse::{SseOutlet, SseStream};
@@ -36,7 +37,8 @@ use super::{Doors, Peer};
 use crate::actor::{Call, Stream, random_id};
 use crate::auth::Identity;
 use crate::auth::limits::{AddressPermit, RetryAfter};
-use crate::fanout::sse;
+use crate::engine::Origin;
+use crate::fanout::{Dialect, sse};
 use crate::metrics::{Kind, Metrics};
 use crate::rooms::RequestId;
 use crate::turn::ReplyTo;
@@ -175,7 +177,18 @@ pub(super) async fn call(
     let input = tokio::time::timeout(patience, read_input(body, doors.settings.max_frame_bytes))
         .await
         .map_err(|_| failure(code::REQUEST_TIMEOUT, "the body did not arrive in time"))??;
-    let (reply, result) = oneshot::channel();
+    let (answer, result) = oneshot::channel();
+    let is_stream = wants_events(&headers);
+    let (reply, chunks) = match is_stream {
+        true => {
+            let (chunks, heard) = mpsc::channel(CHUNKS_AHEAD);
+            (ReplyTo::listener(answer, chunks), Some(heard))
+        }
+        false => (ReplyTo::waiter(answer), None),
+    };
+    // A request that is dropped cancels its call.
+    let cancel = CancellationToken::new();
+    let guard = cancel.clone().drop_guard();
     let traceparent = headers
         .get("traceparent")
         .and_then(|value| value.to_str().ok())
@@ -185,32 +198,42 @@ pub(super) async fn call(
         Call {
             method,
             input,
-            client: caller.client(),
+            origin: Origin::Client(caller.client()),
+            depth: 0,
+            deadline: None,
             traceparent: traceparent.map(str::to_owned),
-            request: RequestId::Http(arrival.id),
+            request: Some(RequestId::Http(arrival.id)),
+            cancel,
             arrived,
-            reply: ReplyTo::waiter(reply),
+            reply,
         },
     );
-    let result = async {
-        result
-            .await
-            .unwrap_or_else(|_| Err(failure(code::INTERNAL, "the call was not answered")))
+    let result = async move {
+        let result = result.await;
+        drop(guard);
+        result.unwrap_or_else(|_| Err(failure(code::INTERNAL, "the call was not answered")))
     };
-    if wants_events(&headers) {
-        let event = futures_util::stream::once(result).map(|result| {
-            Ok(Bytes::from(match result {
-                Ok(result) => sse("result", None, result.as_deref().unwrap_or("null")),
-                Err(failure) => sse("error", None, &failure.http_body()),
-            }))
+    if let Some(chunks) = chunks {
+        // The channel ends with the turn, and the result comes behind it.
+        let chunks = futures_util::stream::unfold(chunks, async |mut chunks| {
+            let chunk = chunks.recv().await?;
+            Some((sse("chunk", None, &chunk), chunks))
         });
-        return Ok(event_stream(event));
+        let last = futures_util::stream::once(result).map(|result| match result {
+            Ok(result) => sse("result", None, result.as_deref().unwrap_or("null")),
+            Err(failure) => sse("error", None, &failure.http_body()),
+        });
+        let events = chunks.chain(last).map(|event| Ok(Bytes::from(event)));
+        return Ok(event_stream(events.boxed()));
     }
     Ok(match result.await? {
         Some(result) => json(StatusCode::OK, result),
         None => StatusCode::NO_CONTENT.into_response(),
     })
 }
+
+/// Parts of a result that wait for a caller over HTTP.
+const CHUNKS_AHEAD: usize = 64;
 
 /// What is read over of a body that is refused, in bytes.
 const DISCARDED_BYTES: usize = 8 << 20;
@@ -282,31 +305,48 @@ pub(super) async fn read(
         false => None,
     };
     match what.as_str() {
-        "state" if is_stream => Ok(subscribe(&doors, key, Stream::State, &caller, place).await?),
+        "state" if is_stream => {
+            let outlet = stream_outlet(&doors, &caller, dialect(query.as_deref()));
+            Ok(subscribe(&doors, key, Stream::State, outlet, &caller, place).await?)
+        }
         "state" => {
             let read = doors.actors.read(&key, caller.client()).await?;
             let (state, epoch, version) = (read.state, read.epoch, read.version);
             let body = format!(r#"{{"state":{state},"epoch":"{epoch}","version":{version}}}"#);
             Ok(json(StatusCode::OK, body))
         }
-        "events" => Ok(subscribe(&doors, key, Stream::Events, &caller, place).await?),
+        "events" => {
+            let outlet = stream_outlet(&doors, &caller, Dialect::Plain);
+            Ok(subscribe(&doors, key, Stream::Events, outlet, &caller, place).await?)
+        }
         _ => Err(method_not_allowed().await),
     }
+}
+
+/// What the receiver understands in patches: `patch=str_ins` in the query says more than
+/// the plain ones.
+pub(super) fn dialect(query: Option<&str>) -> Dialect {
+    let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    match pairs.any(|(name, value)| name == "patch" && value == "str_ins") {
+        true => Dialect::StrIns,
+        false => Dialect::Plain,
+    }
+}
+
+fn stream_outlet(doors: &Doors, caller: &Caller, dialect: Dialect) -> Arc<SseOutlet> {
+    let id: Arc<str> = format!("sse-{}", random_id(8)).into();
+    let max_bytes = doors.settings.outbound_bytes;
+    Arc::new(SseOutlet::new(id, caller.user(), dialect, max_bytes))
 }
 
 async fn subscribe(
     doors: &Arc<Doors>,
     key: ActorKey,
     stream: Stream,
+    outlet: Arc<SseOutlet>,
     caller: &Caller,
     place: Option<AddressPermit>,
 ) -> Result<Response, Failure> {
-    let id: Arc<str> = format!("sse-{}", random_id(8)).into();
-    let outlet = Arc::new(SseOutlet::new(
-        id,
-        caller.user(),
-        doors.settings.outbound_bytes,
-    ));
     let stopped = doors.stopped();
     let refused_from_ms = caller.refused_from_ms();
     let ended = async move {

@@ -444,6 +444,7 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
         return ErrorResponse(failure).into_response();
     }
     let query = request.uri().query();
+    let dialect = http::dialect(query);
     let caller = doors.identify(headers, query, TokenFrom::HeaderOrQuery);
     let caller = match caller {
         Ok(caller) => caller,
@@ -468,7 +469,7 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
                 Err(error) => return debug!(%error, "an upgrade was given up"),
             };
             match ws::Socket::from_upgraded(upgraded, doors.socket_settings()) {
-                Ok(socket) => socket::serve(socket, caller, address, doors).await,
+                Ok(socket) => socket::serve(socket, caller, dialect, address, doors).await,
                 Err(error) => debug!(%error, "an upgrade failed"),
             }
         }

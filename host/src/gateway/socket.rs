@@ -12,6 +12,7 @@ use tidegate_core::failure::code;
 use tidegate_core::protocol::{self, ClientFrame, Rpc, Target};
 use tidegate_core::{ActorKey, Failure};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::caller::Caller;
@@ -19,17 +20,26 @@ use super::{Doors, http};
 use crate::actor::{Call, Stream};
 use crate::auth::Identity;
 use crate::auth::limits::FrameLimit;
+use crate::engine::Origin;
+use crate::fanout::Dialect;
 use crate::metrics::Kind;
 use crate::rooms::{CallLimits, CallRefused, Connection, Contact, RequestId, TOKEN_EXPIRED};
 use crate::turn::ReplyTo;
 use crate::ws::{Frame, Handler, Message, Socket};
 
 /// Serves one WebSocket from its welcome to its end.
-pub(super) async fn serve(socket: Socket, caller: Caller, address: IpAddr, doors: Arc<Doors>) {
+pub(super) async fn serve(
+    socket: Socket,
+    caller: Caller,
+    dialect: Dialect,
+    address: IpAddr,
+    doors: Arc<Doors>,
+) {
     let id = doors.next_connection_id();
     let connection = Connection::new(
         id.clone(),
         caller.user(),
+        dialect,
         socket.outbound().clone(),
         doors.metrics.clone(),
     );
@@ -166,6 +176,7 @@ impl Session {
         }
         match frame {
             Ok(ClientFrame::Rpc(rpc)) => self.call(rpc),
+            Ok(ClientFrame::Cancel { id }) => self.cancel(&id),
             Ok(ClientFrame::Auth { token }) => self.identify(&token).await,
             Ok(ClientFrame::StateSub(target)) => self.subscribe(&target, Stream::State).await,
             Ok(ClientFrame::EventSub(target)) => self.subscribe(&target, Stream::Events).await,
@@ -173,7 +184,7 @@ impl Session {
             Ok(ClientFrame::EventUnsub(target)) => self.unsubscribe(&target, Stream::Events),
             Err(error) => match error.rpc_id {
                 // A caller waits for this id, unless another call of that id is under way.
-                Some(id) if self.begin_call(&id, 0) => {
+                Some(id) if self.begin_call(&id, 0).is_some() => {
                     self.connection.end_call(&id, &Err(error.failure))
                 }
                 Some(_) => {}
@@ -187,6 +198,13 @@ impl Session {
         http::count_refusal(failure, &self.doors.metrics);
         self.connection
             .send(Frame::text(protocol::rpc_failure(id, failure)));
+    }
+
+    /// Gives up a call; one that is answered already is none.
+    fn cancel(&self, id: &str) {
+        if let Some(key) = self.connection.cancel(id) {
+            self.doors.actors.drop_cancelled(&key);
+        }
     }
 
     /// Takes a new token of the same user.
@@ -221,25 +239,25 @@ impl Session {
     }
 
     /// Lets a call in, or says why not.
-    fn begin_call(&self, id: &str, bytes: usize) -> bool {
+    fn begin_call(&self, id: &str, bytes: usize) -> Option<CancellationToken> {
         let settings = &self.doors.settings;
         let limits = CallLimits {
             calls: settings.max_calls_in_flight,
             bytes: settings.max_calls_bytes,
         };
         match self.connection.begin_call(id, bytes, limits) {
-            Ok(()) => true,
+            Ok(cancel) => Some(cancel),
             Err(CallRefused::DuplicateId) => {
                 let failure = Failure::host(code::RPC_DUPLICATE_ID)
                     .message(format!("a call with the id `{id}` is still under way"));
                 self.refuse(&failure, Some(id));
-                false
+                None
             }
             Err(CallRefused::TooMany) => {
                 let failure = Failure::host(code::RPC_IN_FLIGHT_LIMIT)
                     .message("too many calls of this connection are under way");
                 self.refuse_call(id, &failure);
-                false
+                None
             }
         }
     }
@@ -251,9 +269,9 @@ impl Session {
             return self.refuse_call(&rpc.id, &failure);
         }
         let bytes = rpc.input.map_or(0, |input| input.get().len());
-        if !self.begin_call(&rpc.id, bytes) {
+        let Some(cancel) = self.begin_call(&rpc.id, bytes) else {
             return;
-        }
+        };
         let id: Arc<str> = rpc.id.as_ref().into();
         let request = RequestId::Frame {
             connection: self.connection.id().clone(),
@@ -271,14 +289,18 @@ impl Session {
         if let Err(failure) = contact {
             return reply.send(Err(failure));
         }
+        self.connection.queued(&rpc.id, &key);
         self.doors.actors.call(
             &key,
             Call {
                 method: rpc.method.into_owned(),
                 input: rpc.input.map(RawValue::get).map(str::to_owned),
-                client: self.connection.client(),
+                origin: Origin::Client(self.connection.client()),
+                depth: 0,
+                deadline: None,
                 traceparent: None,
-                request,
+                request: Some(request),
+                cancel,
                 arrived,
                 reply,
             },

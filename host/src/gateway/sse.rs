@@ -16,7 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::actor::{self, Actors};
 use crate::auth::limits::AddressPermit;
-use crate::fanout::{Close, Message, Offer, Outlet, Refresh, sse};
+use crate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh, sse};
 use crate::metrics::Connected;
 use crate::rooms::Client;
 
@@ -27,6 +27,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) struct SseOutlet {
     id: Arc<str>,
     user: Option<Arc<str>>,
+    dialect: Dialect,
     max_bytes: usize,
     state: Mutex<State>,
 }
@@ -43,10 +44,16 @@ struct State {
 }
 
 impl SseOutlet {
-    pub(super) fn new(id: Arc<str>, user: Option<Arc<str>>, max_bytes: usize) -> SseOutlet {
+    pub(super) fn new(
+        id: Arc<str>,
+        user: Option<Arc<str>>,
+        dialect: Dialect,
+        max_bytes: usize,
+    ) -> SseOutlet {
         SseOutlet {
             id,
             user,
+            dialect,
             max_bytes,
             state: Mutex::default(),
         }
@@ -93,7 +100,7 @@ impl Outlet for SseOutlet {
     }
 
     fn offer(&self, message: &Message) -> Offer {
-        let bytes = message.server_sent_event();
+        let bytes = message.server_sent_event(self.dialect);
         let mut state = self.state();
         if state.closed || state.ending {
             return Offer::Gone;

@@ -19,7 +19,10 @@ use tracing::warn;
 
 use super::ledger::{Live, Pinned};
 use crate::config::{self, AccessDefault};
-use crate::engine::{Component, Crash, Imports, Subject, View as Answer};
+use crate::engine::{
+    CallResult, Component, Crash, Flush, Imports, Invocation, NewTimer, Pending, Subject,
+    View as Answer,
+};
 use crate::fanout::{Message, Outlet, OwnView, Shown, Stream, View};
 use crate::rooms::Client;
 
@@ -267,7 +270,12 @@ impl Live {
             return;
         };
         if self.is_projected() {
-            self.show(&component, None, true).await;
+            for _ in 0..MAX_REPEATS {
+                self.show(&component, None, true).await;
+                if self.is_shown(None) {
+                    return;
+                }
+            }
         } else {
             let snapshot = || self.snapshot();
             self.audience.restart(&self.source(), snapshot);
@@ -280,11 +288,24 @@ impl Live {
     }
 
     async fn show_to(self: &Arc<Self>, outlet: &Arc<str>) {
-        let (Ok(component), Some(client)) = (self.component(), self.audience.viewer(outlet)) else {
-            return;
-        };
-        let viewers = vec![(outlet.clone(), client)];
-        self.show_views(&component, viewers, None, true).await;
+        for _ in 0..MAX_REPEATS {
+            let viewer = self.audience.viewer(outlet);
+            let (Ok(component), Some(client)) = (self.component(), viewer) else {
+                return;
+            };
+            let viewers = vec![(outlet.clone(), client)];
+            self.show_views(&component, viewers, None, true).await;
+            if self.is_shown(Some(outlet)) {
+                return;
+            }
+        }
+    }
+
+    /// Whether nothing was committed while a guard was asked beside the queue: what it
+    /// answered may have been shown in place of what came of that commit.
+    fn is_shown(&self, outlet: Option<&str>) -> bool {
+        let version = self.ledger().version;
+        self.audience.have_seen(outlet, version)
     }
 
     async fn show_views(
@@ -431,6 +452,10 @@ async fn decide(mut deciding: Deciding, max_batch: usize) {
     }
 }
 
+/// How often a view is worked out again because of commits meanwhile. Each later commit
+/// shows it as well.
+const MAX_REPEATS: usize = 8;
+
 /// Guard calls of one round that may fail before the rest is given up.
 const MAX_FAILURES: usize = 16;
 
@@ -511,6 +536,35 @@ impl Imports for Committed {
     }
 
     fn patch(&mut self, _: Vec<Op>, _: usize) -> Result<u64, Failure> {
+        Err(read_only())
+    }
+
+    fn checkpoint(&mut self, _: Flush) -> Pending<Result<(), Failure>> {
+        Box::pin(std::future::ready(Err(read_only())))
+    }
+
+    fn is_cancelled(&mut self) -> bool {
+        false
+    }
+
+    fn chunk(&mut self, _: String) -> Pending<Result<(), Failure>> {
+        Box::pin(std::future::ready(Err(read_only())))
+    }
+
+    fn set_timer(&mut self, _: NewTimer) -> Result<u64, Failure> {
+        Err(read_only())
+    }
+
+    fn cancel_timer(&mut self, _: u64) -> bool {
+        false
+    }
+
+    fn call(&mut self, calls: Vec<Invocation>) -> Pending<Vec<CallResult>> {
+        let refused = calls.iter().map(|_| Err(read_only())).collect();
+        Box::pin(std::future::ready(refused))
+    }
+
+    fn send(&mut self, _: Invocation) -> Result<(), Failure> {
         Err(read_only())
     }
 

@@ -9,6 +9,7 @@ use tidegate_core::manifest::Access;
 use tidegate_core::{ActorKey, Document, patch};
 
 use super::guard::Waiting;
+use super::timers::{ActorTimers, Clock};
 use crate::engine::Component;
 use crate::fanout::{Audience, Body, Message, Refresh};
 use crate::rooms::Client;
@@ -54,6 +55,8 @@ pub struct Ledger {
     /// The version of the last patch that subscribers could see.
     pub(super) shown_version: u64,
     pub(super) connections: IndexMap<Arc<str>, Option<Arc<str>>>,
+    /// What the actor's turns have set for later.
+    pub timers: ActorTimers,
     /// The last committed state as subscribers see it, once somebody has asked for it.
     pub(super) encoded: Option<Arc<str>>,
     /// The last committed state as guards read it, once one has asked for it.
@@ -79,7 +82,8 @@ impl Live {
     /// An actor that was never stored, in a history of its own.
     pub fn initial(key: ActorKey, slot: Arc<Slot>, state: Value, epoch: Arc<str>) -> Arc<Live> {
         let bytes = state.to_string().len();
-        Live::new(key, slot, state, bytes, epoch, 0, IndexMap::new())
+        let timers = ActorTimers::default();
+        Live::new(key, slot, state, bytes, epoch, 0, IndexMap::new(), timers)
     }
 
     /// An actor as it was stored.
@@ -87,8 +91,10 @@ impl Live {
         key: ActorKey,
         slot: Arc<Slot>,
         stored: Stored,
+        clock: &Clock,
     ) -> Result<Arc<Live>, serde_json::Error> {
         let state = serde_json::from_str(&stored.state)?;
+        let timers = ActorTimers::restored(&key, stored.timers, clock);
         Ok(Live::new(
             key,
             slot,
@@ -97,9 +103,11 @@ impl Live {
             stored.epoch,
             stored.version,
             stored.connections.into_iter().collect(),
+            timers,
         ))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what an actor consists of")]
     fn new(
         key: ActorKey,
         slot: Arc<Slot>,
@@ -108,6 +116,7 @@ impl Live {
         epoch: Arc<str>,
         version: u64,
         connections: IndexMap<Arc<str>, Option<Arc<str>>>,
+        timers: ActorTimers,
     ) -> Arc<Live> {
         let token = next_token();
         let live = Arc::new(Live {
@@ -125,6 +134,7 @@ impl Live {
                 version,
                 shown_version: version,
                 connections,
+                timers,
                 encoded: None,
                 pinned: None,
                 rules_of: 0,
@@ -223,6 +233,7 @@ impl Live {
         ledger.shown_version = 0;
         ledger.encoded = None;
         ledger.pinned = None;
+        ledger.timers.clear();
     }
 
     pub(super) fn snapshot(&self) -> (Message, u64) {
@@ -256,6 +267,7 @@ impl Live {
                 .iter()
                 .map(|(id, user)| (id.clone(), user.clone()))
                 .collect(),
+            timers: ledger.timers.to_stored(),
         }
     }
 }

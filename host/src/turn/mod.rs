@@ -9,10 +9,14 @@
 
 mod guard;
 mod ledger;
+mod outside;
 mod release;
 mod stage;
+mod timers;
 
 pub use guard::{Read, Undecided};
 pub use ledger::{Ledger, Live};
-pub use release::{Effects, ReplyTo, release};
-pub use stage::Stage;
+pub use outside::{Caller, Outside};
+pub use release::{Chunks, Effects, ReplyTo, release};
+pub use stage::{Given, Stage, unix_ms};
+pub use timers::{ActorTimers, Clock, TimerKey, Which, next_on_grid};

@@ -3,24 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_core::Failure;
 use tidegate_core::failure::code;
-use tokio::sync::oneshot;
+use tidegate_core::{Failure, protocol};
+use tokio::sync::{mpsc, oneshot};
 
 use super::ledger::Live;
-use crate::engine::Component;
+use super::outside::Outside;
+use crate::engine::{Component, Invocation};
 use crate::fanout::{Message, Recipients};
 use crate::rooms::Connection;
+use crate::ws::Frame;
 
 /// What a committed turn lets out.
 pub struct Effects {
     pub(super) live: Arc<Live>,
     pub(super) component: Arc<Component>,
+    pub(super) outside: Arc<dyn Outside>,
     /// Whether the state has another version.
     pub(super) changed: bool,
     /// The change of the state and the version it leads to.
     pub(super) patch: Option<(Message, u64)>,
     pub(super) events: Vec<StagedEvent>,
+    /// Calls that nobody waits for.
+    pub(super) sends: Vec<Invocation>,
 }
 
 /// An event that waits for its turn's commit.
@@ -39,6 +44,46 @@ enum Address {
         id: Arc<str>,
     },
     Waiter(oneshot::Sender<Result<Option<String>, Failure>>),
+    Listener {
+        result: oneshot::Sender<Result<Option<String>, Failure>>,
+        chunks: mpsc::Sender<String>,
+    },
+}
+
+/// Who hears parts of a result ahead of it.
+#[derive(Clone)]
+pub struct Chunks(Ear);
+
+#[derive(Clone)]
+enum Ear {
+    Connection {
+        connection: Arc<Connection>,
+        id: Arc<str>,
+    },
+    Channel(mpsc::Sender<String>),
+}
+
+impl Chunks {
+    /// Sends a part, as JSON text, once the listener has read enough of what is before it.
+    /// A listener that is gone hears nothing.
+    pub async fn send(self, payload: String) {
+        match self.0 {
+            Ear::Connection { connection, id } => {
+                connection.room().await;
+                let frame = protocol::rpc_stream(&id, &payload);
+                connection.send(Frame::text(frame));
+            }
+            Ear::Channel(channel) => drop(channel.send(payload).await),
+        }
+    }
+
+    /// Whether the listener is gone.
+    pub fn is_gone(&self) -> bool {
+        match &self.0 {
+            Ear::Connection { connection, .. } => !connection.outbound().is_open(),
+            Ear::Channel(channel) => channel.is_closed(),
+        }
+    }
 }
 
 impl ReplyTo {
@@ -52,6 +97,31 @@ impl ReplyTo {
         ReplyTo(Some(Address::Waiter(waiter)))
     }
 
+    /// Nobody wants the answer.
+    pub fn nobody() -> ReplyTo {
+        ReplyTo(None)
+    }
+
+    /// Somebody in this process who waits and hears parts of the result meanwhile.
+    pub fn listener(
+        result: oneshot::Sender<Result<Option<String>, Failure>>,
+        chunks: mpsc::Sender<String>,
+    ) -> ReplyTo {
+        ReplyTo(Some(Address::Listener { result, chunks }))
+    }
+
+    /// Who hears parts of the result, if anybody does.
+    pub fn chunks(&self) -> Option<Chunks> {
+        match self.0.as_ref()? {
+            Address::Connection { connection, id } => Some(Chunks(Ear::Connection {
+                connection: connection.clone(),
+                id: id.clone(),
+            })),
+            Address::Listener { chunks, .. } => Some(Chunks(Ear::Channel(chunks.clone()))),
+            Address::Waiter(_) => None,
+        }
+    }
+
     /// Answers.
     pub fn send(mut self, result: Result<Option<String>, Failure>) {
         self.answer(result);
@@ -61,7 +131,9 @@ impl ReplyTo {
         match self.0.take() {
             Some(Address::Connection { connection, id }) => connection.end_call(&id, &result),
             // A waiter that is gone wants no answer.
-            Some(Address::Waiter(waiter)) => drop(waiter.send(result)),
+            Some(Address::Waiter(waiter) | Address::Listener { result: waiter, .. }) => {
+                drop(waiter.send(result));
+            }
             None => {}
         }
     }
@@ -119,6 +191,9 @@ pub async fn release(
     }
     if effects.changed {
         live.authorize_later(recheck);
+    }
+    for call in effects.sends {
+        effects.outside.send(&live.key, call);
     }
     if let Some((reply, result)) = reply {
         reply.send(Ok(result));

@@ -1,99 +1,170 @@
 //! What a running turn has staged, and the guest's view of it.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join_all;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tidegate_core::document::{Op, OpError};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::ActorType;
 use tidegate_core::{Failure, Name, PatchOp, Pointer, patch};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Ledger, Live, next_token};
-use super::release::{Effects, StagedEvent};
+use super::outside::{Caller, Outside};
+use super::release::{Chunks, Effects, StagedEvent, release};
+use super::timers::{Clock, Timer, TimerChange};
 use crate::config::Limits;
-use crate::engine::{Audience, Component, Imports};
+use crate::engine::{
+    Audience, CallResult, Component, Flush, Imports, Invocation, NewTimer, Pending,
+};
 use crate::fanout::{Body, Message, Recipients};
 use crate::store::{Commit, Committed, Store};
 
 /// What an event, and each connection that it is addressed to, weighs beside its text.
 const EVENT_COST: usize = 64;
 
-/// What one turn has staged so far.
+/// Longest delay of a timer: ten years, in milliseconds.
+const MAX_DELAY_MS: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
+
+/// What a turn begins with.
+pub struct Given {
+    /// The actor.
+    pub live: Arc<Live>,
+    /// The code that runs it.
+    pub component: Arc<Component>,
+    /// Where it commits to.
+    pub store: Arc<dyn Store>,
+    /// The way to other actors.
+    pub outside: Arc<dyn Outside>,
+    /// What its timers are set on.
+    pub clock: Clock,
+    /// As whom it calls others.
+    pub caller: Caller,
+    /// Who hears parts of its result.
+    pub chunks: Option<Chunks>,
+    /// Set when its caller wants the result no longer.
+    pub cancel: CancellationToken,
+    /// How often what it has staged is let out while it runs; none lets it out at the end.
+    pub streaming: Option<Duration>,
+    /// Time from a commit until guards are asked again.
+    pub recheck: Duration,
+}
+
+/// What one turn has staged so far. The guest's imports and the runner of the turn share it.
 ///
 /// The state document is changed in place, with an undo log, in the ledger that the
-/// actor's subscribers share: they see its last committed content at any time. Dropping
-/// a stage that was not committed rolls the document back.
-pub struct Stage {
-    live: Arc<Live>,
-    component: Arc<Component>,
-    actor: Name,
-    limits: Arc<Limits>,
+/// actor's subscribers share: they see its last committed content at any time. What was not
+/// committed when the last handle goes is rolled back.
+#[derive(Clone)]
+pub struct Stage(Arc<Shared>);
+
+struct Shared {
+    given: Given,
+    staged: Mutex<Staged>,
+    /// Something staged became fit to be let out.
+    became_fit: Notify,
+}
+
+struct Staged {
     events: Vec<StagedEvent>,
-    /// What has been staged, in bytes.
+    timers: Vec<TimerChange>,
+    sends: Vec<Invocation>,
+    /// What has been staged since the last commit, in bytes.
     bytes: usize,
+    /// Calls to other actors so far.
+    calls: usize,
     /// A limit that was passed: the turn fails even if the guest does not mind.
     exceeded: Option<Failure>,
+    /// The guest has declared what is staged fit to be seen.
+    is_fit: bool,
+    last_flush: Instant,
+    /// A commit is under way.
+    committing: bool,
     open: bool,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let staged = self.staged.get_mut();
+        if staged.unwrap_or_else(PoisonError::into_inner).open {
+            self.given.live.ledger().rollback();
+        }
+    }
 }
 
 impl Stage {
     /// The beginning of a turn.
-    pub fn new(live: Arc<Live>, component: Arc<Component>) -> Stage {
-        Stage {
-            actor: live.key.actor.clone(),
-            limits: component.limits().clone(),
-            live,
-            component,
-            events: Vec::new(),
-            bytes: 0,
-            exceeded: None,
-            open: true,
-        }
+    pub fn new(given: Given) -> Stage {
+        Stage(Arc::new(Shared {
+            given,
+            staged: Mutex::new(Staged {
+                events: Vec::new(),
+                timers: Vec::new(),
+                sends: Vec::new(),
+                bytes: 0,
+                calls: 0,
+                exceeded: None,
+                is_fit: false,
+                last_flush: Instant::now(),
+                committing: false,
+                open: true,
+            }),
+            became_fit: Notify::new(),
+        }))
+    }
+
+    fn staged(&self) -> MutexGuard<'_, Staged> {
+        self.0.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self) -> &Arc<Live> {
+        &self.0.given.live
+    }
+
+    fn limits(&self) -> &Limits {
+        self.0.given.component.limits()
     }
 
     fn actor_type(&self) -> Option<&ActorType> {
-        self.component.manifest.actors.get(self.actor.as_str())
+        let actors = &self.0.given.component.manifest.actors;
+        actors.get(self.live().key.actor.as_str())
     }
 
-    fn charge(&mut self, bytes: usize) -> Result<(), Failure> {
-        self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes <= self.limits.effects_bytes {
+    fn charge(&self, bytes: usize) -> Result<(), Failure> {
+        let limit = self.limits().effects_bytes;
+        let mut staged = self.staged();
+        staged.bytes = staged.bytes.saturating_add(bytes);
+        if staged.bytes <= limit {
             return Ok(());
         }
         let failure = Failure::host(code::TURN_EFFECTS_LIMIT)
-            .message(format!(
-                "the turn staged more than {} bytes",
-                self.limits.effects_bytes
-            ))
-            .param("limit", self.limits.effects_bytes);
-        self.exceeded.get_or_insert_with(|| failure.clone());
+            .message(format!("the turn staged more than {limit} bytes"))
+            .param("limit", limit);
+        staged.exceeded.get_or_insert_with(|| failure.clone());
         Err(failure)
     }
 
-    fn charge_state(&mut self, bytes: usize) -> Result<(), Failure> {
-        if bytes <= self.limits.state_bytes {
+    fn charge_state(&self, bytes: usize) -> Result<(), Failure> {
+        let limit = self.limits().state_bytes;
+        if bytes <= limit {
             return Ok(());
         }
         let failure = Failure::host(code::STATE_TOO_LARGE)
-            .message(format!(
-                "the state is longer than {} bytes",
-                self.limits.state_bytes
-            ))
-            .param("limit", self.limits.state_bytes);
-        self.exceeded.get_or_insert_with(|| failure.clone());
+            .message(format!("the state is longer than {limit} bytes"))
+            .param("limit", limit);
+        let mut staged = self.staged();
+        staged.exceeded.get_or_insert_with(|| failure.clone());
         Err(failure)
     }
 
     /// Checks the result of a method: it must be JSON, within the turn's account, and,
     /// where that is asked for, what the manifest says.
-    pub fn check_result(
-        &mut self,
-        method: &str,
-        result: &str,
-        validate: bool,
-    ) -> Result<(), Failure> {
+    pub fn check_result(&self, method: &str, result: &str, validate: bool) -> Result<(), Failure> {
         self.charge(result.len())?;
         let invalid = |detail: String| {
             Failure::host(code::OUTPUT_INVALID)
@@ -116,44 +187,104 @@ impl Stage {
         }
     }
 
-    /// Commits: checks what is staged, makes it safe, and returns what may leave now.
+    /// Commits the rest: checks what is staged, makes it safe, and returns what may leave now.
     ///
-    /// On failure everything is rolled back.
-    pub async fn commit(mut self, store: &dyn Store) -> Result<Effects, Failure> {
-        if let Some(exceeded) = self.exceeded.take() {
-            return Err(exceeded);
+    /// On failure everything since the last commit is rolled back.
+    pub async fn commit(&self) -> Result<Effects, Failure> {
+        let effects = self.commit_staged().await?;
+        self.staged().open = false;
+        Ok(effects)
+    }
+
+    /// Rolls back what was staged since the last commit.
+    pub fn discard(&self) {
+        let mut staged = self.staged();
+        if std::mem::replace(&mut staged.open, false) {
+            drop(staged);
+            self.live().ledger().rollback();
         }
-        let Some(patches) = self.prepare()? else {
-            self.open = false;
-            return Ok(Effects {
-                live: self.live.clone(),
-                component: self.component.clone(),
-                changed: false,
-                patch: None,
-                events: std::mem::take(&mut self.events),
+    }
+
+    /// Completes when a tick is due: something is fit to be let out, and the last time is an
+    /// interval ago. Never in a turn that does not stream.
+    pub async fn tick_due(&self) {
+        let Some(interval) = self.0.given.streaming else {
+            return std::future::pending().await;
+        };
+        loop {
+            let became_fit = self.0.became_fit.notified();
+            let (is_fit, last_flush) = {
+                let staged = self.staged();
+                (staged.is_fit && !staged.committing, staged.last_flush)
+            };
+            if is_fit {
+                tokio::time::sleep_until((last_flush + interval).into()).await;
+                // It may have changed meanwhile, or have left another way.
+                if self.staged().is_fit {
+                    return;
+                }
+            } else {
+                became_fit.await;
+            }
+        }
+    }
+
+    /// Commits what is staged and lets it out, while the turn goes on. A failure fails the
+    /// turn.
+    pub async fn tick(&self) -> Result<(), Failure> {
+        {
+            let mut staged = self.staged();
+            if !staged.is_fit || staged.committing {
+                return Ok(());
+            }
+            staged.committing = true;
+        }
+        let committed = self.commit_staged().await;
+        {
+            let mut staged = self.staged();
+            staged.committing = false;
+            staged.last_flush = Instant::now();
+            if let Err(failure) = &committed {
+                staged.exceeded.get_or_insert_with(|| failure.clone());
+            }
+        }
+        release(committed?, None, self.0.given.recheck).await;
+        Ok(())
+    }
+
+    async fn commit_staged(&self) -> Result<Effects, Failure> {
+        let live = self.live();
+        let patches = {
+            let mut staged = self.staged();
+            if let Some(exceeded) = staged.exceeded.clone() {
+                return Err(exceeded);
+            }
+            staged.is_fit = false;
+            self.prepare()?
+        };
+        if let Some(patches) = &patches {
+            let (epoch, version) = {
+                let ledger = live.ledger();
+                (ledger.epoch.clone(), ledger.version + 1)
+            };
+            let committed = self.0.given.store.commit(Commit {
+                actor: &live.key,
+                epoch: &epoch,
+                version,
+                patches,
             });
-        };
-        let (epoch, version) = {
-            let ledger = self.live.ledger();
-            (ledger.epoch.clone(), ledger.version + 1)
-        };
-        let committed = store.commit(Commit {
-            actor: &self.live.key,
-            epoch: &epoch,
-            version,
-            patches: &patches,
-        });
-        if let Committed::Later(later) = committed {
-            later.await.map_err(|error| {
-                Failure::host(code::STORE_UNAVAILABLE).message(error.to_string())
-            })?;
+            if let Committed::Later(later) = committed {
+                later.await.map_err(|error| {
+                    Failure::host(code::STORE_UNAVAILABLE).message(error.to_string())
+                })?;
+            }
         }
-        Ok(self.finish(patches, epoch, version))
+        Ok(self.finish(patches))
     }
 
     /// The patch to commit, none when the state has not changed.
-    fn prepare(&mut self) -> Result<Option<Vec<PatchOp>>, Failure> {
-        let mut ledger = self.live.ledger();
+    fn prepare(&self) -> Result<Option<Vec<PatchOp>>, Failure> {
+        let mut ledger = self.live().ledger();
         if !ledger.document.is_dirty() {
             return Ok(None);
         }
@@ -164,10 +295,8 @@ impl Stage {
             ledger.accept();
             return Ok(None);
         }
-        if let Some(schema) = self
-            .actor_type()
-            .and_then(|actor| actor.state.schema.as_ref())
-        {
+        let declared = self.actor_type();
+        if let Some(schema) = declared.and_then(|actor| actor.state.schema.as_ref()) {
             schema
                 .check(ledger.document.value())
                 .map_err(|violations| {
@@ -179,66 +308,111 @@ impl Stage {
         Ok(Some(patches))
     }
 
-    fn finish(mut self, patches: Vec<PatchOp>, epoch: Arc<str>, version: u64) -> Effects {
-        let mut ledger = self.live.ledger();
-        ledger.accept();
-        ledger.version = version;
-        ledger.encoded = None;
-        let shown = patch::without_hidden(patches, &ledger.hidden);
-        let patch = (!shown.is_empty()).then(|| {
+    fn finish(&self, patches: Option<Vec<PatchOp>>) -> Effects {
+        let given = &self.0.given;
+        let (events, timers, sends) = {
+            let mut staged = self.staged();
+            staged.bytes = 0;
+            (
+                std::mem::take(&mut staged.events),
+                std::mem::take(&mut staged.timers),
+                std::mem::take(&mut staged.sends),
+            )
+        };
+        let mut ledger = given.live.ledger();
+        for change in timers {
+            ledger.timers.change(&given.live.key, change, &given.clock);
+        }
+        let changed = patches.is_some();
+        let patch = patches.and_then(|patches| {
+            ledger.accept();
+            ledger.version += 1;
+            ledger.encoded = None;
+            let shown = patch::without_hidden(patches, &ledger.hidden);
+            if shown.is_empty() {
+                return None;
+            }
+            let version = ledger.version;
             let from = std::mem::replace(&mut ledger.shown_version, version);
             let body = Body::Patch {
-                patches: patch::encode(&shown),
-                epoch,
+                patches: patch::encode_plain(&shown, ledger.document.value()),
+                extended: patch::has_str_ins(&shown).then(|| patch::encode(&shown)),
+                epoch: ledger.epoch.clone(),
                 from,
                 version,
             };
-            (Message::new(self.live.key.clone(), body), version)
+            Some((Message::new(given.live.key.clone(), body), version))
         });
         drop(ledger);
-        self.open = false;
         Effects {
-            live: self.live.clone(),
-            component: self.component.clone(),
-            changed: true,
+            live: given.live.clone(),
+            component: given.component.clone(),
+            outside: given.outside.clone(),
+            changed,
             patch,
-            events: std::mem::take(&mut self.events),
+            events,
+            sends,
         }
     }
 
     fn write(
-        &mut self,
+        &self,
         change: impl FnOnce(&mut Ledger) -> Result<usize, Failure>,
     ) -> Result<u64, Failure> {
-        let live = self.live.clone();
-        let mut ledger = live.ledger();
+        // Until the guest says again that it is.
+        self.staged().is_fit = false;
+        let mut ledger = self.live().ledger();
         let state_bytes = change(&mut ledger)?;
         ledger.state_bytes = state_bytes;
         let token = next_token();
         ledger.token = token;
         Ok(token)
     }
-}
 
-impl Drop for Stage {
-    fn drop(&mut self) {
-        if self.open {
-            self.live.ledger().rollback();
+    fn check_timer(&self, timer: &NewTimer) -> Result<Name, Failure> {
+        let delays = [Some(timer.delay_ms), timer.every_ms].into_iter().flatten();
+        if delays.clone().any(|delay| delay > MAX_DELAY_MS) || timer.every_ms == Some(0) {
+            return Err(Failure::host(code::TIMER_INVALID_DELAY)
+                .message(format!(
+                    "expected a delay of at most {MAX_DELAY_MS} ms, and an interval of at least 1 ms"
+                ))
+                .param("max", MAX_DELAY_MS));
         }
+        let methods = self.actor_type().map(|actor| &actor.methods);
+        let found = methods.and_then(|methods| methods.get_key_value(timer.method.as_str()));
+        let Some((name, method)) = found else {
+            return Err(Failure::host(code::TIMER_UNKNOWN_METHOD)
+                .message(format!("there is no method `{}`", timer.method))
+                .param("method", timer.method.as_str()));
+        };
+        let invalid = |detail: String| {
+            Failure::host(code::TIMER_INVALID_INPUT)
+                .message(format!("the input for `{name}` is invalid: {detail}"))
+                .param("method", name.as_str())
+        };
+        let input = timer.input.as_deref().unwrap_or("null");
+        let input: Value =
+            serde_json::from_str(input).map_err(|error| invalid(error.to_string()))?;
+        if let Some(schema) = &method.input {
+            schema
+                .check(&input)
+                .map_err(|violations| invalid(violations.to_string()))?;
+        }
+        Ok(name.clone())
     }
 }
 
 impl Imports for Stage {
     fn token(&mut self) -> u64 {
-        self.live.ledger().token
+        self.live().ledger().token
     }
 
     fn read(&mut self) -> String {
-        self.live.ledger().document.value().to_string()
+        self.live().ledger().document.value().to_string()
     }
 
     fn replace(&mut self, doc: String) -> Result<u64, Failure> {
-        self.charge(doc.len())?;
+        Stage::charge(self, doc.len())?;
         self.charge_state(doc.len())?;
         let value: Value = serde_json::from_str(&doc).map_err(|error| {
             Failure::host(code::STATE_MALFORMED).message(format!("the state is not JSON: {error}"))
@@ -250,7 +424,7 @@ impl Imports for Stage {
     }
 
     fn get(&mut self, pointer: &Pointer) -> Option<String> {
-        self.live
+        self.live()
             .ledger()
             .document
             .get(pointer)
@@ -262,10 +436,10 @@ impl Imports for Stage {
     }
 
     fn patch(&mut self, ops: Vec<Op>, bytes: usize) -> Result<u64, Failure> {
-        let estimate = self.live.ledger().state_bytes.saturating_add(bytes);
-        let estimate = if estimate > self.limits.state_bytes {
+        let estimate = self.live().ledger().state_bytes.saturating_add(bytes);
+        let estimate = if estimate > self.limits().state_bytes {
             // Replaced and removed values are counted in the estimate; count exactly.
-            self.live.ledger().document.value().to_string().len() + bytes
+            self.live().ledger().document.value().to_string().len() + bytes
         } else {
             estimate
         };
@@ -276,17 +450,41 @@ impl Imports for Stage {
         })
     }
 
+    fn checkpoint(&mut self, when: Flush) -> Pending<Result<(), Failure>> {
+        if self.0.given.streaming.is_none() {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        {
+            let mut staged = self.staged();
+            if let Some(exceeded) = staged.exceeded.clone() {
+                return Box::pin(std::future::ready(Err(exceeded)));
+            }
+            staged.is_fit = true;
+        }
+        self.0.became_fit.notify_waiters();
+        match when {
+            Flush::Due => Box::pin(std::future::ready(Ok(()))),
+            Flush::Now => {
+                let stage = self.clone();
+                Box::pin(async move { stage.tick().await })
+            }
+        }
+    }
+
+    fn is_cancelled(&mut self) -> bool {
+        let given = &self.0.given;
+        given.cancel.is_cancelled() || given.chunks.as_ref().is_some_and(Chunks::is_gone)
+    }
+
     fn emit(&mut self, event: String, payload: String, to: Audience) -> Result<(), Failure> {
         let ids = match &to {
             Audience::Everyone => &[],
             Audience::Only(ids) | Audience::Except(ids) => ids.as_slice(),
         };
         let addresses: usize = ids.iter().map(|id| id.len() + EVENT_COST).sum();
-        self.charge(EVENT_COST + event.len() + payload.len() + addresses)?;
-        let Some(schema) = self
-            .actor_type()
-            .and_then(|actor| actor.events.get(event.as_str()))
-        else {
+        Stage::charge(self, EVENT_COST + event.len() + payload.len() + addresses)?;
+        let declared = self.actor_type();
+        let Some(schema) = declared.and_then(|actor| actor.events.get(event.as_str())) else {
             return Err(Failure::host(code::EVENT_UNKNOWN)
                 .message(format!("the manifest declares no event `{event}`"))
                 .param("event", event));
@@ -314,21 +512,136 @@ impl Imports for Stage {
             name: event,
             payload,
         };
-        self.events.push(StagedEvent {
-            message: Message::new(self.live.key.clone(), body),
-            to,
-        });
+        let message = Message::new(self.live().key.clone(), body);
+        self.staged().events.push(StagedEvent { message, to });
         Ok(())
     }
 
+    fn chunk(&mut self, payload: String) -> Pending<Result<(), Failure>> {
+        let Some(chunks) = self.0.given.chunks.clone() else {
+            return Box::pin(std::future::ready(Ok(())));
+        };
+        if let Err(detail) = check_json(&payload) {
+            let failure = Failure::host(code::OUTPUT_INVALID)
+                .message(format!("a chunk is not JSON: {detail}"));
+            return Box::pin(std::future::ready(Err(failure)));
+        }
+        let stage = self.clone();
+        Box::pin(async move {
+            let patience = Duration::from_millis(stage.limits().chunk_timeout_ms);
+            match tokio::time::timeout(patience, chunks.send(payload)).await {
+                Ok(()) => Ok(()),
+                Err(_) => {
+                    let failure = Failure::host(code::CALL_SLOW_CONSUMER)
+                        .message("the caller does not read what the method streams to it");
+                    let mut staged = stage.staged();
+                    staged.exceeded.get_or_insert_with(|| failure.clone());
+                    Err(failure)
+                }
+            }
+        })
+    }
+
     fn connections(&mut self) -> Vec<String> {
-        let ledger = self.live.ledger();
+        let ledger = self.live().ledger();
         ledger.connections.keys().map(|id| id.to_string()).collect()
+    }
+
+    fn set_timer(&mut self, timer: NewTimer) -> Result<u64, Failure> {
+        let input = timer.input.as_ref().map_or(0, String::len);
+        Stage::charge(self, EVENT_COST + timer.method.len() + input)?;
+        let method = self.check_timer(&timer)?;
+        let limit = self.limits().timers;
+        let mut staged = self.staged();
+        let mut ledger = self.live().ledger();
+        let set = staged.timers.iter().filter(|change| change.sets()).count();
+        if ledger.timers.len() + set >= limit {
+            return Err(Failure::host(code::TIMER_LIMIT)
+                .message(format!("an actor may have {limit} timers"))
+                .param("limit", limit));
+        }
+        let id = ledger.timers.next_id();
+        staged.timers.push(TimerChange::Set(
+            id,
+            Timer {
+                method,
+                input: timer.input.map(Into::into),
+                due_ms: unix_ms().saturating_add(timer.delay_ms),
+                every_ms: timer.every_ms,
+                idle: timer.idle,
+                outlive: timer.outlive,
+            },
+        ));
+        Ok(id)
+    }
+
+    fn cancel_timer(&mut self, id: u64) -> bool {
+        let mut staged = self.staged();
+        let before = staged.timers.len();
+        staged.timers.retain(|change| !change.is_setting(id));
+        if staged.timers.len() < before {
+            return true;
+        }
+        let is_cancelled = staged.timers.iter().any(|change| change.cancels(id));
+        let exists = !is_cancelled && self.live().ledger().timers.has(id);
+        if exists {
+            staged.timers.push(TimerChange::Cancel(id));
+        }
+        exists
+    }
+
+    fn call(&mut self, calls: Vec<Invocation>) -> Pending<Vec<CallResult>> {
+        let limit = self.limits().calls;
+        let given = &self.0.given;
+        let calls: Vec<Pending<CallResult>> = calls
+            .into_iter()
+            .map(|call| {
+                let mut staged = self.staged();
+                staged.calls += 1;
+                match staged.calls <= limit {
+                    true => given.outside.call(given.caller.clone(), call),
+                    false => Box::pin(std::future::ready(Err(too_many_calls(limit)))),
+                }
+            })
+            .collect();
+        Box::pin(join_all(calls))
+    }
+
+    fn send(&mut self, call: Invocation) -> Result<(), Failure> {
+        let input = call.input.as_ref().map_or(0, String::len);
+        let names = call.actor.len() + call.id.len() + call.method.len();
+        Stage::charge(self, EVENT_COST + names + input)?;
+        if let Some(input) = &call.input {
+            check_json(input).map_err(|detail| {
+                Failure::host(code::INPUT_INVALID)
+                    .message(format!("the input is not JSON: {detail}"))
+            })?;
+        }
+        let limit = self.limits().calls;
+        let mut staged = self.staged();
+        staged.calls += 1;
+        if staged.calls > limit {
+            return Err(too_many_calls(limit));
+        }
+        staged.sends.push(call);
+        Ok(())
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {
         self
     }
+}
+
+fn too_many_calls(limit: usize) -> Failure {
+    Failure::host(code::CALL_LIMIT)
+        .message(format!("one turn may make {limit} calls to other actors"))
+        .param("limit", limit)
+}
+
+/// Now, in milliseconds since the Unix epoch.
+pub fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_millis() as u64)
 }
 
 fn check_json(text: &str) -> Result<(), String> {

@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::live::Live;
+use crate::proxy::Proxy;
 use crate::schema::Document;
 use crate::{Context, Failure, Subscriber, Tracked, View, Viewer};
 
@@ -26,6 +28,9 @@ use crate::{Context, Failure, Subscriber, Tracked, View, Viewer};
     note = "put `#[actor]` on its `impl` block"
 )]
 pub trait Actor: Default + Serialize + DeserializeOwned + JsonSchema + 'static {
+    /// The methods, for timers and for other actors to invoke by way of `W`.
+    #[doc(hidden)]
+    type Methods<W>: Proxy<Way = W>;
     /// The name by which clients know the type.
     const NAME: &'static str;
     /// The doc comment of the `impl` block.
@@ -61,8 +66,23 @@ pub struct Method<A> {
     pub input: Option<fn() -> Document>,
     /// The schema of its result, if it has one.
     pub output: fn() -> Option<Document>,
+    /// How often subscribers see what it changes while it runs, in milliseconds, if they do.
+    pub stream_ms: Option<u64>,
+    /// How long a turn of it may take, in milliseconds, in place of the host's default.
+    pub deadline_ms: Option<u64>,
+    /// When it runs by the clock, if it does.
+    pub cron: Option<Cron>,
     /// How to call it.
     pub run: Run<A>,
+}
+
+/// When a method runs by the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cron {
+    /// At every multiple of so many milliseconds.
+    Every(u64),
+    /// When a cron expression says so.
+    Schedule(&'static str),
 }
 
 /// How a method or hook gets at the state. It decides what the dispatch loads and saves.
@@ -73,6 +93,8 @@ pub enum Run<A> {
     Write(fn(&mut A, &mut Context<A>, Input<'_>) -> Outcome),
     /// `Tracked<Self>`: the state stays with the host.
     Tracked(fn(&mut Tracked<A>, &mut Context<A>, Input<'_>) -> Outcome),
+    /// `Live<Self>`: the state is decoded, and written back whenever the method waits.
+    Live(fn(&mut Live<A>, Input<'_>) -> Outcome),
 }
 
 /// How a function that decides about a `W` gets at the state.

@@ -177,6 +177,7 @@ mod tests {
     use crate::host::Host;
     use crate::prelude::*;
     use crate::recorder::Recorder;
+    use crate::timer::Firing;
 
     /// Where callers leave their names; every method counts the guard's runs.
     #[derive(Default, Serialize, Deserialize, JsonSchema)]
@@ -364,8 +365,8 @@ mod tests {
             assert_eq!(knocks(&host), 1);
         }
         for origin in [
-            Origin::Timer { id: 1, due: 0 },
-            Origin::Cron { due: 0 },
+            Origin::Timer(Firing::new(1, 0)),
+            Origin::Cron(Firing::new(0, 0)),
             Origin::Host,
         ] {
             let outcome = call::<Desk>(&host, origin, "peek", None);
@@ -377,7 +378,7 @@ mod tests {
     #[test]
     fn a_method_that_asks_for_its_value_never_runs_without_it() {
         let host = desk(false);
-        let timer = || Origin::Timer { id: 1, due: 0 };
+        let timer = || Origin::Timer(Firing::new(1, 0));
         assert_eq!(
             code(call::<Desk>(&host, timer(), "name", None)),
             "desk.closed"

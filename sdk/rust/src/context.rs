@@ -4,12 +4,15 @@
 
 use std::marker::PhantomData;
 use std::rc::Rc;
+use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Failure;
 use crate::event::{Event, EventOf};
-use crate::host::{Audience, Host};
+use crate::host::{Audience, Flush, Host};
+use crate::timer::Firing;
 
 /// The turn that a method or hook of the actor `A` is running: who called, when, and the
 /// way to emit events. Ask for it with a parameter `ctx: &mut Context<Self>`, or
@@ -48,6 +51,9 @@ pub struct Context<A> {
     failed: Option<Failure>,
     /// The turn ended ahead of its method, which has not touched the state.
     pub(crate) refused: bool,
+    /// The method streams, and something is staged that is not declared fit to be seen.
+    unfit: bool,
+    streams: bool,
     actor: PhantomData<fn() -> A>,
 }
 
@@ -58,7 +64,17 @@ impl<A> Context<A> {
             turn,
             failed: None,
             refused: false,
+            unfit: false,
+            streams: false,
             actor: PhantomData,
+        }
+    }
+
+    /// Of a streaming method.
+    pub(crate) fn streaming(self) -> Self {
+        Self {
+            streams: true,
+            ..self
         }
     }
 
@@ -69,6 +85,49 @@ impl<A> Context<A> {
     /// What could not be staged during the turn, if anything.
     pub(crate) fn take_failure(&mut self) -> Result<(), Failure> {
         self.failed.take().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// Has the turn fail with the first thing that went wrong.
+    pub(crate) fn note(&mut self, result: Result<(), Failure>) {
+        if let Err(failure) = result {
+            self.failed.get_or_insert(failure);
+        }
+    }
+
+    /// Notes that something was staged, or could not be.
+    pub(crate) fn staged<T>(&mut self, result: Result<T, Failure>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.unfit = self.streams;
+                Some(value)
+            }
+            Err(failure) => {
+                self.note(Err(failure));
+                None
+            }
+        }
+    }
+
+    /// Declares what is staged fit to be seen, ahead of anything that waits. A turn that is
+    /// to fail does not wait any more.
+    pub(crate) fn before_waiting(&mut self) -> Result<(), Failure> {
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
+        if std::mem::take(&mut self.unfit) {
+            self.checkpoint(Flush::Due)?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, when: Flush) -> Result<(), Failure> {
+        let flushed = self.host.checkpoint(when);
+        self.note(flushed.clone());
+        flushed
     }
 
     /// The id of this actor: `room-1` for `chat/room-1`.
@@ -204,8 +263,87 @@ impl<A> Context<A> {
         &self.turn
     }
 
-    /// Whether the caller has cancelled, or is gone. A long method that sees `true` should
-    /// return soon.
+    /// What caused the turn.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[actor] impl Door {}
+    /// use tidegate_sdk::Origin;
+    ///
+    /// fn is_knock(ctx: &Context<Door>) -> bool {
+    ///     matches!(ctx.origin(), Origin::Client(_))
+    /// }
+    /// assert!(is_knock(&Context::test()));
+    /// ```
+    pub fn origin(&self) -> &Origin {
+        &self.turn.origin
+    }
+
+    /// Waits. Other actors go on meanwhile, but this one's queue waits too: its deadline runs.
+    ///
+    /// Fails when the turn is to fail in any case, because something could not be staged.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Door {}
+    /// # #[actor] impl Door {}
+    /// fn creak(ctx: &mut Context<Door>) -> Result<()> {
+    ///     ctx.sleep(secs(3))
+    /// }
+    /// creak(&mut Context::test())?; // a test does not wait
+    /// # Ok::<(), Failure>(())
+    /// ```
+    pub fn sleep(&mut self, duration: Duration) -> Result<(), Failure> {
+        self.before_waiting()?;
+        self.host.sleep(duration);
+        Ok(())
+    }
+
+    /// Sends a part of the result to the caller, ahead of the result.
+    ///
+    /// It is *live*: it leaves at once, while the turn runs, and is not undone when the turn
+    /// fails. Waits while the caller reads too slowly. Without a caller that listens it does
+    /// nothing. Fails when it cannot be sent, or when the turn is to fail in any case.
+    ///
+    /// ```
+    /// # use tidegate_sdk::prelude::*;
+    /// # #[derive(Default, Serialize, Deserialize, JsonSchema)] struct Agent {}
+    /// # #[actor] impl Agent {}
+    /// fn generate(ctx: &mut Context<Agent>) -> Result<String> {
+    ///     let words = ["Hello", " world"];
+    ///     for word in words {
+    ///         ctx.chunk(word)?;
+    ///     }
+    ///     Ok(words.concat())
+    /// }
+    /// let mut ctx = Context::test();
+    /// assert_eq!(generate(&mut ctx).unwrap(), "Hello world");
+    /// assert_eq!(ctx.chunks(), ["Hello", " world"]);
+    /// ```
+    pub fn chunk(&mut self, payload: &(impl Serialize + ?Sized)) -> Result<(), Failure> {
+        let payload = serde_json::to_string(payload).map_err(|error| {
+            Failure::new("chunk.invalid")
+                .message(format!("the chunk is not JSON: {error}"))
+                .status(500)
+        })?;
+        self.before_waiting()?;
+        self.host.chunk(&payload)
+    }
+
+    /// In a streaming method: has subscribers see what is staged before this returns, rather
+    /// than at the next tick. Seldom needed. Elsewhere it does nothing.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
+        self.unfit = false;
+        self.checkpoint(Flush::Now)
+    }
+
+    /// Whether the caller has cancelled, or is gone; also, whether the turn is to fail in any
+    /// case, because something could not be staged. A long method that sees `true` should
+    /// return soon: after a grace period the host interrupts it.
     ///
     /// ```
     /// # use tidegate_sdk::prelude::*;
@@ -219,7 +357,7 @@ impl<A> Context<A> {
     /// assert_eq!(swing(&Context::test().cancelled()), 0);
     /// ```
     pub fn cancelled(&self) -> bool {
-        self.host.cancelled()
+        self.has_failed() || self.host.cancelled()
     }
 
     /// Sends an event to everyone who subscribes to the actor's events.
@@ -330,7 +468,7 @@ impl<A> Context<A> {
                     .status(500)
             })
             .and_then(|payload| self.host.emit(event.name(), &payload, audience));
-        self.failed = staged.err();
+        self.staged(staged);
     }
 }
 
@@ -485,19 +623,21 @@ pub enum Origin {
         id: String,
     },
     /// A timer of this actor.
-    Timer {
-        /// Which one.
-        id: u64,
-        /// When it was due, in milliseconds since the Unix epoch.
-        due: u64,
-    },
-    /// A schedule of the manifest.
-    Cron {
-        /// When it was due, in milliseconds since the Unix epoch.
-        due: u64,
-    },
+    Timer(Firing),
+    /// A schedule: `#[cron]`.
+    Cron(Firing),
     /// The host itself: `activate` and `deactivate`.
     Host,
+}
+
+impl Origin {
+    /// What came due, if a timer or a schedule did.
+    pub(crate) fn firing(&self) -> Option<Firing> {
+        match self {
+            Self::Timer(firing) | Self::Cron(firing) => Some(*firing),
+            _ => None,
+        }
+    }
 }
 
 /// What the host says of a turn: the handling of one call, hook or timer by one actor, all

@@ -4,6 +4,7 @@
 //! and by [`test`](crate::test) natively.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::access::{self, Authorize, Project, Shown, Subscriber, Viewer};
 use crate::actor::{Actor, Hook, Input, Outcome, Run};
@@ -11,7 +12,7 @@ use crate::context::Turn;
 use crate::host::Host;
 use crate::schema::Document;
 use crate::state::Decoded;
-use crate::{Context, Failure, Tracked, manifest};
+use crate::{Context, Failure, Live, Tracked, manifest};
 
 /// An actor type without its Rust type, for the list that `export!` makes.
 pub struct ActorType {
@@ -120,20 +121,33 @@ pub(crate) fn invoke<A: Actor>(
     input: Option<&str>,
 ) -> Outcome {
     match A::METHODS.iter().find(|known| known.name == method) {
-        Some(known) => run(host, turn, &known.run, Input(input)),
+        Some(known) => {
+            let interval = known.stream_ms.map(Duration::from_millis);
+            run(host, turn, &known.run, Input(input), interval)
+        }
         None => Err(unknown_method(A::NAME, method)),
     }
 }
 
 pub(crate) fn hook<A: Actor>(host: Rc<dyn Host>, turn: Turn, hook: Hook) -> Outcome {
     match A::HOOKS.iter().find(|(known, _)| *known == hook) {
-        Some((_, wanted)) => run(host, turn, wanted, Input(None)),
+        Some((_, wanted)) => run(host, turn, wanted, Input(None), None),
         None => Ok(None),
     }
 }
 
-fn run<A: Actor>(host: Rc<dyn Host>, turn: Turn, run: &Run<A>, input: Input<'_>) -> Outcome {
+/// A method with an interval streams.
+fn run<A: Actor>(
+    host: Rc<dyn Host>,
+    turn: Turn,
+    run: &Run<A>,
+    input: Input<'_>,
+    interval: Option<Duration>,
+) -> Outcome {
     let mut ctx = Context::new(Rc::clone(&host), turn);
+    if interval.is_some() {
+        ctx = ctx.streaming();
+    }
     match run {
         Run::Read(run) => {
             let state = Decoded::load(&*host, ctx.id())?;
@@ -155,8 +169,26 @@ fn run<A: Actor>(host: Rc<dyn Host>, turn: Turn, run: &Run<A>, input: Input<'_>)
             Ok(output)
         }
         Run::Tracked(run) => {
-            let output = run(&mut Tracked::new(host), &mut ctx, input)?;
+            let mut state = Tracked::new(host);
+            if interval.is_some() {
+                state = state.streaming();
+            }
+            let output = run(&mut state, &mut ctx, input)?;
             ctx.take_failure()?;
+            Ok(output)
+        }
+        Run::Live(run) => {
+            let state = Decoded::load(&*host, ctx.id())?;
+            let mut live = Live::new(state, ctx, interval.unwrap_or_default());
+            let outcome = run(&mut live, input);
+            let (state, mut ctx) = live.into_parts();
+            if ctx.refused {
+                state.keep();
+                return outcome;
+            }
+            let output = outcome?;
+            ctx.take_failure()?;
+            state.save(&*host)?;
             Ok(output)
         }
     }
@@ -233,7 +265,7 @@ mod tests {
 
     fn call(host: &Rc<Recorder>, method: &str, word: Option<&str>) -> Outcome {
         let input = word.map(|word| json!({"word": word}).to_string());
-        let savepoint = host.savepoint();
+        let savepoint = host.begin(None);
         let outcome = invoke::<Words>(
             Rc::clone(host) as Rc<dyn Host>,
             turn(),

@@ -1,10 +1,15 @@
 //! The [`Host`] of a component: the imports of `wit/actor.wit`, and the conversions between
 //! generated types and the SDK's own.
 
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
 use crate::Failure;
-use crate::bindings::tidegate::realtime::{outbox, state, turns, types};
+use crate::actor::Outcome;
+use crate::bindings::tidegate::realtime::{actors, outbox, state, timers, turns, types};
 use crate::context::{Client, Origin, Turn};
-use crate::host::{Audience, Host, Op};
+use crate::host::{Audience, Flush, Host, Invocation, NewTimer, Op};
+use crate::timer::Firing;
 
 /// The host that called this component.
 pub(crate) struct Imports;
@@ -59,6 +64,72 @@ impl Host for Imports {
     fn cancelled(&self) -> bool {
         turns::cancelled()
     }
+
+    fn checkpoint(&self, when: Flush) -> Result<(), Failure> {
+        turns::checkpoint(match when {
+            Flush::Due => turns::Flush::Due,
+            Flush::Now => turns::Flush::Now,
+        })
+        .map_err(failure)
+    }
+
+    fn chunk(&self, payload: &str) -> Result<(), Failure> {
+        outbox::chunk(payload).map_err(failure)
+    }
+
+    fn set_timer(&self, timer: NewTimer) -> Result<u64, Failure> {
+        let mut life = timers::Life::empty();
+        life.set(timers::Life::IDLE, timer.idle);
+        life.set(timers::Life::OUTLIVE, timer.outlive);
+        let set = if timer.repeats {
+            timers::every
+        } else {
+            timers::after
+        };
+        set(timer.ms, timer.method, timer.input.as_deref(), life).map_err(failure)
+    }
+
+    fn cancel_timer(&self, id: u64) -> bool {
+        timers::cancel(id)
+    }
+
+    fn call(&self, mut calls: Vec<Invocation>) -> Vec<Outcome> {
+        let answers = match calls.len() {
+            1 => vec![actors::call(&invocation(calls.remove(0)))],
+            _ => {
+                let calls: Vec<_> = calls.into_iter().map(invocation).collect();
+                actors::call_all(&calls)
+            }
+        };
+        let answers = answers.into_iter();
+        answers.map(|answer| answer.map_err(failure)).collect()
+    }
+
+    fn send(&self, call: Invocation) -> Result<(), Failure> {
+        actors::send(&invocation(call)).map_err(failure)
+    }
+
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+
+    fn clock(&self) -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
+    }
+}
+
+fn invocation(call: Invocation) -> actors::Invocation {
+    actors::Invocation {
+        to: types::ActorRef {
+            actor: call.actor,
+            id: call.id,
+        },
+        method: call.method,
+        input: call.input,
+        key: call.key,
+        timeout_ms: call.timeout_ms,
+    }
 }
 
 fn failure(failure: types::Failure) -> Failure {
@@ -106,11 +177,8 @@ pub(crate) fn turn(turn: types::Turn) -> Turn {
             actor: caller.actor,
             id: caller.id,
         },
-        types::Origin::Timer(firing) => Origin::Timer {
-            id: firing.id,
-            due: firing.due_ms,
-        },
-        types::Origin::Cron(firing) => Origin::Cron { due: firing.due_ms },
+        types::Origin::Timer(firing) => Origin::Timer(Firing::new(firing.id, firing.due_ms)),
+        types::Origin::Cron(firing) => Origin::Cron(Firing::new(firing.id, firing.due_ms)),
         types::Origin::Host => Origin::Host,
     };
     Turn {

@@ -14,17 +14,22 @@ mod event;
 mod export;
 mod failure;
 mod host;
+pub mod http;
 mod imports;
+mod invocation;
+mod live;
 mod manifest;
 mod place;
 mod pointer;
 pub mod prelude;
+mod proxy;
 mod recorder;
 mod returned;
 #[doc(hidden)]
 pub mod schema;
 mod state;
 pub mod test;
+mod timer;
 mod tracked;
 
 pub use access::{Subject, Subscriber, View, Viewer};
@@ -33,7 +38,10 @@ pub use before::Call;
 pub use context::{Client, ConnectionIds, Context, Origin, Recipients, Turn};
 pub use event::{Event, EventOf};
 pub use failure::{Failure, Result};
+pub use invocation::Invocation;
+pub use live::Live;
 pub use pointer::Pointer;
+pub use timer::{Firing, TimerId, TimerOptions, millis, minutes, secs};
 pub use tracked::Tracked;
 
 /// ```
@@ -130,12 +138,13 @@ pub use tidegate_sdk_macros::Failure;
 /// What the macros' code needs; no part of the API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::actor::{Hook, Input, Look, Method, Outcome, Run};
+    pub use crate::actor::{Cron, Hook, Input, Look, Method, Outcome, Run};
     pub use crate::before::{
         Call, Passes, Whole, is_called, passed, passed_whole, refuse, tracked,
     };
     pub use crate::dispatch::{ActorType, Handler};
     pub use crate::export::Component;
+    pub use crate::proxy::{Carries, Proxy, Way};
     pub use crate::returned::{Returned, ReturnedAny, Returns, ReturnsAny};
     pub use crate::schema::{self, Document};
     pub use {schemars, serde, serde_json};
@@ -209,4 +218,22 @@ mod pages {
     struct Guide;
     #[doc = include_str!("../../../README.md")]
     struct Readme;
+    /// What is known only when a call is compiled: that a method hides its `Result` from it.
+    ///
+    /// ```compile_fail,E0080
+    /// use tidegate_sdk::prelude::*;
+    ///
+    /// type Answer<T> = std::result::Result<T, Failure>;
+    ///
+    /// #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    /// struct Shy {}
+    ///
+    /// #[actor]
+    /// impl Shy {
+    ///     pub fn count(&self) -> Answer<u32> { Ok(1) }
+    /// }
+    ///
+    /// let _ = Invocation::to::<Shy>("a").count();
+    /// ```
+    struct HiddenResult;
 }

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::actor::Actor;
+use crate::actor::{Actor, Cron};
 use crate::dispatch::{ActorType, Handler};
 use crate::schema::{self, Document};
 
@@ -52,12 +52,29 @@ pub(crate) fn describe<A: Actor>() -> Document {
             );
             set(&mut entry, "input", method.input.map(|schema| schema()));
             set(&mut entry, "output", (method.output)());
+            let streaming = method.stream_ms.map(|ms| json!({"intervalMs": ms}));
+            set(&mut entry, "streaming", streaming);
+            set(
+                &mut entry,
+                "deadlineMs",
+                method.deadline_ms.map(Value::from),
+            );
             (method.name.to_owned(), Value::Object(entry))
         })
         .collect();
     let events: Map<String, Value> = A::events()
         .into_iter()
         .map(|(name, schema)| (name.to_owned(), schema))
+        .collect();
+    let cron: Map<String, Value> = A::METHODS
+        .iter()
+        .filter_map(|method| {
+            let cron = match method.cron? {
+                Cron::Every(ms) => json!({"everyMs": ms}),
+                Cron::Schedule(expression) => json!({"schedule": expression}),
+            };
+            Some((method.name.to_owned(), cron))
+        })
         .collect();
     let hooks: Vec<&str> = A::HOOKS.iter().map(|(hook, _)| hook.name()).collect();
 
@@ -78,6 +95,8 @@ pub(crate) fn describe<A: Actor>() -> Document {
     );
     set(&mut entry, "methods", Some(Value::Object(methods)));
     set(&mut entry, "events", Some(Value::Object(events)));
+    let cron = (!cron.is_empty()).then_some(Value::Object(cron));
+    set(&mut entry, "cron", cron);
     set(&mut entry, "hooks", Some(hooks.into()));
     let access = (!access.is_empty()).then(|| access.into());
     set(&mut entry, "access", access);

@@ -72,6 +72,9 @@ impl<T> Default for Returns<T> {
 }
 
 impl<T, E> Returns<Result<T, E>> {
+    /// Whether it is a `Result`.
+    pub const IS_RESULT: bool = true;
+
     /// The type of the value.
     pub fn split(self) -> Returns<T> {
         Returns::new()
@@ -87,6 +90,8 @@ impl Returns<()> {
 
 /// The common case, of the type.
 pub trait ReturnsAny<T> {
+    /// Whether it is a `Result`.
+    const IS_RESULT: bool = false;
     /// The type of the value.
     fn split(self) -> Returns<T>;
     /// Its schema.

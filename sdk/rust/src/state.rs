@@ -85,13 +85,20 @@ impl<A: Actor> Decoded<A> {
 
     /// Stages the state if it differs from what the host holds, and keeps it.
     pub(crate) fn save(mut self: Box<Self>, host: &dyn Host) -> Result<(), Failure> {
+        self.stage(host)?;
+        self.keep();
+        Ok(())
+    }
+
+    /// Stages the state if it differs from what the host holds; whether it does.
+    pub(crate) fn stage(&mut self, host: &dyn Host) -> Result<bool, Failure> {
         let text = serde_json::to_string(&self.value).map_err(malformed)?;
-        if text != self.text {
+        let differs = text != self.text;
+        if differs {
             self.token = host.replace(&text)?;
             self.text = text;
         }
-        self.keep();
-        Ok(())
+        Ok(differs)
     }
 
     /// Keeps a state that the turn has not changed.

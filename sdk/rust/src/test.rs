@@ -5,7 +5,8 @@
 //! - call its methods as what they are, functions on a struct, with a
 //!   [`Context::test`];
 //! - drive it as a client would, by names and JSON, with [`Actor`]: hooks run, turns that
-//!   fail are undone, and connections receive what is meant for them.
+//!   fail are undone, connections receive what is meant for them, time passes when you
+//!   [say so](Actor::advance), and other actors answer [as you want](Actor::on_call).
 //!
 //! ```
 //! use tidegate_sdk::prelude::*;
@@ -40,11 +41,17 @@ use serde::Serialize;
 pub use serde_json::{Value, json};
 
 use crate::access::{self, Shown, Subject, Subscriber, Viewer};
-use crate::actor::{Hook, Outcome};
+use crate::actor::{Cron, Hook, Outcome};
 use crate::context::{Client, ConnectionIds, Origin, Turn};
 use crate::host::Audience;
-use crate::recorder::{Recorder, Sent};
+use crate::recorder::{Armed, Recorder, Recording, Sent};
+use crate::timer::Firing;
 use crate::{Context, Event, Failure, Tracked, dispatch, manifest};
+
+mod done;
+
+use done::json_of;
+pub use done::{Called, Fired, Timer, Update};
 
 /// An event that was emitted: which, with what, to whom.
 ///
@@ -111,6 +118,22 @@ impl Emitted {
         }
     }
 }
+
+fn take<T>(recorder: &Recorder, of: fn(&mut Recording) -> &mut Vec<T>) -> Vec<T> {
+    recorder.with(|recording| std::mem::take(of(recording)))
+}
+
+fn answer_with(
+    recorder: &Recorder,
+    mut answer: impl FnMut(&Called) -> Result<Value, Failure> + 'static,
+) {
+    recorder.with(|recording| {
+        recording.answer = Some(Box::new(move |call| answer(&Called(call.clone()))));
+    });
+}
+
+/// How many firings one [`Actor::advance`] makes at most.
+const FIRINGS: usize = 1_000_000;
 
 /// A plain HTTP request without a token.
 const ANONYMOUS: Client = Client {
@@ -217,6 +240,7 @@ impl<A: crate::Actor> TestContext<A> {
     #[must_use]
     pub fn now(mut self, ms: u64) -> Self {
         self.context.turn.now = ms;
+        self.recorder.with(|recording| recording.now = ms);
         self
     }
 
@@ -234,12 +258,41 @@ impl<A: crate::Actor> TestContext<A> {
         self
     }
 
+    /// What other actors answer: a result, or a failure. Without it every call fails with
+    /// `actor.unknown`.
+    #[must_use]
+    pub fn on_call(self, answer: impl FnMut(&Called) -> Result<Value, Failure> + 'static) -> Self {
+        answer_with(&self.recorder, answer);
+        self
+    }
+
     /// What was emitted since this was last asked.
     pub fn emitted(&mut self) -> Vec<Emitted> {
-        let events = self
-            .recorder
-            .with(|recording| std::mem::take(&mut recording.events));
+        let events = take(&self.recorder, |recording| &mut recording.events);
         events.into_iter().map(Emitted).collect()
+    }
+
+    /// The calls that were waited for since this was last asked.
+    pub fn calls(&mut self) -> Vec<Called> {
+        let calls = take(&self.recorder, |recording| &mut recording.calls);
+        calls.into_iter().map(Called).collect()
+    }
+
+    /// The calls that were sent since this was last asked.
+    pub fn sent(&mut self) -> Vec<Called> {
+        let sent = take(&self.recorder, |recording| &mut recording.sent);
+        sent.into_iter().map(Called).collect()
+    }
+
+    /// The parts of the result that were sent ahead of it since this was last asked.
+    pub fn chunks(&mut self) -> Vec<Value> {
+        take(&self.recorder, |recording| &mut recording.chunks)
+    }
+
+    /// The timers that are set.
+    pub fn timers(&self) -> Vec<Timer> {
+        let timers = self.recorder.with(|recording| recording.timers.clone());
+        timers.into_iter().map(Timer).collect()
     }
 
     fn client(&mut self) -> &mut Client {
@@ -341,13 +394,14 @@ impl<A: crate::Actor> Tracked<A> {
 pub struct Actor<A> {
     recorder: Rc<Recorder>,
     id: String,
-    now: u64,
     turns: u64,
     resident: bool,
     emitted: Vec<Emitted>,
     inboxes: BTreeMap<String, Vec<(String, Value)>>,
     /// The claims that the open connections came with.
     users: BTreeMap<String, String>,
+    /// The methods with an interval, and when each is due: while the actor is in memory.
+    schedules: Vec<(&'static str, u64, u64)>,
     actor: PhantomData<fn() -> A>,
 }
 
@@ -361,12 +415,12 @@ impl<A: crate::Actor> Actor<A> {
         Self {
             recorder: Rc::new(Recorder::new(manifest["state"]["initial"].clone())),
             id: id.into(),
-            now: 0,
             turns: 0,
             resident: false,
             emitted: Vec::new(),
             inboxes: BTreeMap::new(),
             users: BTreeMap::new(),
+            schedules: Vec::new(),
             actor: PhantomData,
         }
     }
@@ -378,7 +432,173 @@ impl<A: crate::Actor> Actor<A> {
 
     /// Sets the time of the turns to come, in milliseconds since the Unix epoch.
     pub fn set_now(&mut self, ms: u64) {
-        self.now = ms;
+        self.recorder.with(|recording| recording.now = ms);
+    }
+
+    /// The time, in milliseconds since the Unix epoch. It passes when a turn waits, and by
+    /// [`advance`](Self::advance).
+    pub fn now(&self) -> u64 {
+        self.recorder.with(|recording| recording.now)
+    }
+
+    /// Lets so many milliseconds pass: timers and schedules with an interval fire when they
+    /// are due, each in a turn of its own. Tells which, in their order. Schedules begin when
+    /// the actor enters memory; those with a cron expression are for [`cron`](Self::cron).
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use tidegate_sdk::prelude::*;
+    /// use tidegate_sdk::test::{self, json};
+    ///
+    /// #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    /// struct Presence { users: BTreeMap<String, u64> }
+    ///
+    /// #[actor]
+    /// impl Presence {
+    ///     pub fn heartbeat(&mut self, ctx: &Context<Self>, user: String) {
+    ///         self.users.insert(user, ctx.now());
+    ///     }
+    ///
+    ///     #[cron(every = "30s")]
+    ///     pub fn cleanup(&mut self, ctx: &Context<Self>) {
+    ///         self.users.retain(|_, seen| ctx.now() - *seen <= 30_000);
+    ///     }
+    /// }
+    ///
+    /// let mut presence = test::Actor::<Presence>::new("a");
+    /// presence.invoke("heartbeat", json!({"user": "ann"})).unwrap();
+    /// presence.advance(30_000);
+    /// assert_eq!(presence.state()["users"]["ann"], 0);
+    /// let fired = presence.advance(30_000);
+    /// assert_eq!((fired[0].method.as_str(), fired[0].due), ("cleanup", 60_000));
+    /// assert_eq!(presence.state()["users"], json!({}));
+    /// ```
+    ///
+    /// # Panics
+    /// When timers set each other for ever without time passing.
+    pub fn advance(&mut self, ms: u64) -> Vec<Fired> {
+        let until = self.now().saturating_add(ms);
+        let mut fired = Vec::new();
+        while let Some(firing) = self.fire_next(until) {
+            fired.push(firing);
+            assert!(fired.len() < FIRINGS, "{FIRINGS} firings in {ms} ms");
+        }
+        let now = self.now().max(until);
+        self.set_now(now);
+        fired
+    }
+
+    /// Runs a method with `#[cron]` as if it were due now.
+    ///
+    /// # Panics
+    /// When it is no such method.
+    pub fn cron(&mut self, method: &str) -> Result<Value, Failure> {
+        let known = A::METHODS
+            .iter()
+            .any(|known| known.name == method && known.cron.is_some());
+        assert!(known, "{} has no method {method} with #[cron]", A::NAME);
+        let origin = Origin::Cron(Firing::new(0, self.now()));
+        self.invoke_by(origin, method, None)
+    }
+
+    /// Fires what is due next, if it is due by then.
+    fn fire_next(&mut self, until: u64) -> Option<Fired> {
+        let timer = self.recorder.with(|recording| {
+            let timers = recording.timers.iter();
+            timers.min_by_key(|armed| (armed.due, armed.id)).cloned()
+        });
+        let schedules = self.schedules.iter();
+        let schedule = schedules.min_by_key(|(_, _, due)| *due).copied();
+        let timer = timer.filter(|armed| armed.due <= until);
+        let schedule = schedule.filter(|(_, _, due)| *due <= until);
+        match (timer, schedule) {
+            (Some(armed), Some((_, _, due))) if armed.due <= due => Some(self.fire_timer(&armed)),
+            (_, Some((method, _, due))) => Some(self.fire_schedule(method, due)),
+            (Some(armed), None) => Some(self.fire_timer(&armed)),
+            (None, None) => None,
+        }
+    }
+
+    fn fire_timer(&mut self, armed: &Armed) -> Fired {
+        let now = self.now().max(armed.due);
+        self.set_now(now);
+        self.recorder.with(|recording| {
+            recording.timers.retain_mut(|known| {
+                if known.id == armed.id {
+                    known.due = following(known.due, known.timer.ms, now);
+                    return known.timer.repeats;
+                }
+                true
+            });
+        });
+        let origin = Origin::Timer(Firing::new(armed.id, armed.due));
+        let method = armed.timer.method;
+        Fired {
+            method: method.to_owned(),
+            due: armed.due,
+            outcome: self.invoke_by(origin, method, armed.timer.input.clone()),
+        }
+    }
+
+    fn fire_schedule(&mut self, method: &'static str, due: u64) -> Fired {
+        let now = self.now().max(due);
+        self.set_now(now);
+        for (known, every, next) in &mut self.schedules {
+            if *known == method {
+                *next = following(due, *every, now);
+            }
+        }
+        let origin = Origin::Cron(Firing::new(0, due));
+        Fired {
+            method: method.to_owned(),
+            due,
+            outcome: self.invoke_by(origin, method, None),
+        }
+    }
+
+    /// The timers that are set.
+    pub fn timers(&self) -> Vec<Timer> {
+        let timers = self.recorder.with(|recording| recording.timers.clone());
+        timers.into_iter().map(Timer).collect()
+    }
+
+    /// What other actors answer: a result, or a failure. Without it every call fails with
+    /// `actor.unknown`.
+    pub fn on_call(&mut self, answer: impl FnMut(&Called) -> Result<Value, Failure> + 'static) {
+        answer_with(&self.recorder, answer);
+    }
+
+    /// The calls that were waited for since this was last asked, also those of turns that
+    /// failed.
+    pub fn calls(&mut self) -> Vec<Called> {
+        let calls = take(&self.recorder, |recording| &mut recording.calls);
+        calls.into_iter().map(Called).collect()
+    }
+
+    /// The calls that were sent since this was last asked.
+    pub fn sent(&mut self) -> Vec<Called> {
+        let sent = take(&self.recorder, |recording| &mut recording.sent);
+        sent.into_iter().map(Called).collect()
+    }
+
+    /// The parts of results that were sent ahead of them since this was last asked, also
+    /// those of turns that failed.
+    pub fn chunks(&mut self) -> Vec<Value> {
+        take(&self.recorder, |recording| &mut recording.chunks)
+    }
+
+    /// The states that subscribers have been sent since this was last asked: one for a turn
+    /// that changed the state, several for a streaming one. See [`Live`](crate::Live).
+    pub fn updates(&mut self) -> Vec<Update> {
+        let updates = take(&self.recorder, |recording| &mut recording.updates);
+        let updates = updates.into_iter();
+        updates.map(|(at, state)| Update { at, state }).collect()
+    }
+
+    /// Whether the callers to come cancel.
+    pub fn set_cancelled(&mut self, cancelled: bool) {
+        self.recorder
+            .with(|recording| recording.cancelled = cancelled);
     }
 
     /// The state that the last successful turn left.
@@ -515,16 +735,29 @@ impl<A: crate::Actor> Actor<A> {
             return Ok(());
         }
         self.resident = true;
+        let now = self.now();
+        self.schedules = A::METHODS
+            .iter()
+            .filter_map(|method| match method.cron? {
+                Cron::Every(ms) => Some((method.name, ms, now + ms)),
+                Cron::Schedule(_) => None,
+            })
+            .collect();
         self.hook(Hook::Activate, Origin::Host)
     }
 
-    /// Has the actor leave memory, if it is there: the `deactivate` hook. The state stays.
+    /// Has the actor leave memory, if it is there: the `deactivate` hook. The state stays;
+    /// timers go, but for those that [outlive](crate::TimerOptions::outlive) it.
     pub fn deactivate(&mut self) -> Result<(), Failure> {
         if !self.resident {
             return Ok(());
         }
         let result = self.hook(Hook::Deactivate, Origin::Host);
         self.resident = false;
+        self.schedules.clear();
+        self.recorder.with(|recording| {
+            recording.timers.retain(|armed| armed.timer.outlive);
+        });
         result
     }
 
@@ -549,31 +782,48 @@ impl<A: crate::Actor> Actor<A> {
         input: Option<Value>,
     ) -> Result<Value, Failure> {
         let input = input.map(|input| input.to_string());
-        let output = self.turn(Origin::Client(client), |recorder, turn| {
+        self.invoke_by(Origin::Client(client), method, input)
+    }
+
+    fn invoke_by(
+        &mut self,
+        origin: Origin,
+        method: &str,
+        input: Option<String>,
+    ) -> Result<Value, Failure> {
+        let known = A::METHODS.iter().find(|known| known.name == method);
+        let interval = known.and_then(|known| known.stream_ms);
+        let output = self.turn(origin, interval, |recorder, turn| {
             dispatch::invoke::<A>(recorder, turn, method, input.as_deref())
         })?;
-        Ok(output.map_or(Value::Null, |text| {
-            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"))
-        }))
+        Ok(json_of(output.as_deref()).unwrap_or_default())
     }
 
     fn hook(&mut self, hook: Hook, origin: Origin) -> Result<(), Failure> {
-        self.turn(origin, |recorder, turn| {
+        self.turn(origin, None, |recorder, turn| {
             dispatch::hook::<A>(recorder, turn, hook)
         })
         .map(drop)
     }
 
-    fn turn(&mut self, origin: Origin, run: impl FnOnce(Rc<Recorder>, Turn) -> Outcome) -> Outcome {
+    fn turn(
+        &mut self,
+        origin: Origin,
+        interval: Option<u64>,
+        run: impl FnOnce(Rc<Recorder>, Turn) -> Outcome,
+    ) -> Outcome {
         self.activate()
             .unwrap_or_else(|failure| panic!("the activate hook failed: {failure}"));
         self.turns += 1;
-        let turn = turn(A::NAME, &self.id, origin, self.now, self.turns);
-        let savepoint = self.recorder.savepoint();
+        let turn = turn(A::NAME, &self.id, origin, self.now(), self.turns);
+        let began = self.recorder.begin(interval);
         let outcome = run(Rc::clone(&self.recorder), turn);
-        if let Err(failure) = &outcome {
-            check(failure);
-            self.recorder.roll_back(savepoint);
+        match &outcome {
+            Ok(_) => self.recorder.finish(&began),
+            Err(failure) => {
+                check(failure);
+                self.recorder.roll_back(began);
+            }
         }
         let events = self
             .recorder
@@ -589,6 +839,14 @@ impl<A: crate::Actor> Actor<A> {
             self.emitted.push(event);
         }
         outcome
+    }
+}
+
+/// The first time after `now` that is a whole number of intervals after `due`.
+fn following(due: u64, every: u64, now: u64) -> u64 {
+    match now.saturating_sub(due).checked_div(every) {
+        Some(missed) => due.saturating_add(every.saturating_mul(missed + 1)),
+        None => due,
     }
 }
 

@@ -8,14 +8,15 @@ use std::rc::Rc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::host::{Host, Op};
+use crate::host::{Flush, Host, Op};
 use crate::{Actor, Failure, Pointer};
 
 /// The state of the actor `A`, reached by place instead of decoded whole: the cost of a turn
 /// follows what it touches, not what the state holds.
 ///
 /// A method takes it in the place of `self`. Such methods mix freely with those on `self`.
-/// As everywhere, a method that returns `Err` leaves no trace.
+/// As everywhere, a method that returns `Err` leaves no trace. In a streaming method
+/// (`#[stream]`) subscribers see each change within the method's interval.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -44,6 +45,8 @@ use crate::{Actor, Failure, Pointer};
 /// ```
 pub struct Tracked<A> {
     host: Rc<dyn Host>,
+    /// Each change is fit to be seen as soon as it is staged.
+    streams: bool,
     actor: PhantomData<fn() -> A>,
 }
 
@@ -51,7 +54,24 @@ impl<A: Actor> Tracked<A> {
     pub(crate) fn new(host: Rc<dyn Host>) -> Self {
         Self {
             host,
+            streams: false,
             actor: PhantomData,
+        }
+    }
+
+    /// Of a streaming method.
+    pub(crate) fn streaming(self) -> Self {
+        Self {
+            streams: true,
+            ..self
+        }
+    }
+
+    fn patch(&mut self, op: Op<'_>) -> Result<(), Failure> {
+        self.host.patch(op)?;
+        match self.streams {
+            true => self.host.checkpoint(Flush::Due),
+            false => Ok(()),
         }
     }
 
@@ -104,9 +124,9 @@ impl<A: Actor> Tracked<A> {
     ) -> Result<(), Failure> {
         let (place, value) = (place.into(), encode(value)?);
         let (pointer, value) = (place.as_str(), value.as_str());
-        match self.host.patch(Op::Replace { pointer, value }) {
+        match self.patch(Op::Replace { pointer, value }) {
             Err(failure) if failure.code() == "state.no-such-place" => {
-                self.host.patch(Op::Add { pointer, value })
+                self.patch(Op::Add { pointer, value })
             }
             result => result,
         }
@@ -130,7 +150,7 @@ impl<A: Actor> Tracked<A> {
         place: impl Into<Pointer>,
         value: &(impl Serialize + ?Sized),
     ) -> Result<(), Failure> {
-        self.host.patch(Op::Add {
+        self.patch(Op::Add {
             pointer: place.into().as_str(),
             value: &encode(value)?,
         })
@@ -149,7 +169,7 @@ impl<A: Actor> Tracked<A> {
     /// # Ok::<(), Failure>(())
     /// ```
     pub fn remove(&mut self, place: impl Into<Pointer>) -> Result<(), Failure> {
-        self.host.patch(Op::Remove {
+        self.patch(Op::Remove {
             pointer: place.into().as_str(),
         })
     }
@@ -187,7 +207,7 @@ impl<A: Actor> Tracked<A> {
     /// # Ok::<(), Failure>(())
     /// ```
     pub fn append(&mut self, string: impl Into<Pointer>, text: &str) -> Result<(), Failure> {
-        self.host.patch(Op::Append {
+        self.patch(Op::Append {
             pointer: string.into().as_str(),
             text,
         })

@@ -2,7 +2,7 @@
 //! trait `Actor`: the tables of methods and hooks.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::{format_ident, quote, quote_spanned};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
@@ -28,7 +28,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
             return quote!(#item #error);
         }
     };
-    let added = expand_block(arguments, &mut block).unwrap_or_else(Error::into_compile_error);
+    let added = expand_block(arguments, &mut block);
     // `pub` says here that clients may call it, whether or not Rust code elsewhere can.
     quote!(#[allow(unreachable_pub)] #block #added)
 }
@@ -68,22 +68,22 @@ fn read_block(item: TokenStream) -> Result<ItemImpl> {
     Ok(block)
 }
 
-fn expand_block(arguments: TokenStream, block: &mut ItemImpl) -> Result<TokenStream> {
-    let mut errors: Option<Error> = None;
-    let mut note = |error: Error| match &mut errors {
-        Some(errors) => errors.combine(error),
-        None => errors = Some(error),
-    };
-
+fn expand_block(arguments: TokenStream, block: &mut ItemImpl) -> TokenStream {
+    let mut unread = TokenStream::new();
     let mut methods = Vec::new();
     for item in &mut block.items {
         if let ImplItem::Fn(function) = item {
             match method::read(function) {
                 Ok(method) => methods.extend(method),
-                Err(error) => note(error),
+                Err(error) => unread.extend(error.into_compile_error()),
             }
         }
     }
+    let mut errors: Option<Error> = None;
+    let mut note = |error: Error| match &mut errors {
+        Some(errors) => errors.combine(error),
+        None => errors = Some(error),
+    };
     if let Err(error) = check_distinct(&methods) {
         note(error);
     }
@@ -98,10 +98,12 @@ fn expand_block(arguments: TokenStream, block: &mut ItemImpl) -> Result<TokenStr
         note(error);
         String::new()
     });
-    match errors {
-        Some(errors) => Err(errors),
-        None => Ok(implementation(&name, &arguments, block, &methods)),
-    }
+    let added = match errors {
+        Some(errors) => errors.into_compile_error(),
+        // Without it, every use of the actor would be an error beside the author's own.
+        None => implementation(&name, &arguments, block, &methods),
+    };
+    quote!(#unread #added)
 }
 
 fn read_arguments(tokens: TokenStream) -> Result<Arguments> {
@@ -201,6 +203,16 @@ fn implementation(
         None => quote!(::core::option::Option::None),
     };
     let inputs = methods.iter().filter_map(|method| method.input_type(ty));
+    let sent = methods.iter().filter_map(|method| method.sent_type(ty));
+    let named = methods.iter().filter_map(|method| method.named(ty));
+    let proxy = match ty {
+        Type::Path(path) => path.path.segments.last().map(|last| &last.ident),
+        _ => None,
+    };
+    let proxy = match proxy {
+        Some(ident) => format_ident!("MethodsOf{ident}"),
+        None => format_ident!("MethodsOfActor"),
+    };
     let before = guard(methods, Guard::Before);
     let look = |wanted| match guard(methods, wanted) {
         Some(guard) => {
@@ -226,14 +238,32 @@ fn implementation(
     });
     let implements = quote_spanned! {ty.span()=> impl ::tidegate_sdk::Actor for #ty };
     quote! {
-        #[allow(clippy::all, clippy::pedantic, non_camel_case_types, unused, deprecated)]
+        #[allow(
+            clippy::all, clippy::pedantic, non_camel_case_types, unused, deprecated,
+            missing_docs, unreachable_pub, private_interfaces, private_bounds,
+        )]
         const _: () = {
             use ::tidegate_sdk::__private::{ReturnedAny as _, ReturnsAny as _};
 
             #(#inputs)*
+            #(#sent)*
+
+            #[doc(hidden)]
+            #[must_use = "nothing happens before a method is named"]
+            pub struct #proxy<__Way>(__Way);
+
+            impl<__Way> #proxy<__Way> { #(#named)* }
+
+            #[automatically_derived]
+            impl<__Way> ::tidegate_sdk::__private::Proxy for #proxy<__Way> {
+                type Way = __Way;
+                fn over(way: __Way) -> Self { Self(way) }
+                fn way(&mut self) -> &mut __Way { &mut self.0 }
+            }
 
             #[automatically_derived]
             #implements {
+                type Methods<__Way> = #proxy<__Way>;
                 const NAME: &'static str = #name;
                 const DESCRIPTION: ::core::option::Option<&'static str> = #description;
                 const HIDDEN: &'static [&'static str] = &[#(#hidden),*];

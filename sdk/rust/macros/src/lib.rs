@@ -28,10 +28,17 @@ use syn::parse_macro_input;
 /// | `#[serde(…)]`, `#[schemars(…)]` on a parameter | the same as on a field |
 /// | `#[method(name = "…")]` | another name than the function's in lower camelCase |
 /// | `#[activate]`, `#[deactivate]`, `#[connect]`, `#[disconnect]` | a hook, called by the host only |
+/// | `#[cron(every = "30s")]`, `#[cron(schedule = "0 3 * * *")]` | a method that runs by the clock while the actor is in memory; it must do without input |
+/// | `#[stream]`, `#[stream(interval = "16ms")]` on `pub fn f(state: &mut Live<Self>, …)` | a method whose changes subscribers see while it runs; `&mut Tracked<Self>` streams too |
+/// | `#[deadline("5m")]` | how long a turn of the method may take |
 /// | `#[before] fn f(&self, ctx: &Context<Self>, call: &Call<'_>) -> Result<T, E>` | what runs before each method that a client or another actor calls; `Err` refuses the call |
 /// | a parameter `#[before] x: &T`, or `x: T` | what `#[before]` returned |
 /// | `#[authorize] fn f(&self, who: &Subscriber) -> Result<(), E>` | who may subscribe to the state and to the events, and read them |
 /// | `#[project] fn f(&self, who: &Viewer) -> View` | what of the state each of them sees |
+///
+/// Every method can also be named by timers (`ctx.after(secs(10)).add(1)`) and by other actors
+/// (`ctx.call::<Chat>("room-1").add(1)`), with the same parameters but for the context and what
+/// `#[before]` returns. These then need `Serialize`, and a result that is read `Deserialize`.
 ///
 /// `#[before]`, `#[authorize]` and `#[project]` functions also take `state: &Tracked<Self>` in
 /// the place of `&self`. An actor has one of each at most; one that should do several things

@@ -12,8 +12,11 @@ use syn::{
 
 use crate::name;
 
+mod clock;
 mod guard;
+mod proxy;
 
+use clock::Clock;
 pub(crate) use guard::Guard;
 
 const HOOKS: [&str; 4] = ["activate", "deactivate", "connect", "disconnect"];
@@ -33,6 +36,7 @@ pub(crate) struct Method {
     cfg: Vec<Attribute>,
     ident: Ident,
     access: Access,
+    clock: Clock,
     parameters: Vec<Parameter>,
     output: ReturnType,
 }
@@ -42,6 +46,7 @@ enum Access {
     Read,
     Write,
     Tracked { mutable: bool },
+    Live,
 }
 
 enum Parameter {
@@ -75,7 +80,7 @@ pub(crate) fn read(function: &mut ImplItemFn) -> Result<Option<Method>> {
     let reached = own.mark.is_some() || matches!(function.vis, Visibility::Public(_));
     let has_access = match function.sig.inputs.first() {
         Some(FnArg::Receiver(_)) => true,
-        Some(FnArg::Typed(first)) => tracked(&first.ty).is_some(),
+        Some(FnArg::Typed(first)) => tracked(&first.ty).or(live(&first.ty)).is_some(),
         None => false,
     };
     if !reached || !has_access {
@@ -110,8 +115,17 @@ pub(crate) fn read(function: &mut ImplItemFn) -> Result<Option<Method>> {
     let mut inputs = signature.inputs.iter_mut();
     let access = match inputs.next() {
         Some(FnArg::Receiver(receiver)) => receiver_access(receiver)?,
-        Some(FnArg::Typed(first)) => Access::Tracked {
-            mutable: tracked(&first.ty) == Some(true),
+        Some(FnArg::Typed(first)) => match live(&first.ty) {
+            Some(true) => Access::Live,
+            Some(false) => {
+                return Err(Error::new_spanned(
+                    &first.ty,
+                    "a streaming method changes the state: take `&mut Live<Self>`",
+                ));
+            }
+            None => Access::Tracked {
+                mutable: tracked(&first.ty) == Some(true),
+            },
         },
         None => return Ok(None),
     };
@@ -127,6 +141,26 @@ pub(crate) fn read(function: &mut ImplItemFn) -> Result<Option<Method>> {
         }
     }
     check_parameters(&parameters, signature.ident.span())?;
+    let is_method = own.mark.is_none();
+    if let (false, Some(span)) = (is_method, own.clock.span()) {
+        return Err(Error::new(span, "only a method has this"));
+    }
+    if access == Access::Live {
+        let context = |parameter: &Parameter| matches!(parameter, Parameter::Context { .. });
+        if let Some(at) = parameters.iter().position(context) {
+            return Err(Error::new_spanned(
+                &signature.inputs[at + 1],
+                "the context of a streaming method comes from its state: `state.ctx()`",
+            ));
+        }
+        if !is_method {
+            return Err(Error::new_spanned(
+                &signature.inputs[0],
+                "only a method streams: take `&mut self`",
+            ));
+        }
+    }
+    own.clock.check(access, &parameters, signature)?;
 
     let role = match (guard, own.mark) {
         (Some(guard), _) => Role::Guard(guard),
@@ -159,6 +193,7 @@ pub(crate) fn read(function: &mut ImplItemFn) -> Result<Option<Method>> {
         cfg: own.cfg,
         ident: signature.ident.clone(),
         access,
+        clock: own.clock,
         parameters,
         output: signature.output.clone(),
     }))
@@ -170,12 +205,14 @@ struct OwnAttributes {
     mark: Option<Ident>,
     name: Option<LitStr>,
     method: Option<Span>,
+    clock: Clock,
     cfg: Vec<Attribute>,
 }
 
 impl OwnAttributes {
     fn span(&self) -> Option<Span> {
-        self.mark.as_ref().map(Ident::span).or(self.method)
+        let mark = self.mark.as_ref().map(Ident::span);
+        mark.or(self.method).or(self.clock.span())
     }
 }
 
@@ -204,6 +241,8 @@ fn take_attributes(attributes: &mut Vec<Attribute>) -> Result<OwnAttributes> {
                 )),
                 None => Ok(()),
             })
+        } else if let Some(taken) = own.clock.take(attribute) {
+            taken
         } else {
             if attribute.path().is_ident("cfg") {
                 own.cfg.push(attribute.clone());
@@ -280,6 +319,11 @@ fn tracked(ty: &Type) -> Option<bool> {
     reference_to(ty, "Tracked")
 }
 
+/// `Some(mutable)` for a reference to `Live<…>`.
+fn live(ty: &Type) -> Option<bool> {
+    reference_to(ty, "Live")
+}
+
 fn reference_to(ty: &Type, name: &str) -> Option<bool> {
     match ty {
         Type::Reference(reference) if is_named(&reference.elem, name) => {
@@ -304,11 +348,15 @@ fn read_parameter(parameter: &mut syn::PatType) -> Result<Parameter> {
             "take the context by reference: `&mut Context<Self>`",
         ));
     }
-    if tracked(&parameter.ty).is_some() || is_named(&parameter.ty, "Tracked") {
-        return Err(Error::new_spanned(
-            &parameter.ty,
-            "`state: &mut Tracked<Self>` is the first parameter, in the place of `self`",
-        ));
+    for state in ["Tracked", "Live"] {
+        if reference_to(&parameter.ty, state).is_some() || is_named(&parameter.ty, state) {
+            return Err(Error::new_spanned(
+                &parameter.ty,
+                format!(
+                    "`state: &mut {state}<Self>` is the first parameter, in the place of `self`"
+                ),
+            ));
+        }
     }
     check_owned(
         &parameter.ty,
@@ -504,6 +552,7 @@ impl Method {
                 };
                 let (input, output) = (self.input_schema(), self.output_schema());
                 let run = self.run(before.map(|before| self.guarded_by(before, name)));
+                let clock = self.clock.fields();
                 quote! {
                     #(#cfg)*
                     ::tidegate_sdk::__private::Method {
@@ -511,6 +560,7 @@ impl Method {
                         description: #description,
                         input: #input,
                         output: #output,
+                        #clock
                         run: #run,
                     }
                 }
@@ -560,9 +610,11 @@ impl Method {
             Access::Read => quote!(Read),
             Access::Write => quote!(Write),
             Access::Tracked { .. } => quote!(Tracked),
+            Access::Live => quote!(Live),
         };
         let state = match self.access {
             Access::Tracked { mutable: false } => quote!(&*state),
+            Access::Live => quote!(live),
             _ => quote!(state),
         };
         let mut arguments = Vec::new();
@@ -600,8 +652,15 @@ impl Method {
                 ::tidegate_sdk::__private::Returned(nothing).encode()
             },
         };
+        let taken = match self.access {
+            Access::Live => quote!(|live, input|),
+            _ => quote!(|state, ctx, input|),
+        };
+        let parts = (self.access == Access::Live && ahead.is_some())
+            .then(|| quote!(let (state, ctx) = live.parts();));
         quote! {
-            ::tidegate_sdk::__private::Run::#variant(|state, ctx, input| {
+            ::tidegate_sdk::__private::Run::#variant(#taken {
+                #parts
                 #ahead
                 #decode
                 let returned = ::tidegate_sdk::__private::Returned(

@@ -1,8 +1,12 @@
 //! What the end-to-end tests experiment with: `lab` is the counterpart of the actor with
 //! which Zocket's own server was recorded, `visits` counts the moments of an actor's life.
-//! `vault` and `gate` decide who may see them (`guarded.rs`).
+//! `vault` and `gate` decide who may see them (`guarded.rs`), `clock` and `presence` live by
+//! the clock (`clock.rs`), `caller` calls others (`caller.rs`), `ticker` streams (`ticker.rs`).
 
+pub mod caller;
+pub mod clock;
 pub mod guarded;
+pub mod ticker;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -11,9 +15,21 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidegate_sdk::prelude::*;
 
+use caller::Caller;
+use clock::{Clock, Presence};
 use guarded::{Gate, Vault};
+use ticker::Ticker;
 
-tidegate_sdk::export!(Lab, Visits, guarded Vault, guarded Gate);
+tidegate_sdk::export!(
+    Lab,
+    Visits,
+    Clock,
+    Presence,
+    Caller,
+    Ticker,
+    guarded Vault,
+    guarded Gate
+);
 
 /// A state with an array, an object, a number, and those who have come.
 #[derive(Serialize, Deserialize, JsonSchema)]

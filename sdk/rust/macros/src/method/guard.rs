@@ -8,7 +8,7 @@ use syn::spanned::Spanned;
 use syn::{Error, FnArg, Ident, Result, Type};
 
 use super::{
-    Access, Method, OwnAttributes, Parameter, Role, receiver_access, reference_to,
+    Access, Method, OwnAttributes, Parameter, Role, live, receiver_access, reference_to,
     take_field_attributes, tracked,
 };
 
@@ -97,7 +97,7 @@ pub(super) fn check(guard: Guard, signature: &syn::Signature, own: &OwnAttribute
     }
     let changes = match signature.inputs.first() {
         Some(FnArg::Receiver(receiver)) => receiver_access(receiver)? == Access::Write,
-        Some(FnArg::Typed(first)) => tracked(&first.ty) == Some(true),
+        Some(FnArg::Typed(first)) => tracked(&first.ty) == Some(true) || live(&first.ty).is_some(),
         None => false,
     };
     if changes {

@@ -1,0 +1,31 @@
+//! What a turn reaches outside its own actor: other actors, its caller, the clock.
+//!
+//! `actor` implements [`Outside`]; a [`Stage`](super::Stage) holds it for its turn.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidegate_core::ActorKey;
+
+use crate::engine::{CallResult, Invocation, Pending};
+
+/// The way from one actor to others.
+pub trait Outside: Send + Sync + 'static {
+    /// Calls and waits.
+    fn call(&self, from: Caller, call: Invocation) -> Pending<CallResult>;
+    /// Calls after the turn has committed; nobody waits.
+    fn send(&self, from: &ActorKey, call: Invocation);
+}
+
+/// Which actor calls, and within what.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The actor.
+    pub actor: ActorKey,
+    /// How many calls of actors lie behind it.
+    pub depth: u32,
+    /// When its turn ends at the latest.
+    pub deadline: Instant,
+    /// Its trace context.
+    pub traceparent: Option<Arc<str>>,
+}

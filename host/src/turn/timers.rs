@@ -1,0 +1,185 @@
+//! The timers of one actor: what its turns have set, and which of them are due.
+//!
+//! The ledger holds them; turns stage changes to them, which take effect with the commit.
+//! Each is set on the host's clock, which tells `actor` when it is due.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidegate_core::ActorKey;
+
+use crate::store::StoredTimer;
+pub(super) use crate::store::Timer;
+use crate::timer::{Alarm, Timers};
+
+/// The host's clock.
+pub type Clock = Arc<Timers<TimerKey>>;
+
+/// Names a timer on the host's clock.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TimerKey {
+    /// Whose.
+    pub actor: ActorKey,
+    /// Which.
+    pub which: Which,
+}
+
+/// A timer that a turn has set, or a schedule of the manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Which {
+    /// A timer, by its id.
+    Timer(u64),
+    /// A schedule, by its place among those of the actor type.
+    Schedule(usize),
+    /// None in particular: the actor is to come into memory, where its timers are set.
+    Wake,
+}
+
+/// What a turn has staged of timers.
+#[derive(Debug)]
+pub(super) enum TimerChange {
+    Set(u64, Timer),
+    Cancel(u64),
+}
+
+impl TimerChange {
+    pub(super) fn sets(&self) -> bool {
+        matches!(self, TimerChange::Set(..))
+    }
+
+    pub(super) fn is_setting(&self, id: u64) -> bool {
+        matches!(self, TimerChange::Set(set, _) if *set == id)
+    }
+
+    pub(super) fn cancels(&self, id: u64) -> bool {
+        matches!(self, TimerChange::Cancel(cancelled) if *cancelled == id)
+    }
+}
+
+/// All timers of an actor.
+#[derive(Default)]
+pub struct ActorTimers {
+    timers: BTreeMap<u64, (Timer, Alarm)>,
+    last_id: u64,
+}
+
+impl ActorTimers {
+    /// The timers of an actor that comes back into memory.
+    pub(super) fn restored(actor: &ActorKey, stored: Vec<StoredTimer>, clock: &Clock) -> Self {
+        let mut timers = ActorTimers::default();
+        for StoredTimer { id, timer } in stored {
+            timers.last_id = timers.last_id.max(id);
+            timers.insert(actor, id, timer, clock);
+        }
+        timers
+    }
+
+    fn insert(&mut self, actor: &ActorKey, id: u64, timer: Timer, clock: &Clock) {
+        let key = TimerKey {
+            actor: actor.clone(),
+            which: Which::Timer(id),
+        };
+        let alarm = clock.set(timer.due_ms, key);
+        self.timers.insert(id, (timer, alarm));
+    }
+
+    pub(super) fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.timers.len()
+    }
+
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.timers.contains_key(&id)
+    }
+
+    pub(super) fn change(&mut self, actor: &ActorKey, change: TimerChange, clock: &Clock) {
+        match change {
+            TimerChange::Set(id, timer) => self.insert(actor, id, timer, clock),
+            TimerChange::Cancel(id) => drop(self.timers.remove(&id)),
+        }
+    }
+
+    /// A timer whose time has come. One that fires once is gone with that.
+    pub fn take_due(&mut self, id: u64, due_ms: u64) -> Option<Timer> {
+        let (timer, _) = self
+            .timers
+            .get(&id)
+            .filter(|(timer, _)| timer.due_ms == due_ms)?;
+        match timer.every_ms {
+            Some(_) => Some(timer.clone()),
+            None => self.timers.remove(&id).map(|(timer, _)| timer),
+        }
+    }
+
+    /// Sets a timer that has fired for the next time on its grid that is yet to come.
+    pub fn set_again(&mut self, actor: &ActorKey, id: u64, now_ms: u64, clock: &Clock) {
+        let Some((mut timer, _)) = self.timers.remove(&id) else {
+            return;
+        };
+        if let Some(every_ms) = timer.every_ms {
+            timer.due_ms = next_on_grid(timer.due_ms, every_ms, now_ms);
+            self.insert(actor, id, timer, clock);
+        }
+    }
+
+    /// Whether one of them keeps the actor in memory.
+    pub fn keep_awake(&self) -> bool {
+        self.timers.values().any(|(timer, _)| !timer.idle)
+    }
+
+    /// Ends those that do not survive deactivation.
+    pub fn end_with_activity(&mut self) {
+        self.timers.retain(|_, (timer, _)| timer.outlive);
+    }
+
+    /// Ends all of them.
+    pub fn clear(&mut self) {
+        self.timers.clear();
+    }
+
+    /// What to store of them.
+    pub(super) fn to_stored(&self) -> Vec<StoredTimer> {
+        let stored = |(id, (timer, _)): (&u64, &(Timer, Alarm))| StoredTimer {
+            id: *id,
+            timer: timer.clone(),
+        };
+        self.timers.iter().map(stored).collect()
+    }
+}
+
+/// The first point of a grid that lies behind now.
+pub fn next_on_grid(due_ms: u64, every_ms: u64, now_ms: u64) -> u64 {
+    let every_ms = every_ms.max(1);
+    let steps = now_ms.saturating_sub(due_ms) / every_ms + 1;
+    due_ms.saturating_add(steps.saturating_mul(every_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn missed_points_of_the_grid_are_skipped() {
+        assert_eq!(next_on_grid(1000, 100, 1000), 1100);
+        assert_eq!(next_on_grid(1000, 100, 1099), 1100);
+        assert_eq!(next_on_grid(1000, 100, 1100), 1200);
+        assert_eq!(next_on_grid(1000, 100, 5055), 5100);
+    }
+
+    proptest! {
+        #[test]
+        fn the_next_point_is_on_the_grid_and_to_come(
+            due in 0u64..1 << 50, every in 1u64..1 << 40, late in 0u64..1 << 50,
+        ) {
+            let next = next_on_grid(due, every, due + late);
+            prop_assert!(next > due + late);
+            prop_assert!(next - (due + late) <= every);
+            prop_assert_eq!((next - due) % every, 0);
+        }
+    }
+}
