@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
 use crate::request::Request;
+use crate::watch::{self, Watched};
 use crate::{Socket, patiently};
 
 /// What the host prints before the address that it listens on.
@@ -30,6 +31,7 @@ pub struct Host {
     log: Log,
     /// Holds the application manifest; removed with the host.
     _folder: Folder,
+    _watched: Watched,
 }
 
 /// How to start a host.
@@ -257,6 +259,10 @@ impl Builder {
             .expect("the line was searched for it");
         Host {
             address: address.trim().trim_end_matches('/').to_owned(),
+            _watched: watch::host(process.id(), {
+                let log = log.clone();
+                move || log.text()
+            }),
             process,
             log,
             _folder: folder,

@@ -4,7 +4,8 @@
 //! dropped, and looks at it only as a client does: through a [`Socket`] (WebSocket) or
 //! requests to [`Host::get`] and [`Host::post`] (HTTP, SSE). Everything that waits has the
 //! same generous limit, [`PATIENCE`], and fails with what was seen until then: a test never
-//! sleeps, and never asserts on time.
+//! sleeps, and never asserts on time. A test that hangs all the same is ended by a watch over
+//! its host.
 //!
 //! ```no_run
 //! use tidegate_tests::{Host, actor};
@@ -25,6 +26,7 @@ mod host;
 mod request;
 mod socket;
 pub mod token;
+mod watch;
 
 use std::fmt;
 use std::time::Duration;

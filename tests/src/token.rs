@@ -1,6 +1,7 @@
 //! Tokens that hosts of the tests verify: HS256 with one fixed secret.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -10,11 +11,15 @@ use serde_json::{Value, json};
 pub const SECRET: &[u8] = b"a secret of the tests, which has more than 32 bytes";
 
 /// A file that holds the secret.
-pub fn key_file() -> PathBuf {
-    let name = format!("tidegate-tests-{}-token.key", std::process::id());
-    let file = std::env::temp_dir().join(name);
-    std::fs::write(&file, SECRET).expect("writing a temporary file");
-    file
+pub fn key_file() -> &'static Path {
+    // Written once, because tests run side by side and a file being written is empty at first.
+    static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let name = format!("tidegate-tests-{}-token.key", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        std::fs::write(&file, SECRET).expect("writing a temporary file");
+        file
+    });
+    &FILE
 }
 
 /// A token with these claims.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use http::Method;
 use serde_json::{Value, json};
 use tidegate_tests::cli::tidegate;
-use tidegate_tests::{ADMIN_KEY, Host, Response, actor, guest, handlers_folder};
+use tidegate_tests::{ADMIN_KEY, Host, PATIENCE, Response, actor, guest, handlers_folder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -249,27 +249,26 @@ async fn begin_upload(host: &Host, name: &str) -> TcpStream {
     let mut stream = TcpStream::connect(host.address()).await.unwrap();
     let head = format!(
         "PUT /_tidegate/components/{name} HTTP/1.1\r\nhost: localhost\r\n\
-         authorization: Bearer {ADMIN_KEY}\r\ncontent-length: 1000\r\n\r\n\0asm"
+         authorization: Bearer {ADMIN_KEY}\r\ncontent-length: 1000\r\n\
+         expect: 100-continue\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
+    // The host asks for the body once the name is taken.
+    let mut answer = [0; 25];
+    let asked = stream.read_exact(&mut answer);
+    tokio::time::timeout(PATIENCE, asked)
+        .await
+        .expect("an upload is asked for")
+        .unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"\0asm").await.unwrap();
     stream
-}
-
-/// Asks until the name is busy.
-async fn until_busy(host: &Host, name: &str) {
-    loop {
-        let answer = put(host, name, "x").await;
-        if answer.json()["error"]["code"] == "component.busy" {
-            return;
-        }
-    }
 }
 
 #[tokio::test]
 async fn one_upload_for_one_name_at_a_time() {
     let host = Host::serving(["counter"]).await;
     let first = begin_upload(&host, "lab").await;
-    until_busy(&host, "lab").await;
     let second = put(&host, "lab", handler("lab")).await;
     second.failed(409, "component.busy");
     // Another name is another matter.
@@ -277,7 +276,7 @@ async fn one_upload_for_one_name_at_a_time() {
     assert_eq!(other.status, 200);
     drop(first);
     let freed = async { while put(&host, "lab", handler("lab")).await.status != 200 {} };
-    tokio::time::timeout(tidegate_tests::PATIENCE, freed)
+    tokio::time::timeout(PATIENCE, freed)
         .await
         .expect("a broken upload gives its name back");
 }
