@@ -246,7 +246,7 @@ impl Builder {
 
     /// Starts the host and waits until it listens.
     pub async fn start(self) -> Host {
-        let (mut process, log, folder) = self.spawn();
+        let (mut process, log, folder, watched) = self.spawn();
         let ready = async {
             tokio::select! {
                 line = log.line_with(LISTENING) => line,
@@ -259,10 +259,7 @@ impl Builder {
             .expect("the line was searched for it");
         Host {
             address: address.trim().trim_end_matches('/').to_owned(),
-            _watched: watch::host(process.id(), {
-                let log = log.clone();
-                move || log.text()
-            }),
+            _watched: watched,
             process,
             log,
             _folder: folder,
@@ -271,7 +268,7 @@ impl Builder {
 
     /// Starts a host that is expected to refuse what it is given, and returns what it says.
     pub async fn refused(self) -> Refusal {
-        let (mut process, log, _folder) = self.spawn();
+        let (mut process, log, _folder, _watched) = self.spawn();
         let ended = async {
             tokio::select! {
                 line = log.line_with(LISTENING) => panic!("the host serves: {line}\n{}", log.text()),
@@ -293,7 +290,7 @@ impl Builder {
         self.components.last_mut().expect("name a component first")
     }
 
-    fn spawn(self) -> (Child, Log, Folder) {
+    fn spawn(self) -> (Child, Log, Folder, Watched) {
         let folder = Folder::new();
         let manifest = self.application.clone().unwrap_or_else(|| {
             let manifest = folder.path().join("spin.toml");
@@ -330,7 +327,11 @@ impl Builder {
         let log = Log::default();
         log.follow(process.stdout.take().expect("stdout is piped"));
         log.follow(process.stderr.take().expect("stderr is piped"));
-        (process, log, folder)
+        let watched = watch::host(process.id(), {
+            let log = log.clone();
+            move || log.text()
+        });
+        (process, log, folder, watched)
     }
 
     fn manifest(&self) -> String {

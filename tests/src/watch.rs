@@ -5,6 +5,7 @@
 //! program; the process that the host is dies in both cases.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,11 +61,11 @@ fn watch() {
         let Some(stuck) = hosts.values().find(|host| host.begun.elapsed() > LIMIT) else {
             continue;
         };
-        // Past the runner's capture, which is lost when the program ends.
-        eprintln!(
-            "{}: its host has run for {LIMIT:?}; the host's log:\n{}---",
-            stuck.test,
-            (stuck.log)()
+        let (test, log) = (&stuck.test, (stuck.log)());
+        // Not `eprintln`: the runner keeps what that prints, and is about to end.
+        let _ = writeln!(
+            std::io::stderr(),
+            "{test}: its host has run for {LIMIT:?}; the host's log:\n{log}---"
         );
         for process in hosts.values().filter_map(|host| host.process) {
             let kill = format!("kill -KILL {process}");
