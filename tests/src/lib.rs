@@ -25,6 +25,7 @@ pub mod guest;
 mod host;
 mod request;
 mod socket;
+pub mod spacing;
 pub mod token;
 mod watch;
 

@@ -246,6 +246,24 @@ async fn a_method_has_the_time_that_its_manifest_says() {
         .call(&puppet, "hasty", json!([{"sleep": 10_000}]))
         .await;
     assert_eq!(late.code(), "turn.deadline");
+    assert_eq!(late.frame["failure"]["params"], json!({"limitMs": 300}));
+}
+
+#[tokio::test]
+async fn a_stream_may_call_the_host_for_as_long_as_it_ticks() {
+    let host = Host::builder()
+        .component("lab")
+        .limit("host-calls", 100)
+        .start()
+        .await;
+    let ticker = actor("ticker", "1");
+    let mut socket = host.connect().await;
+    let write = json!({"token": "x", "times": 200, "stepMs": 2});
+    assert_eq!(socket.call(&ticker, "write", write).await.result(), 200);
+    // Without a wait in between there is no tick.
+    let write = json!({"token": "x", "times": 200, "stepMs": 0});
+    let flood = socket.call(&ticker, "write", write).await;
+    assert_eq!(flood.code(), "turn.host-call-limit");
 }
 
 #[tokio::test]

@@ -264,13 +264,16 @@ impl Actor {
     }
 
     fn turn(&self, cause: &Cause, patience: Duration, shared: &Shared) -> Turn {
-        let deadline = Instant::now() + patience;
+        let began = Instant::now();
+        let deadline = began + patience;
+        let deadline = cause.deadline.map_or(deadline, |end| end.min(deadline));
         Turn {
             this: self.key.clone(),
             id: shared.next_turn_id(),
             origin: cause.origin.clone(),
             now_ms: unix_ms(),
-            deadline: cause.deadline.map_or(deadline, |end| end.min(deadline)),
+            deadline,
+            allowed: deadline.saturating_duration_since(began),
             attempt: 1,
             key: None,
             traceparent: cause.traceparent.clone(),

@@ -134,7 +134,8 @@ impl Component {
             &mut wasmtime::Store<super::instance::GuestContext>,
         ) -> wasmtime::Result<T>,
     ) -> Result<T, Crash> {
-        let deadline = Instant::now() + self.limits().turn_deadline();
+        let allowed = self.limits().turn_deadline();
+        let deadline = Instant::now() + allowed;
         let permit = async { Ok(self.guards.permits.acquire().await?) };
         let _permit = within(deadline, permit)
             .await
@@ -151,7 +152,7 @@ impl Component {
         let Some(guest) = instance.access.take() else {
             return Err(undecided("the component has no guard".to_owned()));
         };
-        instance.open(deadline, Box::new(state));
+        instance.open(deadline, allowed, Box::new(state));
         // The limit is for one decision.
         instance.multiply_host_calls(questions);
         let log = &instance.store.data().log;

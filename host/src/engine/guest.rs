@@ -1,6 +1,6 @@
 //! What the host tells a guest about a turn, in the host's own types.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_core::ActorKey;
 
@@ -20,6 +20,8 @@ pub struct Turn {
     pub now_ms: u64,
     /// Its end at the latest, on the host's clock.
     pub deadline: Instant,
+    /// From its beginning until then.
+    pub allowed: Duration,
     /// 1 on the first run.
     pub attempt: u32,
     /// The caller's idempotency key.

@@ -91,6 +91,8 @@ pub trait Imports: Send + 'static {
     fn patch(&mut self, ops: Vec<Op>, bytes: usize) -> Result<u64, Failure>;
     /// `turns.checkpoint`
     fn checkpoint(&mut self, when: Flush) -> Pending<Result<(), Failure>>;
+    /// Whether a tick has committed since this was last asked.
+    fn has_ticked(&mut self) -> bool;
     /// `turns.cancelled`
     fn is_cancelled(&mut self) -> bool;
     /// `outbox.emit`

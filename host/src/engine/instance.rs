@@ -4,7 +4,7 @@
 //! it must not be called again; `actor` drops it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
@@ -32,6 +32,8 @@ pub(super) struct GuestContext {
     pub(super) log: GuestLog,
     /// When the running call is interrupted.
     deadline: Instant,
+    /// How long it may take.
+    allowed: Duration,
     host_calls_left: u64,
     /// Present while a turn runs.
     pub(super) imports: Option<Box<dyn Imports>>,
@@ -46,9 +48,49 @@ impl GuestContext {
                 self.host_calls_left = left;
                 Ok(())
             }
+            // A turn that lives for long may go on at the pace of its ticks.
+            None if self.imports.as_deref_mut().is_some_and(Imports::has_ticked) => {
+                self.host_calls_left = self.account.limits.host_calls;
+                Ok(())
+            }
             None => Err(Stop::HostCalls),
         }
     }
+
+    /// What a call that did not return comes to.
+    fn crash(&self, error: &wasmtime::Error) -> Crash {
+    let account = &self.account;
+    let limits = &account.limits;
+    let allowed_ms = self.allowed.as_millis() as u64;
+    let failure = match (
+        error.downcast_ref::<Stop>(),
+        error.downcast_ref::<wasmtime::Trap>(),
+    ) {
+        (Some(Stop::Deadline), _) | (_, Some(wasmtime::Trap::Interrupt)) => {
+            Failure::host(code::TURN_DEADLINE)
+                .message(format!("the turn took longer than {allowed_ms} ms"))
+                .param("limitMs", allowed_ms)
+        }
+        (Some(Stop::HostCalls), _) => Failure::host(code::TURN_HOST_CALL_LIMIT)
+            .message(format!(
+                "the turn called the host more than {} times",
+                limits.host_calls
+            ))
+            .param("limit", limits.host_calls),
+        (_, Some(wasmtime::Trap::StackOverflow)) => {
+            Failure::host(code::TURN_STACK_LIMIT).message("the handler's recursion is too deep")
+        }
+        // A guest that is refused memory ends itself, with a trap that does not say why.
+        _ if account.refused.is_some() => Failure::host(code::TURN_MEMORY_LIMIT)
+            .message("the handler needs more memory than it may have")
+            .param("which", account.refused.unwrap_or_default()),
+        _ => Failure::host(code::HANDLER_TRAPPED).message("the handler has crashed"),
+    };
+    Crash {
+        failure,
+        detail: format!("{error:#}"),
+    }
+}
 }
 
 impl WasiView for GuestContext {
@@ -200,7 +242,8 @@ impl Drop for Instance {
 
 impl Template {
     pub(super) async fn instantiate(&self) -> Result<Instance, Crash> {
-        let deadline = Instant::now() + self.limits.turn_deadline();
+        let allowed = self.limits.turn_deadline();
+        let deadline = Instant::now() + allowed;
         let (stdout, stderr) = GuestLog::pair(self.name.clone());
         let log = stdout.clone();
         let wasi = WasiCtxBuilder::new()
@@ -226,6 +269,7 @@ impl Template {
             },
             log,
             deadline,
+            allowed,
             host_calls_left: self.limits.host_calls,
             imports: None,
             _ticker: self.ticker.clone(),
@@ -266,7 +310,7 @@ impl Template {
                     metrics: self.metrics.clone(),
                 })
             }
-            Err(error) => Err(crash(&error, &store.data().account)),
+            Err(error) => Err(store.data().crash(&error)),
         }
     }
 }
@@ -310,16 +354,19 @@ impl Instance {
 
     /// Runs `manifest.describe`, outside any turn.
     pub(super) async fn describe(&mut self) -> Result<String, Crash> {
-        let deadline = Instant::now() + self.limits.turn_deadline();
-        self.store.data_mut().deadline = deadline;
-        self.store.data_mut().host_calls_left = 1;
+        let allowed = self.limits.turn_deadline();
+        let deadline = Instant::now() + allowed;
+        let context = self.store.data_mut();
+        context.deadline = deadline;
+        context.allowed = allowed;
+        context.host_calls_left = 1;
         let call = self
             .handler
             .tidegate_realtime_manifest()
             .call_describe(&mut self.store);
         let result = within(deadline, call).await;
         self.store.data().log.end_turn();
-        result.map_err(|error| crash(&error, &self.store.data().account))
+        result.map_err(|error| self.store.data().crash(&error))
     }
 
     /// Whether it was made from this component, and not from another version of it.
@@ -335,7 +382,7 @@ impl Instance {
     }
 
     fn begin(&mut self, turn: &Turn, imports: impl Imports) {
-        self.open(turn.deadline, Box::new(imports));
+        self.open(turn.deadline, turn.allowed, Box::new(imports));
         let log = &self.store.data().log;
         log.begin_turn(
             &turn.this,
@@ -345,10 +392,16 @@ impl Instance {
         );
     }
 
-    /// Lets the guest run until the deadline, with these imports.
-    pub(super) fn open(&mut self, deadline: Instant, imports: Box<dyn Imports>) {
+    /// Lets the guest run until the deadline, which is so long from now, with these imports.
+    pub(super) fn open(
+        &mut self,
+        deadline: Instant,
+        allowed: Duration,
+        imports: Box<dyn Imports>,
+    ) {
         let context = self.store.data_mut();
         context.deadline = deadline;
+        context.allowed = allowed;
         context.host_calls_left = self.limits.host_calls;
         context.imports = Some(imports);
         context.outbound.begin_call();
@@ -382,10 +435,7 @@ impl Instance {
         context.log.end_turn();
         context.outbound.end_call();
         let imports = context.imports.take();
-        (
-            imports,
-            result.map_err(|error| crash(&error, &context.account)),
-        )
+        (imports, result.map_err(|error| context.crash(&error)))
     }
 }
 
@@ -398,40 +448,5 @@ pub(super) async fn within<T>(
     match tokio::time::timeout_at(deadline.into(), call).await {
         Ok(result) => result,
         Err(_) => Err(Stop::Deadline.into()),
-    }
-}
-
-fn crash(error: &wasmtime::Error, account: &Account) -> Crash {
-    let limits = &account.limits;
-    let failure = match (
-        error.downcast_ref::<Stop>(),
-        error.downcast_ref::<wasmtime::Trap>(),
-    ) {
-        (Some(Stop::Deadline), _) | (_, Some(wasmtime::Trap::Interrupt)) => {
-            Failure::host(code::TURN_DEADLINE)
-                .message(format!(
-                    "the turn took longer than {} ms",
-                    limits.turn_deadline_ms
-                ))
-                .param("limitMs", limits.turn_deadline_ms)
-        }
-        (Some(Stop::HostCalls), _) => Failure::host(code::TURN_HOST_CALL_LIMIT)
-            .message(format!(
-                "the turn called the host more than {} times",
-                limits.host_calls
-            ))
-            .param("limit", limits.host_calls),
-        (_, Some(wasmtime::Trap::StackOverflow)) => {
-            Failure::host(code::TURN_STACK_LIMIT).message("the handler's recursion is too deep")
-        }
-        // A guest that is refused memory ends itself, with a trap that does not say why.
-        _ if account.refused.is_some() => Failure::host(code::TURN_MEMORY_LIMIT)
-            .message("the handler needs more memory than it may have")
-            .param("which", account.refused.unwrap_or_default()),
-        _ => Failure::host(code::HANDLER_TRAPPED).message("the handler has crashed"),
-    };
-    Crash {
-        failure,
-        detail: format!("{error:#}"),
     }
 }

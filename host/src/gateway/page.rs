@@ -1,4 +1,4 @@
-//! The example page at `/`: a chat and a counter, in a browser.
+//! The example page at `/`: a chat, a counter and a game, in a browser.
 //!
 //! Its files are part of the program, and the browser takes nothing from elsewhere. The
 //! gateway adds the routes, unless `gateway.page` is off.
@@ -31,7 +31,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
     form-action 'none'; frame-ancestors 'none'";
 
 /// What the page is made of, beside `index.html`.
-const ASSETS: [(&str, &str, &str); 7] = [
+const ASSETS: [(&str, &str, &str); 8] = [
     ("/_page/app.js", JAVASCRIPT, include_str!("page/app.js")),
     ("/_page/chat.js", JAVASCRIPT, include_str!("page/chat.js")),
     (
@@ -44,6 +44,7 @@ const ASSETS: [(&str, &str, &str); 7] = [
         JAVASCRIPT,
         include_str!("page/counter.js"),
     ),
+    ("/_page/game.js", JAVASCRIPT, include_str!("page/game.js")),
     ("/_page/page.js", JAVASCRIPT, include_str!("page/page.js")),
     ("/_page/style.css", CSS, include_str!("page/style.css")),
     ("/_page/icon.svg", SVG, include_str!("page/icon.svg")),

@@ -543,6 +543,10 @@ impl Imports for Committed {
         Box::pin(std::future::ready(Err(read_only())))
     }
 
+    fn has_ticked(&mut self) -> bool {
+        false
+    }
+
     fn is_cancelled(&mut self) -> bool {
         false
     }

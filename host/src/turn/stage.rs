@@ -83,6 +83,8 @@ struct Staged {
     /// The guest has declared what is staged fit to be seen.
     is_fit: bool,
     last_flush: Instant,
+    /// A tick has committed since that was last asked.
+    has_ticked: bool,
     /// A commit is under way.
     committing: bool,
     open: bool,
@@ -111,6 +113,7 @@ impl Stage {
                 exceeded: None,
                 is_fit: false,
                 last_flush: Instant::now(),
+                has_ticked: false,
                 committing: false,
                 open: true,
             }),
@@ -244,8 +247,9 @@ impl Stage {
             let mut staged = self.staged();
             staged.committing = false;
             staged.last_flush = Instant::now();
-            if let Err(failure) = &committed {
-                staged.exceeded.get_or_insert_with(|| failure.clone());
+            match &committed {
+                Ok(_) => staged.has_ticked = true,
+                Err(failure) => drop(staged.exceeded.get_or_insert_with(|| failure.clone())),
             }
         }
         release(committed?, None, self.0.given.recheck).await;
@@ -469,6 +473,10 @@ impl Imports for Stage {
                 Box::pin(async move { stage.tick().await })
             }
         }
+    }
+
+    fn has_ticked(&mut self) -> bool {
+        std::mem::take(&mut self.staged().has_ticked)
     }
 
     fn is_cancelled(&mut self) -> bool {

@@ -6,7 +6,7 @@
 
 use http::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{Method, Request, Response, StatusCode, Version};
 use thiserror::Error;
@@ -80,17 +80,9 @@ impl HandshakeError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     accept: HeaderValue,
-    protocol: Option<HeaderValue>,
 }
 
 impl Accepted {
-    /// Selects one of the subprotocols that the client offered; a browser that offered some and is
-    /// told none fails the connection.
-    pub fn with_protocol(mut self, protocol: HeaderValue) -> Self {
-        self.protocol = Some(protocol);
-        self
-    }
-
     /// The `101 Switching Protocols` that completes the handshake.
     pub fn response<B: Default>(&self) -> Response<B> {
         let mut response = Response::new(B::default());
@@ -99,9 +91,6 @@ impl Accepted {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, WEBSOCKET);
         headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept.clone());
-        if let Some(protocol) = &self.protocol {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol.clone());
-        }
         response
     }
 }
@@ -110,11 +99,6 @@ impl Accepted {
 /// [`accept`], any other to the HTTP routes.
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
     names(headers, &CONNECTION, "upgrade") && names(headers, &UPGRADE, "websocket")
-}
-
-/// The subprotocols that the client offers, in its order of preference.
-pub fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    tokens(headers, &SEC_WEBSOCKET_PROTOCOL)
 }
 
 /// Checks an upgrade request by RFC 6455 section 4.2.1.
@@ -145,7 +129,6 @@ pub fn accept(
         .ok_or(HandshakeError::Key)?;
     Ok(Accepted {
         accept: accept_key(key).ok_or(HandshakeError::Key)?,
-        protocol: None,
     })
 }
 
@@ -234,7 +217,6 @@ mod tests {
         );
         assert_eq!(response.headers()[UPGRADE], "websocket");
         assert_eq!(response.headers()[CONNECTION], "upgrade");
-        assert!(!response.headers().contains_key(SEC_WEBSOCKET_PROTOCOL));
     }
 
     #[test]
@@ -305,17 +287,5 @@ mod tests {
         headers.append(CONNECTION, HeaderValue::from_static("foo ,\tUPGRADE"));
         headers.insert(UPGRADE, HeaderValue::from_static("WebSocket"));
         assert!(accept(&Method::GET, Version::HTTP_11, &headers).is_ok());
-    }
-
-    #[test]
-    fn a_subprotocol_can_be_selected() {
-        let headers = request(Some((SEC_WEBSOCKET_PROTOCOL, Some("chat, superchat"))));
-        let offered: Vec<_> = offered_protocols(&headers).collect();
-        assert_eq!(offered, ["chat", "superchat"]);
-        let accepted = accept(&Method::GET, Version::HTTP_11, &headers).unwrap();
-        let response: Response<()> = accepted
-            .with_protocol(HeaderValue::from_static("superchat"))
-            .response();
-        assert_eq!(response.headers()[SEC_WEBSOCKET_PROTOCOL], "superchat");
     }
 }

@@ -13,7 +13,6 @@
 
 mod queue;
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::marker::PhantomData;
@@ -124,26 +123,6 @@ impl Outbound {
             state.frames.push_back(frame);
             self.write_if_free(state);
         }
-        Ok(())
-    }
-
-    /// Sends frames that belong together: all or none, and in one write if the socket has room.
-    ///
-    /// # Errors
-    /// As of [`Outbound::push`]; the limits are checked once, before the first frame.
-    pub fn push_batch(&self, frames: impl IntoIterator<Item = Frame>) -> Result<(), Refused> {
-        // Collected first: the caller's iterator must not run under the lock.
-        let frames: VecDeque<Bytes> = frames.into_iter().map(Frame::into_bytes).collect();
-        let mut state = self.admit()?;
-        for frame in &frames {
-            state.queued.add(frame);
-        }
-        if state.frames.is_empty() {
-            state.frames = frames;
-        } else {
-            state.frames.extend(frames);
-        }
-        self.write_if_free(state);
         Ok(())
     }
 

@@ -19,23 +19,6 @@ async fn a_handler_that_waits_does_not_hold_back_what_it_has_pushed() {
 }
 
 #[tokio::test]
-async fn a_batch_arrives_whole_and_in_one_write() {
-    let (mut client, served) = echo().await;
-    let texts: Vec<String> = (0..60).map(|i| "x".repeat(i)).collect();
-    let before = served.outbound.counters();
-    served
-        .outbound
-        .push_batch(texts.iter().map(Frame::text))
-        .unwrap();
-    for text in &texts {
-        assert_eq!(&client.hear_text().await, text);
-    }
-    let after = served.outbound.counters();
-    assert_eq!(after.frames - before.frames, 60);
-    assert_eq!(after.writes - before.writes, 1);
-}
-
-#[tokio::test]
 async fn what_is_pushed_under_a_cork_leaves_in_one_write() {
     let (mut client, served) = echo().await;
     {

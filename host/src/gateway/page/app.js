@@ -1,9 +1,10 @@
-// Where the page begins: opens the connection, shows how it is doing, and gives it to the
-// chat and to the counter.
+// Where the page begins: opens the connection, shows how it is doing, and gives it to each
+// of the page's parts.
 
 import * as chat from "./chat.js";
 import { Connection } from "./client.js";
 import * as counter from "./counter.js";
+import * as game from "./game.js";
 import { element } from "./page.js";
 
 const STATUS_TEXT = {
@@ -53,6 +54,7 @@ function start() {
   document.title = `${room} · Tidegate`;
   chat.enter(connection, room);
   counter.show(connection);
+  game.enter(connection, room);
 }
 
 function showStatus() {
