@@ -5,7 +5,7 @@
 //! They are cheap to clone, and maps keyed by [`Name`] are searched by `&str`.
 
 use std::borrow::Borrow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -65,7 +65,8 @@ pub struct ActorIdError {
     bytes: usize,
 }
 
-/// Names one actor: its type and its id, displayed as `chat/room-1`.
+/// Names one actor: its type and its id, displayed as `chat/room-1`, with what is not
+/// printable escaped.
 ///
 /// The display form is for people and logs; it is not parsed, since an id may contain `/`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -180,7 +181,16 @@ text_type!(ActorId, ActorIdError);
 
 impl fmt::Display for ActorKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.actor, self.id)
+        write!(f, "{}/", self.actor)?;
+        // Ids come from outside, and what breaks lines, turns their direction or moves a
+        // terminal's cursor could forge what a log says.
+        for c in self.id.0.chars() {
+            match c {
+                '\'' | '"' | '\\' => f.write_char(c)?,
+                c => write!(f, "{}", c.escape_debug())?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -279,6 +289,12 @@ mod tests {
             ActorId::parse("room-1").unwrap(),
         );
         assert_eq!(key.to_string(), "chat/room-1");
+        let forger = ActorId::parse("a\n2026 ERROR \"b\"\u{1b}[2J\u{202e}ü").unwrap();
+        let key_of_forger = ActorKey::new(key.actor.clone(), forger);
+        assert_eq!(
+            key_of_forger.to_string(),
+            "chat/a\\n2026 ERROR \"b\"\\u{1b}[2J\\u{202e}ü"
+        );
         assert_eq!(key, key.clone());
     }
 

@@ -100,6 +100,11 @@ impl Message {
         }
     }
 
+    /// What it is.
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
     /// The place of a form that is the same for all who speak alike.
     fn form<'m, T>(&'m self, forms: &'m Forms<T>, dialect: Dialect) -> &'m OnceLock<T> {
         let is_extended = matches!(
@@ -299,27 +304,30 @@ impl Audience {
     }
 
     /// Adds or renews a subscription to the state. `snapshot` gives the committed state
-    /// and its version; it is called under the audience's lock.
+    /// and its version, or refuses, and then this is false; it is called under the audience's
+    /// lock.
     pub fn join_state(
         &self,
         outlet: Arc<dyn Outlet>,
         source: &Arc<dyn Refresh>,
-        snapshot: impl FnOnce() -> (Message, u64),
-    ) {
+        snapshot: impl FnOnce() -> Option<(Arc<Message>, u64)>,
+    ) -> bool {
         let mut subscribers = self.lock();
         let known = subscribers.state.get(&**outlet.id());
         if known.is_some_and(|subscriber| subscriber.stale) {
             // It gets a snapshot anyway, as soon as it has room for one.
-            return;
+            return true;
         }
-        let (message, version) = snapshot();
+        let Some((message, version)) = snapshot() else {
+            return false;
+        };
         let stale = match outlet.offer(&message) {
             Offer::Taken => false,
             Offer::Full => {
                 outlet.refresh_later(source.clone());
                 true
             }
-            Offer::Gone => return,
+            Offer::Gone => return true,
         };
         let subscriber = StateSubscriber {
             version,
@@ -329,6 +337,7 @@ impl Audience {
             outlet: outlet.clone(),
         };
         subscribers.state.insert(outlet.id().clone(), subscriber);
+        true
     }
 
     /// Sends a fresh snapshot to a subscriber that missed something.
@@ -336,7 +345,7 @@ impl Audience {
         &self,
         outlet: &str,
         source: &Arc<dyn Refresh>,
-        snapshot: impl FnOnce() -> (Message, u64),
+        snapshot: impl FnOnce() -> (Arc<Message>, u64),
     ) {
         let mut subscribers = self.lock();
         let Some(subscriber) = subscribers.state.get_mut(outlet).filter(|s| s.stale) else {
@@ -417,7 +426,11 @@ impl Audience {
     }
 
     /// Sends everybody a fresh snapshot: what they have is of another history.
-    pub fn restart(&self, source: &Arc<dyn Refresh>, snapshot: impl FnOnce() -> (Message, u64)) {
+    pub fn restart(
+        &self,
+        source: &Arc<dyn Refresh>,
+        snapshot: impl FnOnce() -> (Arc<Message>, u64),
+    ) {
         let mut subscribers = self.lock();
         if subscribers.state.is_empty() {
             return;
@@ -610,13 +623,13 @@ mod tests {
         Message::new(ActorKey { actor, id }, body)
     }
 
-    fn snapshot(version: u64) -> (Message, u64) {
+    fn snapshot(version: u64) -> (Arc<Message>, u64) {
         let body = Body::Snapshot {
             state: "{}".into(),
             epoch: "e".into(),
             version,
         };
-        (message(body), version)
+        (Arc::new(message(body)), version)
     }
 
     fn patch(version: u64) -> Message {
@@ -645,7 +658,9 @@ mod tests {
     fn a_newcomer_gets_the_snapshot_and_only_later_patches() {
         let (actor, source) = source();
         let late = Noted::new("late");
-        actor.0.join_state(late.clone(), &source, || snapshot(2));
+        actor
+            .0
+            .join_state(late.clone(), &source, || Some(snapshot(2)));
         actor.0.publish_patch(&patch(2), 2, &source);
         actor.0.publish_patch(&patch(3), 3, &source);
         assert_eq!(late.seen(), ["snapshot 2", "patch 3"]);
@@ -657,7 +672,9 @@ mod tests {
         let slow = Noted::new("slow");
         let quick = Noted::new("quick");
         for outlet in [&slow, &quick] {
-            actor.0.join_state(outlet.clone(), &source, || snapshot(1));
+            actor
+                .0
+                .join_state(outlet.clone(), &source, || Some(snapshot(1)));
         }
         slow.full.store(true, Ordering::Relaxed);
         actor.0.publish_patch(&patch(2), 2, &source);

@@ -249,10 +249,13 @@ impl Connection {
     }
 
     /// Tells a call that its answer is not wanted any longer. Returns whose queue it may
-    /// still be in; none if there is no such call.
+    /// still be in; none if there is no such call, or it was told before.
     pub fn cancel(&self, id: &str) -> Option<ActorKey> {
         let state = self.state();
         let call = state.calls.get(id)?;
+        if call.cancel.is_cancelled() {
+            return None;
+        }
         call.cancel.cancel();
         call.actor.clone()
     }
@@ -402,6 +405,12 @@ impl Connections {
     pub fn is_open(&self, id: &str) -> bool {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.contains_key(id)
+    }
+
+    /// Who a connection is now, while it is open.
+    pub fn client(&self, id: &str) -> Option<Client> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.get(id).map(|connection| connection.client())
     }
 
     /// All of them, as of now.

@@ -197,11 +197,47 @@ async fn a_guard_that_traps_lets_nobody_in() {
         .send()
         .await
         .failed(500, "handler.trapped");
-    // Who was let in before stays.
+    // Who was let in before stays for a few tries of the guard, and then no longer.
+    let refusal = ben.expect_type("error").await;
+    assert_eq!(refusal["code"], "handler.trapped");
     let put = ben
         .call(&scene.vault, "put", json!({"secret": "ore"}))
         .await;
-    assert_eq!(put.types_before(), ["state:patch"]);
+    assert!(put.types_before().is_empty(), "{put:?}");
+}
+
+#[tokio::test]
+async fn what_changes_while_a_guard_decides_is_noticed() {
+    let scene = Scene::new().await;
+    let slow = json!({"kind": "slowToAuthorize", "ms": 300});
+    for kind in ["state:sub", "event:sub"] {
+        let (mut ann, mut ben) = (scene.user("ann").await, scene.user("ben").await);
+        let admit = ann
+            .call(&scene.vault, "admitUser", json!({"sub": "ben"}))
+            .await;
+        admit.result();
+        scene.mood(slow.clone()).await;
+        ben.send(json!({"type": kind, "actor": "vault", "actorId": "1"}))
+            .await;
+        // Whether the guard looks at the state before this or after, Ben is not to stay.
+        let bar = ann
+            .call(&scene.vault, "barUser", json!({"sub": "ben"}))
+            .await;
+        bar.result();
+        // Until then he may be shown what he was admitted to.
+        let refusal = loop {
+            let frame = ben.next().await;
+            if frame["type"] == "error" {
+                break frame;
+            }
+            assert_eq!(frame["type"], "state:snapshot");
+        };
+        assert_eq!(refusal["code"], "vault.not-admitted");
+        let ring = ann.call(&scene.vault, "ring", json!({"text": "hi"})).await;
+        ring.result();
+        let reply = ben.call(&scene.vault, "knock", json!({})).await;
+        assert!(reply.types_before().is_empty(), "{kind}: {reply:?}");
+    }
 }
 
 #[tokio::test]
@@ -229,7 +265,7 @@ async fn a_projection_that_traps_shows_nothing_new() {
 async fn a_slow_guard_holds_up_no_turn() {
     let scene = Scene::new().await;
     scene
-        .mood(json!({"kind": "slowToAuthorize", "ms": 3000}))
+        .mood(json!({"kind": "slowToAuthorize", "ms": 1000}))
         .await;
     let mut late = scene.user("ben").await;
     late.send(json!({"type": "state:sub", "actor": "vault", "actorId": "1"}))

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use serde_json::{Value, json};
-use tidegate_tests::{Host, actor};
+use tidegate_tests::{Host, PATIENCE, actor};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// The series of the metrics page.
 struct Metrics(BTreeMap<String, f64>);
@@ -343,10 +345,36 @@ async fn a_frame_is_followed_into_the_handlers_output() {
 
 #[tokio::test]
 async fn a_host_that_stops_is_not_ready() {
-    let host = Host::serving(["counter"]).await;
+    let host = Host::serving(["lab"]).await;
     let ready = host.get("/ready").send().await;
     assert_eq!(
         (ready.status.as_u16(), ready.json()),
         (200, json!({"ready": true}))
     );
+    // A connection that is kept, as load balancers do, and work that keeps the host.
+    let mut balancer = TcpStream::connect(host.address()).await.unwrap();
+    let mut answer = vec![0; 1024];
+    let mut ask = async || {
+        let question = b"GET /ready HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        balancer.write_all(question).await.unwrap();
+        let read = balancer.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..read]).into_owned()
+    };
+    assert!(ask().await.starts_with("HTTP/1.1 200 "));
+    let mut socket = host.connect().await;
+    socket
+        .begin_call(&actor("lab", "1"), "slow", json!({"ms": 4_000}))
+        .await;
+    socket.call(&actor("lab", "2"), "zero", None).await;
+    host.terminate().await;
+    let unready = async {
+        loop {
+            let answer = ask().await;
+            if answer.starts_with("HTTP/1.1 503 ") {
+                return answer;
+            }
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, unready).await;
+    assert!(answer.expect("an answer").contains("host.shutting-down"));
 }

@@ -92,6 +92,8 @@ pub(super) struct Mailbox {
     items: VecDeque<Item>,
     bytes: usize,
     calls: usize,
+    /// Connections whose `connect` is queued.
+    contacts: usize,
     /// Somebody consumes the queue.
     draining: bool,
     /// The actor has left memory; its key belongs to a successor.
@@ -111,8 +113,8 @@ pub(super) enum Delivered {
 }
 
 impl Mailbox {
-    /// Queues an item. Only calls are bounded: the others are few by nature (two for each
-    /// connection, at most one of the rest) and must not be lost.
+    /// Queues an item. Calls and new connections are bounded; the others are few by nature (one
+    /// more for each connection, at most one of the rest) and must not be lost.
     pub(super) fn deliver(&mut self, item: Item, bounds: Bounds) -> Delivered {
         if self.gone {
             return Delivered::Gone(item);
@@ -123,6 +125,12 @@ impl Mailbox {
             }
             self.calls += 1;
             self.bytes += weight(call);
+        }
+        if let Item::Connect(_) = &item {
+            if self.contacts >= bounds.items {
+                return Delivered::Full(item);
+            }
+            self.contacts += 1;
         }
         self.items.push_back(item);
         match std::mem::replace(&mut self.draining, true) {
@@ -139,6 +147,7 @@ impl Mailbox {
                 self.calls -= 1;
                 self.bytes -= weight(call);
             }
+            Some(Item::Connect(_)) => self.contacts -= 1,
             Some(_) => {}
             None => self.draining = false,
         }
@@ -175,6 +184,22 @@ impl Mailbox {
             self.bytes -= weight(call);
         }
         cancelled
+    }
+
+    /// Takes one call out that was just cancelled; the newest come first, since those are
+    /// the ones that wait longest.
+    pub(super) fn take_newest_cancelled(&mut self) -> Option<Call> {
+        let is_cancelled =
+            |item: &Item| matches!(item, Item::Call(call) if call.cancel.is_cancelled());
+        let place = self.items.iter().rposition(is_cancelled)?;
+        match self.items.remove(place) {
+            Some(Item::Call(call)) => {
+                self.calls -= 1;
+                self.bytes -= weight(&call);
+                Some(call)
+            }
+            _ => None,
+        }
     }
 
     /// How many items wait.

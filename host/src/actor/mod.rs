@@ -45,6 +45,13 @@ pub use self::mailbox::Call;
 pub use crate::fanout::Stream;
 pub use crate::turn::Read;
 
+/// How often a guard is asked until the state that it decided on is the one that is shown.
+const MAX_DECISIONS: u32 = 4;
+
+/// What is left of the idle timeout when few more actors fit into memory, so that one who
+/// names many keeps others out for no longer.
+const SCARCE_IDLE: Duration = Duration::from_secs(1);
+
 /// How often a host that stops tries to send all actors out of memory.
 const RETIRE_ROUNDS: usize = 3;
 
@@ -91,6 +98,15 @@ impl Shared {
             self.run_id,
             self.next_turn.fetch_add(1, Ordering::Relaxed)
         )
+    }
+
+    /// How long an actor may have nothing to do before it leaves memory.
+    fn idle_timeout_ms(&self) -> u64 {
+        let timeout = self.settings.idle_timeout_ms;
+        match self.table.is_scarce() {
+            true => timeout.min(SCARCE_IDLE.as_millis() as u64),
+            false => timeout,
+        }
     }
 
     fn recheck(&self) -> Duration {
@@ -305,6 +321,13 @@ impl Actors {
         }
     }
 
+    /// Takes a call back that was just cancelled, if it is queued.
+    pub fn drop_newest_cancelled(&self, key: &ActorKey) {
+        if let Some(actor) = self.shared.table.get(key) {
+            actor.drop_newest_cancelled();
+        }
+    }
+
     /// Takes back what is queued at an actor and cancelled.
     pub fn drop_cancelled(&self, key: &ActorKey) {
         if let Some(actor) = self.shared.table.get(key) {
@@ -354,20 +377,38 @@ impl Actors {
         stream: Stream,
         outlet: Arc<dyn Outlet>,
     ) -> Result<(), Failure> {
+        let mut decisions = 0;
         loop {
             let actor = self.actor(key)?;
             let live = actor.live(&self.shared).await?;
-            live.authorize(outlet.client(), subject(stream), &self.shared.access)
+            let serving = actor.serving();
+            let basis = live
+                .authorize(outlet.client(), subject(stream), &self.shared.access)
                 .await?;
+            decisions += 1;
             match stream {
-                Stream::State => live.subscribe_state(outlet.clone()).await?,
+                Stream::State => {
+                    // An actor that changes all the time is shown as it is.
+                    let strictly = decisions < MAX_DECISIONS;
+                    let strictly = basis.clone().filter(|_| strictly);
+                    if !live.subscribe_state(outlet.clone(), &strictly).await? {
+                        continue;
+                    }
+                }
                 Stream::Events => live.audience.join_events(outlet.clone()),
             }
             // From here on the actor stays; if it has left meanwhile, its successor is
             // subscribed to.
-            if actor.wake(&self.shared) {
-                return Ok(());
+            if !actor.wake(&self.shared) {
+                continue;
             }
+            // What made this so, a commit or another component, may have come before there
+            // was anybody to ask the guard about again.
+            if !live.is_as_decided(&basis) || actor.serving() != serving {
+                live.authorize_again(Some(outlet.id()), Undecided::Leave)
+                    .await;
+            }
+            return Ok(());
         }
     }
 
@@ -391,9 +432,10 @@ impl Actors {
         loop {
             let actor = self.actor(key)?;
             let live = actor.live(&self.shared).await?;
-            live.authorize(who.clone(), Subject::State, &self.shared.access)
+            let basis = live
+                .authorize(who.clone(), Subject::State, &self.shared.access)
                 .await?;
-            let read = live.read(who.clone()).await?;
+            let read = live.read(who.clone(), basis).await?;
             if actor.wake(&self.shared) {
                 return Ok(read);
             }
@@ -562,12 +604,14 @@ impl Drop for Actors {
 async fn sweep(shared: Arc<Shared>) {
     let idle = Duration::from_millis(shared.settings.idle_timeout_ms);
     let pace = (idle / 4).clamp(Duration::from_millis(20), Duration::from_secs(10));
+    let mut swept = Instant::now();
     loop {
-        tokio::time::sleep(pace).await;
-        let Some(before) = shared
-            .uptime_ms()
-            .checked_sub(shared.settings.idle_timeout_ms)
-        else {
+        tokio::time::sleep(pace.min(SCARCE_IDLE)).await;
+        if swept.elapsed() < pace && !shared.table.is_scarce() {
+            continue;
+        }
+        swept = Instant::now();
+        let Some(before) = shared.uptime_ms().checked_sub(shared.idle_timeout_ms()) else {
             continue;
         };
         for actor in shared.table.all() {

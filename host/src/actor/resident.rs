@@ -105,6 +105,11 @@ impl Actor {
         component.ok_or_else(|| self.withdrawn())
     }
 
+    /// Which component serves it now, by serial number.
+    pub(super) fn serving(&self) -> Option<u64> {
+        self.slot.component().map(|component| component.serial)
+    }
+
     /// What callers are told of an actor type that no component serves.
     fn withdrawn(&self) -> Failure {
         Failure::unknown_actor(self.key.actor.as_str())
@@ -118,10 +123,20 @@ impl Actor {
     /// Answers queued calls that nobody wants the results of.
     pub(super) fn drop_cancelled(&self) {
         let cancelled = self.mailbox().take_cancelled();
-        for call in cancelled {
-            self.slot.metrics.queued.dec();
-            call.reply.send(Err(was_cancelled()));
+        cancelled.into_iter().for_each(|call| self.give_up(call));
+    }
+
+    /// Answers the newest of them.
+    pub(super) fn drop_newest_cancelled(&self) {
+        let cancelled = self.mailbox().take_newest_cancelled();
+        if let Some(call) = cancelled {
+            self.give_up(call);
         }
+    }
+
+    fn give_up(&self, call: Call) {
+        self.slot.metrics.queued.dec();
+        call.reply.send(Err(was_cancelled()));
     }
 
     /// How many items wait in its queue.
@@ -220,7 +235,7 @@ impl Actor {
 
     /// Whether it had nothing to do for long and nobody watches it.
     fn is_idle(&self, live: &Live, shared: &Shared) -> bool {
-        self.idle_ms(shared) >= shared.settings.idle_timeout_ms
+        self.idle_ms(shared) >= shared.idle_timeout_ms()
             && live.audience.is_empty()
             && !live.ledger().timers.keep_awake()
     }
@@ -688,7 +703,12 @@ impl Actor {
         live.begin_again(declared.state.initial.clone(), new_epoch());
         self.activated.store(false, Ordering::Relaxed);
         *self.schedules() = Schedules::default();
-        let connected = live.ledger().connected_clients();
+        // As they are now: their claims may be newer than their contact.
+        let connected: Vec<Client> = live
+            .ledger()
+            .connections()
+            .filter_map(|id| shared.connections.client(id))
+            .collect();
         if connected.is_empty() && self.leave(Retire::WhenIdle, live, shared) {
             return Ok(true);
         }

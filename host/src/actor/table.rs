@@ -52,6 +52,11 @@ impl Table {
         self.shard(key).get(key).cloned()
     }
 
+    /// Whether most of the room is taken.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > self.limit / 4 * 3
+    }
+
     /// The actor, made if need be; none when there are too many.
     pub(super) fn get_or_insert(
         &self,

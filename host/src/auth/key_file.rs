@@ -87,6 +87,11 @@ impl KeyFile {
             path: path.to_owned(),
             source,
         })?;
+        let mode = fs::metadata(path).map_or(0, |metadata| metadata.mode());
+        if format.is_secret() && mode & 0o077 != 0 {
+            let path = path.display();
+            warn!(%path, "others on this machine may read the secret that tokens are signed with");
+        }
         let keys = Keys::parse(&format, &bytes).map_err(|problem| AuthError::Key {
             setting,
             path: path.to_owned(),

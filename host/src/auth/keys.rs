@@ -24,6 +24,16 @@ pub(super) enum Format {
     Set(Vec<Algorithm>),
 }
 
+impl Format {
+    /// Whether who reads the file can sign tokens.
+    pub(super) fn is_secret(&self) -> bool {
+        match self {
+            Format::Single(algorithm) => *algorithm == Algorithm::Hs256,
+            Format::Set(algorithms) => algorithms.contains(&Algorithm::Hs256),
+        }
+    }
+}
+
 /// Keys that are all usable.
 pub(super) struct Keys {
     keys: Vec<Key>,
@@ -158,6 +168,13 @@ pub(super) fn secret(bytes: &[u8]) -> Result<&[u8], String> {
         return Err(
             "expected a secret for HS256, found a key in PEM: whoever knows a public key could \
              sign with it; set the algorithm to the key's"
+                .to_owned(),
+        );
+    }
+    if serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes).is_ok() {
+        return Err(
+            "expected a secret for HS256, found a JSON object: a set of keys belongs into \
+             auth.jwks-file"
                 .to_owned(),
         );
     }

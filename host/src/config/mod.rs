@@ -62,8 +62,8 @@ pub struct Gateway {
     pub frames_per_second: u32,
     /// Frames that one connection may send at once, ahead of that average.
     pub frames_burst: u32,
-    /// Calls of one user per second, on average, over all their connections and HTTP; who
-    /// is anonymous counts by address. 0 sets no limit.
+    /// Calls, subscriptions and reads of one user per second, on average, over all their
+    /// connections and HTTP; who is anonymous counts by address. 0 sets no limit.
     pub calls_per_second: u32,
     /// Calls that one user may make at once, ahead of that average.
     pub calls_burst: u32,
@@ -272,7 +272,7 @@ pub struct Actors {
 impl Default for Actors {
     fn default() -> Self {
         Actors {
-            mailbox_items: 16_384,
+            mailbox_items: 65_536,
             mailbox_bytes: 16 << 20,
             idle_timeout_ms: 300_000,
             max_in_memory: 1_000_000,
@@ -309,7 +309,8 @@ pub struct Limits {
     pub timers: usize,
     /// Calls and messages of one turn to other actors.
     pub calls: usize,
-    /// Calls of one turn to the interfaces of `tidegate:realtime`.
+    /// Calls of one turn to the interfaces of `tidegate:realtime`; a stream has them anew
+    /// after each tick.
     pub host_calls: u64,
     /// Outbound HTTP requests of one turn that are under way.
     pub outbound_requests: usize,
@@ -325,6 +326,8 @@ pub struct Limits {
     pub log_bytes: usize,
     /// Instances that answer `access` at the same time, for all actors together.
     pub guard_instances: usize,
+    /// Time for one call of a guard, waiting for an instance included.
+    pub guard_deadline_ms: u64,
 }
 
 impl Default for Limits {
@@ -348,6 +351,7 @@ impl Default for Limits {
             state_bytes: 32 << 20,
             log_bytes: 64 << 10,
             guard_instances: 8,
+            guard_deadline_ms: 2_000,
         }
     }
 }
@@ -433,6 +437,12 @@ impl Limits {
         within(
             "streaming-deadline-ms",
             self.streaming_deadline_ms,
+            1,
+            MAX_TURN_DEADLINE_MS,
+        )?;
+        within(
+            "guard-deadline-ms",
+            self.guard_deadline_ms,
             1,
             MAX_TURN_DEADLINE_MS,
         )?;

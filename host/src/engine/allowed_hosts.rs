@@ -6,7 +6,7 @@
 //! is allowed by its own entry only, never by a wildcard.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -90,6 +90,17 @@ enum Ports {
     Some(Range<u32>),
 }
 
+/// What the list says of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is listed, wherever its name leads.
+    Allowed,
+    /// A wildcard covers it, unless its name leads into the host's own network.
+    IfExternal,
+    /// It is not listed.
+    Refused,
+}
+
 /// Where a request goes, in the one form in which it is both checked and connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
@@ -124,8 +135,16 @@ impl AllowedHosts {
         self.entries.is_empty()
     }
 
-    pub(super) fn allows(&self, target: &Target) -> bool {
-        self.entries.iter().any(|entry| entry.allows(target))
+    /// Whether a request may go there, and which addresses its name may have.
+    pub(super) fn decide(&self, target: &Target) -> Verdict {
+        let mut allowing = self.entries.iter().filter(|entry| entry.allows(target));
+        if allowing.clone().any(|entry| !entry.host.is_wildcard()) {
+            return Verdict::Allowed;
+        }
+        match allowing.next() {
+            Some(_) => Verdict::IfExternal,
+            None => Verdict::Refused,
+        }
     }
 }
 
@@ -181,6 +200,10 @@ fn split_port(text: &str) -> Result<(&str, Option<&str>), Reason> {
 }
 
 impl Hosts {
+    fn is_wildcard(&self) -> bool {
+        matches!(self, Hosts::Any | Hosts::Below(_))
+    }
+
     /// `text` is in lower case.
     fn parse(text: &str) -> Result<Hosts, Reason> {
         let below_spin = |name: &str| name == "spin.internal" || name.ends_with(".spin.internal");
@@ -224,6 +247,14 @@ impl Hosts {
             (Hosts::Network(network), Destination::Address(address)) => network.contains(*address),
             _ => false,
         }
+    }
+}
+
+/// Whether an address lies within the host's own machine or network.
+pub(super) fn is_internal(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => is_internal_v4(address),
+        IpAddr::V6(address) => is_internal_v6(address),
     }
 }
 
@@ -317,12 +348,15 @@ impl Target {
 
     /// The authority that means this place and no other.
     pub(super) fn authority(&self) -> String {
-        let port = self.port;
         match &self.host {
-            Destination::Name(name) => format!("{name}:{port}"),
-            Destination::Address(IpAddr::V4(address)) => format!("{address}:{port}"),
-            Destination::Address(IpAddr::V6(address)) => format!("[{address}]:{port}"),
+            Destination::Name(name) => format!("{name}:{}", self.port),
+            Destination::Address(address) => SocketAddr::new(*address, self.port).to_string(),
         }
+    }
+
+    /// Whether TLS shows that the peer is who the name says.
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.scheme == "https"
     }
 }
 
@@ -350,8 +384,7 @@ impl Destination {
     fn is_internal(&self) -> bool {
         match self {
             Destination::Name(name) => name == "localhost" || name.ends_with(".localhost"),
-            Destination::Address(IpAddr::V4(address)) => is_internal_v4(*address),
-            Destination::Address(IpAddr::V6(address)) => is_internal_v6(*address),
+            Destination::Address(address) => is_internal(*address),
         }
     }
 }
@@ -370,9 +403,11 @@ fn is_internal_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_internal_v6(address: Ipv6Addr) -> bool {
-    // Embedded IPv4 addresses lead where these lead (RFC 4291, RFC 6052).
+    // Embedded IPv4 addresses lead where these lead (RFC 4291, RFC 6052, RFC 3056).
     let embedded = match address.segments() {
-        [0, 0, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+        [0, 0, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => {
             Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
         }
         _ => None,

@@ -8,7 +8,7 @@
 //! or refers to an answer that does not precede, has decided nothing.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Failure};
@@ -134,7 +134,7 @@ impl Component {
             &mut wasmtime::Store<super::instance::GuestContext>,
         ) -> wasmtime::Result<T>,
     ) -> Result<T, Crash> {
-        let allowed = self.limits().turn_deadline();
+        let allowed = Duration::from_millis(self.limits().guard_deadline_ms);
         let deadline = Instant::now() + allowed;
         let permit = async { Ok(self.guards.permits.acquire().await?) };
         let _permit = within(deadline, permit)

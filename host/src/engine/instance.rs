@@ -59,38 +59,38 @@ impl GuestContext {
 
     /// What a call that did not return comes to.
     fn crash(&self, error: &wasmtime::Error) -> Crash {
-    let account = &self.account;
-    let limits = &account.limits;
-    let allowed_ms = self.allowed.as_millis() as u64;
-    let failure = match (
-        error.downcast_ref::<Stop>(),
-        error.downcast_ref::<wasmtime::Trap>(),
-    ) {
-        (Some(Stop::Deadline), _) | (_, Some(wasmtime::Trap::Interrupt)) => {
-            Failure::host(code::TURN_DEADLINE)
-                .message(format!("the turn took longer than {allowed_ms} ms"))
-                .param("limitMs", allowed_ms)
+        let account = &self.account;
+        let limits = &account.limits;
+        let allowed_ms = self.allowed.as_millis() as u64;
+        let failure = match (
+            error.downcast_ref::<Stop>(),
+            error.downcast_ref::<wasmtime::Trap>(),
+        ) {
+            (Some(Stop::Deadline), _) | (_, Some(wasmtime::Trap::Interrupt)) => {
+                Failure::host(code::TURN_DEADLINE)
+                    .message(format!("the turn took longer than {allowed_ms} ms"))
+                    .param("limitMs", allowed_ms)
+            }
+            (Some(Stop::HostCalls), _) => Failure::host(code::TURN_HOST_CALL_LIMIT)
+                .message(format!(
+                    "the turn called the host more than {} times",
+                    limits.host_calls
+                ))
+                .param("limit", limits.host_calls),
+            (_, Some(wasmtime::Trap::StackOverflow)) => {
+                Failure::host(code::TURN_STACK_LIMIT).message("the handler's recursion is too deep")
+            }
+            // A guest that is refused memory ends itself, with a trap that does not say why.
+            _ if account.refused.is_some() => Failure::host(code::TURN_MEMORY_LIMIT)
+                .message("the handler needs more memory than it may have")
+                .param("which", account.refused.unwrap_or_default()),
+            _ => Failure::host(code::HANDLER_TRAPPED).message("the handler has crashed"),
+        };
+        Crash {
+            failure,
+            detail: format!("{error:#}"),
         }
-        (Some(Stop::HostCalls), _) => Failure::host(code::TURN_HOST_CALL_LIMIT)
-            .message(format!(
-                "the turn called the host more than {} times",
-                limits.host_calls
-            ))
-            .param("limit", limits.host_calls),
-        (_, Some(wasmtime::Trap::StackOverflow)) => {
-            Failure::host(code::TURN_STACK_LIMIT).message("the handler's recursion is too deep")
-        }
-        // A guest that is refused memory ends itself, with a trap that does not say why.
-        _ if account.refused.is_some() => Failure::host(code::TURN_MEMORY_LIMIT)
-            .message("the handler needs more memory than it may have")
-            .param("which", account.refused.unwrap_or_default()),
-        _ => Failure::host(code::HANDLER_TRAPPED).message("the handler has crashed"),
-    };
-    Crash {
-        failure,
-        detail: format!("{error:#}"),
     }
-}
 }
 
 impl WasiView for GuestContext {
@@ -393,12 +393,7 @@ impl Instance {
     }
 
     /// Lets the guest run until the deadline, which is so long from now, with these imports.
-    pub(super) fn open(
-        &mut self,
-        deadline: Instant,
-        allowed: Duration,
-        imports: Box<dyn Imports>,
-    ) {
+    pub(super) fn open(&mut self, deadline: Instant, allowed: Duration, imports: Box<dyn Imports>) {
         let context = self.store.data_mut();
         context.deadline = deadline;
         context.allowed = allowed;

@@ -7,12 +7,14 @@
 //! component's list, and nothing of it stays open when that call has ended.
 //!
 //! The list is checked against the names that a guest writes. A listed *name* may resolve
-//! to an address within the operator's network; who lists it vouches for it. Redirects are
+//! to an address within the operator's network; who lists it vouches for it. A name that
+//! only a wildcard covers may not. Redirects are
 //! the guest's to follow, and so are new requests. Nobody waits in a thread: requests are
 //! tasks, except that the system's resolver occupies one of tokio's blocking threads while
 //! it looks a name up.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
 };
 
-use super::allowed_hosts::{AllowedHosts, Target};
+use super::allowed_hosts::{AllowedHosts, Target, Verdict, is_internal};
 use crate::config::Limits;
 
 /// Different hosts that a component is warned about.
@@ -148,10 +150,14 @@ impl Gate {
             self.policy.warn(shown);
             return Err(Error::HttpRequestDenied);
         };
-        if !self.policy.allowed.allows(&target) {
-            self.policy.warn(target.to_string());
-            return Err(Error::HttpRequestDenied);
-        }
+        let external = match self.policy.allowed.decide(&target) {
+            Verdict::Allowed => None,
+            Verdict::IfExternal => Some((target.clone(), self.policy.clone())),
+            Verdict::Refused => {
+                self.policy.warn(target.to_string());
+                return Err(Error::HttpRequestDenied);
+            }
+        };
         let slot = call.slots.clone().try_acquire_owned();
         let slot = slot.map_err(|_| Error::ConnectionLimitReached)?;
         let authority = target.authority().parse();
@@ -160,6 +166,7 @@ impl Gate {
             http::Uri::from_parts(uri).map_err(|_| Error::HttpRequestUriInvalid)?;
         Ok(Exchange {
             request,
+            external,
             options: self.bounded(options.unwrap_or_default()),
             slot,
             ended: call.ended.clone(),
@@ -188,6 +195,8 @@ impl Gate {
 /// A request that may leave.
 struct Exchange {
     request: http::Request<WasiBody>,
+    /// The place, if it must not lie within the host's own network.
+    external: Option<(Target, Arc<Policy>)>,
     options: RequestOptions,
     slot: OwnedSemaphorePermit,
     ended: CancellationToken,
@@ -200,7 +209,8 @@ impl Exchange {
     /// Sends the request and waits for the head of the response.
     async fn run(self) -> Result<(http::Response<WasiBody>, Connection), Error> {
         let Exchange {
-            request,
+            mut request,
+            external,
             options,
             slot,
             ended,
@@ -208,7 +218,12 @@ impl Exchange {
         // The TLS handshake has no timeout of its own.
         let whole = [options.connect_timeout, options.first_byte_timeout];
         let whole = whole.into_iter().flatten().sum();
-        let sent = wasmtime_wasi_http::default_send_request(request, Some(options));
+        let sent = async {
+            if let Some((target, policy)) = external {
+                keep_outside(&mut request, &target, &policy).await?;
+            }
+            wasmtime_wasi_http::default_send_request(request, Some(options)).await
+        };
         let (response, connection) = tokio::select! {
             () = ended.cancelled() => return Err(Error::ConnectionTerminated),
             sent = tokio::time::timeout(whole, sent) => {
@@ -229,6 +244,35 @@ impl Exchange {
         };
         Ok((response.map(BodyExt::boxed_unsync), Box::new(connection)))
     }
+}
+
+/// Refuses a place whose name leads into the host's own network. What is looked up here is
+/// what is connected to: without TLS, whose certificates tell the peer by its name, the
+/// request goes to the address itself, since the name may lead elsewhere a moment later.
+async fn keep_outside(
+    request: &mut http::Request<WasiBody>,
+    target: &Target,
+    policy: &Policy,
+) -> Result<(), Error> {
+    let found = tokio::net::lookup_host(target.authority()).await;
+    let addresses: Vec<SocketAddr> = found.map_err(Error::Connect)?.collect();
+    if addresses.iter().any(|address| is_internal(address.ip())) {
+        policy.warn(target.to_string());
+        return Err(Error::HttpRequestDenied);
+    }
+    // One that most networks reach.
+    let address = addresses.iter().find(|address| address.is_ipv4());
+    let Some(address) = address.or(addresses.first()) else {
+        return Err(Error::HttpRequestUriInvalid);
+    };
+    if !target.is_authenticated() {
+        let mut uri = request.uri().clone().into_parts();
+        let authority = address.to_string().parse();
+        uri.authority = Some(authority.map_err(|_| Error::HttpRequestUriInvalid)?);
+        *request.uri_mut() =
+            http::Uri::from_parts(uri).map_err(|_| Error::HttpRequestUriInvalid)?;
+    }
+    Ok(())
 }
 
 impl WasiHttpHooks for Gate {

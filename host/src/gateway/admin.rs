@@ -25,7 +25,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, any, get};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
@@ -96,6 +96,11 @@ pub(super) fn routes(doors: Arc<Doors>) -> Router<Arc<Doors>> {
         .method_not_allowed_fallback(answers::method_not_allowed)
         .fallback(answers::not_found)
         .layer(middleware::from_fn_with_state(doors, check_key))
+}
+
+/// `/_tidegate/`, which `nest` leaves out.
+pub(super) fn root(doors: Arc<Doors>) -> MethodRouter<Arc<Doors>> {
+    any(answers::not_found).layer(middleware::from_fn_with_state(doors, check_key))
 }
 
 async fn check_key(State(doors): State<Arc<Doors>>, request: Request, next: Next) -> Response {

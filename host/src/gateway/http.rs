@@ -13,6 +13,7 @@
 //! caller is no connection: no hook runs for it, events cannot be sent to it alone.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +24,9 @@ use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
 use tidegate_core::failure::code;
@@ -143,9 +146,9 @@ pub(super) async fn health() -> Response {
 
 /// Whether the host takes work: it does once it listens, until it stops.
 pub(super) async fn ready(State(doors): State<Arc<Doors>>) -> Result<Response, ErrorResponse> {
-    match doors.is_stopping() {
-        true => Err(failure(code::HOST_SHUTTING_DOWN, "the host is shutting down").into()),
-        false => Ok(json(StatusCode::OK, r#"{"ready":true}"#)),
+    match doors.is_ready() {
+        true => Ok(json(StatusCode::OK, r#"{"ready":true}"#)),
+        false => Err(failure(code::HOST_SHUTTING_DOWN, "the host is shutting down").into()),
     }
 }
 
@@ -299,6 +302,7 @@ pub(super) async fn read(
         false => TokenFrom::Header,
     };
     let caller = doors.identify(&headers, query.as_deref(), from)?;
+    doors.check_calls(caller.identity.as_ref(), arrival.address)?;
     let (key, what) = target(&doors, path)?;
     let place = match is_stream {
         true => doors.admit_behind_proxy(peer, arrival.address)?,
@@ -311,15 +315,34 @@ pub(super) async fn read(
         }
         "state" => {
             let read = doors.actors.read(&key, caller.client()).await?;
-            let (state, epoch, version) = (read.state, read.epoch, read.version);
-            let body = format!(r#"{{"state":{state},"epoch":"{epoch}","version":{version}}}"#);
-            Ok(json(StatusCode::OK, body))
+            let end = format!(r#","epoch":"{}","version":{}}}"#, read.epoch, read.version);
+            // The document is shared by all who are reading it, however slowly.
+            let parts = [
+                Bytes::from_static(br#"{"state":"#),
+                Bytes::from_owner(Text(read.state)),
+                Bytes::from(end),
+            ];
+            let length: usize = parts.iter().map(Bytes::len).sum();
+            let parts = futures_util::stream::iter(parts.map(Ok::<_, Infallible>));
+            let mut response = json(StatusCode::OK, Body::from_stream(parts));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            Ok(response)
         }
         "events" => {
             let outlet = stream_outlet(&doors, &caller, Dialect::Plain);
             Ok(subscribe(&doors, key, Stream::Events, outlet, &caller, place).await?)
         }
         _ => Err(method_not_allowed().await),
+    }
+}
+
+/// Text that responses share.
+struct Text(Arc<str>);
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 }
 
@@ -372,7 +395,8 @@ async fn subscribe(
 }
 
 impl Doors {
-    /// Counts a call of this user, or of this address; refuses one too many.
+    /// Counts a call, a subscription or a read of this user, or of this address; refuses one
+    /// too many.
     pub(super) fn check_calls(
         &self,
         identity: Option<&Identity>,

@@ -18,7 +18,7 @@ mod sse;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::http::header::{self, HeaderValue};
@@ -65,6 +65,8 @@ pub(crate) struct Doors {
     addresses: AddressLimits,
     client_addresses: ClientAddress,
     pub(super) admin: admin::Admin,
+    /// True once the host's end has begun: it still serves, and wants nothing new.
+    ending: AtomicBool,
     /// True once the host stops.
     stopping: watch::Sender<bool>,
     policy: origin::Policy,
@@ -84,6 +86,11 @@ impl Doors {
 
     fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
+    }
+
+    /// Whether it takes work.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.ending.load(Ordering::Relaxed)
     }
 
     fn say_goodbye(&self, connection: &Connection) {
@@ -192,6 +199,7 @@ impl Gateway {
             actors,
             connections,
             metrics,
+            ending: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             tasks: TaskTracker::new(),
             run_id: random_id(4),
@@ -210,8 +218,9 @@ impl Gateway {
         self.address
     }
 
-    /// Accepts no further socket.
+    /// Accepts no further socket, and says on those that are open that it is not ready.
     pub async fn stop_accepting(&mut self) {
+        self.doors.ending.store(true, Ordering::Relaxed);
         self.accepting.abort();
         // Waits for the listener to be closed; the error only says that it was aborted.
         let _ = (&mut self.accepting).await;
@@ -336,6 +345,7 @@ fn routes(doors: Arc<Doors>) -> Router {
         .route("/health", get(http::health))
         .route("/ready", get(http::ready))
         .nest("/_tidegate", admin::routes(doors.clone()))
+        .route("/_tidegate/", admin::root(doors.clone()))
         .route(
             "/actors/{actor}/{id}/{what}",
             get(http::read).post(http::call),

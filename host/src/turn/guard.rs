@@ -34,13 +34,18 @@ pub(super) struct Waiting {
     busy: bool,
     /// Those who subscribe will be asked about again.
     recheck_is_due: bool,
+    /// How often the guard has failed in a row when it was asked again.
+    failures: u32,
 }
 
 struct Request {
     who: Client,
     to: Subject,
-    answer: oneshot::Sender<Result<(), Failure>>,
+    answer: oneshot::Sender<Result<Basis, Failure>>,
 }
+
+/// What a guard has looked at to allow something; none if it has not looked at the state.
+pub type Basis = Option<Arc<Pinned>>;
 
 /// What becomes of subscribers about whom a guard was asked again and failed to decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +89,11 @@ impl Live {
         who: Client,
         to: Subject,
         settings: &config::Access,
-    ) -> Result<(), Failure> {
+    ) -> Result<Basis, Failure> {
         let component = self.component()?;
         if !component.access(self.key.actor.as_str()).authorize {
             return match settings.default {
-                AccessDefault::Open => Ok(()),
+                AccessDefault::Open => Ok(None),
                 AccessDefault::Closed => Err(Failure::host(code::ACCESS_CLOSED)
                     .message("nobody may subscribe to actors of this type or read them")),
             };
@@ -115,18 +120,19 @@ impl Live {
             .unwrap_or_else(|_| Err(Failure::host(code::INTERNAL).message("the guard is gone")))
     }
 
-    /// Asks the guard about all of these.
+    /// Asks the guard about all of these, as of one version of the state.
     async fn decide(
         self: &Arc<Self>,
         who: &[(Client, Subject)],
-    ) -> Vec<Result<Result<(), Failure>, Failure>> {
+    ) -> (Vec<Result<Result<(), Failure>, Failure>>, Basis) {
+        let pinned = Arc::new(OnceLock::new());
         let mut questions = Questions::about(who);
         while let Some(part) = questions.next() {
             let decided = match self.component() {
                 Ok(component) => {
                     let state = Committed {
                         live: self.clone(),
-                        pinned: Arc::default(),
+                        pinned: pinned.clone(),
                     };
                     let decided = component.authorize(&self.key, part, state).await;
                     decided.map_err(|crash| self.report(crash, "authorize"))
@@ -135,20 +141,40 @@ impl Live {
             };
             questions.note(part, decided);
         }
-        questions.answers
+        (questions.answers, pinned.get().cloned())
     }
 
-    /// Sends the snapshot to a receiver and keeps it informed from there on.
-    pub async fn subscribe_state(self: &Arc<Self>, outlet: Arc<dyn Outlet>) -> Result<(), Failure> {
+    /// Whether nothing was committed since the guard looked at the state.
+    pub fn is_as_decided(&self, basis: &Basis) -> bool {
+        let ledger = self.ledger();
+        basis
+            .as_ref()
+            .is_none_or(|seen| ledger.version == seen.version && ledger.epoch == seen.epoch)
+    }
+
+    /// Sends the snapshot to a receiver and keeps it informed from there on. False, and
+    /// nothing is sent, when the state is not the one that this basis is about.
+    pub async fn subscribe_state(
+        self: &Arc<Self>,
+        outlet: Arc<dyn Outlet>,
+        basis: &Basis,
+    ) -> Result<bool, Failure> {
         let component = self.component()?;
         let metrics = &self.slot.metrics;
+        if !component.access(self.key.actor.as_str()).project {
+            let snapshot = || {
+                let (message, version) = self.snapshot();
+                self.is_as_decided(basis).then_some((message, version))
+            };
+            let joined = self.audience.join_state(outlet, &self.source(), snapshot);
+            if joined {
+                metrics.published.snapshots.inc();
+                metrics.delivered.snapshots.inc();
+            }
+            return Ok(joined);
+        }
         metrics.published.snapshots.inc();
         metrics.delivered.snapshots.inc();
-        if !component.access(self.key.actor.as_str()).project {
-            self.audience
-                .join_state(outlet, &self.source(), || self.snapshot());
-            return Ok(());
-        }
         let id = outlet.id().clone();
         let (mut views, pinned) = self.views(&component, &[outlet.client()]).await;
         let view = views.pop().unwrap_or_else(|| Ok(nothing()))?;
@@ -171,7 +197,7 @@ impl Live {
         if is_behind {
             self.show_to(&id).await;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Asks the guard again in a while, because what it goes by may have changed. Commits
@@ -187,27 +213,45 @@ impl Live {
         let live = Arc::downgrade(self);
         tokio::spawn(async move {
             tokio::time::sleep(recheck).await;
-            if let Some(live) = live.upgrade() {
-                live.waiting().recheck_is_due = false;
-                live.authorize_again(None, Undecided::Stay).await;
+            let Some(live) = live.upgrade() else {
+                return;
+            };
+            let undecided = {
+                let mut waiting = live.waiting();
+                waiting.recheck_is_due = false;
+                match waiting.failures < MAX_UNDECIDED {
+                    true => Undecided::Stay,
+                    false => Undecided::Leave,
+                }
+            };
+            let decided = live.authorize_again(None, undecided).await;
+            live.waiting().failures += 1;
+            match decided {
+                true => live.waiting().failures = 0,
+                false => live.authorize_later(recheck),
             }
         });
     }
 
     /// Asks the guard again about those who subscribe already, all of them or one, and ends
-    /// the subscriptions that it refuses.
-    pub async fn authorize_again(self: &Arc<Self>, outlet: Option<&str>, undecided: Undecided) {
+    /// the subscriptions that it refuses. False if it has failed and some stay undecided.
+    pub async fn authorize_again(
+        self: &Arc<Self>,
+        outlet: Option<&str>,
+        undecided: Undecided,
+    ) -> bool {
         let Ok(component) = self.component() else {
-            return;
+            return true;
         };
         if !component.access(self.key.actor.as_str()).authorize {
-            return;
+            return true;
         }
         let mut subscribers = self.audience.subscribers();
         subscribers.retain(|(receiver, _)| outlet.is_none_or(|outlet| **receiver.id() == *outlet));
         if subscribers.is_empty() {
-            return;
+            return true;
         }
+        let mut all_decided = true;
         let subject = |stream| match stream {
             Stream::State => Subject::State,
             Stream::Events => Subject::Events,
@@ -216,23 +260,36 @@ impl Live {
             .iter()
             .map(|(receiver, stream)| (receiver.client(), subject(*stream)))
             .collect();
-        let decided = self.decide(&who).await;
+        let (decided, _) = self.decide(&who).await;
         for ((receiver, stream), decision) in subscribers.into_iter().zip(decided) {
             let refused = match decision {
                 Ok(Ok(())) => continue,
                 Ok(Err(failure)) => failure,
-                Err(_) if undecided == Undecided::Stay => continue,
+                Err(_) if undecided == Undecided::Stay => {
+                    all_decided = false;
+                    continue;
+                }
                 Err(failure) => failure,
             };
             self.audience.leave_stream(receiver.id(), stream);
             receiver.end(&self.key, &refused);
         }
+        all_decided
     }
 
-    /// The last committed state as this client sees it.
-    pub async fn read(self: &Arc<Self>, who: Client) -> Result<Read, Failure> {
+    /// The last committed state as this client sees it, or the one that it was allowed to
+    /// see.
+    pub async fn read(self: &Arc<Self>, who: Client, basis: Basis) -> Result<Read, Failure> {
         let component = self.component()?;
         if !component.access(self.key.actor.as_str()).project {
+            let is_current = self.is_as_decided(&basis);
+            if let Some(seen) = basis.filter(|_| !is_current) {
+                return Ok(Read {
+                    state: self.text_of(&seen),
+                    epoch: seen.epoch.clone(),
+                    version: seen.version,
+                });
+            }
             let (state, epoch, version) = self.committed();
             return Ok(Read {
                 state,
@@ -444,10 +501,11 @@ async fn decide(mut deciding: Deciding, max_batch: usize) {
             .into_iter()
             .map(|request| ((request.who, request.to), request.answer))
             .unzip();
-        let decided = live.decide(&who).await;
+        let (decided, basis) = live.decide(&who).await;
         for (answer, decision) in answers.into_iter().zip(decided) {
+            let decision = decision.and_then(|decision| decision);
             // Who has gone meanwhile wants no answer.
-            let _ = answer.send(decision.and_then(|decision| decision));
+            let _ = answer.send(decision.map(|()| basis.clone()));
         }
     }
 }
@@ -455,6 +513,10 @@ async fn decide(mut deciding: Deciding, max_batch: usize) {
 /// How often a view is worked out again because of commits meanwhile. Each later commit
 /// shows it as well.
 const MAX_REPEATS: usize = 8;
+
+/// How often in a row a guard may fail when it is asked again, before those whom it has
+/// allowed go.
+const MAX_UNDECIDED: u32 = 3;
 
 /// Guard calls of one round that may fail before the rest is given up.
 const MAX_FAILURES: usize = 16;

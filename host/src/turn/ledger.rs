@@ -12,7 +12,6 @@ use super::guard::Waiting;
 use super::timers::{ActorTimers, Clock};
 use crate::engine::Component;
 use crate::fanout::{Audience, Body, Message, Refresh};
-use crate::rooms::Client;
 use crate::router::Slot;
 use crate::store::Stored;
 
@@ -57,8 +56,9 @@ pub struct Ledger {
     pub(super) connections: IndexMap<Arc<str>, Option<Arc<str>>>,
     /// What the actor's turns have set for later.
     pub timers: ActorTimers,
-    /// The last committed state as subscribers see it, once somebody has asked for it.
-    pub(super) encoded: Option<Arc<str>>,
+    /// The last committed state as subscribers see it, once somebody has asked for it: one
+    /// message for all of them.
+    pub(super) encoded: Option<Arc<Message>>,
     /// The last committed state as guards read it, once one has asked for it.
     pub(super) pinned: Option<Arc<Pinned>>,
     /// The component that the rules below are of.
@@ -71,7 +71,7 @@ pub struct Ledger {
 
 /// A committed state, to be read beside the turns that come after it.
 #[derive(Debug)]
-pub(super) struct Pinned {
+pub struct Pinned {
     pub(super) value: Value,
     pub(super) token: u64,
     pub(super) epoch: Arc<str>,
@@ -186,20 +186,11 @@ impl Live {
 
     /// The last committed state as subscribers see it, its epoch and its version.
     pub fn committed(&self) -> (Arc<str>, Arc<str>, u64) {
-        let mut ledger = self.ledger();
-        let version = ledger.version;
-        let encoded = match &ledger.encoded {
-            Some(encoded) => encoded.clone(),
-            None => {
-                let state = ledger.document.committed();
-                let encoded: Arc<str> = patch::strip_hidden(&state, &ledger.hidden)
-                    .to_string()
-                    .into();
-                ledger.encoded = Some(encoded.clone());
-                encoded
-            }
-        };
-        (encoded, ledger.epoch.clone(), version)
+        let (message, version) = self.snapshot();
+        match message.body() {
+            Body::Snapshot { state, epoch, .. } => (state.clone(), epoch.clone(), version),
+            _ => unreachable!("a snapshot is one"),
+        }
     }
 
     /// The last committed state, to be read while turns go on.
@@ -236,14 +227,24 @@ impl Live {
         ledger.timers.clear();
     }
 
-    pub(super) fn snapshot(&self) -> (Message, u64) {
-        let (state, epoch, version) = self.committed();
+    /// The same as a message, and its version.
+    pub(super) fn snapshot(&self) -> (Arc<Message>, u64) {
+        let mut ledger = self.ledger();
+        let version = ledger.version;
+        if let Some(encoded) = &ledger.encoded {
+            return (encoded.clone(), version);
+        }
+        let state = ledger.document.committed();
         let body = Body::Snapshot {
-            state,
-            epoch,
+            state: patch::strip_hidden(&state, &ledger.hidden)
+                .to_string()
+                .into(),
+            epoch: ledger.epoch.clone(),
             version,
         };
-        (Message::new(self.key.clone(), body), version)
+        let encoded = Arc::new(Message::new(self.key.clone(), body));
+        ledger.encoded = Some(encoded.clone());
+        (encoded, version)
     }
 
     pub(super) fn itself(&self) -> Arc<Live> {
@@ -298,13 +299,9 @@ impl Ledger {
         self.connections.shift_remove(id);
     }
 
-    /// Those that have contact.
-    pub fn connected_clients(&self) -> Vec<Client> {
-        let client = |(id, user): (&Arc<str>, &Option<Arc<str>>)| Client {
-            connection: Some(id.clone()),
-            user: user.clone(),
-        };
-        self.connections.iter().map(client).collect()
+    /// The ids of those that have contact.
+    pub fn connections(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.connections.keys()
     }
 
     /// Makes what is staged the committed content.

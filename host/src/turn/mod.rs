@@ -14,7 +14,7 @@ mod release;
 mod stage;
 mod timers;
 
-pub use guard::{Read, Undecided};
+pub use guard::{Basis, Read, Undecided};
 pub use ledger::{Ledger, Live};
 pub use outside::{Caller, Outside};
 pub use release::{Chunks, Effects, ReplyTo, release};

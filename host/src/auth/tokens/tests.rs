@@ -698,6 +698,11 @@ fn a_key_that_does_not_fit_its_algorithm_is_explained() {
         ("HS256", "short", "at least 32 bytes for HS256, found 5"),
         ("HS256", "", "at least 32 bytes"),
         ("HS256", RSA_1_PUBLIC, "found a key in PEM"),
+        (
+            "HS256",
+            r#"{"keys": [{"kty": "oct", "k": "AAAA"}]}"#,
+            "found a JSON object",
+        ),
         ("RS256", SECRET, "found no PEM"),
         ("RS256", "", "found no PEM"),
         ("RS256", RSA_1, "found a private key"),

@@ -2,6 +2,46 @@ use proptest::prelude::*;
 
 use super::*;
 
+impl AllowedHosts {
+    /// Whether a request may go there, as far as the name tells.
+    fn allows(&self, target: &Target) -> bool {
+        self.decide(target) != Verdict::Refused
+    }
+}
+
+#[test]
+fn only_what_is_listed_may_lead_anywhere() {
+    let decide = |entries: &[&str], url: &str| {
+        let (scheme, authority) = url.split_once("://").unwrap();
+        allowed(entries).decide(&Target::parse(scheme, authority).unwrap())
+    };
+    for wildcard in ["*://*:*", "http://*.example.com"] {
+        let found = decide(&[wildcard], "http://a.example.com");
+        assert_eq!(found, Verdict::IfExternal, "{wildcard}");
+        let listed = [wildcard, "http://a.example.com"];
+        assert_eq!(decide(&listed, "http://a.example.com"), Verdict::Allowed);
+    }
+    assert_eq!(
+        decide(&["http://*.example.com"], "http://b.org"),
+        Verdict::Refused
+    );
+}
+
+#[test]
+fn embedded_addresses_lead_where_they_lead() {
+    for internal in [
+        "2002:7f00:1::",
+        "::ffff:10.0.0.1",
+        "64:ff9b::7f00:1",
+        "::127.0.0.1",
+    ] {
+        assert!(is_internal(internal.parse().unwrap()), "{internal}");
+    }
+    for external in ["2002:0808:0808::", "2606:4700::1111", "8.8.8.8"] {
+        assert!(!is_internal(external.parse().unwrap()), "{external}");
+    }
+}
+
 fn allowed(entries: &[&str]) -> AllowedHosts {
     AllowedHosts::parse(entries).unwrap_or_else(|error| panic!("{error}"))
 }
