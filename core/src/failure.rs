@@ -75,6 +75,7 @@ pub mod code {
         TIMER_INVALID_DELAY = "timer.invalid-delay", 500, "The handler set a timer with a delay outside the allowed range.";
         TIMER_LIMIT = "timer.limit", 500, "The actor has as many timers as it may.";
         STORE_UNAVAILABLE = "store.unavailable", 503, "The state could not be loaded or saved; try again later.";
+        HOST_MEMORY = "host.memory", 503, "The host has no memory for another instance of the handler; try again later.";
         HOST_SHUTTING_DOWN = "host.shutting-down", 503, "The host is shutting down; connect again later.";
         HOST_NOT_SUPPORTED = "host.not-supported", 501, "This host does not offer what was asked for.";
         REQUEST_MALFORMED = "request.malformed", 400, "The HTTP request is not one that this route understands.";

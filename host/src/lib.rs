@@ -11,7 +11,7 @@
 //! | 3 | [`turn`], [`router`] |
 //! | 2 | [`engine`] |
 //! | 1 | [`store`], [`fanout`], [`rooms`], [`timer`], [`auth`] |
-//! | 0 | [`config`], [`metrics`], [`ws`] |
+//! | 0 | [`config`], [`journal`], [`metrics`], [`ws`] |
 
 pub mod actor;
 pub mod application;
@@ -21,6 +21,7 @@ pub mod engine;
 pub mod fanout;
 pub mod gateway;
 pub mod host;
+pub mod journal;
 pub mod metrics;
 pub mod rooms;
 pub mod router;

@@ -185,6 +185,172 @@ const scenarios = {
     await seesCount(ann, 1);
   },
 
+  /** Two people play, one with keys, one with a finger. */
+  async game(browser) {
+    const ann = await newPage(browser, { viewport: DESKTOP });
+    await shortenRounds(ann);
+    await ann.goto(url);
+    const ben = await open(browser, { viewport: PHONE, hasTouch: true, isMobile: true });
+    await ann.getByText("Nobody plays yet.").waitFor();
+    await fillIn(ann, "Player name", "Ann");
+    await seesPlayer(ann, "Ann (you)");
+
+    step("a name is taken once, and the page says so");
+    await fillIn(ben, "Player name", "Ann");
+    await ben.getByRole("alert").getByText("Ann is already playing").waitFor();
+    await fillIn(ben, "Player name", "Ben");
+    await seesPlayer(ann, "Ben");
+    await seesPlayer(ben, "Ann");
+
+    step("a countdown is seen by all");
+    const moored = await seesBoat(ben, 0);
+    await ann.getByRole("button", { name: "Start" }).click();
+    for (const page of [ann, ben]) {
+      await page.locator("#banner").getByText(/^[123]$/).waitFor();
+    }
+    await screenshot(ann, "game-countdown");
+    await ben.locator("#time").getByText(/^\d+ s$/).waitFor();
+
+    step("a boat that one steers moves on the other's screen");
+    await ann.keyboard.down("ArrowDown");
+    await seesBoat(ben, 0, ({ y }) => y > moored.y + 0.2);
+    await ann.keyboard.up("ArrowDown");
+    await ann.keyboard.down("ArrowRight");
+    await seesBoat(ben, 0, ({ x }) => x > moored.x + 0.1);
+    await ann.keyboard.up("ArrowRight");
+
+    step("a finger leads to a pearl, and it counts");
+    await ben.locator("#arena").scrollIntoViewIfNeeded();
+    const finger = await fingerOn(ben);
+    const scored = ben.locator("#players li").filter({ hasText: "Ben (you)" }).getByText(/^[1-9]/);
+    await finger.down(await bayState());
+    const until = Date.now() + PATIENCE_MS;
+    while (!(await scored.isVisible())) {
+      assert.ok(Date.now() < until, "Ben takes no pearl");
+      await finger.move(await bayState());
+    }
+    for (const page of [ann, ben]) {
+      await assertFits(page);
+    }
+    await screenshot(ann, "game-desktop");
+    await screenshot(ben, "game-phone");
+    await finger.up();
+    await ben.emulateMedia({ colorScheme: "dark" });
+    await screenshot(ben, "game-phone-dark");
+
+    step("the round ends by itself, and somebody has won");
+    for (const page of [ann, ben]) {
+      await page.locator("#banner").getByText(/ wins? with \d+!$/).waitFor();
+      await page.getByRole("button", { name: "Play again" }).waitFor();
+    }
+    await screenshot(ben, "game-won");
+
+    step("a reload keeps the boat and its points");
+    const row = ben.locator("#players li").filter({ hasText: "Ben (you)" });
+    const points = await row.innerText();
+    await ben.reload();
+    await seesPlayer(ben, "Ben (you)");
+    assert.equal(await row.innerText(), points);
+
+    step("who leaves is gone");
+    await ann.getByRole("button", { name: "Leave" }).click();
+    await ben.locator("#players").getByText("Ann", { exact: true }).waitFor({ state: "detached" });
+    await ann.getByLabel("Player name", { exact: true }).waitFor();
+  },
+
+  /** Two people look at an agent, whose model whoever runs this plays. */
+  async agent(browser) {
+    const ann = await open(browser, { viewport: DESKTOP });
+    const ben = await open(browser, { viewport: PHONE, hasTouch: true });
+    await ann.getByText("Nobody has asked anything here yet.").waitFor();
+
+    step("a prompt in one tab, and the answer grows in both");
+    await ask(ann, "Which way?");
+    console.log("begin");
+    for (const page of [ann, ben]) {
+      await hears(page, "Prompt", "Which way?");
+      await hears(page, "Agent", "With the ");
+      await page.locator("#agent-status").getByText("Answering…").waitFor();
+    }
+    await screenshot(ann, "agent-answering");
+    console.log("go on");
+    for (const page of [ann, ben]) {
+      await hears(page, "Agent", "With the tide, Ann 🌊.");
+      await page.locator("#agent-status").waitFor({ state: "hidden" });
+    }
+
+    step("whoever asked stops the answer, nobody else");
+    await ask(ben, "And then?");
+    console.log("begin");
+    await hears(ann, "Agent", "Against");
+    assert.equal(await ann.getByRole("button", { name: "Stop" }).isVisible(), false);
+    await ben.getByRole("button", { name: "Stop" }).click();
+    console.log("wait");
+    for (const page of [ann, ben]) {
+      await page.locator("#agent-status").getByText("Stopped").waitFor();
+      await hears(page, "Agent", "Against");
+    }
+    assert.equal(await ben.locator("#agent-error").innerText(), "");
+
+    step("tools are seen");
+    await ask(ann, "What is six times seven?");
+    console.log("begin");
+    for (const page of [ann, ben]) {
+      await hears(page, "calculator", "42");
+      await hears(page, "Agent", "It is 42.");
+    }
+
+    step("a provider that fails is said to, and what it said stays");
+    await ask(ben, "Sure?");
+    console.log("begin");
+    for (const page of [ann, ben]) {
+      await page.getByRole("alert").getByText("the answer broke off").waitFor();
+      await page.locator("#agent-status").getByText("Failed").waitFor();
+      await hears(page, "Agent", "Quite");
+      await assertFits(page);
+    }
+    await screenshot(ann, "agent-desktop");
+    await screenshot(ben, "agent-phone");
+    await ben.emulateMedia({ colorScheme: "dark" });
+    await screenshot(ben, "agent-phone-dark");
+
+    step("a reload shows the same, and who clears it clears it for all");
+    await ben.reload();
+    await hears(ben, "Agent", "It is 42.");
+    await ben.getByRole("button", { name: "Clear" }).click();
+    for (const page of [ann, ben]) {
+      await page.getByText("Nobody has asked anything here yet.").waitFor();
+      assert.equal(await page.locator("#agent-error").innerText(), "");
+    }
+
+    step("what is too long is said, and not lost");
+    const long = "x".repeat(8_001);
+    await ask(ann, long);
+    await ann.getByRole("alert").getByText("a prompt has at most 8000 characters").waitFor();
+    assert.equal(await ann.getByRole("textbox", { name: "Prompt" }).inputValue(), long);
+  },
+
+  /** An agent without a provider says so. */
+  async scripted(browser) {
+    const ann = await open(browser, { viewport: DESKTOP });
+    const ben = await open(browser, { viewport: PHONE, hasTouch: true });
+    await ask(ann, "Which way?");
+    const lengths = new Set();
+    const answer = ben.locator("#conversation .message.assistant .text");
+    await answer.waitFor();
+    await ben.locator("#agent-status").getByText("Answering…").waitFor();
+    await screenshot(ben, "agent-scripted");
+    while (await ben.locator("#agent-status").isVisible()) {
+      lengths.add((await answer.textContent()).length);
+    }
+    assert.ok(lengths.size > 5, `it grew in ${lengths.size} steps`);
+    for (const page of [ann, ben]) {
+      await hears(page, "Agent", "No provider is configured, so this is a scripted reply");
+      await hears(page, "Agent", "start the host again.");
+    }
+    await screenshot(ann, "agent-scripted-desktop");
+  },
+
   /** A host that serves no chat says how to get it. */
   async missing(browser) {
     const page = await open(browser, { viewport: PHONE });
@@ -230,6 +396,12 @@ async function say(page, text) {
   await box.press("Enter");
 }
 
+async function ask(page, text) {
+  const box = page.getByRole("textbox", { name: "Prompt" });
+  await box.fill(text);
+  await box.press("Enter");
+}
+
 async function press(page, name, times) {
   for (let n = 0; n < times; n += 1) {
     await page.getByRole("button", { name }).click();
@@ -255,8 +427,49 @@ async function seesPerson(page, name) {
   await page.getByRole("listitem").getByText(name, { exact: true }).waitFor();
 }
 
+async function seesPlayer(page, name) {
+  await page.locator("#players").getByText(name, { exact: true }).waitFor();
+}
+
+/**
+ * Waits until the boat of a color is where it is wanted, and says where that is, in parts of
+ * the arena. What it looks at are the pixels.
+ */
+async function seesBoat(page, color, isWanted = () => true) {
+  const until = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const place = await page.evaluate((name) => {
+      const canvas = document.getElementById("arena");
+      const { width, height } = canvas;
+      const wanted = getComputedStyle(canvas).getPropertyValue(name).trim();
+      const [red, green, blue] = [1, 3, 5].map((at) => parseInt(wanted.slice(at, at + 2), 16));
+      const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+      copy.drawImage(canvas, 0, 0);
+      const { data } = copy.getImageData(0, 0, width, height);
+      let [sumX, sumY, count] = [0, 0, 0];
+      for (let at = 0; at < data.length; at += 4) {
+        if (data[at] === red && data[at + 1] === green && data[at + 2] === blue) {
+          sumX += (at / 4) % width;
+          sumY += Math.floor(at / 4 / width);
+          count += 1;
+        }
+      }
+      return count > 0 ? { x: sumX / count / width, y: sumY / count / height } : null;
+    }, `--boat-${color}`);
+    if (place && isWanted(place)) {
+      return place;
+    }
+    assert.ok(Date.now() < until, `the boat is at ${JSON.stringify(place)}`);
+  }
+}
+
 async function seesMessage(page, author, text) {
   const messages = page.getByRole("log").locator(".message");
+  await messages.filter({ has: page.getByText(author, { exact: true }) }).filter({ hasText: text }).waitFor();
+}
+
+async function hears(page, author, text) {
+  const messages = page.locator("#conversation .message");
   await messages.filter({ has: page.getByText(author, { exact: true }) }).filter({ hasText: text }).waitFor();
 }
 
@@ -304,13 +517,49 @@ function watch(page) {
   return page;
 }
 
+/** Has the rounds that this page starts last so short that a test can wait for their end. */
+async function shortenRounds(page) {
+  await page.routeWebSocket(/\/ws\?/, (socket) => {
+    const host = socket.connectToServer();
+    socket.onMessage((message) => {
+      const frame = JSON.parse(message);
+      const isStart = frame.method === "start";
+      host.send(isStart ? JSON.stringify({ ...frame, input: { seconds: 12 } }) : message);
+    });
+  });
+}
+
+/** The state of the game as the host tells it to anybody. */
+async function bayState() {
+  const response = await fetch(new URL("/actors/game/lobby/state", url));
+  return (await response.json()).state;
+}
+
+/** A finger that is held on the pearl nearest to Ben's boat. */
+async function fingerOn(page) {
+  const session = await page.context().newCDPSession(page);
+  const { x: left, y: top, width, height } = await page.locator("#arena").boundingBox();
+  const touch = (type, touchPoints) => session.send("Input.dispatchTouchEvent", { type, touchPoints });
+  const at = ({ players, pearls }) => {
+    const distance = ({ x, y }) => Math.hypot(x - players.Ben.x, y - players.Ben.y);
+    const [nearest] = pearls.sort((a, b) => distance(a) - distance(b));
+    assert.ok(nearest, "the round is over");
+    return [{ x: left + (nearest.x / 4000) * width, y: top + (nearest.y / 3000) * height }];
+  };
+  return {
+    down: (state) => touch("touchStart", at(state)),
+    move: (state) => touch("touchMove", at(state)),
+    up: () => touch("touchEnd", []),
+  };
+}
+
 /** Keeps what the host says from the page until the function that this returns is called. */
 async function holdConnection(page) {
   let release;
   const released = new Promise((resolve) => {
     release = resolve;
   });
-  await page.routeWebSocket(/\/ws$/, (socket) => {
+  await page.routeWebSocket(/\/ws\?/, (socket) => {
     const host = socket.connectToServer();
     host.onMessage((message) => released.then(() => socket.send(message)));
   });

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -131,6 +132,19 @@ impl Host {
             .and_then(|size| size.trim().strip_suffix(" kB"))
             .and_then(|size| size.parse().ok());
         kibibytes.expect("a size in KiB") << 10
+    }
+
+    /// The CPU time that the process has used so far, in whole hundredths of a second.
+    pub fn cpu_time(&self) -> Duration {
+        let pid = self.process.id().expect("the host runs");
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        let stat = stat.expect("the kernel tells of a process that runs");
+        // The name before it, in parentheses, may hold anything.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+        let times = fields.split(' ').skip(11).take(2);
+        let ticks: u64 = times.flat_map(str::parse::<u64>).sum();
+        // USER_HZ, which is 100 on every Linux.
+        Duration::from_millis(ticks * 10)
     }
 
     /// How many threads the process has.

@@ -23,6 +23,7 @@ pub mod cli;
 pub mod dialect;
 pub mod guest;
 mod host;
+pub mod provider;
 mod request;
 mod socket;
 pub mod spacing;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use http::StatusCode;
+use tidegate_tests::provider::Provider;
 use tidegate_tests::{Folder, Host, Socket, actor};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,6 +20,63 @@ const INSTALL: &str = "run `cargo xtask test --only e2e`, which installs it";
 async fn two_people_talk_and_count() {
     let host = Host::serving(["chat", "counter"]).await;
     Browser::open("talk", host.address()).ended().await;
+}
+
+#[tokio::test]
+async fn two_people_play() {
+    let host = Host::serving(["chat", "counter", "game"]).await;
+    Browser::open("game", host.address()).ended().await;
+}
+
+#[tokio::test]
+async fn two_people_ask_an_agent() {
+    let mut provider = Provider::start().await;
+    let host = Host::builder()
+        .component("agent")
+        .allow(&provider.host())
+        .variable("OPENAI_BASE_URL", &provider.base_url())
+        .set("actors.cancel-grace-ms=20000")
+        .component("chat")
+        .component("counter")
+        .component("game")
+        .start()
+        .await;
+    let mut browser = Browser::open("agent", host.address());
+
+    assert_eq!(browser.request().await, "begin");
+    let mut answer = provider.asked().await;
+    answer.say("With the ").await;
+    assert_eq!(browser.request().await, "go on");
+    answer.say("tide, Ann 🌊").await;
+    answer.say(".").await;
+    answer.finish("stop").await;
+
+    assert_eq!(browser.request().await, "begin");
+    let mut answer = provider.asked().await;
+    answer.say("Against").await;
+    assert_eq!(browser.request().await, "wait");
+    answer.keep_alive_until_closed().await;
+
+    assert_eq!(browser.request().await, "begin");
+    let mut answer = provider.asked().await;
+    let sum = "{\"expression\": \"6 * 7\"}";
+    answer.call_tool(0, "a", "calculator", &[sum]).await;
+    answer.finish("tool_calls").await;
+    let mut answer = provider.asked().await;
+    answer.say("It is 42.").await;
+    answer.finish("stop").await;
+
+    assert_eq!(browser.request().await, "begin");
+    let mut answer = provider.asked().await;
+    answer.say("Quite").await;
+    answer.break_off().await;
+    browser.ended().await;
+}
+
+#[tokio::test]
+async fn an_agent_without_a_provider_says_so() {
+    let host = Host::serving(["agent", "chat", "counter", "game"]).await;
+    Browser::open("scripted", host.address()).ended().await;
 }
 
 #[tokio::test]

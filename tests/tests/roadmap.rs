@@ -4,11 +4,11 @@ use http::Method;
 use serde_json::{Value, json};
 use tidegate_tests::{Actor, Host, PATIENCE, Socket, actor, dialect};
 
-/// A host whose actors leave memory as soon as nothing holds them there.
-async fn host_that_forgets() -> Host {
+/// A host whose actors leave memory after so many milliseconds, when nothing holds them there.
+async fn host_that_forgets(ms: u64) -> Host {
     Host::builder()
         .component("roadmap")
-        .set("actors.idle-timeout-ms=100")
+        .set(&format!("actors.idle-timeout-ms={ms}"))
         .start()
         .await
 }
@@ -205,7 +205,7 @@ async fn a_turn_that_fails_sets_no_timer() {
 
 #[tokio::test]
 async fn timers_are_cleared_when_the_actor_is_deactivated() {
-    let host = host_that_forgets().await;
+    let host = host_that_forgets(100).await;
     let alarm = actor("alarm", "a");
     let mut socket = host.connect().await;
     let hourly = json!({"everyMs": 3_600_000});
@@ -250,7 +250,7 @@ async fn who_is_silent_is_cleaned_up() {
 
 #[tokio::test]
 async fn a_schedule_starts_and_stops_with_the_actor() {
-    let host = host_that_forgets().await;
+    let host = host_that_forgets(100).await;
     let pulse = actor("pulse", "p");
     let mut socket = host.connect().await;
     let beating = |state: &Value| state["beats"].as_u64() >= Some(3);
@@ -259,7 +259,7 @@ async fn a_schedule_starts_and_stops_with_the_actor() {
     let left = asleep(&host, &pulse).await;
     // As long as several beats.
     let clock = actor("alarm", "clock");
-    let long = json!({"ms": 500});
+    let long = json!({"ms": 1_000});
     socket.call(&clock, "dawdle", long).await.result();
     let later = about(&host, &pulse).await;
     assert_eq!(later["inMemory"], false);
@@ -270,8 +270,28 @@ async fn a_schedule_starts_and_stops_with_the_actor() {
 }
 
 #[tokio::test]
+async fn a_schedule_does_not_keep_its_actor_in_memory() {
+    // Four beats fit into it.
+    let host = host_that_forgets(1_000).await;
+    let pulse = actor("pulse", "p");
+    let mut socket = host.connect().await;
+    socket.call(&pulse, "beat", None).await.result();
+    asleep(&host, &pulse).await;
+}
+
+#[tokio::test]
+async fn an_idle_interval_does_not_keep_its_actor_in_memory() {
+    let host = host_that_forgets(1_000).await;
+    let alarm = actor("alarm", "a");
+    let mut socket = host.connect().await;
+    let often = json!({"everyMs": 250});
+    socket.call(&alarm, "startIdle", often).await.result();
+    asleep(&host, &alarm).await;
+}
+
+#[tokio::test]
 async fn a_schedule_is_an_interval_that_activation_sets() {
-    let host = host_that_forgets().await;
+    let host = host_that_forgets(100).await;
     let alarm = actor("alarm", "a");
     let mut socket = host.connect().await;
     let call = socket.call(&alarm, "tickFromActivation", None).await;
@@ -547,7 +567,7 @@ async fn an_agent_streams_its_answer_and_uses_a_tool() {
 
 #[tokio::test]
 async fn the_time_out_of_an_agent_leaves_a_run_that_is_done_alone() {
-    let host = host_that_forgets().await;
+    let host = host_that_forgets(100).await;
     let run = actor("agentRun", "run-1");
     let mut socket = host.connect().await;
     run_of(&mut socket, &run, json!([]), 1).await;

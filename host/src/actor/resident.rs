@@ -264,7 +264,12 @@ impl Actor {
         shared.instances.used(self, Arc::downgrade(self));
     }
 
-    async fn instance(&self, component: &Component, what: What<'_>) -> Result<Instance, Failure> {
+    async fn instance(
+        &self,
+        component: &Component,
+        what: What<'_>,
+        shared: &Shared,
+    ) -> Result<Instance, Failure> {
         // One of an older version of the component has served its last turn.
         match self
             .take_instance()
@@ -272,7 +277,11 @@ impl Actor {
         {
             Some(instance) => Ok(instance),
             None => {
-                let made = component.instantiate().await;
+                let mut made = component.instantiate().await;
+                if matches!(&made, Err(crash) if crash.failure.code == code::HOST_MEMORY) {
+                    shared.instances.evict_some();
+                    made = component.instantiate().await;
+                }
                 made.map_err(|crash| self.report(crash, what))
             }
         }
@@ -506,7 +515,7 @@ impl Actor {
             method,
             "a turn begins"
         );
-        let mut instance = self.instance(&component, what).await?;
+        let mut instance = self.instance(&component, what, shared).await?;
         let stage = self.stage(live, component.clone(), &turn, &cause, streaming, shared);
         let ran = {
             let invoke = instance.invoke(&turn, method, input.as_ref(), stage.clone());
@@ -650,7 +659,7 @@ impl Actor {
                 entry: hook.name(),
                 turn: &turn,
             };
-            let mut instance = self.instance(&component, what).await?;
+            let mut instance = self.instance(&component, what, shared).await?;
             let stage = self.stage(live, component.clone(), &turn, &cause, None, shared);
             let (stage, result) = instance.run_hook(&turn, hook, stage).await;
             self.after_call(instance, result, what, shared)?;
@@ -818,6 +827,7 @@ async fn drain(mut guard: DrainGuard) {
             break;
         };
         actor.slot.metrics.queued.dec();
+        let keeps_awake = !matches!(&item, Item::Due(which, _) if live.is_idle_timer(*which));
         match item {
             Item::Call(call) => actor.run_call(call, live, &shared).await,
             Item::Due(which, due_ms) => actor.run_due(which, due_ms, live, &shared).await,
@@ -853,7 +863,9 @@ async fn drain(mut guard: DrainGuard) {
                 Err(failure) => drop(done.send(Err(failure))),
             },
         }
-        actor.touch(&shared);
+        if keeps_awake {
+            actor.touch(&shared);
+        }
         // Tokio cannot interrupt a loop that never waits.
         tokio::task::coop::consume_budget().await;
     }

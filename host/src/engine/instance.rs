@@ -310,6 +310,11 @@ impl Template {
                     metrics: self.metrics.clone(),
                 })
             }
+            Err(error) if is_out_of_memory(&error) => Err(Crash {
+                failure: Failure::host(code::HOST_MEMORY)
+                    .message("the host has no memory for another instance of the handler"),
+                detail: format!("{error:#}"),
+            }),
             Err(error) => Err(store.data().crash(&error)),
         }
     }
@@ -432,6 +437,15 @@ impl Instance {
         let imports = context.imports.take();
         (imports, result.map_err(|error| context.crash(&error)))
     }
+}
+
+/// Whether the system has refused memory, or another mapping of it (`vm.max_map_count`).
+/// Wasmtime passes the system's error on in types of its own, of which the text is public.
+fn is_out_of_memory(error: &wasmtime::Error) -> bool {
+    const ENOMEM: &str = "(os error 12)";
+    error
+        .chain()
+        .any(|cause| cause.to_string().ends_with(ENOMEM))
 }
 
 /// Waits for a call, but not past its deadline: the epoch stops a guest that computes,

@@ -1,4 +1,4 @@
-//! The example page at `/`: a chat, a counter and a game, in a browser.
+//! The example page at `/`: a chat, a counter, a game and an agent, in a browser.
 //!
 //! Its files are part of the program, and the browser takes nothing from elsewhere. The
 //! gateway adds the routes, unless `gateway.page` is off.
@@ -31,7 +31,8 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
     form-action 'none'; frame-ancestors 'none'";
 
 /// What the page is made of, beside `index.html`.
-const ASSETS: [(&str, &str, &str); 8] = [
+const ASSETS: [(&str, &str, &str); 9] = [
+    ("/_page/agent.js", JAVASCRIPT, include_str!("page/agent.js")),
     ("/_page/app.js", JAVASCRIPT, include_str!("page/app.js")),
     ("/_page/chat.js", JAVASCRIPT, include_str!("page/chat.js")),
     (

@@ -9,7 +9,7 @@ use tidegate_core::manifest::Access;
 use tidegate_core::{ActorKey, Document, patch};
 
 use super::guard::Waiting;
-use super::timers::{ActorTimers, Clock};
+use super::timers::{ActorTimers, Clock, Which};
 use crate::engine::Component;
 use crate::fanout::{Audience, Body, Message, Refresh};
 use crate::router::Slot;
@@ -177,6 +177,15 @@ impl Live {
     /// Whether a guard says what each subscriber sees.
     pub(super) fn is_projected(&self) -> bool {
         self.ledger().access.project
+    }
+
+    /// Whether what is due by itself does not keep the actor in memory.
+    pub fn is_idle_timer(&self, which: Which) -> bool {
+        match which {
+            Which::Timer(id) => self.ledger().timers.is_idle(id),
+            Which::Schedule(_) => true,
+            Which::Wake => false,
+        }
     }
 
     /// The ledger, locked. Held for single operations only, never across a wait.

@@ -82,7 +82,8 @@ struct Staged {
     exceeded: Option<Failure>,
     /// The guest has declared what is staged fit to be seen.
     is_fit: bool,
-    last_flush: Instant,
+    /// When the next tick is due, on a grid of intervals.
+    next_tick: Instant,
     /// A tick has committed since that was last asked.
     has_ticked: bool,
     /// A commit is under way.
@@ -102,6 +103,7 @@ impl Drop for Shared {
 impl Stage {
     /// The beginning of a turn.
     pub fn new(given: Given) -> Stage {
+        let next_tick = Instant::now() + given.streaming.unwrap_or_default();
         Stage(Arc::new(Shared {
             given,
             staged: Mutex::new(Staged {
@@ -112,7 +114,7 @@ impl Stage {
                 calls: 0,
                 exceeded: None,
                 is_fit: false,
-                last_flush: Instant::now(),
+                next_tick,
                 has_ticked: false,
                 committing: false,
                 open: true,
@@ -211,17 +213,17 @@ impl Stage {
     /// Completes when a tick is due: something is fit to be let out, and the last time is an
     /// interval ago. Never in a turn that does not stream.
     pub async fn tick_due(&self) {
-        let Some(interval) = self.0.given.streaming else {
+        if self.0.given.streaming.is_none() {
             return std::future::pending().await;
-        };
+        }
         loop {
             let became_fit = self.0.became_fit.notified();
-            let (is_fit, last_flush) = {
+            let (is_fit, next_tick) = {
                 let staged = self.staged();
-                (staged.is_fit && !staged.committing, staged.last_flush)
+                (staged.is_fit && !staged.committing, staged.next_tick)
             };
             if is_fit {
-                tokio::time::sleep_until((last_flush + interval).into()).await;
+                tokio::time::sleep_until(next_tick.into()).await;
                 // It may have changed meanwhile, or have left another way.
                 if self.staged().is_fit {
                     return;
@@ -246,7 +248,10 @@ impl Stage {
         {
             let mut staged = self.staged();
             staged.committing = false;
-            staged.last_flush = Instant::now();
+            // One that was late does not make the next ones so, nor are two sent in a row.
+            let interval = self.0.given.streaming.unwrap_or_default();
+            let grid = staged.next_tick + interval;
+            staged.next_tick = grid.max(Instant::now() + interval / 2);
             match &committed {
                 Ok(_) => staged.has_ticked = true,
                 Err(failure) => drop(staged.exceeded.get_or_insert_with(|| failure.clone())),

@@ -126,6 +126,10 @@ impl ActorTimers {
         }
     }
 
+    pub(super) fn is_idle(&self, id: u64) -> bool {
+        self.timers.get(&id).is_some_and(|(timer, _)| timer.idle)
+    }
+
     /// Whether one of them keeps the actor in memory.
     pub fn keep_awake(&self) -> bool {
         self.timers.values().any(|(timer, _)| !timer.idle)

@@ -174,13 +174,15 @@ impl Request {
         Err(failed(url.authority, "not-in-a-component"))
     }
 
-    /// [`send`](Self::send) in a streaming method: the state whose context this is was
-    /// staged when the context was taken from it.
+    /// [`send`](Self::send) in a streaming method: subscribers see what is staged while it
+    /// waits.
     ///
     /// # Errors
     ///
-    /// The failures of [this module](self).
-    pub fn send_in<A>(self, _ctx: &mut Context<A>) -> Result<Response> {
+    /// The failures of [this module](self), and the one that the turn is to fail with in any
+    /// case: then nothing is sent.
+    pub fn send_in<A>(self, ctx: &mut Context<A>) -> Result<Response> {
+        ctx.before_waiting()?;
         self.send()
     }
 }
@@ -339,10 +341,27 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// The next line in a streaming method: the state whose context this is was staged when
-    /// the context was taken from it.
-    pub fn next_in<A>(&mut self, _ctx: &mut Context<A>) -> Option<Result<String>> {
-        self.next()
+    /// The next line in a streaming method: subscribers see what is staged while it waits.
+    /// When the turn is to fail in any case, its failure is the last item.
+    pub fn next_in<A>(&mut self, ctx: &mut Context<A>) -> Option<Result<String>> {
+        match ctx.before_waiting() {
+            Ok(()) => self.next(),
+            Err(_) if self.is_finished() => None,
+            Err(failure) => {
+                self.finish();
+                Some(Err(failure))
+            }
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.body.is_none() && self.buffer.is_empty()
+    }
+
+    fn finish(&mut self) {
+        self.body = None;
+        self.buffer.clear();
+        self.searched = 0;
     }
 
     fn line(&self, mut bytes: Vec<u8>) -> Result<String> {
@@ -391,9 +410,7 @@ impl Iterator for Lines {
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.advance();
         if next.is_err() {
-            self.body = None;
-            self.buffer.clear();
-            self.searched = 0;
+            self.finish();
         }
         next.transpose()
     }

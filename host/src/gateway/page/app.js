@@ -1,6 +1,7 @@
 // Where the page begins: opens the connection, shows how it is doing, and gives it to each
 // of the page's parts.
 
+import * as agent from "./agent.js";
 import * as chat from "./chat.js";
 import { Connection } from "./client.js";
 import * as counter from "./counter.js";
@@ -31,6 +32,8 @@ function roomInAddress() {
 function address() {
   const url = new URL("/ws", location.href);
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  // Text that grows comes as what is new of it.
+  url.searchParams.set("patch", "str_ins");
   const token = new URLSearchParams(location.search).get("token");
   if (token) {
     url.searchParams.set("token", token);
@@ -55,6 +58,7 @@ function start() {
   chat.enter(connection, room);
   counter.show(connection);
   game.enter(connection, room);
+  agent.enter(connection, room);
 }
 
 function showStatus() {

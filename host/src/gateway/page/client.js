@@ -51,9 +51,10 @@ export class Connection extends EventTarget {
 
   /**
    * Calls a method and returns a promise of its result, `undefined` if it has none. Fails
-   * with a `Failure`, and when the connection breaks before the answer came.
+   * with a `Failure`, and when the connection breaks before the answer came. An `AbortSignal`
+   * asks the host to stop; the promise tells what became of the call all the same.
    */
-  call(actor, actorId, method, input) {
+  call(actor, actorId, method, input, { signal } = {}) {
     if (this.status !== "connected") {
       const message = "There is no connection to the host right now.";
       return Promise.reject(new Failure({ code: "client.offline", message }));
@@ -62,6 +63,7 @@ export class Connection extends EventTarget {
     return new Promise((resolve, reject) => {
       this.#calls.set(id, { resolve, reject });
       this.#send({ type: "rpc", id, actor, actorId, method, input });
+      signal?.addEventListener("abort", () => this.#cancel(id), { once: true });
     });
   }
 
@@ -181,6 +183,12 @@ export class Connection extends EventTarget {
     this.#setStatus("connected");
   }
 
+  #cancel(id) {
+    if (this.#calls.has(id)) {
+      this.#send({ type: "rpc:cancel", id });
+    }
+  }
+
   #answered({ id, result, error, failure }) {
     const call = this.#calls.get(id);
     this.#calls.delete(id);
@@ -238,10 +246,11 @@ function keyOf({ actor, actorId }) {
 
 /**
  * Applies the operations of a `state:patch` (RFC 6902, of which the host sends `add`,
- * `replace` and `remove`) and returns the new state, which shares its parts with the old.
+ * `replace` and `remove`; and `str_ins`, if the address asks for it) and returns the new
+ * state, which shares its parts with the old.
  */
 export function applyPatch(state, operations) {
-  for (const { op, path, value } of operations) {
+  for (const { op, path, value, pos, str } of operations) {
     if (path === "") {
       state = value;
       continue;
@@ -253,7 +262,10 @@ export function applyPatch(state, operations) {
       .map((member) => member.replaceAll("~1", "/").replaceAll("~0", "~"));
     const last = members.pop();
     const parent = members.reduce(ownMember, state);
-    if (op !== "remove") {
+    if (op === "str_ins") {
+      const text = ownMember(parent, last);
+      parent[last] = text.slice(0, pos) + str + text.slice(pos);
+    } else if (op !== "remove") {
       // The host adds to an array only at its end, so that one assignment does for all.
       // A definition, since to assign to a member called `__proto__` does something else.
       const plain = { writable: true, enumerable: true, configurable: true };

@@ -12,8 +12,8 @@ import { element, make, showError, showMissing } from "./page.js";
 /** The size of the bay, in its own units. */
 const WIDTH = 4_000;
 const HEIGHT = 3_000;
-const BOAT = 110;
-const PEARL = 62;
+const BOAT = 130;
+const PEARL = 76;
 /** The vector that asks for full speed. */
 const FULL_HELM = 100;
 /** How often to tell the host where to, at most. */
@@ -47,7 +47,7 @@ export function enter(connection, id) {
     id,
     state: null,
     /** The phase of the state that was shown last. */
-    phase: null,
+    phase: "lobby",
     /** The name under which this connection plays. */
     name: null,
     /** What is seen of each player: where the boat is by now, and its wake. */
@@ -71,7 +71,7 @@ export function enter(connection, id) {
     }
     // To the host, a connection that came back is another one, without a boat.
     entered.name = null;
-    drawControls();
+    drawAll();
     if (connection.status === "connected" && storedName()) {
       rejoin(entered);
     }
@@ -112,14 +112,17 @@ element("play-form").addEventListener("submit", (event) => {
   });
 });
 
-element("start").addEventListener("click", () => attempt(() => call("start")));
+element("start").addEventListener("click", () => attempt(async () => {
+  await call("start");
+  canvas.scrollIntoView({ block: "nearest" });
+}));
 
 element("leave").addEventListener("click", () => {
   sessionStorage.removeItem(nameKey());
   attempt(async () => {
     await call("leave");
     bay.name = null;
-    drawControls();
+    drawAll();
   });
 });
 
@@ -144,7 +147,7 @@ async function rejoin(entered) {
 function joined(name) {
   bay.name = name;
   sessionStorage.setItem(nameKey(), name);
-  drawControls();
+  drawAll();
 }
 
 // Steering: with keys, or towards a finger that is held on the water.
@@ -152,7 +155,8 @@ function joined(name) {
 const pressed = new Set();
 let finger = null;
 
-const isSteering = () => bay?.name && bay.state?.phase === "playing";
+/** From the countdown on: whoever has a direction by then sails off at once. */
+const isSteering = () => bay?.name && bay.phase !== "lobby";
 
 function isWriting(target) {
   return target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement;
@@ -262,7 +266,7 @@ function show(shown, state) {
   showMissing("game", false);
   shown.state = state;
   // The state changes in place: only a copy knows what it was.
-  if (shown.phase === "playing" && state.phase !== "playing") {
+  if (shown.phase !== "lobby" && state.phase === "lobby") {
     // The host has stopped all boats.
     pressed.clear();
     finger = null;
@@ -321,7 +325,7 @@ function drawControls() {
 
 function drawTexts() {
   const { phase, secondsLeft, watching = 0 } = bay.state ?? {};
-  setText("watching", watching > 1 ? `${watching} are looking on` : "");
+  setText("watching", watching > 1 ? `${watching} here now` : "");
   setText("time", phase === "playing" ? `${secondsLeft} s` : "");
   element("banner").classList.toggle("large", phase === "countdown");
   setText("banner", bannerText());
@@ -506,10 +510,9 @@ function drawWake({ wake, color }, now) {
 }
 
 function drawBoat(name, { x, y, heading, color, isAway }) {
-  brush.save();
-  brush.translate(x, y);
   brush.globalAlpha = isAway ? 0.35 : 1;
   brush.save();
+  brush.translate(x, y);
   brush.rotate(heading);
   brush.beginPath();
   brush.moveTo(BOAT * 1.25, 0);
@@ -528,8 +531,8 @@ function drawBoat(name, { x, y, heading, color, isAway }) {
   brush.fillStyle = "rgb(255 255 255 / 85%)";
   brush.fill();
   brush.restore();
-  write(name, 0, y < 400 ? BOAT + textSize(12) : -BOAT - textSize(6), 12, palette.text);
-  brush.restore();
+  write(name, x, y < 400 ? y + BOAT + textSize(14) : y - BOAT - textSize(6), 12, palette.text);
+  brush.globalAlpha = 1;
 }
 
 function drawPop({ x, y, worth, color, at }, now) {
@@ -544,9 +547,11 @@ function textSize(pixels) {
   return (pixels * WIDTH) / canvas.clientWidth;
 }
 
+/** Writes centred on this place, or beside it where the edge would cut the text off. */
 function write(text, x, y, pixels, color) {
   brush.font = `600 ${textSize(pixels)}px ${palette.font}`;
   brush.textAlign = "center";
   brush.fillStyle = color;
-  brush.fillText(text, x, y);
+  const half = brush.measureText(text).width / 2;
+  brush.fillText(text, Math.max(half, Math.min(WIDTH - half, x)), y);
 }

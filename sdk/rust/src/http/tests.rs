@@ -134,3 +134,68 @@ fn what_cannot_be_sent_fails_with_a_reason() {
     assert_eq!(reason(request), "invalid-body");
     assert_eq!(reason(Request::get("http://a.test")), "not-in-a-component");
 }
+
+mod while_waiting {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::host::{Host, Op};
+    use crate::prelude::*;
+    use crate::recorder::Recorder;
+    use serde_json::json;
+
+    #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    struct Reader {
+        n: u32,
+    }
+
+    #[actor]
+    impl Reader {}
+
+    /// A streaming method that has staged a change which nobody was told of.
+    fn streaming() -> (Rc<Recorder>, Context<Reader>) {
+        let host = Rc::new(Recorder::new(json!({"n": 0})));
+        host.begin(Some(50));
+        let turn = Context::<Reader>::test().turn().clone();
+        let mut ctx = Context::new(Rc::clone(&host) as Rc<dyn Host>, turn).streaming();
+        let (pointer, value) = ("/n", "1");
+        ctx.staged(host.patch(Op::Replace { pointer, value }));
+        (host, ctx)
+    }
+
+    /// What subscribers have seen by the time of the next tick.
+    fn seen(host: &Recorder) -> usize {
+        host.sleep(millis(50));
+        host.with(|recording| recording.updates.len())
+    }
+
+    #[test]
+    fn what_is_staged_is_seen_while_a_line_is_waited_for() {
+        let (host, mut ctx) = streaming();
+        let mut lines = response(&[b"a\n"], Ok(())).lines();
+        assert_eq!(seen(&host), 0);
+        assert_eq!(lines.next_in(&mut ctx), Some(Ok("a".to_owned())));
+        assert_eq!(seen(&host), 1);
+        assert_eq!(lines.next_in(&mut ctx), None);
+    }
+
+    #[test]
+    fn what_is_staged_is_seen_while_a_response_is_waited_for() {
+        let (host, mut ctx) = streaming();
+        let sent = Request::get("http://a.test").send_in(&mut ctx);
+        assert_eq!(sent.unwrap_err().code(), "http.failed");
+        assert_eq!(seen(&host), 1);
+    }
+
+    #[test]
+    fn a_turn_that_is_to_fail_does_not_wait() {
+        let (_, mut ctx) = streaming();
+        ctx.note(Err(Failure::new("state.too-large")));
+        let mut lines = response(&[b"a\n", b"b\n"], Ok(())).lines();
+        let failure = lines.next_in(&mut ctx).unwrap().unwrap_err();
+        assert_eq!(failure.code(), "state.too-large");
+        assert_eq!(lines.next_in(&mut ctx), None);
+        let failure = Request::get("http://a.test").send_in(&mut ctx).unwrap_err();
+        assert_eq!(failure.code(), "state.too-large");
+    }
+}

@@ -1,0 +1,241 @@
+//! Crashes at any moment, with all that a disk can do wrong.
+
+use std::time::{Duration, Instant};
+
+use super::super::simulation::{Fault, Loss, Rng, SimDisk};
+use super::super::{Health, Journal, JournalError, Next, OpenError, Safety, Settings};
+use super::model::{State, World, apply, entries, poll, state_of, tight};
+
+/// The seed that `JOURNAL_SEED` names, or so many as `JOURNAL_SEEDS` says.
+fn seeds(count_by_default: u64) -> Vec<u64> {
+    match std::env::var("JOURNAL_SEED") {
+        Ok(seed) => vec![seed.parse().expect("JOURNAL_SEED is a number")],
+        Err(_) => {
+            let count = std::env::var("JOURNAL_SEEDS").map(|count| count.parse());
+            (0..count.map_or(count_by_default, |count| count.expect("a number"))).collect()
+        }
+    }
+}
+
+#[test]
+fn what_is_found_after_a_crash_is_a_prefix_with_all_that_was_told_to_be_safe() {
+    let began = Instant::now();
+    let (mut lives, mut compactions, mut cuts, mut stops) = (0, 0, 0, 0);
+    for seed in seeds(400) {
+        let told = std::panic::catch_unwind(|| {
+            let mut world = World::new(seed);
+            world.run(8);
+            (world.compactions, world.cuts, world.stops)
+        });
+        let Ok(counts) = told else {
+            panic!("run again with JOURNAL_SEED={seed}");
+        };
+        lives += 8;
+        compactions += counts.0;
+        cuts += counts.1;
+        stops += counts.2;
+    }
+    let rate = f64::from(lives) / began.elapsed().max(Duration::from_millis(1)).as_secs_f64();
+    println!(
+        "{lives} lives, {:.0} a minute; {compactions} compactions, {cuts} tails cut, {stops} stops",
+        rate * 60.0
+    );
+    if std::env::var("JOURNAL_SEED").is_err() {
+        assert!(compactions > 100 && cuts > 100 && stops > 100);
+    }
+}
+
+/// A run without accidents, and what is known of it.
+struct Recorded {
+    /// The states after each append.
+    history: Vec<State>,
+    /// For each call to the disk, the appends that were told to be synced, or written, by
+    /// then.
+    told: Vec<(usize, usize)>,
+}
+
+/// Appends with one step after each; ends when the disk does.
+fn record(disk: &SimDisk, seed: u64, appends: usize) -> Recorded {
+    let mut rng = Rng::new(seed);
+    let settings = tight(&mut rng);
+    let mut recorded = Recorded {
+        history: vec![State::new()],
+        told: Vec::new(),
+    };
+    let (mut synced, mut written) = (0, 0);
+    let Ok((journal, mut stepper)) = Journal::open_stepped(disk.clone(), settings) else {
+        recorded.told.resize(disk.calls() as usize, (0, 0));
+        return recorded;
+    };
+    recorded.told.resize(disk.calls() as usize, (0, 0));
+    let now = Instant::now();
+    for number in 0..appends {
+        let entries = entries(&mut rng, number);
+        let last = &recorded.history[recorded.history.len() - 1];
+        let Some(state) = apply(last, &entries) else {
+            continue;
+        };
+        recorded.history.push(state);
+        let safety = [Safety::Synced, Safety::Written][rng.below(2)];
+        let mut appending = journal.append(entries, safety);
+        stepper.step(now);
+        recorded
+            .told
+            .resize(disk.calls() as usize, (synced, written));
+        match poll(&mut appending) {
+            Some(Ok(())) if safety == Safety::Synced => synced = recorded.history.len() - 1,
+            Some(Ok(())) => {}
+            Some(Err(_)) => break,
+            None => panic!("an append completes with the step that writes it"),
+        }
+        written = recorded.history.len() - 1;
+    }
+    recorded.told.push((synced, written));
+    recorded
+}
+
+#[test]
+fn a_run_that_is_cut_at_any_call_to_the_disk_keeps_all_it_has_told() {
+    for seed in 0..6 {
+        let calls = {
+            let disk = SimDisk::new(seed);
+            record(&disk, seed, 40);
+            disk.calls()
+        };
+        for cut in 0..calls {
+            for loss in [Loss::Process, Loss::Power] {
+                let disk = SimDisk::new(seed);
+                disk.plan(Fault::Crash, cut);
+                let recorded = record(&disk, seed, 40);
+                disk.restart(loss);
+                let mut rng = Rng::new(seed);
+                let (journal, _stepper) = Journal::open_stepped(disk, tight(&mut rng))
+                    .unwrap_or_else(|error| panic!("seed {seed}, cut {cut}, {loss:?}: {error}"));
+                let found = state_of(&journal).unwrap();
+                let (synced, written) = *recorded.told.last().unwrap();
+                let least = match loss {
+                    Loss::Process => written,
+                    Loss::Power => synced,
+                };
+                assert!(
+                    recorded.history[least..].contains(&found),
+                    "seed {seed}, cut {cut}, {loss:?}"
+                );
+            }
+        }
+    }
+}
+
+/// A closed journal in a few segments, and the states that its appends have made.
+fn closed(seed: u64, settings: &Settings, appends: usize) -> (SimDisk, Vec<State>) {
+    let disk = SimDisk::new(seed);
+    let mut rng = Rng::new(seed);
+    let (journal, mut stepper) = Journal::open_stepped(disk.clone(), settings.clone()).unwrap();
+    let mut history = vec![State::new()];
+    for number in 0..appends {
+        let entries = entries(&mut rng, number);
+        if let Some(state) = apply(&history[history.len() - 1], &entries) {
+            history.push(state);
+            let mut appending = journal.append(entries, Safety::Synced);
+            stepper.step(Instant::now());
+            assert_eq!(poll(&mut appending), Some(Ok(())));
+        }
+    }
+    journal.close().unwrap();
+    while stepper.step(Instant::now()) != Next::Ended {}
+    assert_eq!(journal.health(), Health::Closed);
+    (disk, history)
+}
+
+fn newest(disk: &SimDisk) -> String {
+    let names = disk.contents().into_keys();
+    names.filter(|name| name.ends_with(".log")).max().unwrap()
+}
+
+#[test]
+fn a_file_that_is_cut_at_any_byte_is_a_prefix() {
+    let settings = Settings {
+        segment_bytes: 4000,
+        dead_percent: 101,
+        ..Settings::default()
+    };
+    let (disk, history) = closed(3, &settings, 30);
+    let name = newest(&disk);
+    let whole = disk.content(&name).unwrap();
+    let mut last = 0;
+    let mut headless = 0;
+    for cut in 0..=whole.len() {
+        let disk = disk.copy();
+        disk.set_content(&name, &whole[..cut]);
+        match Journal::open_stepped(disk.clone(), settings.clone()) {
+            Ok((journal, _)) => {
+                let found = state_of(&journal).unwrap();
+                let made = history.iter().position(|state| *state == found).unwrap();
+                assert!(made >= last, "{made} after {last}");
+                last = made;
+            }
+            // A segment is never there without its header.
+            Err(OpenError::Damaged { offset: 0, .. }) => headless += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(last, history.len() - 1);
+    assert!(headless > 0 && headless < 100, "{headless}");
+}
+
+#[test]
+fn a_flipped_bit_is_never_taken_for_data() {
+    let mut settings = Settings {
+        segment_bytes: 1500,
+        dead_percent: 101,
+        ..Settings::default()
+    };
+    let (disk, history) = closed(5, &settings, 40);
+    let last = history.last().unwrap();
+    let newest = newest(&disk);
+    let (mut refused, mut unread, mut unseen) = (0, 0, 0);
+    let mut rng = Rng::new(5);
+    for (name, bytes) in disk.contents() {
+        for (at, byte) in bytes.iter().enumerate() {
+            let mut flipped = bytes.clone();
+            flipped[at] = byte ^ (1 << rng.below(8));
+            let copy = disk.copy();
+            copy.set_content(&name, &flipped);
+            settings.check = [super::super::Check::Index, super::super::Check::Everything]
+                [usize::from(rng.percent(50))];
+            let before = copy.contents();
+            let opened = Journal::open_stepped(copy.clone(), settings.clone());
+            match opened.map(|(journal, _)| state_of(&journal)) {
+                Ok(Ok(found)) => {
+                    assert_eq!(&found, last, "{name} at {at}");
+                    unseen += 1;
+                    // Hints are made again; the record that closes the journal says nothing
+                    // but that all before it is safe.
+                    let is_harmless = name.ends_with(".hint")
+                        || settings.check == super::super::Check::Index && name != newest
+                        || name == newest && at + 24 >= bytes.len();
+                    assert!(is_harmless, "{name} at {at} of {}", bytes.len());
+                }
+                Ok(Err(error)) => {
+                    assert!(matches!(error, JournalError::Damaged { .. }), "{error}");
+                    unread += 1;
+                }
+                Err(error) => {
+                    let named = matches!(
+                        error,
+                        OpenError::Damaged { .. }
+                            | OpenError::NotAJournal { .. }
+                            | OpenError::Missing { .. }
+                    );
+                    assert!(named, "{error}");
+                    assert_eq!(copy.contents(), before, "a refusal changes nothing");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(
+        refused > 1000 && unread > 100 && unseen > 100,
+        "{refused} {unread} {unseen}"
+    );
+}

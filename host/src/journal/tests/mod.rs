@@ -1,0 +1,4 @@
+mod crashes;
+mod model;
+mod opening;
+mod use_of;
