@@ -49,6 +49,8 @@ pub mod code {
         INPUT_INVALID = "input.invalid", 400, "The input is not JSON or does not satisfy the method's schema.";
         MAILBOX_FULL = "mailbox.full", 503, "The actor has too many calls waiting; try again later.";
         CALL_DEADLOCK = "call.deadlock", 409, "The call would wait for itself, directly or through other actors.";
+        CALL_KEY_REUSED = "call.key-reused", 422, "The idempotency key was used with another input before.";
+        CALL_INTERRUPTED = "call.interrupted", 409, "A call with this idempotency key was begun and did not end; it is not run again.";
         CALL_CANCELLED = "call.cancelled", 409, "The caller has cancelled the call.";
         CALL_TIMEOUT = "call.timeout", 504, "The called actor did not answer in time.";
         CALL_DEPTH_LIMIT = "call.depth-limit", 500, "Calls between actors nest deeper than they may.";
@@ -74,6 +76,7 @@ pub mod code {
         TIMER_INVALID_INPUT = "timer.invalid-input", 500, "The handler set a timer with an input that the method refuses.";
         TIMER_INVALID_DELAY = "timer.invalid-delay", 500, "The handler set a timer with a delay outside the allowed range.";
         TIMER_LIMIT = "timer.limit", 500, "The actor has as many timers as it may.";
+        STATE_UNFIT = "state.unfit", 500, "The stored state does not fit the schema of the handler that serves the actor now.";
         STORE_UNAVAILABLE = "store.unavailable", 503, "The state could not be loaded or saved; try again later.";
         HOST_MEMORY = "host.memory", 503, "The host has no memory for another instance of the handler; try again later.";
         HOST_SHUTTING_DOWN = "host.shutting-down", 503, "The host is shutting down; connect again later.";
@@ -96,6 +99,9 @@ pub mod code {
         RATE_FRAMES = "rate.frames", 429, "The connection sends frames faster than it may; the frame was not read.";
         RATE_CALLS = "rate.calls", 429, "The user calls faster than they may; the call was not made.";
         CONNECTION_ADDRESS_LIMIT = "connection.address-limit", 429, "The client's address has as many connections as it may.";
+        ACTOR_EXISTS = "actor.exists", 409, "There is such an actor already.";
+        ACTOR_IN_USE = "actor.in-use", 409, "The actor is in memory, where it cannot be replaced; try again later.";
+        IMPORT_INVALID = "import.invalid", 422, "The file is not a whole export; the message says where it is wrong.";
         ACTOR_NOT_FOUND = "actor.not-found", 404, "There is no such actor, in memory or stored.";
         COMPONENT_INVALID = "component.invalid", 422, "The upload is not a component that the host can serve; the message says why.";
         COMPONENT_INVALID_NAME = "component.invalid-name", 400, "A component's name is not of the agreed shape.";
@@ -104,6 +110,8 @@ pub mod code {
         COMPONENT_CONFLICT = "component.conflict", 409, "Another component serves an actor type of the upload.";
         COMPONENT_IN_USE = "component.in-use", 409, "Actors that only this component serves are in memory.";
         COMPONENT_UNKNOWN = "component.unknown", 404, "No component of this name is loaded.";
+        COMPONENT_VERSION_UNKNOWN = "component.version-unknown", 404, "No such version of the component is kept.";
+        COMPONENT_DAMAGED = "component.damaged", 500, "The file of the component's version is damaged or missing; the message names it.";
         COMPONENT_TIMEOUT = "component.timeout", 504, "The upload took too long to compile or to describe itself.";
         CONNECTION_LIMIT = "connection.limit", 503, "The host has as many connections as it may.";
         CONNECTION_ACTOR_LIMIT = "connection.actor-limit", 429, "The connection has had contact with as many actors as it may.";

@@ -31,7 +31,9 @@ pub enum ClientFrame<'a> {
     /// `rpc`: calls a method.
     Rpc(Rpc<'a>),
     /// `state:sub`: subscribes to an actor's state; also asks for a fresh snapshot.
-    StateSub(Target<'a>),
+    ///
+    /// With `since`, what the client has of it already.
+    StateSub(Target<'a>, Option<Since>),
     /// `state:unsub`: the opposite.
     StateUnsub(Target<'a>),
     /// `event:sub`: subscribes to an actor's events.
@@ -68,6 +70,18 @@ pub struct Rpc<'a> {
     /// The text is valid JSON by its syntax alone: a number too large for a double or half
     /// of a surrogate pair is found by whoever parses it.
     pub input: Option<&'a RawValue>,
+    /// The idempotency key, 1 to 128 bytes: calls of one user to one method with the same
+    /// key run once.
+    pub key: Option<Cow<'a, str>>,
+}
+
+/// A place in an actor's history that a client has seen.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct Since {
+    /// Which history.
+    pub epoch: String,
+    /// Where in it.
+    pub version: u64,
 }
 
 /// The actor that a subscription frame names, as the client sent it.
@@ -108,13 +122,20 @@ pub fn parse<'a>(text: &'a str) -> Result<ClientFrame<'a>, FrameError> {
     let kind = std::mem::take(&mut fields.kind)
         .text("type")
         .map_err(refuse)?;
+    let since = std::mem::take(&mut fields.since);
     let subscription: fn(Target<'a>) -> ClientFrame<'a> = match &*kind {
         "rpc" => return call(fields),
         "rpc:cancel" => {
             let id = rpc_id(fields.id).map_err(refuse)?;
             return Ok(ClientFrame::Cancel { id });
         }
-        "state:sub" => ClientFrame::StateSub,
+        "state:sub" => {
+            let since = since_of(since).map_err(refuse)?;
+            return Ok(ClientFrame::StateSub(
+                target(fields).map_err(refuse)?,
+                since,
+            ));
+        }
         "state:unsub" => ClientFrame::StateUnsub,
         "event:sub" => ClientFrame::EventSub,
         "event:unsub" => ClientFrame::EventUnsub,
@@ -135,10 +156,30 @@ pub fn parse<'a>(text: &'a str) -> Result<ClientFrame<'a>, FrameError> {
             ));
         }
     };
-    Ok(subscription(Target {
-        actor: fields.actor.text("actor").map_err(refuse)?,
-        actor_id: fields.actor_id.text("actorId").map_err(refuse)?,
-    }))
+    Ok(subscription(target(fields).map_err(refuse)?))
+}
+
+fn target(fields: Fields<'_>) -> Result<Target<'_>, Failure> {
+    Ok(Target {
+        actor: fields.actor.text("actor")?,
+        actor_id: fields.actor_id.text("actorId")?,
+    })
+}
+
+fn since_of(field: Input<'_>) -> Result<Option<Since>, Failure> {
+    let since = match field {
+        Input::Absent => return Ok(None),
+        Input::Once(since) => since.get(),
+        Input::Twice => return Err(malformed_field("since", "appears twice")),
+    };
+    if since == "null" {
+        return Ok(None);
+    }
+    let since = serde_json::from_str(since).map(Some);
+    since.map_err(|_| {
+        let expected = "expected {\"epoch\": string, \"version\": number}";
+        malformed_field("since", expected)
+    })
 }
 
 fn call(fields: Fields<'_>) -> Result<ClientFrame<'_>, FrameError> {
@@ -160,20 +201,29 @@ fn call(fields: Fields<'_>) -> Result<ClientFrame<'_>, FrameError> {
         actor: fields.actor.text("actor").map_err(refuse)?,
         actor_id: fields.actor_id.text("actorId").map_err(refuse)?,
         method: fields.method.text("method").map_err(refuse)?,
+        key: match fields.key {
+            Field::Absent => None,
+            key => Some(sized("key", key).map_err(refuse)?),
+        },
         input,
         id,
     }))
 }
 
 fn rpc_id(field: Field<'_>) -> Result<Cow<'_, str>, Failure> {
-    let id = field.text("id")?;
-    let found = match id.len() {
-        1..=RPC_ID_MAX_BYTES => return Ok(id),
+    sized("id", field)
+}
+
+/// A text of 1 to 128 bytes.
+fn sized<'a>(name: &'static str, field: Field<'a>) -> Result<Cow<'a, str>, Failure> {
+    let text = field.text(name)?;
+    let found = match text.len() {
+        1..=RPC_ID_MAX_BYTES => return Ok(text),
         0 => "an empty string".to_owned(),
         bytes => format!("{bytes} bytes"),
     };
     let message = format!("expected a string of 1 to {RPC_ID_MAX_BYTES} bytes, found {found}");
-    Err(malformed_field("id", &message))
+    Err(malformed_field(name, &message))
 }
 
 /// What a frame says, whatever its type.
@@ -185,7 +235,9 @@ struct Fields<'a> {
     actor_id: Field<'a>,
     method: Field<'a>,
     token: Field<'a>,
+    key: Field<'a>,
     input: Input<'a>,
+    since: Input<'a>,
 }
 
 /// A field that should be a string.
@@ -279,10 +331,15 @@ impl<'a> Visitor<'a> for FieldsVisitor {
                 Key::ActorId => &mut fields.actor_id,
                 Key::Method => &mut fields.method,
                 Key::Token => &mut fields.token,
-                Key::Input => {
-                    let input = map.next_value()?;
-                    fields.input = match fields.input {
-                        Input::Absent => Input::Once(input),
+                Key::Once => &mut fields.key,
+                Key::Input | Key::Since => {
+                    let value = map.next_value()?;
+                    let field = match key {
+                        Key::Input => &mut fields.input,
+                        _ => &mut fields.since,
+                    };
+                    *field = match field {
+                        Input::Absent => Input::Once(value),
                         _ => Input::Twice,
                     };
                     continue;
@@ -309,7 +366,9 @@ enum Key {
     ActorId,
     Method,
     Token,
+    Once,
     Input,
+    Since,
     Other,
 }
 
@@ -338,7 +397,9 @@ impl Visitor<'_> for KeySeed {
             "actorId" => Key::ActorId,
             "method" => Key::Method,
             "token" => Key::Token,
+            "key" => Key::Once,
             "input" => Key::Input,
+            "since" => Key::Since,
             _ => Key::Other,
         })
     }

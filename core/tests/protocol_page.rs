@@ -120,7 +120,7 @@ fn the_host_takes_every_client_frame_as_the_page_shows_it() {
     for example in examples("client") {
         types.insert(match protocol::parse(example).unwrap() {
             ClientFrame::Rpc(_) => "rpc",
-            ClientFrame::StateSub(_) => "state:sub",
+            ClientFrame::StateSub(..) => "state:sub",
             ClientFrame::StateUnsub(_) => "state:unsub",
             ClientFrame::EventSub(_) => "event:sub",
             ClientFrame::EventUnsub(_) => "event:unsub",

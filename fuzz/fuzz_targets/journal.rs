@@ -6,7 +6,7 @@
 //! a fuzzer's flags and this module imports nothing of the host.
 
 #![no_main]
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_imports)]
 
 #[path = "../../host/src/journal/mod.rs"]
 mod journal;

@@ -11,6 +11,7 @@
 //! allowed_outbound_hosts = ["https://api.example.com"]
 //! [component.chat.tool.tidegate]
 //! handler = "target/handlers/chat.wasm"      # relative to this file
+//! durability = "relaxed"                     # what differs from store.durability
 //! limits = { turn-deadline-ms = 2000 }       # what differs from [component] of the configuration
 //! ```
 
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::config::Limits;
+use crate::config::{Config, Durability, Limits};
 use crate::engine::AllowedHosts;
 
 /// A handler to load.
@@ -35,6 +36,8 @@ pub struct Handler {
     pub environment: Vec<(String, String)>,
     /// Where it may send requests.
     pub outbound: AllowedHosts,
+    /// How safe its actors' commits are.
+    pub durability: Durability,
 }
 
 /// Why an application manifest is not usable.
@@ -92,18 +95,19 @@ struct Tools {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Settings {
     handler: PathBuf,
+    durability: Option<Durability>,
     #[serde(default)]
     limits: toml::Table,
 }
 
 /// Reads the handlers of an application manifest.
-pub fn read(path: &Path, defaults: &Limits) -> Result<Vec<Handler>, ApplicationError> {
+pub fn read(path: &Path, config: &Config) -> Result<Vec<Handler>, ApplicationError> {
     let text = std::fs::read_to_string(path).map_err(|source| ApplicationError::Read {
         path: path.to_owned(),
         source,
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let handlers = parse(&text, folder, defaults).map_err(|detail| ApplicationError::Invalid {
+    let handlers = parse(&text, folder, config).map_err(|detail| ApplicationError::Invalid {
         path: path.to_owned(),
         detail,
     })?;
@@ -115,14 +119,14 @@ pub fn read(path: &Path, defaults: &Limits) -> Result<Vec<Handler>, ApplicationE
     }
 }
 
-fn parse(text: &str, folder: &Path, defaults: &Limits) -> Result<Vec<Handler>, String> {
+fn parse(text: &str, folder: &Path, config: &Config) -> Result<Vec<Handler>, String> {
     let manifest: Manifest = toml::from_str(text).map_err(|error| error.to_string())?;
     let mut handlers = Vec::new();
     for (name, component) in manifest.component {
         let Some(settings) = component.tool.tidegate else {
             continue;
         };
-        let limits = override_limits(defaults, settings.limits)
+        let limits = override_limits(&config.component, settings.limits)
             .map_err(|error| format!("[component.{name}.tool.tidegate] limits: {error}"))?;
         let outbound = AllowedHosts::parse(&component.allowed_outbound_hosts)
             .map_err(|error| format!("[component.{name}] allowed_outbound_hosts: {error}"))?;
@@ -131,6 +135,7 @@ fn parse(text: &str, folder: &Path, defaults: &Limits) -> Result<Vec<Handler>, S
             limits,
             environment: component.environment.into_iter().collect(),
             outbound,
+            durability: settings.durability.unwrap_or(config.store.durability),
             name,
         });
     }
@@ -167,7 +172,7 @@ mod tests {
 
     #[test]
     fn takes_components_with_a_table_of_its_own() {
-        let handlers = parse(MANIFEST, Path::new("/app"), &Limits::default()).unwrap();
+        let handlers = parse(MANIFEST, Path::new("/app"), &Config::default()).unwrap();
         let [chat] = handlers.as_slice() else {
             panic!("expected one handler, found {handlers:?}");
         };
@@ -188,10 +193,10 @@ mod tests {
             "allowed_outbound_hosts = [\"https://api.example.com\", \"http://127.0.0.1:*\"]\n\
              [component.chat.tool",
         );
-        let handlers = parse(&text, Path::new(""), &Limits::default()).unwrap();
+        let handlers = parse(&text, Path::new(""), &Config::default()).unwrap();
         let expected = AllowedHosts::parse(&["https://api.example.com", "http://127.0.0.1:*"]);
         assert_eq!(handlers[0].outbound, expected.unwrap());
-        let without = parse(MANIFEST, Path::new(""), &Limits::default()).unwrap();
+        let without = parse(MANIFEST, Path::new(""), &Config::default()).unwrap();
         assert!(without[0].outbound.is_empty());
     }
 
@@ -201,7 +206,7 @@ mod tests {
             "[component.chat.tool",
             "allowed_outbound_hosts = [\"http://self\"]\n[component.chat.tool",
         );
-        let error = parse(&text, Path::new(""), &Limits::default()).unwrap_err();
+        let error = parse(&text, Path::new(""), &Config::default()).unwrap_err();
         assert!(
             error.contains("component.chat") && error.contains("`http://self`"),
             "{error}"
@@ -211,7 +216,7 @@ mod tests {
     #[test]
     fn a_misspelt_limit_is_named() {
         let text = MANIFEST.replace("turn-deadline-ms", "deadline");
-        let error = parse(&text, Path::new(""), &Limits::default()).unwrap_err();
+        let error = parse(&text, Path::new(""), &Config::default()).unwrap_err();
         assert!(
             error.contains("component.chat") && error.contains("deadline"),
             "{error}"

@@ -100,6 +100,19 @@ impl Message {
         }
     }
 
+    /// What it takes to keep it, in bytes, about.
+    pub fn weight(&self) -> usize {
+        const FIXED: usize = 256;
+        FIXED
+            + match &self.body {
+                Body::Snapshot { state, .. } => state.len(),
+                Body::Patch {
+                    patches, extended, ..
+                } => patches.len() + extended.as_ref().map_or(0, String::len),
+                Body::Event { name, payload } => name.len() + payload.len(),
+            }
+    }
+
     /// What it is.
     pub fn body(&self) -> &Body {
         &self.body
@@ -303,14 +316,14 @@ impl Audience {
         subscribers.state.is_empty() && subscribers.events.is_empty()
     }
 
-    /// Adds or renews a subscription to the state. `snapshot` gives the committed state
-    /// and its version, or refuses, and then this is false; it is called under the audience's
-    /// lock.
+    /// Adds or renews a subscription to the state. `snapshot` gives the committed state, or
+    /// the patches that lead to it, and its version; or it refuses, and then this is false. It
+    /// is called under the audience's lock.
     pub fn join_state(
         &self,
         outlet: Arc<dyn Outlet>,
         source: &Arc<dyn Refresh>,
-        snapshot: impl FnOnce() -> Option<(Arc<Message>, u64)>,
+        snapshot: impl FnOnce() -> Option<(Vec<Arc<Message>>, u64)>,
     ) -> bool {
         let mut subscribers = self.lock();
         let known = subscribers.state.get(&**outlet.id());
@@ -318,17 +331,21 @@ impl Audience {
             // It gets a snapshot anyway, as soon as it has room for one.
             return true;
         }
-        let Some((message, version)) = snapshot() else {
+        let Some((messages, version)) = snapshot() else {
             return false;
         };
-        let stale = match outlet.offer(&message) {
-            Offer::Taken => false,
-            Offer::Full => {
-                outlet.refresh_later(source.clone());
-                true
+        let mut stale = false;
+        for message in messages {
+            match outlet.offer(&message) {
+                Offer::Taken => {}
+                Offer::Full => {
+                    outlet.refresh_later(source.clone());
+                    stale = true;
+                    break;
+                }
+                Offer::Gone => return true,
             }
-            Offer::Gone => return true,
-        };
+        }
         let subscriber = StateSubscriber {
             version,
             told: version,
@@ -340,18 +357,21 @@ impl Audience {
         true
     }
 
-    /// Sends a fresh snapshot to a subscriber that missed something.
+    /// Sends a fresh snapshot to a subscriber that missed something. `snapshot` may refuse,
+    /// and then this is false.
     pub fn refresh_state(
         &self,
         outlet: &str,
         source: &Arc<dyn Refresh>,
-        snapshot: impl FnOnce() -> (Arc<Message>, u64),
-    ) {
+        snapshot: impl FnOnce() -> Option<(Arc<Message>, u64)>,
+    ) -> bool {
         let mut subscribers = self.lock();
         let Some(subscriber) = subscribers.state.get_mut(outlet).filter(|s| s.stale) else {
-            return;
+            return true;
         };
-        let (message, version) = snapshot();
+        let Some((message, version)) = snapshot() else {
+            return false;
+        };
         match subscriber.outlet.offer(&message) {
             Offer::Taken => {
                 subscriber.stale = false;
@@ -363,6 +383,7 @@ impl Audience {
                 subscribers.state.swap_remove(outlet);
             }
         }
+        true
     }
 
     /// Ends a subscription to the state.
@@ -609,7 +630,7 @@ mod tests {
     impl Refresh for Source {
         fn refresh(&self, outlet: &str) {
             let source: Arc<dyn Refresh> = Arc::new(Source(Audience::default()));
-            self.0.refresh_state(outlet, &source, || snapshot(5));
+            self.0.refresh_state(outlet, &source, || Some(snapshot(5)));
         }
 
         fn actor(&self) -> &ActorKey {
@@ -630,6 +651,10 @@ mod tests {
             version,
         };
         (Arc::new(message(body)), version)
+    }
+
+    fn whole(version: u64) -> (Vec<Arc<Message>>, u64) {
+        (vec![snapshot(version).0], version)
     }
 
     fn patch(version: u64) -> Message {
@@ -658,9 +683,7 @@ mod tests {
     fn a_newcomer_gets_the_snapshot_and_only_later_patches() {
         let (actor, source) = source();
         let late = Noted::new("late");
-        actor
-            .0
-            .join_state(late.clone(), &source, || Some(snapshot(2)));
+        actor.0.join_state(late.clone(), &source, || Some(whole(2)));
         actor.0.publish_patch(&patch(2), 2, &source);
         actor.0.publish_patch(&patch(3), 3, &source);
         assert_eq!(late.seen(), ["snapshot 2", "patch 3"]);
@@ -674,7 +697,7 @@ mod tests {
         for outlet in [&slow, &quick] {
             actor
                 .0
-                .join_state(outlet.clone(), &source, || Some(snapshot(1)));
+                .join_state(outlet.clone(), &source, || Some(whole(1)));
         }
         slow.full.store(true, Ordering::Relaxed);
         actor.0.publish_patch(&patch(2), 2, &source);

@@ -1,24 +1,29 @@
 //! A whole host: wires the modules together, starts them and stops them in order.
 
+mod loading;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_core::Name;
 use tidegate_core::name::NameError;
 use tracing::{info, warn};
 
+use self::loading::Loading;
 use crate::actor::Actors;
 use crate::application::Handler;
 use crate::auth::{AdminKey, AuthError, ClientAddress, KeySource, Tokens};
 use crate::config::Config;
 use crate::engine::{Engine, Grants, LoadError};
 use crate::gateway::{Gateway, Inside, Keys};
+use crate::journal::FolderDisk;
 use crate::metrics::Metrics;
 use crate::rooms::Connections;
 use crate::router::{Conflict, Router};
-use crate::store::{Memory, Store};
+use crate::store::{Durable, DurableError, Memory, Store};
+use crate::versions::{Kept, Versions, VersionsError};
 
 /// A running host.
 pub struct Host {
@@ -51,7 +56,7 @@ pub enum StartError {
         /// Its file.
         path: PathBuf,
         /// Why.
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// A component's name is not one.
     #[error("the component `{name}` cannot be called so")]
@@ -64,6 +69,12 @@ pub enum StartError {
     /// Two components want one actor type.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] DurableError),
+    /// What was deployed cannot be read.
+    #[error(transparent)]
+    Versions(#[from] VersionsError),
     /// A key is not usable.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -85,6 +96,7 @@ impl Host {
         let data_dir = config
             .data_dir
             .unwrap_or_else(|| PathBuf::from(".tidegate"));
+        let kept_versions = config.admin.kept_versions;
         let (admin, source) = AdminKey::open(&config.admin, &data_dir)?;
         let keys = Keys {
             tokens: Tokens::open(&config.auth)?,
@@ -100,17 +112,38 @@ impl Host {
         }
         let engine = Engine::new(&config.engine, metrics.clone())
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
+        let max_stored = config.actors.max_stored;
+        let (store, kept): (Arc<dyn Store>, _) = match config.store.memory {
+            true => (Arc::new(Memory::new(max_stored)), None),
+            false => {
+                let (folder, settings) = (data_dir.join("store"), config.store.clone());
+                let open = move || Durable::open(&folder, &settings, max_stored);
+                let opened = tokio::task::spawn_blocking(open).await;
+                let store = opened.map_err(|error| StartError::Engine(error.to_string()))??;
+                let kept = open_versions(&data_dir, kept_versions, &handlers)?;
+                (Arc::new(store), Some(Arc::new(kept)))
+            }
+        };
+        let grants = Grants {
+            limits: config.component,
+            durability: config.store.durability,
+            ..Grants::default()
+        };
         let router = Arc::new(Router::new(metrics.clone()));
-        for handler in handlers {
-            load(&engine, &router, handler).await?;
-        }
+        let loading = Loading {
+            engine: &engine,
+            router: &router,
+            kept: kept.as_ref(),
+            grants: &grants,
+        };
+        loading.run(handlers).await?;
         let connections = Arc::new(Connections::default());
-        let store: Arc<dyn Store> = Arc::new(Memory::new(config.actors.max_stored));
         let actors = Arc::new(Actors::new(
             config.actors,
             config.access,
             router,
             store,
+            config.store.run_ahead,
             connections.clone(),
             &metrics,
         ));
@@ -120,7 +153,13 @@ impl Host {
             actors: actors.clone(),
             connections,
             engine,
-            limits: config.component,
+            grants,
+            scratch: match kept {
+                Some(_) => data_dir,
+                None => std::env::temp_dir(),
+            },
+            kept,
+            max_record_bytes: config.store.max_record_bytes,
             metrics,
         };
         let gateway = Gateway::open(config.gateway, inside, keys)
@@ -147,54 +186,29 @@ impl Host {
         step("finish the turns", grace, self.actors.finish_turns()).await;
         step("close the sockets", grace, self.gateway.close()).await;
         step("retire the actors", grace, self.actors.retire_all()).await;
+        step("close the store", grace, self.actors.close_store()).await;
     }
+}
+
+fn open_versions(data_dir: &Path, limit: usize, handlers: &[Handler]) -> Result<Kept, StartError> {
+    let files = handlers
+        .iter()
+        .map(|handler| Ok((loading::name_of(handler)?, handler.path.clone())));
+    let manifest = files.collect::<Result<BTreeMap<_, _>, StartError>>()?;
+    let folder = data_dir.join("components");
+    let disk = FolderDisk::new(&folder).map_err(|source| VersionsError::Disk {
+        doing: "make",
+        path: folder,
+        source,
+    })?;
+    Ok(Kept {
+        versions: Versions::open(disk, limit)?,
+        manifest,
+    })
 }
 
 async fn step(what: &str, grace: Duration, work: impl Future<Output = ()>) {
     if tokio::time::timeout(grace, work).await.is_err() {
         warn!(what, ?grace, "the host stops without waiting any longer");
-    }
-}
-
-async fn load(engine: &Engine, router: &Router, handler: Handler) -> Result<(), StartError> {
-    let Handler {
-        name,
-        path,
-        limits,
-        environment,
-        outbound,
-    } = handler;
-    let bytes = match tokio::fs::read(&path).await {
-        Ok(bytes) => bytes,
-        Err(source) => return Err(StartError::Read { name, path, source }),
-    };
-    let grants = Grants {
-        limits,
-        environment,
-        outbound,
-    };
-    match engine.load(&name, bytes, grants).await {
-        Ok(component) => {
-            let component = Arc::new(component);
-            let known = match Name::parse(&name) {
-                Ok(known) => known,
-                Err(source) => return Err(StartError::Name { name, source }),
-            };
-            router.install(known, component.clone())?;
-            let actors: Vec<&str> = component
-                .manifest
-                .actors
-                .keys()
-                .map(|name| name.as_str())
-                .collect();
-            info!(
-                component = name,
-                digest = component.digest,
-                ?actors,
-                "loaded"
-            );
-            Ok(())
-        }
-        Err(source) => Err(StartError::Load { name, path, source }),
     }
 }

@@ -10,7 +10,7 @@
 //! | 4 | [`actor`] |
 //! | 3 | [`turn`], [`router`] |
 //! | 2 | [`engine`] |
-//! | 1 | [`store`], [`fanout`], [`rooms`], [`timer`], [`auth`] |
+//! | 1 | [`store`], [`fanout`], [`rooms`], [`timer`], [`auth`], [`versions`] |
 //! | 0 | [`config`], [`journal`], [`metrics`], [`ws`] |
 
 pub mod actor;
@@ -28,4 +28,5 @@ pub mod router;
 pub mod store;
 pub mod timer;
 pub mod turn;
+pub mod versions;
 pub mod ws;

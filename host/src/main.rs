@@ -19,6 +19,9 @@ fn main() -> ExitCode {
         Command::Deploy(deploy) => deploy.run(),
         Command::Components(components) => components.run(),
         Command::Remove(remove) => remove.run(),
+        Command::Rollback(rollback) => rollback.run(),
+        Command::Export(export) => export.run(),
+        Command::Import(import) => import.run(),
         Command::Token(token) => token.run(),
     };
     match result {
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
 
 async fn serve(up: Up) -> anyhow::Result<()> {
     let config = up.config()?;
-    let handlers = application::read(&up.manifest, &config.component)?;
+    let handlers = application::read(&up.manifest, &config)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let host = tokio::select! {

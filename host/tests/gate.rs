@@ -14,7 +14,9 @@ use tidegate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh};
 use tidegate::metrics::Metrics;
 use tidegate::rooms::{Client, Connections};
 use tidegate::router::Router;
-use tidegate::store::{Commit, Committed, Later, Listing, Memory, Store, StoreError, Stored};
+use tidegate::store::{
+    Commit, Committed, Durability, Later, Listing, Memory, Store, StoreError, Stored, Weight,
+};
 use tidegate::turn::ReplyTo;
 use tidegate_core::{ActorKey, Failure, Name};
 use tokio::sync::{mpsc, oneshot};
@@ -30,14 +32,14 @@ struct Held {
 }
 
 impl Store for Held {
-    fn load<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<Stored>> {
+    fn load<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Weight)>> {
         self.memory.load(actor)
     }
 
-    fn commit<'a>(&'a self, commit: Commit<'_>) -> Committed<'a> {
+    fn commit(&self, commit: Commit<'_>, _: &mut Weight, _: &dyn Fn() -> Stored) -> Committed {
         let (verdict, told) = oneshot::channel();
         self.commits
-            .send((commit.version, verdict))
+            .send((commit.change.version, verdict))
             .expect("the test listens");
         Committed::Later(Box::pin(async {
             told.await
@@ -45,8 +47,14 @@ impl Store for Held {
         }))
     }
 
-    fn retire<'a>(&'a self, actor: &'a ActorKey, stored: Stored) -> Later<'a, ()> {
-        self.memory.retire(actor, stored)
+    fn retire<'a>(
+        &'a self,
+        actor: &'a ActorKey,
+        stored: Stored,
+        changed: bool,
+        durability: Durability,
+    ) -> Later<'a, ()> {
+        self.memory.retire(actor, stored, changed, durability)
     }
 
     fn remove<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, bool> {
@@ -56,6 +64,16 @@ impl Store for Held {
     fn list<'a>(&'a self, listing: &'a Listing) -> Later<'a, Vec<ActorKey>> {
         self.memory.list(listing)
     }
+
+    fn sleeping(&self) -> Vec<(ActorKey, u64)> {
+        Vec::new()
+    }
+
+    fn failed(&self) -> Option<String> {
+        None
+    }
+
+    fn close(&self) {}
 }
 
 /// A subscriber that notes the events of its stream.
@@ -86,8 +104,8 @@ impl Outlet for Noted {
         unreachable!("it takes everything it is offered");
     }
 
-    fn close(&self, _: Close) {
-        unreachable!("it takes everything it is offered");
+    fn close(&self, why: Close) {
+        self.seen.lock().unwrap().push(format!("closed: {why:?}"));
     }
 
     fn client(&self) -> Client {
@@ -135,6 +153,7 @@ impl Scene {
             config.access,
             router,
             store,
+            config.store.run_ahead,
             Arc::new(Connections::default()),
             &metrics,
         );
@@ -145,7 +164,7 @@ impl Scene {
         });
         for stream in [Stream::State, Stream::Events] {
             actors
-                .subscribe(&key, stream, subscriber.clone())
+                .subscribe(&key, stream, subscriber.clone(), None)
                 .await
                 .unwrap();
         }
@@ -166,6 +185,7 @@ impl Scene {
                 input: Some(format!(r#"{{"by":{by}}}"#)),
                 origin: Origin::Client(Client::default()),
                 depth: 0,
+                key: None,
                 deadline: None,
                 traceparent: None,
                 request: None,
@@ -195,31 +215,110 @@ async fn nothing_leaves_before_the_commit_is_safe() {
     let (version, verdict) = scene.commits.recv().await.unwrap();
     assert_eq!(version, 1);
     assert_eq!(scene.subscriber.seen(), ["snapshot"]);
-    assert_eq!(scene.state().await, r#"{"count":0} at 0"#);
+    let state = scene.state();
+    tokio::pin!(state);
+    assert!(futures_util::poll!(state.as_mut()).is_pending());
     assert!(
         result.try_recv().is_err(),
         "the caller was answered too early"
     );
     verdict.send(Ok(())).unwrap();
     assert_eq!(result.await.unwrap(), Ok(Some("100".to_owned())));
+    assert_eq!(state.await, r#"{"count":100} at 1"#);
     assert_eq!(scene.subscriber.seen(), ["snapshot", "patch", "event"]);
-    assert_eq!(scene.state().await, r#"{"count":100} at 1"#);
 }
 
 #[tokio::test]
-async fn a_failed_commit_leaves_no_trace_and_the_actor_lives_on() {
+async fn an_actor_runs_ahead_and_its_effects_wait_in_order() {
+    let mut scene = Scene::new().await;
+    let mut results: Vec<_> = (0..3).map(|_| scene.increment(1)).collect();
+    let mut verdicts = Vec::new();
+    for expected in 1..=3 {
+        let (version, verdict) = scene.commits.recv().await.unwrap();
+        assert_eq!(version, expected);
+        verdicts.push(verdict);
+    }
+    // The later ones are safe; they wait for the first all the same.
+    let first = verdicts.remove(0);
+    for verdict in verdicts {
+        verdict.send(Ok(())).unwrap();
+    }
+    tokio::task::yield_now().await;
+    assert!(results[1].try_recv().is_err());
+    // Who joins meanwhile sees nothing that is not safe, and misses nothing.
+    let newcomer = Arc::new(Noted {
+        id: "newcomer".into(),
+        seen: Mutex::default(),
+    });
+    let joining = scene
+        .actors
+        .subscribe(&scene.key, Stream::State, newcomer.clone(), None);
+    tokio::pin!(joining);
+    assert!(futures_util::poll!(joining.as_mut()).is_pending());
+    let behind = scene.increment(1);
+    let (_, last) = scene.commits.recv().await.unwrap();
+    assert!(newcomer.seen().is_empty());
+    first.send(Ok(())).unwrap();
+    joining.await.unwrap();
+    assert_eq!(newcomer.seen(), ["snapshot"]);
+    for (result, expected) in results.into_iter().zip(["1", "2", "3"]) {
+        assert_eq!(result.await.unwrap(), Ok(Some(expected.to_owned())));
+    }
+    last.send(Ok(())).unwrap();
+    assert_eq!(behind.await.unwrap(), Ok(Some("4".to_owned())));
+    assert_eq!(newcomer.seen(), ["snapshot", "patch"]);
+    assert_eq!(
+        scene.subscriber.seen(),
+        ["snapshot", "patch", "patch", "patch", "patch"]
+    );
+}
+
+#[tokio::test]
+async fn what_builds_on_a_lost_commit_is_lost_with_it() {
     let mut scene = Scene::new().await;
     let lost = scene.increment(100);
     let behind = scene.increment(1);
+    let (_, first) = scene.commits.recv().await.unwrap();
+    let (_, second) = scene.commits.recv().await.unwrap();
+    second.send(Ok(())).unwrap();
+    first
+        .send(Err(StoreError("the disk is full".to_owned())))
+        .unwrap();
+    assert_eq!(lost.await.unwrap().unwrap_err().code, "store.unavailable");
+    assert_eq!(behind.await.unwrap().unwrap_err().code, "store.unavailable");
+    // It comes back as it was last safe; a call finds it so, sooner or later.
+    let after = loop {
+        let result = scene.increment(1);
+        tokio::select! {
+            result = result => assert_eq!(result.unwrap().unwrap_err().code, "store.unavailable"),
+            commit = scene.commits.recv() => break commit.unwrap(),
+        }
+    };
+    assert_eq!(after.0, 1, "the lost turns' versions are free again");
+    after.1.send(Ok(())).unwrap();
+    assert_eq!(scene.state().await, r#"{"count":1} at 1"#);
+    assert_eq!(
+        scene.subscriber.seen(),
+        ["snapshot", "closed: Lost", "closed: Lost"]
+    );
+}
+
+#[tokio::test]
+async fn what_was_lost_is_never_shown() {
+    let mut scene = Scene::new().await;
+    let lost = scene.increment(100);
     let (_, verdict) = scene.commits.recv().await.unwrap();
     verdict
         .send(Err(StoreError("the disk is full".to_owned())))
         .unwrap();
     assert_eq!(lost.await.unwrap().unwrap_err().code, "store.unavailable");
-    assert_eq!(scene.subscriber.seen(), ["snapshot"]);
-    let (version, verdict) = scene.commits.recv().await.unwrap();
-    assert_eq!(version, 1, "the lost turn's version is free again");
-    verdict.send(Ok(())).unwrap();
-    assert_eq!(behind.await.unwrap(), Ok(Some("1".to_owned())));
-    assert_eq!(scene.state().await, r#"{"count":1} at 1"#);
+    // Nobody calls it any more; whoever looks finds it as it was last safe.
+    let read = loop {
+        match scene.actors.read(&scene.key, Client::default()).await {
+            Ok(read) => break read,
+            Err(failure) => assert_eq!(failure.code, "store.unavailable"),
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!((&*read.state, read.version), (r#"{"count":0}"#, 0));
 }

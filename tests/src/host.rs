@@ -42,7 +42,8 @@ pub struct Builder {
     settings: Vec<String>,
     arguments: Vec<String>,
     application: Option<PathBuf>,
-    descriptors: Option<u32>,
+    /// What a shell does before it becomes the host.
+    prelude: Vec<String>,
 }
 
 struct Component {
@@ -51,6 +52,7 @@ struct Component {
     environment: Vec<(String, String)>,
     outbound: Vec<String>,
     limits: Vec<(String, u64)>,
+    durability: Option<String>,
 }
 
 impl Host {
@@ -167,6 +169,14 @@ impl Host {
         assert!(status.is_ok_and(|status| status.success()), "kill failed");
     }
 
+    /// Ends the host as `kill -9` does, and waits until it is gone.
+    pub async fn kill(mut self) {
+        let log = self.log.clone();
+        patiently("the host's death", || log.text(), self.process.kill())
+            .await
+            .expect("killing the host");
+    }
+
     /// Waits until the host has ended by itself.
     pub async fn ended(&mut self) -> ExitStatus {
         let log = self.log.clone();
@@ -204,6 +214,7 @@ impl Builder {
             environment: Vec::new(),
             outbound: Vec::new(),
             limits: Vec::new(),
+            durability: None,
         });
         self
     }
@@ -225,6 +236,18 @@ impl Builder {
     pub fn limit(mut self, name: &str, value: u64) -> Builder {
         self.last().limits.push((name.to_owned(), value));
         self
+    }
+
+    /// Says how safe commits of the component named last are: `strict`, `relaxed`, `none`.
+    pub fn durability(mut self, level: &str) -> Builder {
+        self.last().durability = Some(level.to_owned());
+        self
+    }
+
+    /// Keeps what lasts in this folder, which outlives the host.
+    pub fn data(self, folder: &Path) -> Builder {
+        let folder = folder.to_str().expect("a folder's name in UTF-8");
+        self.argument("--data").argument(folder)
     }
 
     /// Sets a setting of the host, such as `actors.idle-timeout-ms=50`.
@@ -253,8 +276,28 @@ impl Builder {
     }
 
     /// Gives the host only so many file descriptors.
-    pub fn descriptors(mut self, count: u32) -> Builder {
-        self.descriptors = Some(count);
+    pub fn descriptors(self, count: u32) -> Builder {
+        self.prelude(format!("ulimit -n {count}"))
+    }
+
+    /// Lets no file of the host grow beyond so many KiB, as a full disk does: writes come
+    /// back short, then fail.
+    pub fn largest_file(self, kibibytes: u64) -> Builder {
+        // Blocks of 512 bytes, by POSIX. The signal would end the host.
+        self.prelude(format!("trap '' XFSZ; ulimit -f {}", kibibytes * 2))
+    }
+
+    /// Takes the superuser's right to write where permissions forbid it from the host.
+    pub fn bound_by_permissions(self) -> Builder {
+        self.prelude(
+            "test \"$(id -u)\" != 0 || set -- setpriv --bounding-set=-dac_override \
+             --inh-caps=-dac_override -- \"$@\""
+                .to_owned(),
+        )
+    }
+
+    fn prelude(mut self, command: String) -> Builder {
+        self.prelude.push(command);
         self
     }
 
@@ -278,6 +321,15 @@ impl Builder {
             log,
             _folder: folder,
         }
+    }
+
+    /// Starts the host and ends it as `kill -9` does after so long, wherever it is then.
+    pub async fn start_and_kill(self, after: Duration) {
+        let (mut process, log, _folder, _watched) = self.spawn();
+        tokio::time::sleep(after).await;
+        patiently("the host's death", || log.text(), process.kill())
+            .await
+            .expect("killing the host");
     }
 
     /// Starts a host that is expected to refuse what it is given, and returns what it says.
@@ -311,18 +363,21 @@ impl Builder {
             std::fs::write(&manifest, self.manifest()).expect("writing the manifest");
             manifest
         });
-        let mut command = match self.descriptors {
-            None => Command::new(binary()),
-            Some(count) => {
-                // The shell sets the limit and then becomes the host.
+        let mut command = match self.prelude.as_slice() {
+            [] => Command::new(binary()),
+            prelude => {
+                let script = format!("set -e; {}; exec \"$@\"", prelude.join("; "));
                 let mut shell = Command::new("sh");
-                shell.args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh"]);
-                shell.arg(count.to_string()).arg(binary());
+                shell.args(["-c", &script, "sh"]).arg(binary());
                 shell
             }
         };
         command.arg("up").arg("--manifest").arg(&manifest);
         command.args(["--listen", "127.0.0.1:0"]);
+        if self.application.is_some() && !self.arguments.iter().any(|word| word == "--data") {
+            // Not beside a manifest that other hosts serve too.
+            command.arg("--data").arg(folder.path().join("data"));
+        }
         command.args(&self.arguments);
         // Before the test's own settings, which may name another folder.
         let cache = format!("engine.cache-dir={}", compiled_folder().display());
@@ -370,6 +425,9 @@ impl Builder {
             }
             table(format!("[component.{name}.tool.tidegate]"));
             table(format!("handler = {handler}"));
+            if let Some(level) = &component.durability {
+                table(format!("durability = {}", toml_string(level)));
+            }
             table(format!("[component.{name}.tool.tidegate.limits]"));
             for (limit, value) in &component.limits {
                 table(format!("{limit} = {value}"));

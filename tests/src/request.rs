@@ -50,7 +50,8 @@ pub struct ServerEvent {
 }
 
 impl Request {
-    pub(crate) fn new(address: &str, method: Method, path: &str) -> Request {
+    /// A request to the host at this address.
+    pub fn new(address: &str, method: Method, path: &str) -> Request {
         let request = http::Request::builder()
             .method(method)
             .uri(path)
@@ -99,6 +100,21 @@ impl Request {
         patiently(&what, String::new, exchange).await
     }
 
+    /// The same, unless the connection breaks before the answer is there.
+    pub async fn try_send(self) -> Option<Response> {
+        let what = self.shown();
+        let exchange = async {
+            let (parts, body) = self.try_begin().await?.into_parts();
+            let body = body.collect().await.ok()?.to_bytes();
+            Some(Response {
+                status: parts.status,
+                headers: parts.headers,
+                body,
+            })
+        };
+        patiently(&what, String::new, exchange).await
+    }
+
     /// Sends the request and expects a stream of events.
     pub async fn stream(self) -> EventStream {
         let request = self.header("accept", "text/event-stream");
@@ -130,6 +146,13 @@ impl Request {
         // Ends with the response, or with the body that is dropped.
         tokio::spawn(connection);
         sender.send_request(self.request).await.expect("an answer")
+    }
+
+    async fn try_begin(self) -> Option<http::Response<Incoming>> {
+        let stream = TcpStream::connect(&self.address).await.ok()?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+        tokio::spawn(connection);
+        sender.send_request(self.request).await.ok()
     }
 }
 

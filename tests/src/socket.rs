@@ -157,6 +157,11 @@ impl Socket {
         }
     }
 
+    /// The next frame, or how the other side closed the socket.
+    pub async fn try_next(&mut self) -> Result<Value, Closed> {
+        self.read().await
+    }
+
     /// The next frame, which must be of this type.
     pub async fn expect_type(&mut self, kind: &str) -> Value {
         let frame = self.next().await;
@@ -298,7 +303,8 @@ impl Socket {
         self.try_send(subscription("state:sub", actor)).await
     }
 
-    async fn try_send(&mut self, frame: Value) -> bool {
+    /// Sends a frame unless the other side has closed the socket; whether it was sent.
+    pub async fn try_send(&mut self, frame: Value) -> bool {
         let text = frame.to_string();
         self.transcript.push(format!("-> {}", shortened(&text)));
         let sent = self.stream.send(Message::text(text));

@@ -7,6 +7,7 @@ mod handlers;
 mod npm;
 mod project;
 mod test;
+mod torture;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +25,8 @@ enum Chore {
     Handlers,
     /// Builds the examples and the host in release, and serves spin.toml.
     Up(up::Arguments),
+    /// Kills hosts at random moments of their work and counts what is lost: nothing.
+    Torture(torture::Arguments),
     /// Checks everything: format, lints, docs, unit, doc and end-to-end tests.
     Test(test::Arguments),
 }
@@ -33,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().chore {
         Chore::Handlers => handlers::build(&project, handlers::Which::All),
         Chore::Up(arguments) => up::run(&project, &arguments),
+        Chore::Torture(arguments) => torture::run(&project, &arguments),
         Chore::Test(arguments) => test::run(&project, &arguments),
     }
 }

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use crate::handlers;
 use crate::npm;
 use crate::project::{self, Project};
+use crate::torture;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -42,10 +43,14 @@ enum Step {
     Doc,
     /// The real binary, real sockets, real components, a real browser.
     E2e,
+    /// Hosts that are killed at random moments.
+    Torture,
 }
 
 /// The crate that holds the end-to-end tests.
 const END_TO_END: &str = "tidegate-tests";
+/// How often the host is killed.
+const ROUNDS: u64 = 20;
 /// The folder of what drives the browser in them.
 const BROWSER: &str = "tests/browser";
 
@@ -95,7 +100,7 @@ impl Step {
     fn needs(self) -> &'static [Step] {
         match self {
             Step::Unit => &[Step::Handlers],
-            Step::E2e => &[Step::Handlers, Step::Build],
+            Step::E2e | Step::Torture => &[Step::Handlers, Step::Build],
             _ => &[],
         }
     }
@@ -154,6 +159,7 @@ impl Step {
                         .args(filter),
                 )
             }
+            Step::Torture => torture::run_built(project, ROUNDS, torture::seed_of_now(), "strict"),
         }
     }
 }

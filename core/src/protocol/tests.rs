@@ -52,7 +52,7 @@ fn subscriptions_are_read() {
     let read = |kind: &str| {
         let text = format!(r#"{{"type":"{kind}","actor":"chat","actorId":"räum/1"}}"#);
         let (name, target) = match parse(&text).unwrap() {
-            ClientFrame::StateSub(target) => ("state:sub", target),
+            ClientFrame::StateSub(target, None) => ("state:sub", target),
             ClientFrame::StateUnsub(target) => ("state:unsub", target),
             ClientFrame::EventSub(target) => ("event:sub", target),
             ClientFrame::EventUnsub(target) => ("event:unsub", target),
@@ -179,7 +179,7 @@ fn fields_that_the_type_does_not_have_are_ignored() {
     rpc(r#"{"type":"rpc","id":"7","actor":"a","actorId":"1","method":"m","x":[{}],"x":null}"#);
     let text =
         r#"{"type":"state:sub","id":7,"method":{},"input":1,"input":2,"actor":"a","actorId":"1"}"#;
-    assert!(matches!(parse(text), Ok(ClientFrame::StateSub(_))));
+    assert!(matches!(parse(text), Ok(ClientFrame::StateSub(_, None))));
 }
 
 #[test]

@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use serde_json::value::RawValue;
-use tidegate_core::failure::code;
+use serde_json::Value;
 use tidegate_core::{ActorKey, Failure};
 
 use super::{Actors, not_found};
-use crate::store::{Listing, StoreError};
+use crate::store::Listing;
+use crate::turn::unavailable;
 
 /// One actor of a listing.
 #[derive(Clone, Debug, Serialize)]
@@ -44,7 +44,7 @@ pub struct About {
     /// Whether it is in memory, and not only stored.
     pub in_memory: bool,
     /// The last committed state, hidden members included.
-    pub state: Box<RawValue>,
+    pub state: Value,
     /// Which history the state is of.
     pub epoch: String,
     /// Where in it.
@@ -62,10 +62,6 @@ pub struct About {
     /// Milliseconds since it last had something to do; absent when it is not in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_ms: Option<u64>,
-}
-
-fn unavailable(error: &StoreError) -> Failure {
-    Failure::host(code::STORE_UNAVAILABLE).message(error.to_string())
 }
 
 impl Actors {
@@ -95,20 +91,21 @@ impl Actors {
 
     /// How an actor is doing.
     pub async fn about(&self, key: &ActorKey) -> Result<About, Failure> {
-        let malformed = |error: serde_json::Error| {
-            Failure::host(code::STORE_UNAVAILABLE)
-                .message(format!("the stored state is damaged: {error}"))
-        };
         let actor = self.shared.table.get(key);
         let loaded = actor
             .as_ref()
             .and_then(|actor| Some((actor, actor.loaded()?)));
         let (stored, in_memory) = match loaded {
-            Some((_, live)) => (live.to_stored(), true),
+            Some((_, live)) => {
+                // As safe as it will be; operators are shown what was lost, too.
+                let _ = live.gate.passed().await;
+                (live.to_stored(), true)
+            }
             None => {
                 let stored = self.shared.store.load(key).await;
                 let stored = stored.map_err(|error| unavailable(&error))?;
-                (stored.ok_or_else(|| not_found(key))?, false)
+                let (stored, _) = stored.ok_or_else(|| not_found(key))?;
+                (stored, false)
             }
         };
         let (state_subscribers, event_subscribers) =
@@ -118,13 +115,15 @@ impl Actors {
             actor: key.actor.to_string(),
             id: key.id.as_str().to_owned(),
             in_memory,
-            state: RawValue::from_string(stored.state).map_err(malformed)?,
+            state: stored.state,
             epoch: stored.epoch.to_string(),
             version: stored.version,
             queue_depth: loaded.map_or(0, |(actor, _)| actor.queue_depth()),
             state_subscribers,
             event_subscribers,
-            connections: connections.map(|(id, _)| id.to_string()).collect(),
+            connections: connections
+                .map(|connected| connected.id.to_string())
+                .collect(),
             has_instance: loaded.is_some_and(|(actor, _)| actor.has_instance()),
             idle_ms: loaded.map(|(actor, _)| actor.idle_ms(&self.shared)),
         })

@@ -15,6 +15,7 @@ use crate::rooms::{Client, RequestId};
 use crate::turn::{ReplyTo, Which};
 
 /// One piece of work for an actor.
+#[expect(clippy::large_enum_variant, reason = "most items are calls")]
 pub(super) enum Item {
     /// A call of a client or of another actor.
     Call(Call),
@@ -66,6 +67,8 @@ pub struct Call {
     pub origin: Origin,
     /// How many calls of actors lie behind it.
     pub depth: u32,
+    /// The idempotency key.
+    pub key: Option<String>,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
     /// The caller's W3C trace context.
@@ -227,5 +230,6 @@ impl Mailbox {
 }
 
 fn weight(call: &Call) -> usize {
-    size_of::<Item>() + call.method.len() + call.input.as_ref().map_or(0, String::len)
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    size_of::<Item>() + call.method.len() + text(&call.input) + text(&call.key)
 }

@@ -6,6 +6,7 @@
 //! Invariants: an actor is in memory at most once; joining (a subscription, a read) never
 //! waits for a turn.
 
+mod backup;
 mod census;
 mod instances;
 mod mailbox;
@@ -15,10 +16,11 @@ mod waits;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tidegate_core::failure::code;
+use tidegate_core::protocol::Since;
 use tidegate_core::{ActorId, ActorKey, Failure, Name};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
@@ -36,10 +38,13 @@ use crate::fanout::Outlet;
 use crate::metrics::Metrics;
 use crate::rooms::{Client, Connection, Connections};
 use crate::router::{Conflict, Router};
-use crate::store::Store;
+use crate::store::{Connected, Store};
 use crate::timer::{Alarm, Timers};
-use crate::turn::{Caller, Clock, Outside, ReplyTo, TimerKey, Undecided, Which, unix_ms};
+use crate::turn::{
+    Bounds, Caller, Clock, Live, Outside, ReplyTo, TimerKey, Undecided, Which, unavailable, unix_ms,
+};
 
+pub use self::backup::Existing;
 pub use self::census::{About, Listed, Page};
 pub use self::mailbox::Call;
 pub use crate::fanout::Stream;
@@ -70,9 +75,14 @@ struct Shared {
     /// What wakes actors that are not in memory.
     sleeping: Mutex<HashMap<ActorKey, Alarm>>,
     itself: Weak<Shared>,
+    /// The open connections of actors that are not in memory, where the handler does not
+    /// want to be told of their end and the store need not know them.
+    absent: Mutex<HashMap<ActorKey, Vec<Connected>>>,
     settings: config::Actors,
     access: config::Access,
     store: Arc<dyn Store>,
+    /// Commits of one actor that may be under way while it goes on.
+    run_ahead: usize,
     connections: Arc<Connections>,
     table: Table,
     instances: Instances,
@@ -106,6 +116,14 @@ impl Shared {
         match self.table.is_scarce() {
             true => timeout.min(SCARCE_IDLE.as_millis() as u64),
             false => timeout,
+        }
+    }
+
+    fn key_bounds(&self) -> Bounds {
+        Bounds {
+            calls: self.settings.max_keys,
+            age_ms: self.settings.key_ttl_ms,
+            bytes: self.settings.max_keys_bytes,
         }
     }
 
@@ -147,9 +165,35 @@ impl Shared {
         }
         if let Err(undelivered) = self.deliver(&key.actor, Item::Due(key.which, due_ms)) {
             warn!(actor = %key.actor, failure = %undelivered.failure, "a timer is delayed");
-            // The host is full; the timer waits.
-            if key.which == Which::Wake {
+            // The host is full; the timer waits. Where no component serves the actor, one
+            // that comes to do so wakes it.
+            let is_served = undelivered.failure.code != code::ACTOR_UNKNOWN;
+            if key.which == Which::Wake && is_served {
                 self.wake_later(&key.actor, &[unix_ms() + WAKE_RETRY_MS]);
+            }
+        }
+    }
+
+    fn absent(&self) -> MutexGuard<'_, HashMap<ActorKey, Vec<Connected>>> {
+        self.absent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a connection of an actor that is not in memory.
+    fn absent_without(&self, actor: &ActorKey, connection: &str) {
+        let mut absent = self.absent();
+        if let Some(connections) = absent.get_mut(actor) {
+            connections.retain(|connected| *connected.id != *connection);
+            if connections.is_empty() {
+                absent.remove(actor);
+            }
+        }
+    }
+
+    /// Sets what wakes the actors of these types that have timers and are not in memory.
+    fn wake_sleeping(&self, is_served: impl Fn(&Name) -> bool) {
+        for (actor, due_ms) in self.store.sleeping() {
+            if is_served(&actor.actor) && self.table.get(&actor).is_none() {
+                self.wake_later(&actor, &[due_ms]);
             }
         }
     }
@@ -203,9 +247,7 @@ impl Shared {
         let make = || Actor::new(key.clone(), slot, &itself);
         self.table
             .get_or_insert(key, admission, make)
-            .ok_or_else(|| {
-                Failure::host(code::ACTOR_LIMIT).message("the host has too many actors in memory")
-            })
+            .ok_or_else(too_many_actors)
     }
 
     /// Delivers to the actor or, when it has just left memory, to its successor.
@@ -266,6 +308,7 @@ impl Actors {
         access: config::Access,
         router: Arc<Router>,
         store: Arc<dyn Store>,
+        run_ahead: usize,
         connections: Arc<Connections>,
         metrics: &Metrics,
     ) -> Actors {
@@ -282,12 +325,14 @@ impl Actors {
             },
             waits: Waits::default(),
             sleeping: Mutex::default(),
+            absent: Mutex::default(),
             itself: itself.clone(),
             instances: Instances::new(settings.resident_instances, evicted),
             table: Table::new(settings.max_in_memory),
             settings,
             access,
             store,
+            run_ahead,
             connections,
             closing: AtomicBool::new(false),
             drains: AtomicUsize::new(0),
@@ -298,6 +343,7 @@ impl Actors {
             began: Instant::now(),
         });
         let sweeper = tokio::spawn(sweep(shared.clone()));
+        shared.wake_sleeping(|_| true);
         Actors { shared, sweeper }
     }
 
@@ -349,7 +395,10 @@ impl Actors {
                 Some(actor) => self.leave(&actor, |live| live.audience.leave(connection.id())),
                 // Nobody would notice: what is stored of connections is checked when the
                 // actor comes back.
-                None if !self.has_disconnect_hook(&key) => continue,
+                None if !self.has_disconnect_hook(&key) => {
+                    self.shared.absent_without(&key, connection.id());
+                    continue;
+                }
                 None => {}
             }
             let item = Item::Disconnect(connection.client());
@@ -369,18 +418,20 @@ impl Actors {
         })
     }
 
-    /// Subscribes a receiver; for the state it gets the last committed state first. Never
-    /// waits for a turn.
+    /// Subscribes a receiver; for the state it gets the last committed state first, or the
+    /// patches that lead there from `since`. Never waits for a turn.
     pub async fn subscribe(
         &self,
         key: &ActorKey,
         stream: Stream,
         outlet: Arc<dyn Outlet>,
+        since: Option<&Since>,
     ) -> Result<(), Failure> {
         let mut decisions = 0;
         loop {
             let actor = self.actor(key)?;
             let live = actor.live(&self.shared).await?;
+            self.check_gate(key, live)?;
             let serving = actor.serving();
             let basis = live
                 .authorize(outlet.client(), subject(stream), &self.shared.access)
@@ -391,7 +442,10 @@ impl Actors {
                     // An actor that changes all the time is shown as it is.
                     let strictly = decisions < MAX_DECISIONS;
                     let strictly = basis.clone().filter(|_| strictly);
-                    if !live.subscribe_state(outlet.clone(), &strictly).await? {
+                    if !live
+                        .subscribe_state(outlet.clone(), &strictly, since)
+                        .await?
+                    {
                         continue;
                     }
                 }
@@ -410,6 +464,18 @@ impl Actors {
             }
             return Ok(());
         }
+    }
+
+    /// Refuses what the store has lost, and has the actor loaded again as it was last safe.
+    fn check_gate(&self, key: &ActorKey, live: &Live) -> Result<(), Failure> {
+        let Some(failure) = live.gate.broken() else {
+            return Ok(());
+        };
+        // Whatever it does next shows it that.
+        if let Err(undelivered) = self.deliver(key, Item::Due(Which::Wake, 0)) {
+            undelivered.item.refuse(key, undelivered.failure);
+        }
+        Err(failure)
     }
 
     /// Ends a subscription.
@@ -432,6 +498,7 @@ impl Actors {
         loop {
             let actor = self.actor(key)?;
             let live = actor.live(&self.shared).await?;
+            self.check_gate(key, live)?;
             let basis = live
                 .authorize(who.clone(), Subject::State, &self.shared.access)
                 .await?;
@@ -493,6 +560,9 @@ impl Actors {
             .install(name, component.clone())
             .map_err(conflict)?;
         self.withdraw(&dropped);
+        let actors = &component.manifest.actors;
+        self.shared
+            .wake_sleeping(|actor| actors.contains_key(actor.as_str()));
         if replaced.is_some() {
             tokio::spawn(follow(self.shared.clone(), component));
         }
@@ -547,9 +617,7 @@ impl Actors {
             match stored {
                 Ok(Some(_)) => {}
                 Ok(None) => return Err(not_found(key)),
-                Err(error) => {
-                    return Err(Failure::host(code::STORE_UNAVAILABLE).message(error.to_string()));
-                }
+                Err(error) => return Err(unavailable(&error)),
             }
         }
         let (done, destroyed) = oneshot::channel();
@@ -565,6 +633,24 @@ impl Actors {
     pub async fn finish_turns(&self) {
         self.shared.closing.store(true, Ordering::Relaxed);
         self.drained().await;
+        for actor in self.shared.table.all() {
+            if let Some(live) = actor.loaded() {
+                // What fails is told to whom it concerns.
+                let _ = live.gate.passed().await;
+            }
+        }
+    }
+
+    /// Makes everything that is stored safe; nothing can be stored from then on.
+    pub async fn close_store(&self) {
+        let store = self.shared.store.clone();
+        // A panic there has been reported.
+        let _ = tokio::task::spawn_blocking(move || store.close()).await;
+    }
+
+    /// Why the store takes nothing any more, if so.
+    pub fn store_failed(&self) -> Option<String> {
+        self.shared.store.failed()
     }
 
     async fn drained(&self) {
@@ -633,15 +719,12 @@ impl Ways {
         call: Invocation,
         rest: Rest,
     ) -> Result<(), Failure> {
-        if call.key.is_some() {
-            return Err(Failure::host(code::HOST_NOT_SUPPORTED)
-                .message("idempotency keys are not offered by this version of the host"));
-        }
         let call = Call {
             method: call.method,
             input: call.input,
             origin: Origin::Actor(from.clone()),
             depth: rest.depth,
+            key: call.key,
             deadline: rest.deadline,
             traceparent: rest.traceparent.as_deref().map(str::to_owned),
             request: None,
@@ -767,9 +850,7 @@ async fn follow(shared: Arc<Shared>, component: Arc<Component>) {
             continue;
         };
         live.authorize_again(None, Undecided::Leave).await;
-        if live.adopt(&component) {
-            live.show_again().await;
-        }
+        live.adopt_and_show(&component).await;
     }
 }
 
@@ -782,6 +863,10 @@ fn subject(stream: Stream) -> Subject {
 
 fn not_found(key: &ActorKey) -> Failure {
     Failure::host(code::ACTOR_NOT_FOUND).message(format!("there is no actor {key}"))
+}
+
+fn too_many_actors() -> Failure {
+    Failure::host(code::ACTOR_LIMIT).message("the host has too many actors in memory")
 }
 
 fn mailbox_full() -> Failure {

@@ -23,9 +23,12 @@ use crate::fanout::Close;
 use crate::metrics::Entry;
 use crate::rooms::{Client, RequestId};
 use crate::router::Slot;
-use crate::store::Stored;
+use crate::store::{Change, Commit, Committed, Connected, Durability, Stored, Weight};
 use crate::timer::Alarm;
-use crate::turn::{Caller, Chunks, Effects, Given, Live, Stage, TimerKey, Which, release, unix_ms};
+use crate::turn::{
+    Caller, Chunks, Effects, Given, Keyed, Live, Stage, TimerKey, Which, answer, let_out,
+    unavailable, unix_ms,
+};
 
 /// One actor in memory.
 pub(super) struct Actor {
@@ -63,6 +66,8 @@ struct Cause {
     deadline: Option<Instant>,
     cancel: CancellationToken,
     chunks: Option<Chunks>,
+    key: Option<String>,
+    keyed: Option<Keyed>,
 }
 
 impl Cause {
@@ -75,6 +80,8 @@ impl Cause {
             deadline: None,
             cancel: CancellationToken::new(),
             chunks: None,
+            key: None,
+            keyed: None,
         }
     }
 }
@@ -108,6 +115,15 @@ impl Actor {
     /// Which component serves it now, by serial number.
     pub(super) fn serving(&self) -> Option<u64> {
         self.slot.component().map(|component| component.serial)
+    }
+
+    /// How safe its commits are.
+    fn durability(&self) -> Durability {
+        self.slot
+            .component()
+            .map_or(Durability::default(), |component| {
+                component.grants.durability
+            })
     }
 
     /// What callers are told of an actor type that no component serves.
@@ -194,8 +210,6 @@ impl Actor {
     /// Its state, loaded on first use.
     pub(super) async fn live(&self, shared: &Shared) -> Result<&Arc<Live>, Failure> {
         let load = async || {
-            let unavailable =
-                |detail: String| Failure::host(code::STORE_UNAVAILABLE).message(detail);
             let (key, slot) = (self.key.clone(), self.slot.clone());
             match shared.store.load(&self.key).await {
                 Ok(None) => {
@@ -203,19 +217,36 @@ impl Actor {
                     let initial = self.type_in(&component)?.state.initial.clone();
                     Ok(Live::initial(key, slot, initial, new_epoch()))
                 }
-                Ok(Some(mut stored)) => {
-                    stored
-                        .connections
-                        .retain(|(id, _)| shared.connections.is_open(id));
+                Ok(Some((stored, weight))) => {
+                    if let Some(component) = self.slot.component() {
+                        self.check_fit(&component, &stored.state)?;
+                    }
                     shared.wake_later(&key, &[]);
-                    Live::restored(key, slot, stored, &shared.clock).map_err(|error| {
-                        unavailable(format!("the stored state is damaged: {error}"))
-                    })
+                    Ok(Live::restored(key, slot, stored, weight, &shared.clock))
                 }
-                Err(error) => Err(unavailable(error.to_string())),
+                Err(error) => Err(unavailable(&error)),
             }
         };
+        let load = async || {
+            let live = load().await?;
+            let held = shared.absent().remove(&self.key).unwrap_or_default();
+            let is_open = |connected: &Connected| shared.connections.is_open(&connected.id);
+            live.ledger().hold(held.into_iter().filter(is_open));
+            Ok(live)
+        };
         self.live.get_or_try_init(load).await
+    }
+
+    /// Refuses a stored state that the component's schema does not allow: its handler would
+    /// misread it.
+    fn check_fit(&self, component: &Component, state: &Value) -> Result<(), Failure> {
+        let schema = self.type_in(component)?.state.schema.as_ref();
+        let checked = schema.map_or(Ok(()), |schema| schema.check(state));
+        checked.map_err(|violations| {
+            Failure::host(code::STATE_UNFIT).message(format!(
+                "the stored state does not fit the handler that serves the actor now: {violations}"
+            ))
+        })
     }
 
     /// Its state, if it was loaded.
@@ -299,7 +330,7 @@ impl Actor {
             deadline,
             allowed: deadline.saturating_duration_since(began),
             attempt: 1,
-            key: None,
+            key: cause.key.clone(),
             traceparent: cause.traceparent.clone(),
             request: cause.request.clone(),
         }
@@ -327,9 +358,13 @@ impl Actor {
                 traceparent: cause.traceparent.as_deref().map(Into::into),
             },
             chunks: cause.chunks.clone(),
+            keyed: cause.keyed.clone(),
+            bounds: shared.key_bounds(),
             cancel: cause.cancel.clone(),
             streaming,
             recheck: shared.recheck(),
+            durability: self.durability(),
+            run_ahead: shared.run_ahead,
         })
     }
 
@@ -339,6 +374,7 @@ impl Actor {
             input,
             origin,
             depth,
+            key,
             deadline,
             traceparent,
             request,
@@ -352,6 +388,16 @@ impl Actor {
         let metrics = &self.slot.metrics;
         let began = Instant::now();
         metrics.waits.observe((began - arrived).as_secs_f64());
+        let keyed = key.as_deref().map(|key| {
+            let caller = caller_of(&origin);
+            Keyed::new(&caller, &method, key, input.as_deref())
+        });
+        let bounds = shared.key_bounds();
+        if let Some(keyed) = &keyed
+            && let Some(known) = live.answered(keyed, unix_ms(), bounds)
+        {
+            return answer(live, reply, known).await;
+        }
         let cause = Cause {
             origin,
             traceparent,
@@ -360,17 +406,19 @@ impl Actor {
             deadline,
             cancel,
             chunks: reply.chunks(),
+            key,
+            keyed,
         };
         let ran = self.run_method(&method, input, cause, live, shared).await;
         metrics.seconds.observe(began.elapsed().as_secs_f64());
         match ran {
             Ok((effects, result)) => {
                 metrics.committed(Entry::Call);
-                release(effects, Some((reply, result)), shared.recheck()).await;
+                let_out(effects, Some((reply, result)), shared.recheck()).await;
             }
             Err(failure) => {
                 metrics.failed(Entry::Call, &failure.code);
-                reply.send(Err(failure));
+                answer(live, reply, Err(failure)).await;
             }
         }
     }
@@ -387,7 +435,8 @@ impl Actor {
             // It was only to bring the actor into memory.
             Which::Wake => return,
             Which::Timer(id) => {
-                let Some(timer) = live.ledger().timers.take_due(id, due_ms) else {
+                let now_ms = unix_ms();
+                let Some(timer) = live.ledger().timers.take_due(id, due_ms, now_ms) else {
                     return;
                 };
                 (
@@ -419,7 +468,7 @@ impl Actor {
         match ran {
             Ok((effects, _)) => {
                 metrics.committed(Entry::Timer);
-                release(effects, None, shared.recheck()).await;
+                let_out(effects, None, shared.recheck()).await;
             }
             Err(failure) => {
                 metrics.failed(Entry::Timer, &failure.code);
@@ -554,15 +603,13 @@ impl Actor {
                 .check_result(method, result, shared.settings.validate_results)
                 .inspect_err(|_| stage.discard())?;
         }
-        let effects = self.commit(stage, what).await?;
+        let effects = self.commit(&stage, result.as_deref(), what)?;
         Ok((effects, result))
     }
 
     /// Goes by the rules of the component that serves the actor now.
     async fn adopt(&self, component: &Component, live: &Arc<Live>, shared: &Shared) {
-        if live.adopt(component) {
-            live.show_again().await;
-        }
+        live.adopt_and_show(component).await;
         if self.activated.load(Ordering::Relaxed) {
             self.begin_schedules(component, shared);
         }
@@ -585,8 +632,13 @@ impl Actor {
         }
     }
 
-    async fn commit(&self, stage: Stage, what: What<'_>) -> Result<Effects, Failure> {
-        stage.commit().await.inspect_err(|failure| {
+    fn commit(
+        &self,
+        stage: &Stage,
+        result: Option<&str>,
+        what: What<'_>,
+    ) -> Result<Effects, Failure> {
+        stage.commit(result).inspect_err(|failure| {
             stage.discard();
             // A fault of the handler or of the store, not of the caller.
             warn!(
@@ -663,14 +715,14 @@ impl Actor {
             let stage = self.stage(live, component.clone(), &turn, &cause, None, shared);
             let (stage, result) = instance.run_hook(&turn, hook, stage).await;
             self.after_call(instance, result, what, shared)?;
-            self.commit(stage, what).await
+            self.commit(&stage, None, what)
         };
         let ran = ran.await;
         metrics.seconds.observe(began.elapsed().as_secs_f64());
         match ran {
             Ok(effects) => {
                 metrics.committed(Entry::Hook);
-                release(effects, None, shared.recheck()).await;
+                let_out(effects, None, shared.recheck()).await;
             }
             Err(failure) => {
                 metrics.failed(Entry::Hook, &failure.code);
@@ -700,9 +752,9 @@ impl Actor {
         live: &Arc<Live>,
         shared: &Arc<Shared>,
     ) -> Result<bool, Failure> {
+        live.gate.passed().await?;
         let removed = shared.store.remove(&self.key).await;
-        removed
-            .map_err(|error| Failure::host(code::STORE_UNAVAILABLE).message(error.to_string()))?;
+        removed.map_err(|error| unavailable(&error))?;
         // Without a component there will be no new life.
         let component = self.slot.component();
         let declared = component.as_deref().and_then(|c| self.type_in(c).ok());
@@ -740,6 +792,15 @@ impl Actor {
             }
             self.run_hook(Hook::Activate, Origin::Host, live, shared)
                 .await;
+            // Connections that were open when the host died, or closed while the actor was
+            // not in memory.
+            let gone = live.ledger().connected_clients();
+            for client in gone {
+                let id = client.connection.as_deref();
+                if !id.is_some_and(|id| shared.connections.is_open(id)) {
+                    disconnect(self, client, live, shared).await;
+                }
+            }
         }
     }
 
@@ -754,26 +815,111 @@ impl Actor {
             self.run_hook(Hook::Deactivate, Origin::Host, live, shared)
                 .await;
         }
-        live.ledger().timers.end_with_activity();
-        let stored = live.to_stored();
-        // An actor that nothing ever happened to comes back the same without being kept.
-        let is_new =
-            stored.version == 0 && stored.connections.is_empty() && stored.timers.is_empty();
+        if live.gate.passed().await.is_err() {
+            return false;
+        }
+        // A host that stops is no reason for the actor's timers to end.
+        if how != Retire::Always {
+            live.ledger().timers.end_with_activity();
+        }
+        let mut stored = live.to_stored();
+        if !live.announces_ends() {
+            let connections = std::mem::take(&mut stored.connections);
+            if !connections.is_empty() {
+                shared.absent().insert(self.key.clone(), connections);
+            }
+        }
+        // Timers that have fired and come again stand elsewhere now.
+        let changed = !stored.timers.is_empty() || live.ledger().had_timers();
         let dues: Vec<u64> = stored
             .timers
             .iter()
             .map(|stored| stored.timer.due_ms)
             .collect();
-        if !is_new && let Err(error) = shared.store.retire(&self.key, stored).await {
+        // An actor that nothing ever happened to comes back the same without being kept.
+        let retired = match (stored.is_new(), live.is_kept()) {
+            (true, false) => Ok(()),
+            (true, true) => shared.store.remove(&self.key).await.map(drop),
+            (false, _) => {
+                let durability = self.durability();
+                let retired = shared.store.retire(&self.key, stored, changed, durability);
+                retired.await
+            }
+        };
+        if let Err(error) = retired {
             warn!(actor = %self.key, %error, "an actor stays in memory because it cannot be stored");
+            shared.absent().remove(&self.key);
             self.touch(shared);
             return false;
         }
         let left = self.leave(how, live, shared);
-        if left {
-            shared.wake_later(&self.key, &dues);
+        match left {
+            true => shared.wake_later(&self.key, &dues),
+            false => drop(shared.absent().remove(&self.key)),
         }
         left
+    }
+
+    /// Refuses a state that the component that serves the actor now does not allow.
+    pub(super) fn fits(&self, state: &Value) -> Result<(), Failure> {
+        let component = self.component()?;
+        self.check_fit(&component, state)
+    }
+
+    /// Begins its life with what came from elsewhere, which is stored behind its gate.
+    pub(super) fn begin_as(&self, stored: Stored, shared: &Shared) {
+        let change = Change {
+            version: stored.version,
+            ..Change::default()
+        };
+        let commit = Commit {
+            actor: &self.key,
+            change: &change,
+            durability: self.durability(),
+            first_due_ms: stored.first_due_ms(),
+        };
+        let committed = shared
+            .store
+            .commit(commit, &mut Weight::default(), &|| stored.clone());
+        let (key, slot) = (self.key.clone(), self.slot.clone());
+        // Without its weight, its next commit writes it whole again.
+        let live = Live::restored(key, slot, stored, Weight::default(), &shared.clock);
+        match committed {
+            Committed::Now => {}
+            Committed::Later(safe) => live
+                .gate
+                .commit(async move { safe.await.map_err(|error| unavailable(&error)) }),
+            Committed::Refused(error) => live.gate.commit(async move { Err(unavailable(&error)) }),
+        }
+        // Nobody else has the actor yet.
+        let _ = self.live.set(live);
+    }
+
+    /// Waits until what it began with is stored, and leaves memory unless it is used.
+    pub(super) async fn settle(&self, shared: &Shared) -> Result<(), Failure> {
+        let Some(live) = self.loaded() else {
+            return Ok(());
+        };
+        live.gate.passed().await?;
+        let stored = live.to_stored();
+        let dues: Vec<u64> = stored
+            .timers
+            .iter()
+            .map(|stored| stored.timer.due_ms)
+            .collect();
+        let durability = self.durability();
+        let retired = shared.store.retire(&self.key, stored, false, durability);
+        retired.await.map_err(|error| unavailable(&error))?;
+        if self.part(Retire::WhenIdle, shared) {
+            shared.wake_later(&self.key, &dues);
+        }
+        Ok(())
+    }
+
+    /// Gives up the key, unless there is a reason to stay.
+    pub(super) fn part(&self, how: Retire, shared: &Shared) -> bool {
+        self.loaded()
+            .is_some_and(|live| self.leave(how, live, shared))
     }
 
     /// Gives up the key, unless there is a reason to stay.
@@ -789,6 +935,21 @@ impl Actor {
             live.audience.end(&self.key, &self.withdrawn());
         }
         left
+    }
+}
+
+/// The name under which a caller's idempotency keys are its own. Clients without a user
+/// share one.
+fn caller_of(origin: &Origin) -> String {
+    match origin {
+        Origin::Client(client) => {
+            let claims = client.user.as_deref();
+            let claims = claims.and_then(|claims| serde_json::from_str::<Value>(claims).ok());
+            let subject = claims.and_then(|claims| Some(claims.get("sub")?.as_str()?.to_owned()));
+            format!("user {}", subject.unwrap_or_default())
+        }
+        Origin::Actor(key) => format!("actor {key}"),
+        Origin::Timer(_) | Origin::Cron(_) | Origin::Host => "host".to_owned(),
     }
 }
 
@@ -821,6 +982,9 @@ async fn drain(mut guard: DrainGuard) {
         }
     };
     loop {
+        if let Err(failure) = live.keep_pace(shared.run_ahead).await {
+            return guard.lose(&failure);
+        }
         actor.activate(live, &shared).await;
         let next = actor.mailbox().next();
         let Some(item) = next else {
@@ -863,18 +1027,34 @@ async fn drain(mut guard: DrainGuard) {
                 Err(failure) => drop(done.send(Err(failure))),
             },
         }
+        live.commit_happenings(&*shared.store, actor.durability());
+        if let Some(failure) = live.gate.broken() {
+            return guard.lose(&failure);
+        }
         if keeps_awake {
             actor.touch(&shared);
         }
         // Tokio cannot interrupt a loop that never waits.
         tokio::task::coop::consume_budget().await;
     }
+    // Should what is under way be lost, somebody must tell those who watch.
+    let (actor, shared) = (guard.actor.clone(), guard.shared.clone());
+    let departure = async move |outcome: Result<(), Failure>| {
+        if outcome.is_err() {
+            let _ = actor.deliver(Item::Due(Which::Wake, 0), &shared);
+        }
+    };
+    // Where nothing is under way nothing can be lost.
+    let _ = live.gate.leave(departure);
     guard.finished = true;
 }
 
 async fn disconnect(actor: &Arc<Actor>, client: Client, live: &Arc<Live>, shared: &Arc<Shared>) {
-    if let Some(id) = &client.connection {
-        live.ledger().disconnected(id);
+    // Once only: also one that was found to be gone gets here again.
+    if let Some(id) = &client.connection
+        && !live.ledger().disconnected(id)
+    {
+        return;
     }
     let origin = Origin::Client(client);
     actor.run_hook(Hook::Disconnect, origin, live, shared).await;
@@ -895,6 +1075,16 @@ impl DrainGuard {
         self.abandon(failure);
     }
 
+    /// Ends an actor whose commits the store has lost; it is loaded again as it was last
+    /// safe. Its subscribers come back to that.
+    fn lose(self, failure: &Failure) {
+        warn!(actor = %self.actor.key, %failure, "an actor is given up and loaded again");
+        if let Some(live) = self.actor.loaded() {
+            live.audience.close(Close::Lost);
+        }
+        self.fail(failure);
+    }
+
     /// Keeps what was committed, as a history of its own, and sends the subscribers away:
     /// they come back to the successor. A store that cannot do this at once has every
     /// commit already.
@@ -906,7 +1096,8 @@ impl DrainGuard {
             epoch: new_epoch(),
             ..live.to_stored()
         };
-        let kept = self.shared.store.retire(&self.actor.key, stored);
+        let (key, durability) = (&self.actor.key, self.actor.durability());
+        let kept = self.shared.store.retire(key, stored, true, durability);
         if let Some(Err(error)) = kept.now_or_never() {
             warn!(actor = %self.actor.key, %error, "an actor's state is lost");
         }

@@ -1,4 +1,5 @@
-//! `tidegate deploy`: uploads a component and follows what the host does with it.
+//! `tidegate deploy`: uploads a component and follows what the host does with it, or lists
+//! the versions that the host keeps.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -8,15 +9,18 @@ use serde::Deserialize;
 use ureq::SendBody;
 use ureq::http::Method;
 
-use super::print;
 use super::progress::Upload;
 use super::remote::{Answer, Remote, component_path, failure_in, forced, short};
+use super::{print, versions};
 
 #[derive(clap::Args)]
 pub(crate) struct Deploy {
     /// The component.
-    #[arg(value_name = "FILE.wasm")]
-    file: PathBuf,
+    #[arg(value_name = "FILE.wasm", required_unless_present = "list")]
+    file: Option<PathBuf>,
+    /// Uploads nothing: lists the versions that the host keeps, of one component or of all.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["file", "name", "force"])]
+    list: Option<Option<String>>,
     #[command(flatten)]
     remote: Remote,
     /// What the host calls it [default: the file's name without its ending].
@@ -37,6 +41,9 @@ struct Progress {
 #[derive(Deserialize)]
 struct Deployed {
     name: String,
+    /// Absent where nothing is kept.
+    #[serde(default)]
+    version: Option<u64>,
     digest: String,
     actors: Vec<String>,
     replaced: Option<String>,
@@ -45,17 +52,22 @@ struct Deployed {
 
 impl Deploy {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let shown = self.file.display();
+        let path = match (&self.list, &self.file) {
+            (Some(name), _) => return versions::list(&self.remote.client()?, name.as_deref()),
+            (None, Some(path)) => path,
+            (None, None) => bail!("expected FILE.wasm or --list"),
+        };
+        let shown = path.display();
         let name = match &self.name {
             Some(name) => name.clone(),
             None => {
-                let stem = self.file.file_stem().and_then(|stem| stem.to_str());
+                let stem = path.file_stem().and_then(|stem| stem.to_str());
                 let stem = stem.with_context(|| format!("{shown} gives no name: use --name"))?;
                 stem.to_owned()
             }
         };
         let cannot_read = || format!("cannot read {shown}");
-        let file = File::open(&self.file).with_context(cannot_read)?;
+        let file = File::open(path).with_context(cannot_read)?;
         let about = file.metadata().with_context(cannot_read)?;
         if !about.is_file() {
             bail!("cannot read {shown}: not a file");
@@ -113,10 +125,12 @@ impl Deployed {
             Some(old) => format!("replaced {}", short(old)),
             None => "new".to_owned(),
         };
+        let version = self.version.map(|version| format!("version {version}; "));
         format!(
-            "deployed {} {} (actors: {}; {fate})\n",
+            "deployed {} {} ({}actors: {}; {fate})\n",
             self.name,
             short(&self.digest),
+            version.unwrap_or_default(),
             self.actors.join(", ")
         )
     }

@@ -7,11 +7,15 @@ mod components;
 mod config;
 mod deploy;
 mod describe;
+mod export;
+mod import;
 mod progress;
 mod remote;
 mod remove;
+mod rollback;
 mod token;
 mod up;
+mod versions;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -40,12 +44,18 @@ pub(crate) enum Command {
     Config(config::Config),
     /// Shows what a component says of itself: its manifest, as JSON.
     Describe(describe::Describe),
-    /// Uploads a component to a running host.
+    /// Uploads a component to a running host, or lists the versions that it keeps.
     Deploy(deploy::Deploy),
     /// Lists the components of a running host.
     Components(components::Components),
     /// Removes a component from a running host.
     Remove(remove::Remove),
+    /// Lets an earlier version of a component serve.
+    Rollback(rollback::Rollback),
+    /// Writes all actors of a running host to standard output, as a back-up.
+    Export(export::Export),
+    /// Brings the actors of a back-up to a running host.
+    Import(import::Import),
     /// Mints a token for development.
     Token(token::Token),
 }

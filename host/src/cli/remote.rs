@@ -36,7 +36,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(clap::Args)]
 pub(crate) struct Remote {
     /// The host, such as http://127.0.0.1:3000.
-    #[arg(long = "to", value_name = "URL", env = "TIDEGATE_URL")]
+    #[arg(long = "to", alias = "from", value_name = "URL", env = "TIDEGATE_URL")]
     url: String,
     /// The file that holds the admin key [default: the variable TIDEGATE_ADMIN_KEY, or for
     /// a host on this machine .tidegate/admin.key in the current folder].
@@ -260,6 +260,11 @@ impl Answer {
         let text = self.text()?;
         serde_json::from_str(&text)
             .with_context(|| format!("{base} answers something else than expected; {OTHER_HOST}"))
+    }
+
+    /// The answer as it comes.
+    pub(super) fn into_reader(self) -> impl Read {
+        self.response.into_body().into_reader()
     }
 
     /// The events as they come.

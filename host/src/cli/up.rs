@@ -27,6 +27,9 @@ pub(crate) struct Up {
     /// [default: .tidegate beside the manifest].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Keeps states in memory only. The same as store.memory=true.
+    #[arg(long)]
+    memory: bool,
     #[command(flatten)]
     settings: Settings,
     /// The form of the log on standard error; RUST_LOG says how much of it.
@@ -65,6 +68,9 @@ impl Up {
         if let Some(folder) = &self.data {
             let folder = folder.to_str().context("--data: expected UTF-8")?;
             layers = layers.argument("--data", "data-dir", folder)?;
+        }
+        if self.memory {
+            layers = layers.argument("--memory", "store.memory", "true")?;
         }
         let effective = layers.resolve()?;
         for warning in &effective.warnings {

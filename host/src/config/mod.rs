@@ -31,6 +31,8 @@ pub struct Config {
     pub admin: Admin,
     /// Mailboxes and the life of actors.
     pub actors: Actors,
+    /// Where actors are kept, and how safely.
+    pub store: Store,
     /// What one component may use, unless its table in `spin.toml` says otherwise.
     pub component: Limits,
     /// The WebAssembly engine.
@@ -227,6 +229,11 @@ pub struct Admin {
     pub compile_timeout_ms: u64,
     /// Most actors on one page of a listing.
     pub max_page: usize,
+    /// Longest file that is imported, in bytes; it is kept in the data folder while it is
+    /// checked.
+    pub max_import_bytes: u64,
+    /// Versions of one component that are kept in the data folder.
+    pub kept_versions: usize,
 }
 
 impl Default for Admin {
@@ -238,6 +245,56 @@ impl Default for Admin {
             upload_timeout_ms: 300_000,
             compile_timeout_ms: 120_000,
             max_page: 1_000,
+            max_import_bytes: 64 << 30,
+            kept_versions: 10,
+        }
+    }
+}
+
+/// How safe a turn's commit must be before what the turn lets out may leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// It outlasts a loss of power.
+    #[default]
+    Strict,
+    /// It outlasts the process, and a loss of power soon after.
+    Relaxed,
+    /// It need not outlast the process.
+    None,
+}
+
+/// Settings of the store, which is in the folder `store` of `data-dir`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Store {
+    /// Keeps everything in the process, which forgets it when it ends.
+    pub memory: bool,
+    /// How safe commits are of components that do not say so themselves: `strict` (waits
+    /// for the disk), `relaxed` (waits for the system) or `none`.
+    pub durability: Durability,
+    /// How long what is written waits for the disk, at most, where nobody waits for it.
+    pub sync_interval_ms: u64,
+    /// Commits of one actor that may be under way while it goes on.
+    pub run_ahead: usize,
+    /// Longest record, in bytes; an actor's whole state is one.
+    pub max_record_bytes: usize,
+    /// What may wait to be written, in bytes; turns fail with `store.unavailable` beyond it.
+    pub queue_bytes: usize,
+    /// Longest file of the store, in bytes.
+    pub segment_bytes: u32,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Store {
+            memory: false,
+            durability: Durability::Strict,
+            sync_interval_ms: 100,
+            run_ahead: 64,
+            max_record_bytes: 64 << 20,
+            queue_bytes: 128 << 20,
+            segment_bytes: 64 << 20,
         }
     }
 }
@@ -262,6 +319,12 @@ pub struct Actors {
     pub resident_instances: usize,
     /// Time from a cancellation until the turn is interrupted.
     pub cancel_grace_ms: u64,
+    /// Calls with idempotency keys that one actor remembers; the oldest are forgotten first.
+    pub max_keys: usize,
+    /// The same in bytes of results.
+    pub max_keys_bytes: usize,
+    /// How long it remembers them.
+    pub key_ttl_ms: u64,
     /// How deep calls between actors may nest.
     pub max_call_depth: u32,
     /// Checks what methods return against the manifest too (a fault of the handler, which
@@ -279,6 +342,9 @@ impl Default for Actors {
             max_stored: 10_000_000,
             resident_instances: 4_096,
             cancel_grace_ms: 1_000,
+            max_keys: 1_000,
+            max_keys_bytes: 1 << 20,
+            key_ttl_ms: 24 * 60 * 60 * 1000,
             max_call_depth: 16,
             validate_results: cfg!(debug_assertions),
         }
@@ -556,6 +622,7 @@ impl Config {
             access,
             admin,
             actors,
+            store,
             component,
             engine,
             ..
@@ -584,7 +651,11 @@ impl Config {
             ("access.max-batch", access.max_batch as u64),
             ("admin.max-uploads", admin.max_uploads as u64),
             ("admin.max-page", admin.max_page as u64),
+            ("admin.max-import-bytes", admin.max_import_bytes),
+            ("admin.kept-versions", admin.kept_versions as u64),
             ("actors.mailbox-items", actors.mailbox_items as u64),
+            ("actors.max-keys", actors.max_keys as u64),
+            ("actors.max-keys-bytes", actors.max_keys_bytes as u64),
             ("actors.max-in-memory", actors.max_in_memory as u64),
             (
                 "actors.resident-instances",
@@ -593,6 +664,16 @@ impl Config {
             ("engine.stack-bytes", engine.stack_bytes as u64),
             ("engine.max-component-bytes", engine.max_component_bytes),
         ])?;
+        let record_bytes = store.max_record_bytes as u64;
+        within("store.max-record-bytes", record_bytes, 1 << 10, 1 << 30)?;
+        let queue_bytes = store.queue_bytes as u64;
+        within("store.queue-bytes", queue_bytes, record_bytes, u64::MAX)?;
+        within(
+            "store.segment-bytes",
+            store.segment_bytes.into(),
+            1 << 12,
+            1 << 30,
+        )?;
         within(
             "engine.compile-threads",
             engine.compile_threads as u64,
@@ -616,6 +697,8 @@ impl Config {
             ("admin.compile-timeout-ms", admin.compile_timeout_ms, 1),
             ("actors.idle-timeout-ms", actors.idle_timeout_ms, 0),
             ("engine.epoch-tick-ms", engine.epoch_tick_ms, 1),
+            ("store.sync-interval-ms", store.sync_interval_ms, 1),
+            ("actors.key-ttl-ms", actors.key_ttl_ms, 1),
         ];
         for (key, found, least) in times {
             within(key, found, least, MAX_MS)?;

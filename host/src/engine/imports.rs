@@ -71,6 +71,9 @@ pub struct Invocation {
 /// meanwhile.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// Waits until everything that a guest builds on is safe, so that something may leave.
+pub type WayOut = std::sync::Arc<dyn Fn() -> Pending<Result<(), Failure>> + Send + Sync>;
+
 /// What became of a call.
 pub type CallResult = Result<Option<String>, Failure>;
 
@@ -109,6 +112,8 @@ pub trait Imports: Send + 'static {
     fn call(&mut self, calls: Vec<Invocation>) -> Pending<Vec<CallResult>>;
     /// `actors.send`
     fn send(&mut self, call: Invocation) -> Result<(), Failure>;
+    /// What HTTP requests of the guest wait for.
+    fn way_out(&mut self) -> WayOut;
     /// Lets the implementer have itself back after the call.
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send>;
 }

@@ -398,13 +398,19 @@ impl Instance {
     }
 
     /// Lets the guest run until the deadline, which is so long from now, with these imports.
-    pub(super) fn open(&mut self, deadline: Instant, allowed: Duration, imports: Box<dyn Imports>) {
+    pub(super) fn open(
+        &mut self,
+        deadline: Instant,
+        allowed: Duration,
+        mut imports: Box<dyn Imports>,
+    ) {
+        let way_out = imports.way_out();
         let context = self.store.data_mut();
         context.deadline = deadline;
         context.allowed = allowed;
         context.host_calls_left = self.limits.host_calls;
         context.imports = Some(imports);
-        context.outbound.begin_call();
+        context.outbound.begin_call(way_out);
         context.account.refused = None;
         self.store.set_epoch_deadline(1);
     }

@@ -15,7 +15,7 @@ use super::bindings::{ActorsHandlerIndices, guarded};
 use super::guards::Guards;
 use super::instance::GuestContext;
 use super::{AllowedHosts, Budget, Crash, Engine, Instance, Ticker, outbound};
-use crate::config::Limits;
+use crate::config::{Durability, Limits};
 use crate::metrics::Metrics;
 
 /// The package of the contract, as exports and imports spell it.
@@ -207,6 +207,8 @@ pub struct Grants {
     pub environment: Vec<(String, String)>,
     /// Where it may send requests through `wasi:http/outgoing-handler`.
     pub outbound: AllowedHosts,
+    /// How safe its actors' commits are.
+    pub durability: Durability,
 }
 
 impl Engine {

@@ -22,7 +22,7 @@ mod outbound;
 pub use allowed_hosts::{AllowedHosts, InvalidEntry};
 pub use guards::{Subject, View};
 pub use guest::{Firing, Origin, Turn};
-pub use imports::{Audience, CallResult, Flush, Imports, Invocation, NewTimer, Pending};
+pub use imports::{Audience, CallResult, Flush, Imports, Invocation, NewTimer, Pending, WayOut};
 pub use instance::{Crash, Hook, Instance};
 pub use load::{Component, Grants, LoadError};
 

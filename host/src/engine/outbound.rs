@@ -28,6 +28,7 @@ use wasmtime_wasi_http::{
 };
 
 use super::allowed_hosts::{AllowedHosts, Target, Verdict, is_internal};
+use super::imports::WayOut;
 use crate::config::Limits;
 
 /// Different hosts that a component is warned about.
@@ -92,6 +93,7 @@ struct Gate {
 struct Call {
     slots: Arc<Semaphore>,
     ended: CancellationToken,
+    way_out: WayOut,
 }
 
 impl Drop for Call {
@@ -109,11 +111,12 @@ impl Outbound {
     }
 
     /// Lets requests out until the call ends.
-    pub(super) fn begin_call(&mut self) {
+    pub(super) fn begin_call(&mut self, way_out: WayOut) {
         let slots = self.gate.policy.limits.outbound_requests;
         self.gate.call = Some(Call {
             slots: Arc::new(Semaphore::new(slots)),
             ended: CancellationToken::new(),
+            way_out,
         });
     }
 
@@ -170,6 +173,7 @@ impl Gate {
             options: self.bounded(options.unwrap_or_default()),
             slot,
             ended: call.ended.clone(),
+            way_out: call.way_out.clone(),
         })
     }
 
@@ -200,6 +204,7 @@ struct Exchange {
     options: RequestOptions,
     slot: OwnedSemaphorePermit,
     ended: CancellationToken,
+    way_out: WayOut,
 }
 
 /// What keeps a response's connection going until its body is read.
@@ -214,7 +219,12 @@ impl Exchange {
             options,
             slot,
             ended,
+            way_out,
         } = self;
+        // What the turn builds on may be lost until then.
+        if way_out().await.is_err() {
+            return Err(Error::HttpRequestDenied);
+        }
         // The TLS handshake has no timeout of its own.
         let whole = [options.connect_timeout, options.first_byte_timeout];
         let whole = whole.into_iter().flatten().sum();

@@ -6,18 +6,25 @@
 //! | `GET /_tidegate/components` | all components |
 //! | `GET /_tidegate/components/{name}` | one of them |
 //! | `DELETE /_tidegate/components/{name}` | takes one away; `?force=true` also while it is used |
+//! | `GET /_tidegate/components/{name}/versions` | the versions of one that are kept |
+//! | `POST /_tidegate/components/{name}/rollback` | lets another version of it serve |
+//! | `GET /_tidegate/versions` | the versions of all components |
 //! | `GET /_tidegate/actors` | a page of actors: `?actor=&prefix=&after=&limit=` |
 //! | `GET /_tidegate/actors/{actor}/{id}` | one actor, with its state |
 //! | `DELETE /_tidegate/actors/{actor}/{id}` | forgets its state |
+//! | `GET /_tidegate/export` | all actors, as lines of JSON |
+//! | `POST /_tidegate/import` | takes in such lines; `?replace=true` in place of what is there |
 //! | `GET /_tidegate/metrics` | what the host counts |
 //!
 //! Invariant: nothing here is answered without the admin key, not even that a path does
 //! not exist. An upload that is refused has changed nothing.
 
+mod backup;
+mod deploy;
+
 use std::collections::{BTreeMap, HashSet};
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
@@ -25,28 +32,23 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, any, get};
-use bytes::Bytes;
-use futures_util::StreamExt;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use axum::routing::{MethodRouter, any, get, post};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tidegate_core::failure::code;
 use tidegate_core::{ActorId, ActorKey, Failure, Name};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tracing::{info, warn};
+use tokio::sync::Semaphore;
 
 use super::Doors;
-use super::http::{self as answers, ErrorResponse, event_stream, failure, wants_events};
-use crate::actor::InUse;
+use super::http::{self as answers, ErrorResponse, failure};
 use crate::auth::AdminKey;
 use crate::config;
 use crate::engine::{Component, Engine, Grants};
-use crate::fanout::sse;
 use crate::metrics;
 use crate::store::Listing;
+use crate::versions::Kept;
 
 /// Actors on a page when nobody says how many.
 const DEFAULT_PAGE: usize = 100;
@@ -56,10 +58,16 @@ pub(crate) struct Admin {
     key: AdminKey,
     settings: config::Admin,
     engine: Engine,
-    /// What a component may use that is new to the host.
-    limits: config::Limits,
+    /// What a component is granted that is new to the host.
+    grants: Grants,
+    /// Where components are kept; none when nothing outlasts the process.
+    kept: Option<Arc<Kept>>,
+    /// Where files are while they are checked.
+    scratch: PathBuf,
+    max_record_bytes: u64,
     uploads: Arc<Semaphore>,
-    /// Names that are being uploaded.
+    imports: Arc<Semaphore>,
+    /// Names whose component is being changed.
     busy: Arc<Mutex<HashSet<Name>>>,
 }
 
@@ -68,17 +76,24 @@ impl Admin {
         key: AdminKey,
         settings: config::Admin,
         engine: Engine,
-        limits: config::Limits,
+        grants: Grants,
+        kept: Option<Arc<Kept>>,
+        scratch: PathBuf,
+        max_record_bytes: usize,
     ) -> Admin {
         Admin {
             uploads: Arc::new(Semaphore::new(
                 settings.max_uploads.min(Semaphore::MAX_PERMITS),
             )),
+            imports: Arc::new(Semaphore::new(1)),
             busy: Arc::default(),
+            scratch,
+            max_record_bytes: max_record_bytes as u64,
             key,
             settings,
             engine,
-            limits,
+            grants,
+            kept,
         }
     }
 }
@@ -88,10 +103,15 @@ pub(super) fn routes(doors: Arc<Doors>) -> Router<Arc<Doors>> {
         .route("/components", get(components))
         .route(
             "/components/{name}",
-            get(component).put(upload).delete(remove),
+            get(component).put(deploy::upload).delete(deploy::remove),
         )
+        .route("/components/{name}/versions", get(deploy::versions))
+        .route("/components/{name}/rollback", post(deploy::rollback))
+        .route("/versions", get(deploy::all_versions))
         .route("/actors", get(actors))
         .route("/actors/{actor}/{id}", get(actor).delete(destroy))
+        .route("/export", get(backup::export))
+        .route("/import", post(backup::import))
         .route("/metrics", get(metrics_page))
         .method_not_allowed_fallback(answers::method_not_allowed)
         .fallback(answers::not_found)
@@ -175,40 +195,10 @@ fn unknown_component() -> Failure {
     )
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Removal {
-    #[serde(default)]
-    force: bool,
-}
-
-impl From<&Removal> for InUse {
-    fn from(removal: &Removal) -> InUse {
-        match removal.force {
-            true => InUse::Evict,
-            false => InUse::Refuse,
-        }
-    }
-}
-
 fn query_of<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Failure> {
     let query =
         query.map_err(|rejection| failure(code::REQUEST_MALFORMED, rejection.body_text()))?;
     Ok(query.0)
-}
-
-async fn remove(
-    State(doors): State<Arc<Doors>>,
-    path: NamePath,
-    query: Result<Query<Removal>, QueryRejection>,
-) -> Result<Response, ErrorResponse> {
-    let name = name_of(path)?;
-    let in_use = InUse::from(&query_of(query)?);
-    let removed = doors.actors.remove(name.as_str(), in_use)?;
-    info!(component = %name, digest = removed.digest, "removed");
-    Ok(answer(
-        &json!({"name": name.as_str(), "digest": removed.digest}),
-    ))
 }
 
 #[derive(Deserialize)]
@@ -302,189 +292,4 @@ async fn metrics_page(State(doors): State<Arc<Doors>>) -> Response {
     );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// The right to upload under a name; given back when it is dropped.
-struct Upload {
-    name: Name,
-    busy: Arc<Mutex<HashSet<Name>>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Upload {
-    fn begin(admin: &Admin, name: Name) -> Result<Upload, Failure> {
-        let busy = |message| failure(code::COMPONENT_BUSY, message);
-        let permit = admin
-            .uploads
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| busy("too many uploads are under way"))?;
-        if !names(&admin.busy).insert(name.clone()) {
-            return Err(busy("another upload of this component is under way"));
-        }
-        Ok(Upload {
-            name,
-            busy: admin.busy.clone(),
-            _permit: permit,
-        })
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        names(&self.busy).remove(&self.name);
-    }
-}
-
-fn names(busy: &Mutex<HashSet<Name>>) -> MutexGuard<'_, HashSet<Name>> {
-    busy.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn upload(
-    State(doors): State<Arc<Doors>>,
-    path: NamePath,
-    query: Result<Query<Removal>, QueryRejection>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ErrorResponse> {
-    let name = name_of(path)?;
-    let in_use = InUse::from(&query_of(query)?);
-    let upload = Upload::begin(&doors.admin, name)?;
-    let limit = doors.admin.engine.max_component_bytes();
-    let announced = headers.get(CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit) {
-        answers::discard(body).await;
-        return Err(too_large(limit).into());
-    }
-    let patience = Duration::from_millis(doors.admin.settings.upload_timeout_ms);
-    let bytes = tokio::time::timeout(patience, read(body, limit))
-        .await
-        .map_err(|_| failure(code::REQUEST_TIMEOUT, "the upload did not arrive in time"))??;
-    let (progress, stages) = mpsc::channel(4);
-    // From here on the upload goes on also when the client does not wait for it.
-    let task = tokio::spawn(take_in(doors, upload, bytes, in_use, progress));
-    let result = async {
-        task.await
-            .unwrap_or_else(|_| Err(failure(code::INTERNAL, "the host failed")))
-    };
-    if !wants_events(&headers) {
-        return Ok(answer(&result.await?));
-    }
-    let stages = futures_util::stream::unfold(stages, async |mut stages| {
-        let stage: &str = stages.recv().await?;
-        let progress = json!({"stage": stage}).to_string();
-        Some((sse("progress", None, &progress), stages))
-    });
-    let last = futures_util::stream::once(async {
-        match result.await {
-            Ok(result) => sse("result", None, &result.to_string()),
-            Err(failure) => sse("error", None, &failure.http_body()),
-        }
-    });
-    let events = stages.chain(last).boxed();
-    Ok(event_stream(
-        events.map(|event| Ok::<_, Infallible>(Bytes::from(event))),
-    ))
-}
-
-fn too_large(limit: u64) -> Failure {
-    failure(
-        code::COMPONENT_TOO_LARGE,
-        format!("the upload is longer than engine.max-component-bytes, {limit} bytes"),
-    )
-    .param("limit", limit)
-}
-
-async fn read(body: Body, limit: u64) -> Result<Bytes, Failure> {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    axum::body::to_bytes(body, limit).await.map_err(|error| {
-        let is_too_large = std::error::Error::source(&error)
-            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-        match is_too_large {
-            true => too_large(limit as u64),
-            false => failure(code::REQUEST_MALFORMED, "the upload ended early"),
-        }
-    })
-}
-
-/// Loads an upload beside everything that runs, and lets it take its place.
-async fn take_in(
-    doors: Arc<Doors>,
-    upload: Upload,
-    bytes: Bytes,
-    in_use: InUse,
-    progress: mpsc::Sender<&'static str>,
-) -> Result<Value, Failure> {
-    let name = upload.name.clone();
-    let admin = &doors.admin;
-    let current = doors.actors.component(name.as_str());
-    let digest: String = Sha256::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    if let Some(current) = current.as_ref().filter(|current| current.digest == digest) {
-        return Ok(outcome(&name, current, None, false));
-    }
-    let grants = match &current {
-        Some(current) => current.grants.clone(),
-        None => Grants {
-            limits: admin.limits.clone(),
-            ..Grants::default()
-        },
-    };
-    // A client that does not follow the progress is not waited for.
-    let _ = progress.try_send("compiling");
-    let load = {
-        let (engine, name) = (admin.engine.clone(), name.clone());
-        let progress = progress.clone();
-        async move {
-            let compiled = || {
-                let _ = progress.try_send("checking");
-            };
-            let loaded = engine
-                .load_then(name.as_str(), bytes.into(), grants, compiled)
-                .await;
-            // Also when nobody waits any longer: the machine is busy until here.
-            drop(upload);
-            loaded
-        }
-    };
-    let patience = Duration::from_millis(admin.settings.compile_timeout_ms);
-    let component = tokio::time::timeout(patience, tokio::spawn(load))
-        .await
-        .map_err(|_| {
-            let message = "the upload took too long to compile or to describe itself";
-            failure(code::COMPONENT_TIMEOUT, message)
-        })?
-        .map_err(|_| failure(code::INTERNAL, "the host failed"))?
-        .map_err(|error| {
-            warn!(component = %name, %error, "an upload is refused");
-            failure(code::COMPONENT_INVALID, error.to_string())
-        })?;
-    let _ = progress.try_send("swapping");
-    drop(progress);
-    let replaced = doors.actors.install(name.clone(), component, in_use)?;
-    let component = doors.actors.component(name.as_str());
-    let component = component.ok_or_else(unknown_component)?;
-    info!(
-        component = %name,
-        digest = component.digest,
-        replaced = replaced.as_ref().map(|old| old.digest.as_str()),
-        "deployed"
-    );
-    let replaced = replaced.as_ref().map(|old| old.digest.as_str());
-    Ok(outcome(&name, &component, replaced, true))
-}
-
-fn outcome(name: &Name, component: &Component, replaced: Option<&str>, changed: bool) -> Value {
-    let actors = component.manifest.actors.keys();
-    json!({
-        "name": name.as_str(),
-        "digest": component.digest,
-        "bytes": component.bytes,
-        "actors": actors.map(Name::as_str).collect::<Vec<_>>(),
-        "replaced": replaced,
-        "changed": changed,
-    })
 }

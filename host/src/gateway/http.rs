@@ -30,6 +30,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
 use tidegate_core::failure::code;
+use tidegate_core::protocol::{self, Since};
 use tidegate_core::{ActorKey, Failure};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -144,8 +145,11 @@ pub(super) async fn health() -> Response {
     json(StatusCode::OK, r#"{"ok":true}"#)
 }
 
-/// Whether the host takes work: it does once it listens, until it stops.
+/// Whether the host takes work: it does once it listens, until it stops or its store does.
 pub(super) async fn ready(State(doors): State<Arc<Doors>>) -> Result<Response, ErrorResponse> {
+    if let Some(reason) = doors.actors.store_failed() {
+        return Err(failure(code::STORE_UNAVAILABLE, reason).into());
+    }
     match doors.is_ready() {
         true => Ok(json(StatusCode::OK, r#"{"ready":true}"#)),
         false => Err(failure(code::HOST_SHUTTING_DOWN, "the host is shutting down").into()),
@@ -192,6 +196,7 @@ pub(super) async fn call(
     // A request that is dropped cancels its call.
     let cancel = CancellationToken::new();
     let guard = cancel.clone().drop_guard();
+    let idempotency_key = idempotency_key(&headers)?;
     let traceparent = headers
         .get("traceparent")
         .and_then(|value| value.to_str().ok())
@@ -203,6 +208,7 @@ pub(super) async fn call(
             input,
             origin: Origin::Client(caller.client()),
             depth: 0,
+            key: idempotency_key,
             deadline: None,
             traceparent: traceparent.map(str::to_owned),
             request: Some(RequestId::Http(arrival.id)),
@@ -235,6 +241,25 @@ pub(super) async fn call(
     })
 }
 
+/// `Idempotency-Key`, a string in quotes (draft-ietf-httpapi-idempotency-key-header), which
+/// many clients leave out.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    let Some(key) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let key = key.to_str().unwrap_or_default().trim();
+    let bare = key
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    match bare.unwrap_or(key) {
+        key if (1..=protocol::RPC_ID_MAX_BYTES).contains(&key.len()) => Ok(Some(key.to_owned())),
+        _ => Err(failure(
+            code::REQUEST_MALFORMED,
+            "Idempotency-Key: expected 1 to 128 ASCII characters",
+        )),
+    }
+}
+
 /// Parts of a result that wait for a caller over HTTP.
 const CHUNKS_AHEAD: usize = 64;
 
@@ -259,7 +284,7 @@ pub(super) async fn discard(body: Body) {
     let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
 }
 
-async fn read_input(body: Body, limit: usize) -> Result<Option<String>, Failure> {
+pub(super) async fn read_input(body: Body, limit: usize) -> Result<Option<String>, Failure> {
     let bytes = axum::body::to_bytes(body, limit).await.map_err(|error| {
         let too_large = std::error::Error::source(&error)
             .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
@@ -311,7 +336,9 @@ pub(super) async fn read(
     match what.as_str() {
         "state" if is_stream => {
             let outlet = stream_outlet(&doors, &caller, dialect(query.as_deref()));
-            Ok(subscribe(&doors, key, Stream::State, outlet, &caller, place).await?)
+            let since = last_event(&headers);
+            let since = since.as_ref();
+            Ok(subscribe(&doors, key, Stream::State, outlet, since, &caller, place).await?)
         }
         "state" => {
             let read = doors.actors.read(&key, caller.client()).await?;
@@ -331,7 +358,7 @@ pub(super) async fn read(
         }
         "events" => {
             let outlet = stream_outlet(&doors, &caller, Dialect::Plain);
-            Ok(subscribe(&doors, key, Stream::Events, outlet, &caller, place).await?)
+            Ok(subscribe(&doors, key, Stream::Events, outlet, None, &caller, place).await?)
         }
         _ => Err(method_not_allowed().await),
     }
@@ -356,6 +383,17 @@ pub(super) fn dialect(query: Option<&str>) -> Dialect {
     }
 }
 
+/// What a client that comes back has seen: the id of its last event (WHATWG HTML, section
+/// 9.2), which is `epoch:version`.
+fn last_event(headers: &HeaderMap) -> Option<Since> {
+    let id = headers.get("last-event-id")?.to_str().ok()?;
+    let (epoch, version) = id.split_once(':')?;
+    Some(Since {
+        epoch: epoch.to_owned(),
+        version: version.parse().ok()?,
+    })
+}
+
 fn stream_outlet(doors: &Doors, caller: &Caller, dialect: Dialect) -> Arc<SseOutlet> {
     let id: Arc<str> = format!("sse-{}", random_id(8)).into();
     let max_bytes = doors.settings.outbound_bytes;
@@ -367,6 +405,7 @@ async fn subscribe(
     key: ActorKey,
     stream: Stream,
     outlet: Arc<SseOutlet>,
+    since: Option<&Since>,
     caller: &Caller,
     place: Option<AddressPermit>,
 ) -> Result<Response, Failure> {
@@ -390,7 +429,7 @@ async fn subscribe(
         ended,
         held,
     );
-    doors.actors.subscribe(&key, stream, outlet).await?;
+    doors.actors.subscribe(&key, stream, outlet, since).await?;
     Ok(event_stream(body))
 }
 

@@ -17,6 +17,7 @@ mod sse;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,9 +48,10 @@ use crate::actor::{Actors, random_id};
 use crate::auth::limits::{AddressLimits, AddressPermit, CallLimits};
 use crate::auth::{AdminKey, ClientAddress, Tokens};
 use crate::config;
-use crate::engine::Engine;
+use crate::engine::{Engine, Grants};
 use crate::metrics::Metrics;
 use crate::rooms::{Connection, Connections};
+use crate::versions::Kept;
 use crate::ws::{self, CloseCode, handshake};
 
 /// What the doors lead to.
@@ -141,8 +143,14 @@ pub struct Inside {
     pub connections: Arc<Connections>,
     /// Loads what is uploaded.
     pub engine: Engine,
-    /// What an uploaded component may use that is not in the application manifest.
-    pub limits: config::Limits,
+    /// What an uploaded component is granted that is not in the application manifest.
+    pub grants: Grants,
+    /// Where components are kept; none when nothing outlasts the process.
+    pub kept: Option<Arc<Kept>>,
+    /// A folder for files that are checked before they are used.
+    pub scratch: PathBuf,
+    /// Longest record of the store, in bytes.
+    pub max_record_bytes: usize,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -179,7 +187,10 @@ impl Gateway {
             actors,
             connections,
             engine,
-            limits,
+            grants,
+            kept,
+            scratch,
+            max_record_bytes,
             metrics,
         } = inside;
         let listener = TcpListener::bind(settings.listen).await?;
@@ -194,7 +205,15 @@ impl Gateway {
             client_addresses: keys.client_addresses,
             tokens: keys.tokens,
             allow_anonymous: keys.allow_anonymous,
-            admin: admin::Admin::new(keys.admin, keys.admin_settings, engine, limits),
+            admin: admin::Admin::new(
+                keys.admin,
+                keys.admin_settings,
+                engine,
+                grants,
+                kept,
+                scratch,
+                max_record_bytes,
+            ),
             settings,
             actors,
             connections,

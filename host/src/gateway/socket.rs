@@ -3,13 +3,14 @@
 //! Every frame is answered, if only by an error; none but a violation of RFC 6455 closes
 //! the socket. The full reference is `docs/protocol.md`.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::value::RawValue;
 use tidegate_core::failure::code;
-use tidegate_core::protocol::{self, ClientFrame, Rpc, Target};
+use tidegate_core::protocol::{self, ClientFrame, Rpc, Since, Target};
 use tidegate_core::{ActorKey, Failure};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -178,8 +179,12 @@ impl Session {
             Ok(ClientFrame::Rpc(rpc)) => self.call(rpc),
             Ok(ClientFrame::Cancel { id }) => self.cancel(&id),
             Ok(ClientFrame::Auth { token }) => self.identify(&token).await,
-            Ok(ClientFrame::StateSub(target)) => self.subscribe(&target, Stream::State).await,
-            Ok(ClientFrame::EventSub(target)) => self.subscribe(&target, Stream::Events).await,
+            Ok(ClientFrame::StateSub(target, since)) => {
+                self.subscribe(&target, Stream::State, since.as_ref()).await;
+            }
+            Ok(ClientFrame::EventSub(target)) => {
+                self.subscribe(&target, Stream::Events, None).await;
+            }
             Ok(ClientFrame::StateUnsub(target)) => self.unsubscribe(&target, Stream::State),
             Ok(ClientFrame::EventUnsub(target)) => self.unsubscribe(&target, Stream::Events),
             Err(error) => match error.rpc_id {
@@ -298,6 +303,7 @@ impl Session {
                 input: rpc.input.map(RawValue::get).map(str::to_owned),
                 origin: Origin::Client(self.connection.client()),
                 depth: 0,
+                key: rpc.key.map(Cow::into_owned),
                 deadline: None,
                 traceparent: None,
                 request: Some(request),
@@ -326,7 +332,7 @@ impl Session {
         connected.inspect_err(|_| self.connection.forget(key))
     }
 
-    async fn subscribe(&self, target: &Target<'_>, stream: Stream) {
+    async fn subscribe(&self, target: &Target<'_>, stream: Stream, since: Option<&Since>) {
         let actors = &self.doors.actors;
         let subscribed = async {
             let identity = self.caller.identity.as_ref();
@@ -334,7 +340,7 @@ impl Session {
             let key = actors.key(&target.actor, &target.actor_id)?;
             let contact = self.contact(&key)?;
             let outlet = self.connection.clone();
-            let subscribed = actors.subscribe(&key, stream, outlet).await;
+            let subscribed = actors.subscribe(&key, stream, outlet, since).await;
             match (contact, subscribed) {
                 // Behind the subscription, so that the newcomer sees what its coming changes.
                 (Contact::First, Ok(())) => self.connect(&key).inspect_err(|_| {

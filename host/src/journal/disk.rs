@@ -51,12 +51,16 @@ pub trait DiskFile: Send + Sync {
 }
 
 /// Keeps others out of a folder while it lives.
-pub struct Lock(#[expect(dead_code, reason = "held for its drop")] Box<dyn Any + Send + Sync>);
+pub struct Lock {
+    _held: Box<dyn Any + Send + Sync>,
+}
 
 impl Lock {
     /// A lock that ends with this value.
     pub fn new(held: impl Any + Send + Sync) -> Lock {
-        Lock(Box::new(held))
+        Lock {
+            _held: Box::new(held),
+        }
     }
 }
 
@@ -170,7 +174,7 @@ impl DiskFile for File {
 }
 
 /// Writes all of the bytes at an offset.
-pub(super) fn write_all(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn write_all(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write_at(bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -202,7 +206,7 @@ pub(super) fn read(file: &dyn DiskFile, offset: u64, length: usize) -> io::Resul
 }
 
 /// Reads a whole file.
-pub(super) fn read_all(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
+pub(crate) fn read_all(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
     let size = usize::try_from(file.size()?).map_err(io::Error::other)?;
     read(file, 0, size)
 }

@@ -52,6 +52,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 pub use self::disk::{Disk, DiskFile, FolderDisk, Lock};
+pub(crate) use self::disk::{read_all, write_all};
 pub use self::error::{JournalError, OpenError};
 use self::files::ReadFailure;
 use self::format::{Kind, Record};
@@ -358,6 +359,11 @@ impl Journal {
         })
     }
 
+    /// Whether anything that has been written of a key is there.
+    pub fn has(&self, space: Space, key: &str) -> bool {
+        self.shared.index().places(space, key).is_some()
+    }
+
     /// The keys that begin so, behind `after`, in order and at most so many.
     pub fn keys(
         &self,
@@ -458,6 +464,17 @@ pub struct Appending {
 enum Answer {
     Refused(JournalError),
     Waits(oneshot::Receiver<Result<(), JournalError>>),
+}
+
+impl Appending {
+    /// Why it was not taken, if that is known already: it has had no effect, and those that
+    /// come later may.
+    pub fn refused(&self) -> Option<&JournalError> {
+        match &self.answer {
+            Answer::Refused(error) => Some(error),
+            Answer::Waits(_) => None,
+        }
+    }
 }
 
 impl Future for Appending {

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::disk::{Disk, DiskFile, Lock};
@@ -433,7 +433,6 @@ impl Disk for SimDisk {
             disk: self.clone(),
             file,
             life,
-            path: self.folder().join(name),
         }))
     }
 
@@ -484,8 +483,6 @@ struct SimFile {
     disk: SimDisk,
     file: u64,
     life: u64,
-    #[expect(dead_code, reason = "for messages of failed tests")]
-    path: PathBuf,
 }
 
 impl SimFile {

@@ -245,8 +245,8 @@ pub enum Next {
 pub(super) struct HintMaker {
     disk: Arc<dyn Disk>,
     shared: Arc<Shared>,
-    #[expect(dead_code, reason = "the folder is in use while hints are made")]
-    lock: Arc<Lock>,
+    /// The folder is in use while hints are made.
+    _lock: Arc<Lock>,
 }
 
 impl HintMaker {
@@ -402,7 +402,7 @@ impl Writer {
         HintMaker {
             disk: self.disk.clone(),
             shared: self.shared.clone(),
-            lock: self.lock.clone(),
+            _lock: self.lock.clone(),
         }
     }
 

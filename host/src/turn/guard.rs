@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tidegate_core::document::Op;
 use tidegate_core::failure::code;
+use tidegate_core::protocol::Since;
 use tidegate_core::{Failure, Pointer, patch};
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -21,7 +22,7 @@ use super::ledger::{Live, Pinned};
 use crate::config::{self, AccessDefault};
 use crate::engine::{
     CallResult, Component, Crash, Flush, Imports, Invocation, NewTimer, Pending, Subject,
-    View as Answer,
+    View as Answer, WayOut,
 };
 use crate::fanout::{Message, Outlet, OwnView, Shown, Stream, View};
 use crate::rooms::Client;
@@ -152,32 +153,29 @@ impl Live {
             .is_none_or(|seen| ledger.version == seen.version && ledger.epoch == seen.epoch)
     }
 
-    /// Sends the snapshot to a receiver and keeps it informed from there on. False, and
+    /// Sends the snapshot to a receiver, or the patches since what it has seen, and keeps it
+    /// informed from there on. False, and
     /// nothing is sent, when the state is not the one that this basis is about.
     pub async fn subscribe_state(
         self: &Arc<Self>,
         outlet: Arc<dyn Outlet>,
         basis: &Basis,
+        since: Option<&Since>,
     ) -> Result<bool, Failure> {
         let component = self.component()?;
         let metrics = &self.slot.metrics;
         if !component.access(self.key.actor.as_str()).project {
-            let snapshot = || {
-                let (message, version) = self.snapshot();
-                self.is_as_decided(basis).then_some((message, version))
-            };
-            let joined = self.audience.join_state(outlet, &self.source(), snapshot);
-            if joined {
-                metrics.published.snapshots.inc();
-                metrics.delivered.snapshots.inc();
-            }
-            return Ok(joined);
+            metrics.published.snapshots.inc();
+            metrics.delivered.snapshots.inc();
+            return self.join_state(outlet, basis, since).await;
         }
+        self.gate.passed().await?;
         metrics.published.snapshots.inc();
         metrics.delivered.snapshots.inc();
         let id = outlet.id().clone();
         let (mut views, pinned) = self.views(&component, &[outlet.client()]).await;
         let view = views.pop().unwrap_or_else(|| Ok(nothing()))?;
+        self.gate.passed().await?;
         let whole = || self.text_of(&pinned);
         let shown = Shown {
             actor: &self.key,
@@ -198,6 +196,46 @@ impl Live {
             self.show_to(&id).await;
         }
         Ok(true)
+    }
+
+    /// Subscribes to the whole state, when it is safe.
+    async fn join_state(
+        self: &Arc<Self>,
+        outlet: Arc<dyn Outlet>,
+        basis: &Basis,
+        since: Option<&Since>,
+    ) -> Result<bool, Failure> {
+        loop {
+            let mut is_decided = true;
+            let snapshot = || {
+                is_decided = self.is_as_decided(basis);
+                self.safe_messages(since).filter(|_| is_decided)
+            };
+            let joined = self
+                .audience
+                .join_state(outlet.clone(), &self.source(), snapshot);
+            if joined || !is_decided {
+                return Ok(joined);
+            }
+            // As of now, once it is safe: the patches behind it wait at the gate as well.
+            let (told, joined) = oneshot::channel();
+            let waits = {
+                let mut ledger = self.ledger();
+                let messages = self.messages_of(&mut ledger, since);
+                let (live, outlet) = (self.clone(), outlet.clone());
+                let departure = async move |outcome: Result<(), Failure>| {
+                    let source = live.source();
+                    let join = || live.audience.join_state(outlet, &source, || Some(messages));
+                    // Who does not wait any longer is undone by whoever gave up.
+                    let _ = told.send(outcome.map(|()| join()));
+                };
+                self.gate.leave(departure).is_none()
+            };
+            if waits {
+                let gone = |_| Err(Failure::host(code::INTERNAL).message("the host failed"));
+                return joined.await.unwrap_or_else(gone);
+            }
+        }
     }
 
     /// Asks the guard again in a while, because what it goes by may have changed. Commits
@@ -291,6 +329,7 @@ impl Live {
                 });
             }
             let (state, epoch, version) = self.committed();
+            self.gate.passed().await?;
             return Ok(Read {
                 state,
                 epoch,
@@ -298,6 +337,7 @@ impl Live {
             });
         }
         let (mut views, pinned) = self.views(&component, &[who]).await;
+        self.gate.passed().await?;
         Ok(Read {
             state: match views.pop().unwrap_or_else(|| Ok(nothing()))? {
                 View::Whole => self.text_of(&pinned),
@@ -320,12 +360,42 @@ impl Live {
         self.show_views(component, viewers, patch, restart).await
     }
 
+    /// Goes by the rules of this component from here on, and shows everybody the state anew if
+    /// others held before.
+    pub async fn adopt_and_show(self: &Arc<Self>, component: &Component) {
+        let waits = {
+            let mut ledger = self.ledger();
+            if !self.adopt_in(&mut ledger, component) {
+                return;
+            }
+            // Under one lock: what was committed by the old rules leaves before, what will be
+            // by the new ones behind it.
+            !ledger.access.project && {
+                let snapshot = self.snapshot_of(&mut ledger);
+                let live = self.clone();
+                let departure = async move |outcome: Result<(), Failure>| {
+                    if outcome.is_ok() {
+                        live.audience.restart(&live.source(), || snapshot);
+                    }
+                };
+                self.gate.leave(departure).is_none()
+            }
+        };
+        if !waits {
+            self.show_again().await;
+        }
+    }
+
     /// Shows everybody the state anew, because what they have was made by other rules or
     /// is of another history.
     pub async fn show_again(self: &Arc<Self>) {
         let Ok(component) = self.component() else {
             return;
         };
+        // Nothing is shown by a store that has failed.
+        if self.gate.passed().await.is_err() {
+            return;
+        }
         if self.is_projected() {
             for _ in 0..MAX_REPEATS {
                 self.show(&component, None, true).await;
@@ -607,6 +677,10 @@ impl Imports for Committed {
 
     fn has_ticked(&mut self) -> bool {
         false
+    }
+
+    fn way_out(&mut self) -> WayOut {
+        Arc::new(|| Box::pin(std::future::ready(Ok(()))))
     }
 
     fn is_cancelled(&mut self) -> bool {

@@ -1,19 +1,28 @@
 //! An actor's state in memory, its place in history, and who watches it.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use indexmap::IndexMap;
 use serde_json::Value;
+use tidegate_core::failure::code;
 use tidegate_core::manifest::Access;
-use tidegate_core::{ActorKey, Document, patch};
+use tidegate_core::protocol::Since;
+use tidegate_core::{ActorKey, Document, Failure, patch};
 
+use super::answers::{Answers, Bounds, Keyed};
+use super::gate::Gate;
 use super::guard::Waiting;
 use super::timers::{ActorTimers, Clock, Which};
 use crate::engine::Component;
 use crate::fanout::{Audience, Body, Message, Refresh};
+use crate::rooms::Client;
 use crate::router::Slot;
-use crate::store::Stored;
+use crate::store::{
+    Change, Commit, Committed, Connected, ConnectionChange, Durability, Store, StoreError, Stored,
+    Weight,
+};
 
 /// Tokens name contents of state documents; none is ever used twice by a host.
 static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
@@ -30,6 +39,8 @@ pub struct Live {
     pub audience: Audience,
     /// Which component serves it.
     pub slot: Arc<Slot>,
+    /// What its turns let out passes here.
+    pub gate: Arc<Gate>,
     /// Who waits for the guard's word.
     pub(super) waiting: Mutex<Waiting>,
     ledger: Mutex<Ledger>,
@@ -54,6 +65,10 @@ pub struct Ledger {
     /// The version of the last patch that subscribers could see.
     pub(super) shown_version: u64,
     pub(super) connections: IndexMap<Arc<str>, Option<Arc<str>>>,
+    /// What has changed of them since the last commit.
+    connection_changes: Vec<ConnectionChange>,
+    /// What the store has of the actor.
+    pub(super) weight: Weight,
     /// What the actor's turns have set for later.
     pub timers: ActorTimers,
     /// The last committed state as subscribers see it, once somebody has asked for it: one
@@ -61,12 +76,50 @@ pub struct Ledger {
     pub(super) encoded: Option<Arc<Message>>,
     /// The last committed state as guards read it, once one has asked for it.
     pub(super) pinned: Option<Arc<Pinned>>,
+    /// What became of calls with idempotency keys.
+    pub(super) answers: Answers,
+    /// The last patches that subscribers were shown.
+    pub(super) recent: Recent,
     /// The component that the rules below are of.
     rules_of: u64,
+    /// The handler is told of connections that have closed.
+    announces_ends: bool,
     /// Top-level members of the state that nobody is shown.
     pub(super) hidden: Arc<[String]>,
     /// Which functions of `access` decide.
     pub(super) access: Access,
+}
+
+/// The last patches of a history, for subscribers who come back.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    /// From which version on, to which, by which message.
+    patches: VecDeque<(u64, u64, Arc<Message>)>,
+    bytes: usize,
+}
+
+impl Recent {
+    const PATCHES: usize = 256;
+    const BYTES: usize = 128 << 10;
+
+    pub(super) fn add(&mut self, from: u64, version: u64, message: Arc<Message>) {
+        self.bytes += message.weight();
+        self.patches.push_back((from, version, message));
+        while self.patches.len() > Recent::PATCHES || self.bytes > Recent::BYTES {
+            let Some((.., oldest)) = self.patches.pop_front() else {
+                return;
+            };
+            self.bytes -= oldest.weight();
+        }
+    }
+
+    /// Those behind a version, if none is missing.
+    fn since(&self, version: u64) -> Option<Vec<Arc<Message>>> {
+        let behind = self.patches.iter().position(|(_, to, _)| *to > version)?;
+        let (from, ..) = self.patches[behind];
+        let patches = self.patches.range(behind..);
+        (from <= version).then(|| patches.map(|(.., message)| message.clone()).collect())
+    }
 }
 
 /// A committed state, to be read beside the turns that come after it.
@@ -81,63 +134,68 @@ pub struct Pinned {
 impl Live {
     /// An actor that was never stored, in a history of its own.
     pub fn initial(key: ActorKey, slot: Arc<Slot>, state: Value, epoch: Arc<str>) -> Arc<Live> {
-        let bytes = state.to_string().len();
-        let timers = ActorTimers::default();
-        Live::new(key, slot, state, bytes, epoch, 0, IndexMap::new(), timers)
+        let stored = Stored {
+            epoch,
+            version: 0,
+            state,
+            connections: Vec::new(),
+            timers: Vec::new(),
+            last_timer: 0,
+            answers: Vec::new(),
+        };
+        Live::new(key, slot, stored, ActorTimers::default(), Weight::default())
     }
 
     /// An actor as it was stored.
     pub fn restored(
         key: ActorKey,
         slot: Arc<Slot>,
-        stored: Stored,
+        mut stored: Stored,
+        weight: Weight,
         clock: &Clock,
-    ) -> Result<Arc<Live>, serde_json::Error> {
-        let state = serde_json::from_str(&stored.state)?;
-        let timers = ActorTimers::restored(&key, stored.timers, clock);
-        Ok(Live::new(
-            key,
-            slot,
-            state,
-            stored.state.len(),
-            stored.epoch,
-            stored.version,
-            stored.connections.into_iter().collect(),
-            timers,
-        ))
+    ) -> Arc<Live> {
+        let timers = std::mem::take(&mut stored.timers);
+        let timers = ActorTimers::restored(&key, timers, stored.last_timer, clock);
+        Live::new(key, slot, stored, timers, weight)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what an actor consists of")]
     fn new(
         key: ActorKey,
         slot: Arc<Slot>,
-        state: Value,
-        state_bytes: usize,
-        epoch: Arc<str>,
-        version: u64,
-        connections: IndexMap<Arc<str>, Option<Arc<str>>>,
+        stored: Stored,
         timers: ActorTimers,
+        weight: Weight,
     ) -> Arc<Live> {
+        let state_bytes = stored.state.to_string().len();
+        let connections = stored.connections.into_iter();
         let token = next_token();
         let live = Arc::new(Live {
             key,
             audience: Audience::default(),
             slot,
+            gate: Arc::default(),
             waiting: Mutex::default(),
             ledger: Mutex::new(Ledger {
-                document: Document::new(state),
+                document: Document::new(stored.state),
                 state_bytes,
                 committed_bytes: state_bytes,
                 token,
                 committed_token: token,
-                epoch,
-                version,
-                shown_version: version,
-                connections,
+                epoch: stored.epoch,
+                version: stored.version,
+                shown_version: stored.version,
+                connections: connections
+                    .map(|connected| (connected.id, connected.user))
+                    .collect(),
+                connection_changes: Vec::new(),
+                weight,
                 timers,
                 encoded: None,
                 pinned: None,
+                answers: Answers::restored(stored.answers),
+                recent: Recent::default(),
                 rules_of: 0,
+                announces_ends: false,
                 hidden: Arc::default(),
                 access: Access::default(),
             }),
@@ -152,8 +210,11 @@ impl Live {
 
     /// Goes by the rules of this component from here on. True when others held before for
     /// what subscribers are shown: they must be shown anew.
-    pub fn adopt(&self, component: &Component) -> bool {
-        let mut ledger = self.ledger();
+    fn adopt(&self, component: &Component) -> bool {
+        self.adopt_in(&mut self.ledger(), component)
+    }
+
+    pub(super) fn adopt_in(&self, ledger: &mut Ledger, component: &Component) -> bool {
         if ledger.rules_of == component.serial {
             return false;
         }
@@ -164,6 +225,7 @@ impl Live {
         let same =
             *ledger.hidden == *declared.state.hidden && ledger.access.project == access.project;
         ledger.rules_of = component.serial;
+        ledger.announces_ends = declared.hooks.disconnect;
         ledger.access = access;
         if same {
             // What a guard shows may follow other rules all the same.
@@ -171,12 +233,33 @@ impl Live {
         }
         ledger.hidden = declared.state.hidden.clone().into();
         ledger.encoded = None;
+        ledger.recent = Recent::default();
         true
     }
 
     /// Whether a guard says what each subscriber sees.
     pub(super) fn is_projected(&self) -> bool {
         self.ledger().access.project
+    }
+
+    /// What a call came to that has run before; none if it has not.
+    pub fn answered(
+        &self,
+        keyed: &Keyed,
+        now_ms: u64,
+        bounds: Bounds,
+    ) -> Option<Result<Option<String>, Failure>> {
+        self.ledger().answers.of(keyed, now_ms, bounds)
+    }
+
+    /// Whether the handler is told of connections that have closed.
+    pub fn announces_ends(&self) -> bool {
+        self.ledger().announces_ends
+    }
+
+    /// Whether the store has anything of it.
+    pub fn is_kept(&self) -> bool {
+        self.ledger().weight.whole > 0
     }
 
     /// Whether what is due by itself does not keep the actor in memory.
@@ -234,11 +317,17 @@ impl Live {
         ledger.encoded = None;
         ledger.pinned = None;
         ledger.timers.clear();
+        ledger.weight = Weight::default();
+        ledger.answers = Answers::default();
+        ledger.recent = Recent::default();
     }
 
     /// The same as a message, and its version.
     pub(super) fn snapshot(&self) -> (Arc<Message>, u64) {
-        let mut ledger = self.ledger();
+        self.snapshot_of(&mut self.ledger())
+    }
+
+    pub(super) fn snapshot_of(&self, ledger: &mut Ledger) -> (Arc<Message>, u64) {
         let version = ledger.version;
         if let Some(encoded) = &ledger.encoded {
             return (encoded.clone(), version);
@@ -256,6 +345,118 @@ impl Live {
         (encoded, version)
     }
 
+    /// Waits until no more commits are under way than may be; fails when the store has.
+    pub async fn keep_pace(&self, run_ahead: usize) -> Result<(), Failure> {
+        // What a guard shows is worked out from the state as it is.
+        let access = self.ledger().access;
+        let run_ahead = match access.project || access.authorize {
+            true => 0,
+            false => run_ahead,
+        };
+        match self.gate.commits() > run_ahead {
+            true => self.gate.passed().await,
+            false => Ok(()),
+        }
+    }
+
+    /// What brings a subscriber up to date that has seen `since`: the patches since then
+    /// where they are at hand, else the whole state.
+    pub(super) fn messages_of(
+        &self,
+        ledger: &mut Ledger,
+        since: Option<&Since>,
+    ) -> (Vec<Arc<Message>>, u64) {
+        let version = ledger.version;
+        let known = since.filter(|since| *since.epoch == *ledger.epoch);
+        if let Some(seen) = known.map(|since| since.version)
+            && (ledger.shown_version..=version).contains(&seen)
+        {
+            let body = Body::Patch {
+                patches: "[]".to_owned(),
+                extended: None,
+                epoch: ledger.epoch.clone(),
+                from: seen,
+                version,
+            };
+            return (
+                vec![Arc::new(Message::new(self.key.clone(), body))],
+                version,
+            );
+        }
+        if let Some(patches) = known.and_then(|since| ledger.recent.since(since.version)) {
+            return (patches, version);
+        }
+        let (whole, version) = self.snapshot_of(ledger);
+        (vec![whole], version)
+    }
+
+    /// The same, if all of it is safe.
+    pub(super) fn safe_messages(&self, since: Option<&Since>) -> Option<(Vec<Arc<Message>>, u64)> {
+        let mut ledger = self.ledger();
+        // Commits enter under the ledger's lock.
+        self.gate
+            .is_safe()
+            .then(|| self.messages_of(&mut ledger, since))
+    }
+
+    /// The whole state as a message, if all of it is safe.
+    pub(super) fn safe_snapshot(&self) -> Option<(Arc<Message>, u64)> {
+        let mut ledger = self.ledger();
+        // Commits enter under the ledger's lock.
+        self.gate.is_safe().then(|| self.snapshot_of(&mut ledger))
+    }
+
+    /// Makes what has happened beside turns safe, if there is any.
+    pub fn commit_happenings(&self, store: &dyn Store, durability: Durability) {
+        let mut ledger = self.ledger();
+        let mut change = Change {
+            version: ledger.version,
+            ..Change::default()
+        };
+        ledger.add_happenings(&mut change);
+        if change.is_empty() {
+            return;
+        }
+        let state = &|ledger: &Ledger| ledger.document.committed().into_owned();
+        if let Err(error) = self.commit(&mut ledger, &change, store, durability, state) {
+            tracing::warn!(actor = %self.key, %error, "an actor's connections and timers are not stored");
+        }
+    }
+
+    /// Commits a change, and has what comes behind it wait at the gate. `state` is the
+    /// document with this change.
+    pub(super) fn commit(
+        &self,
+        ledger: &mut Ledger,
+        change: &Change,
+        store: &dyn Store,
+        durability: Durability,
+        state: &dyn Fn(&Ledger) -> Value,
+    ) -> Result<(), StoreError> {
+        let mut weight = ledger.weight;
+        let whole = || {
+            let mut stored = ledger.to_stored(state(ledger));
+            stored.version = change.version;
+            stored.apply_happenings(change);
+            stored
+        };
+        let commit = Commit {
+            actor: &self.key,
+            change,
+            durability,
+            first_due_ms: ledger.timers.first_due_ms(&change.timers),
+        };
+        match store.commit(commit, &mut weight, &whole) {
+            Committed::Now => {}
+            Committed::Later(safe) => self
+                .gate
+                .commit(async move { safe.await.map_err(|error| unavailable(&error)) }),
+            Committed::Refused(error) => return Err(error),
+        }
+        ledger.weight = weight;
+        Ok(())
+    }
+
     pub(super) fn itself(&self) -> Arc<Live> {
         let live = self.source.get().and_then(Weak::upgrade);
         live.expect("a reference to it exists while one of its methods runs")
@@ -268,18 +469,14 @@ impl Live {
     /// What to store when the actor leaves memory.
     pub fn to_stored(&self) -> Stored {
         let ledger = self.ledger();
-        Stored {
-            state: ledger.document.committed().to_string(),
-            epoch: ledger.epoch.clone(),
-            version: ledger.version,
-            connections: ledger
-                .connections
-                .iter()
-                .map(|(id, user)| (id.clone(), user.clone()))
-                .collect(),
-            timers: ledger.timers.to_stored(),
-        }
+        let state = ledger.document.committed().into_owned();
+        ledger.to_stored(state)
     }
+}
+
+/// What a caller is told when the store fails.
+pub fn unavailable(error: &StoreError) -> Failure {
+    Failure::host(code::STORE_UNAVAILABLE).message(error.to_string())
 }
 
 impl Refresh for Live {
@@ -288,8 +485,30 @@ impl Refresh for Live {
             tokio::spawn(self.itself().refresh_view(outlet.into()));
             return;
         }
-        self.audience
-            .refresh_state(outlet, &self.source(), || self.snapshot());
+        loop {
+            let snapshot = || self.safe_snapshot();
+            if self
+                .audience
+                .refresh_state(outlet, &self.source(), snapshot)
+            {
+                return;
+            }
+            // As of now, once it is safe.
+            let live = self.itself();
+            let outlet: Arc<str> = outlet.into();
+            let mut ledger = self.ledger();
+            let snapshot = self.snapshot_of(&mut ledger);
+            let departure = async move |outcome: Result<(), Failure>| {
+                if outcome.is_ok() {
+                    let source = live.source();
+                    live.audience
+                        .refresh_state(&outlet, &source, || Some(snapshot));
+                }
+            };
+            if self.gate.leave(departure).is_none() {
+                return;
+            }
+        }
     }
 
     fn actor(&self) -> &ActorKey {
@@ -300,12 +519,69 @@ impl Refresh for Live {
 impl Ledger {
     /// Notes a connection that has contact.
     pub fn connected(&mut self, id: Arc<str>, user: Option<Arc<str>>) {
-        self.connections.insert(id, user);
+        self.connections.insert(id.clone(), user.clone());
+        let opened = ConnectionChange::Opened(Connected { id, user });
+        self.connection_changes.push(opened);
     }
 
-    /// Forgets a connection.
-    pub fn disconnected(&mut self, id: &str) {
-        self.connections.shift_remove(id);
+    /// Forgets a connection. False if it had no contact.
+    pub fn disconnected(&mut self, id: &Arc<str>) -> bool {
+        let had_contact = self.connections.shift_remove(id).is_some();
+        if had_contact {
+            let closed = ConnectionChange::Closed(id.clone());
+            self.connection_changes.push(closed);
+        }
+        had_contact
+    }
+
+    /// Those that have contact, as they were at their first.
+    pub fn connected_clients(&self) -> Vec<Client> {
+        let client = |(id, user): (&Arc<str>, &Option<Arc<str>>)| Client {
+            connection: Some(id.clone()),
+            user: user.clone(),
+        };
+        self.connections.iter().map(client).collect()
+    }
+
+    /// What to store, with this state.
+    pub(super) fn to_stored(&self, state: Value) -> Stored {
+        let connected = |(id, user): (&Arc<str>, &Option<Arc<str>>)| Connected {
+            id: id.clone(),
+            user: user.clone(),
+        };
+        Stored {
+            epoch: self.epoch.clone(),
+            version: self.version,
+            state,
+            connections: self.connections.iter().map(connected).collect(),
+            timers: self.timers.to_stored(),
+            last_timer: self.timers.last_id(),
+            answers: self.answers.to_stored(),
+        }
+    }
+
+    /// Notes connections that had contact before.
+    pub fn hold(&mut self, connected: impl Iterator<Item = Connected>) {
+        let connected = connected.map(|connected| (connected.id, connected.user));
+        self.connections.extend(connected);
+    }
+
+    /// Whether timers of it are stored, or were.
+    pub fn had_timers(&self) -> bool {
+        self.timers.last_id() > 0
+    }
+
+    /// Adds to a change what has happened beside the turn: connections that came and went, if
+    /// the handler wants to be told of their end, and timers that have fired.
+    pub(super) fn add_happenings(&mut self, change: &mut Change) {
+        change.connections = std::mem::take(&mut self.connection_changes);
+        if !self.announces_ends {
+            change.connections.clear();
+        }
+        let mut fired = self.timers.take_fired(!change.is_empty());
+        // What the turn itself does to its timers comes later.
+        fired.append(&mut change.timers);
+        change.timers = fired;
     }
 
     /// The ids of those that have contact.

@@ -1,12 +1,15 @@
 //! One turn: what it stages, whether it may commit, and what leaves afterwards.
 //!
 //! `actor` runs turns; it makes a [`Stage`] for each, hands it to the engine as the
-//! guest's imports, then [`Stage::commit`]s it. Effects are data until [`release`] sends
+//! guest's imports, then [`Stage::commit`]s it. Effects are data until `release` sends
 //! them, and nothing else sends anything for an actor.
 //!
 //! Invariant (the output gate): nothing that a turn staged leaves before the store has
-//! said that the turn's commit is safe; after a failure nothing of it leaves at all.
+//! said that the turn's commit is safe, and nothing at all, failures and snapshots included,
+//! before every earlier commit that it builds on is. An actor may run ahead of that.
 
+mod answers;
+mod gate;
 mod guard;
 mod ledger;
 mod outside;
@@ -14,9 +17,11 @@ mod release;
 mod stage;
 mod timers;
 
+pub use answers::{Bounds, Keyed};
+pub use gate::Gate;
 pub use guard::{Basis, Read, Undecided};
-pub use ledger::{Ledger, Live};
+pub use ledger::{Ledger, Live, unavailable};
 pub use outside::{Caller, Outside};
-pub use release::{Chunks, Effects, ReplyTo, release};
+pub use release::{Chunks, Effects, ReplyTo, answer, let_out};
 pub use stage::{Given, Stage, unix_ms};
 pub use timers::{ActorTimers, Clock, TimerKey, Which, next_on_grid};

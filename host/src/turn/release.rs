@@ -22,7 +22,7 @@ pub struct Effects {
     /// Whether the state has another version.
     pub(super) changed: bool,
     /// The change of the state and the version it leads to.
-    pub(super) patch: Option<(Message, u64)>,
+    pub(super) patch: Option<(Arc<Message>, u64)>,
     pub(super) events: Vec<StagedEvent>,
     /// Calls that nobody waits for.
     pub(super) sends: Vec<Invocation>,
@@ -156,20 +156,47 @@ impl Drop for ReplyTo {
     }
 }
 
-/// Sends what a turn had to say. `reply` is none for hooks. Waits only where a guard says
-/// what each subscriber sees. A guard that says who may subscribe is asked again about those
-/// who do, `recheck` later.
-pub async fn release(
+/// Lets out what a turn had to say, once everything that it builds on is safe. `reply` is
+/// none for hooks. Where that fails, the caller is told and nothing leaves.
+pub async fn let_out(
     effects: Effects,
     reply: Option<(ReplyTo, Option<String>)>,
     recheck: Duration,
 ) {
+    let gate = effects.live.gate.clone();
+    let departure = async move |outcome: Result<(), Failure>| match outcome {
+        Ok(()) => release(effects, reply, recheck).await,
+        Err(failure) => {
+            if let Some((reply, _)) = reply {
+                reply.send(Err(failure));
+            }
+        }
+    };
+    if let Some(departure) = gate.leave(departure) {
+        departure(Ok(())).await;
+    }
+}
+
+/// Answers a call that lets out nothing else, once everything that it builds on is safe.
+pub async fn answer(live: &Live, reply: ReplyTo, result: Result<Option<String>, Failure>) {
+    let departure = async move |outcome: Result<(), Failure>| {
+        reply.send(outcome.and(result));
+    };
+    if let Some(departure) = live.gate.leave(departure) {
+        departure(Ok(())).await;
+    }
+}
+
+/// Sends what a turn had to say. `reply` is none for hooks. Waits only where a guard says
+/// what each subscriber sees. A guard that says who may subscribe is asked again about those
+/// who do, `recheck` later.
+async fn release(effects: Effects, reply: Option<(ReplyTo, Option<String>)>, recheck: Duration) {
     let live = &effects.live;
     let audience = &live.audience;
     let metrics = &live.slot.metrics;
     let is_projected = effects.changed && live.is_projected();
     if is_projected {
-        let patch = effects.patch.as_ref().map(|(patch, _)| patch);
+        let patch = effects.patch.as_ref().map(|(patch, _)| &**patch);
         let taken = live.show(&effects.component, patch, false).await;
         metrics.published.patches.inc();
         metrics.delivered.patches.inc_by(taken);

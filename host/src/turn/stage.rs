@@ -14,16 +14,17 @@ use tidegate_core::{Failure, Name, PatchOp, Pointer, patch};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::ledger::{Ledger, Live, next_token};
+use super::answers::{Bounds, Keyed};
+use super::ledger::{Ledger, Live, next_token, unavailable};
 use super::outside::{Caller, Outside};
-use super::release::{Chunks, Effects, StagedEvent, release};
-use super::timers::{Clock, Timer, TimerChange};
+use super::release::{Chunks, Effects, StagedEvent, let_out};
+use super::timers::{Clock, StoredTimer, Timer, TimerChange};
 use crate::config::Limits;
 use crate::engine::{
-    Audience, CallResult, Component, Flush, Imports, Invocation, NewTimer, Pending,
+    Audience, CallResult, Component, Flush, Imports, Invocation, NewTimer, Pending, WayOut,
 };
 use crate::fanout::{Body, Message, Recipients};
-use crate::store::{Commit, Committed, Store};
+use crate::store::{Change, Durability, Outcome, Store};
 
 /// What an event, and each connection that it is addressed to, weighs beside its text.
 const EVENT_COST: usize = 64;
@@ -47,12 +48,20 @@ pub struct Given {
     pub caller: Caller,
     /// Who hears parts of its result.
     pub chunks: Option<Chunks>,
+    /// The call, if it is to run once.
+    pub keyed: Option<Keyed>,
+    /// How many such calls are remembered.
+    pub bounds: Bounds,
     /// Set when its caller wants the result no longer.
     pub cancel: CancellationToken,
     /// How often what it has staged is let out while it runs; none lets it out at the end.
     pub streaming: Option<Duration>,
     /// Time from a commit until guards are asked again.
     pub recheck: Duration,
+    /// When its commits are safe.
+    pub durability: Durability,
+    /// How many of them may be under way.
+    pub run_ahead: usize,
 }
 
 /// What one turn has staged so far. The guest's imports and the runner of the turn share it.
@@ -192,11 +201,16 @@ impl Stage {
         }
     }
 
-    /// Commits the rest: checks what is staged, makes it safe, and returns what may leave now.
+    /// Commits the rest: checks what is staged, hands it to the store, and returns what may
+    /// leave once the gate lets it.
     ///
     /// On failure everything since the last commit is rolled back.
-    pub async fn commit(&self) -> Result<Effects, Failure> {
-        let effects = self.commit_staged().await?;
+    pub fn commit(&self, result: Option<&str>) -> Result<Effects, Failure> {
+        let outcome = match result {
+            Some(result) => Outcome::Result(result.into()),
+            None => Outcome::Nothing,
+        };
+        let effects = self.commit_staged(outcome)?;
         self.staged().open = false;
         Ok(effects)
     }
@@ -244,7 +258,7 @@ impl Stage {
             }
             staged.committing = true;
         }
-        let committed = self.commit_staged().await;
+        let committed = self.commit_staged(Outcome::Begun);
         {
             let mut staged = self.staged();
             staged.committing = false;
@@ -257,12 +271,14 @@ impl Stage {
                 Err(failure) => drop(staged.exceeded.get_or_insert_with(|| failure.clone())),
             }
         }
-        release(committed?, None, self.0.given.recheck).await;
-        Ok(())
+        let_out(committed?, None, self.0.given.recheck).await;
+        self.live().keep_pace(self.0.given.run_ahead).await
     }
 
-    async fn commit_staged(&self) -> Result<Effects, Failure> {
-        let live = self.live();
+    fn commit_staged(&self, outcome: Outcome) -> Result<Effects, Failure> {
+        if let Some(broken) = self.live().gate.broken() {
+            return Err(broken);
+        }
         let patches = {
             let mut staged = self.staged();
             if let Some(exceeded) = staged.exceeded.clone() {
@@ -271,24 +287,7 @@ impl Stage {
             staged.is_fit = false;
             self.prepare()?
         };
-        if let Some(patches) = &patches {
-            let (epoch, version) = {
-                let ledger = live.ledger();
-                (ledger.epoch.clone(), ledger.version + 1)
-            };
-            let committed = self.0.given.store.commit(Commit {
-                actor: &live.key,
-                epoch: &epoch,
-                version,
-                patches,
-            });
-            if let Committed::Later(later) = committed {
-                later.await.map_err(|error| {
-                    Failure::host(code::STORE_UNAVAILABLE).message(error.to_string())
-                })?;
-            }
-        }
-        Ok(self.finish(patches))
+        self.finish(patches, outcome)
     }
 
     /// The patch to commit, none when the state has not changed.
@@ -317,8 +316,9 @@ impl Stage {
         Ok(Some(patches))
     }
 
-    fn finish(&self, patches: Option<Vec<PatchOp>>) -> Effects {
+    fn finish(&self, patches: Option<Vec<PatchOp>>, outcome: Outcome) -> Result<Effects, Failure> {
         let given = &self.0.given;
+        let live = &given.live;
         let (events, timers, sends) = {
             let mut staged = self.staged();
             staged.bytes = 0;
@@ -328,16 +328,37 @@ impl Stage {
                 std::mem::take(&mut staged.sends),
             )
         };
-        let mut ledger = given.live.ledger();
-        for change in timers {
-            ledger.timers.change(&given.live.key, change, &given.clock);
-        }
+        let mut ledger = live.ledger();
         let changed = patches.is_some();
-        let patch = patches.and_then(|patches| {
+        let keyed = given.keyed.as_ref();
+        let mut change = Change {
+            version: ledger.version + u64::from(changed),
+            patches: patches.unwrap_or_default(),
+            timers: timers.clone(),
+            connections: Vec::new(),
+            answer: keyed.map(|keyed| keyed.answer(unix_ms(), outcome, given.bounds)),
+        };
+        if change.answer.is_some() {
+            ledger.answers.prune(unix_ms(), given.bounds);
+        }
+        ledger.add_happenings(&mut change);
+        if !change.is_empty() {
+            let state = &|ledger: &Ledger| ledger.document.value().clone();
+            let store = &*given.store;
+            live.commit(&mut ledger, &change, store, given.durability, state)
+                .map_err(|error| unavailable(&error))?;
+        }
+        if let Some(answer) = change.answer {
+            ledger.answers.add(answer);
+        }
+        for change in timers {
+            ledger.timers.change(&live.key, change, &given.clock);
+        }
+        let patch = changed.then(|| {
             ledger.accept();
             ledger.version += 1;
             ledger.encoded = None;
-            let shown = patch::without_hidden(patches, &ledger.hidden);
+            let shown = patch::without_hidden(change.patches, &ledger.hidden);
             if shown.is_empty() {
                 return None;
             }
@@ -350,18 +371,20 @@ impl Stage {
                 from,
                 version,
             };
-            Some((Message::new(given.live.key.clone(), body), version))
+            let message = Arc::new(Message::new(live.key.clone(), body));
+            ledger.recent.add(from, version, message.clone());
+            Some((message, version))
         });
         drop(ledger);
-        Effects {
-            live: given.live.clone(),
+        Ok(Effects {
+            live: live.clone(),
             component: given.component.clone(),
             outside: given.outside.clone(),
             changed,
-            patch,
+            patch: patch.flatten(),
             events,
             sends,
-        }
+        })
     }
 
     fn write(
@@ -475,7 +498,10 @@ impl Imports for Stage {
             Flush::Due => Box::pin(std::future::ready(Ok(()))),
             Flush::Now => {
                 let stage = self.clone();
-                Box::pin(async move { stage.tick().await })
+                Box::pin(async move {
+                    stage.tick().await?;
+                    stage.live().gate.passed().await
+                })
             }
         }
     }
@@ -540,7 +566,9 @@ impl Imports for Stage {
             return Box::pin(std::future::ready(Err(failure)));
         }
         let stage = self.clone();
+        let passed = self.live().gate.passed();
         Box::pin(async move {
+            passed.await?;
             let patience = Duration::from_millis(stage.limits().chunk_timeout_ms);
             match tokio::time::timeout(patience, chunks.send(payload)).await {
                 Ok(()) => Ok(()),
@@ -574,17 +602,17 @@ impl Imports for Stage {
                 .param("limit", limit));
         }
         let id = ledger.timers.next_id();
-        staged.timers.push(TimerChange::Set(
-            id,
-            Timer {
-                method,
-                input: timer.input.map(Into::into),
-                due_ms: unix_ms().saturating_add(timer.delay_ms),
-                every_ms: timer.every_ms,
-                idle: timer.idle,
-                outlive: timer.outlive,
-            },
-        ));
+        let timer = Timer {
+            method,
+            input: timer.input.map(Into::into),
+            due_ms: unix_ms().saturating_add(timer.delay_ms),
+            every_ms: timer.every_ms,
+            idle: timer.idle,
+            outlive: timer.outlive,
+        };
+        staged
+            .timers
+            .push(TimerChange::Set(StoredTimer { id, timer }));
         Ok(id)
     }
 
@@ -604,20 +632,31 @@ impl Imports for Stage {
     }
 
     fn call(&mut self, calls: Vec<Invocation>) -> Pending<Vec<CallResult>> {
-        let limit = self.limits().calls;
-        let given = &self.0.given;
-        let calls: Vec<Pending<CallResult>> = calls
-            .into_iter()
-            .map(|call| {
-                let mut staged = self.staged();
+        let stage = self.clone();
+        let passed = self.live().gate.passed();
+        Box::pin(async move {
+            let passed = passed.await;
+            let limit = stage.limits().calls;
+            let given = &stage.0.given;
+            let calls = calls.into_iter().map(|call| -> Pending<CallResult> {
+                let mut staged = stage.staged();
                 staged.calls += 1;
-                match staged.calls <= limit {
-                    true => given.outside.call(given.caller.clone(), call),
-                    false => Box::pin(std::future::ready(Err(too_many_calls(limit)))),
+                match &passed {
+                    Err(failure) => Box::pin(std::future::ready(Err(failure.clone()))),
+                    Ok(()) if staged.calls <= limit => {
+                        given.outside.call(given.caller.clone(), call)
+                    }
+                    Ok(()) => Box::pin(std::future::ready(Err(too_many_calls(limit)))),
                 }
-            })
-            .collect();
-        Box::pin(join_all(calls))
+            });
+            let calls: Vec<_> = calls.collect();
+            join_all(calls).await
+        })
+    }
+
+    fn way_out(&mut self) -> WayOut {
+        let live = self.live().clone();
+        Arc::new(move || Box::pin(live.gate.passed()))
     }
 
     fn send(&mut self, call: Invocation) -> Result<(), Failure> {

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use tidegate_core::ActorKey;
 
-use crate::store::StoredTimer;
-pub(super) use crate::store::Timer;
+pub(super) use crate::store::{StoredTimer, Timer, TimerChange};
 use crate::timer::{Alarm, Timers};
 
 /// The host's clock.
@@ -35,20 +34,13 @@ pub enum Which {
     Wake,
 }
 
-/// What a turn has staged of timers.
-#[derive(Debug)]
-pub(super) enum TimerChange {
-    Set(u64, Timer),
-    Cancel(u64),
-}
-
 impl TimerChange {
     pub(super) fn sets(&self) -> bool {
-        matches!(self, TimerChange::Set(..))
+        matches!(self, TimerChange::Set(_))
     }
 
     pub(super) fn is_setting(&self, id: u64) -> bool {
-        matches!(self, TimerChange::Set(set, _) if *set == id)
+        matches!(self, TimerChange::Set(set) if set.id == id)
     }
 
     pub(super) fn cancels(&self, id: u64) -> bool {
@@ -61,12 +53,24 @@ impl TimerChange {
 pub struct ActorTimers {
     timers: BTreeMap<u64, (Timer, Alarm)>,
     last_id: u64,
+    /// What has fired since the last commit.
+    fired: Vec<TimerChange>,
+    /// When the first one is due.
+    first_due_ms: Option<u64>,
 }
 
 impl ActorTimers {
     /// The timers of an actor that comes back into memory.
-    pub(super) fn restored(actor: &ActorKey, stored: Vec<StoredTimer>, clock: &Clock) -> Self {
-        let mut timers = ActorTimers::default();
+    pub(super) fn restored(
+        actor: &ActorKey,
+        stored: Vec<StoredTimer>,
+        last_id: u64,
+        clock: &Clock,
+    ) -> Self {
+        let mut timers = ActorTimers {
+            last_id,
+            ..ActorTimers::default()
+        };
         for StoredTimer { id, timer } in stored {
             timers.last_id = timers.last_id.max(id);
             timers.insert(actor, id, timer, clock);
@@ -81,6 +85,47 @@ impl ActorTimers {
         };
         let alarm = clock.set(timer.due_ms, key);
         self.timers.insert(id, (timer, alarm));
+        self.find_first();
+    }
+
+    fn find_first(&mut self) {
+        let dues = self.timers.values().map(|(timer, _)| timer.due_ms);
+        self.first_due_ms = dues.min();
+    }
+
+    /// When the first one is due, once this has changed.
+    pub(super) fn first_due_ms(&self, changes: &[TimerChange]) -> Option<u64> {
+        if changes.is_empty() {
+            return self.first_due_ms;
+        }
+        let changed = |id: u64| {
+            changes.iter().any(|change| match change {
+                TimerChange::Set(timer) => timer.id == id,
+                TimerChange::Cancel(cancelled) => *cancelled == id,
+            })
+        };
+        let kept = self.timers.iter().filter(|(id, _)| !changed(**id));
+        let kept = kept.map(|(_, (timer, _))| timer.due_ms);
+        let set = changes.iter().filter_map(|change| match change {
+            TimerChange::Set(timer) => Some(timer.timer.due_ms),
+            TimerChange::Cancel(_) => None,
+        });
+        kept.chain(set).min()
+    }
+
+    pub(super) fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
+    /// What has fired since this was last asked. Of intervals only beside something else
+    /// that is committed: fired once more after a crash they do no harm if nothing came of
+    /// it.
+    pub(super) fn take_fired(&mut self, in_any_case: bool) -> Vec<TimerChange> {
+        let has_ended = |change: &TimerChange| matches!(change, TimerChange::Cancel(_));
+        match in_any_case || self.fired.iter().any(has_ended) {
+            true => std::mem::take(&mut self.fired),
+            false => Vec::new(),
+        }
     }
 
     pub(super) fn next_id(&mut self) -> u64 {
@@ -98,21 +143,40 @@ impl ActorTimers {
 
     pub(super) fn change(&mut self, actor: &ActorKey, change: TimerChange, clock: &Clock) {
         match change {
-            TimerChange::Set(id, timer) => self.insert(actor, id, timer, clock),
-            TimerChange::Cancel(id) => drop(self.timers.remove(&id)),
+            TimerChange::Set(StoredTimer { id, timer }) => self.insert(actor, id, timer, clock),
+            TimerChange::Cancel(id) => {
+                self.timers.remove(&id);
+                self.find_first();
+            }
         }
     }
 
     /// A timer whose time has come. One that fires once is gone with that.
-    pub fn take_due(&mut self, id: u64, due_ms: u64) -> Option<Timer> {
+    pub fn take_due(&mut self, id: u64, due_ms: u64, now_ms: u64) -> Option<Timer> {
         let (timer, _) = self
             .timers
             .get(&id)
             .filter(|(timer, _)| timer.due_ms == due_ms)?;
+        let timer = timer.clone();
+        let fired = |change: &TimerChange| change.is_setting(id);
+        self.fired.retain(|change| !fired(change));
         match timer.every_ms {
-            Some(_) => Some(timer.clone()),
-            None => self.timers.remove(&id).map(|(timer, _)| timer),
+            Some(every_ms) => {
+                let due_ms = next_on_grid(due_ms, every_ms, now_ms);
+                let next = Timer {
+                    due_ms,
+                    ..timer.clone()
+                };
+                self.fired
+                    .push(TimerChange::Set(StoredTimer { id, timer: next }));
+            }
+            None => {
+                self.timers.remove(&id);
+                self.find_first();
+                self.fired.push(TimerChange::Cancel(id));
+            }
         }
+        Some(timer)
     }
 
     /// Sets a timer that has fired for the next time on its grid that is yet to come.
@@ -135,14 +199,19 @@ impl ActorTimers {
         self.timers.values().any(|(timer, _)| !timer.idle)
     }
 
-    /// Ends those that do not survive deactivation.
-    pub fn end_with_activity(&mut self) {
+    /// Ends those that do not survive deactivation. True if there were any.
+    pub fn end_with_activity(&mut self) -> bool {
+        let before = self.timers.len();
         self.timers.retain(|_, (timer, _)| timer.outlive);
+        self.find_first();
+        self.timers.len() < before
     }
 
     /// Ends all of them.
     pub fn clear(&mut self) {
         self.timers.clear();
+        self.fired.clear();
+        self.first_due_ms = None;
     }
 
     /// What to store of them.

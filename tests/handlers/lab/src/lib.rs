@@ -6,6 +6,7 @@
 pub mod caller;
 pub mod clock;
 pub mod guarded;
+pub mod ledger;
 pub mod ticker;
 
 use std::cell::Cell;
@@ -18,6 +19,7 @@ use tidegate_sdk::prelude::*;
 use caller::Caller;
 use clock::{Clock, Presence};
 use guarded::{Gate, Vault};
+use ledger::Ledger;
 use ticker::Ticker;
 
 tidegate_sdk::export!(
@@ -27,6 +29,7 @@ tidegate_sdk::export!(
     Presence,
     Caller,
     Ticker,
+    Ledger,
     guarded Vault,
     guarded Gate
 );

@@ -1,0 +1,89 @@
+//! The store that forgets: actors that are not in memory, kept in this process.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use tidegate_core::ActorKey;
+
+use super::{Commit, Committed, Durability, Later, Listing, Store, StoreError, Stored, Weight};
+
+/// Keeps actors in this process. While an actor is in memory its own copy is the only
+/// one, so a commit has nothing to do.
+pub struct Memory {
+    limit: usize,
+    actors: Mutex<HashMap<ActorKey, Box<str>>>,
+}
+
+impl Store for Memory {
+    fn load<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Weight)>> {
+        let kept = self.lock().get(actor).cloned();
+        Box::pin(std::future::ready(match kept {
+            Some(kept) => match Stored::parse(&kept) {
+                Ok(stored) => Ok(Some((stored, Weight::default()))),
+                Err(damaged) => Err(StoreError(damaged.to_string())),
+            },
+            None => Ok(None),
+        }))
+    }
+
+    fn commit(&self, _: Commit<'_>, _: &mut Weight, _: &dyn Fn() -> Stored) -> Committed {
+        Committed::Now
+    }
+
+    fn retire<'a>(
+        &'a self,
+        actor: &'a ActorKey,
+        stored: Stored,
+        _: bool,
+        _: Durability,
+    ) -> Later<'a, ()> {
+        let mut actors = self.lock();
+        let full = actors.len() >= self.limit && !actors.contains_key(actor);
+        let result = match full {
+            true => Err(StoreError(format!(
+                "it holds {} actors already",
+                self.limit
+            ))),
+            false => {
+                actors.insert(actor.clone(), stored.to_text().into());
+                Ok(())
+            }
+        };
+        Box::pin(std::future::ready(result))
+    }
+
+    fn remove<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, bool> {
+        let removed = self.lock().remove(actor).is_some();
+        Box::pin(std::future::ready(Ok(removed)))
+    }
+
+    fn list<'a>(&'a self, listing: &'a Listing) -> Later<'a, Vec<ActorKey>> {
+        let first = listing.select(self.lock().keys());
+        Box::pin(std::future::ready(Ok(first)))
+    }
+
+    fn sleeping(&self) -> Vec<(ActorKey, u64)> {
+        // It begins empty; later on `actor` knows who sleeps.
+        Vec::new()
+    }
+
+    fn failed(&self) -> Option<String> {
+        None
+    }
+
+    fn close(&self) {}
+}
+
+impl Memory {
+    /// A store that holds at most so many actors that are not in memory.
+    pub fn new(limit: usize) -> Memory {
+        Memory {
+            limit,
+            actors: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ActorKey, Box<str>>> {
+        self.actors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,402 @@
+//! Actors and their changes as they are kept: JSON, documented in `docs/durability.md`.
+//!
+//! Invariant: a whole record with the changes that follow it gives what the turns
+//! committed; what does not fit together is reported as damage, never guessed at.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tidegate_core::{Name, PatchOp, patch};
+
+/// An actor as it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Stored {
+    /// Names the history that `version` counts in.
+    #[serde(with = "text")]
+    pub epoch: Arc<str>,
+    /// Commits that changed the state since the epoch began.
+    pub version: u64,
+    /// The state document.
+    pub state: Value,
+    /// Open connections that have had contact with the actor, in order of contact, with
+    /// the claims of each as JSON.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<Connected>,
+    /// What its turns have set for later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timers: Vec<StoredTimer>,
+    /// The highest id that a timer has had.
+    #[serde(default)]
+    pub last_timer: u64,
+    /// Calls with idempotency keys, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
+}
+
+/// What became of a call with an idempotency key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Answer {
+    /// The digest of user, method and key.
+    #[serde(with = "text")]
+    pub call: Arc<str>,
+    /// The digest of the input.
+    #[serde(with = "text")]
+    pub input: Arc<str>,
+    /// When it was committed, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// What it came to.
+    pub outcome: Outcome,
+}
+
+/// How far a call with an idempotency key has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// It has committed something, and not ended.
+    Begun,
+    /// It has returned nothing.
+    Nothing,
+    /// It has returned this JSON text.
+    #[serde(with = "text")]
+    Result(Arc<str>),
+}
+
+/// A connection that has had contact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connected {
+    /// Its id.
+    #[serde(with = "text")]
+    pub id: Arc<str>,
+    /// Its claims as JSON.
+    #[serde(with = "maybe_text", default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Arc<str>>,
+}
+
+/// A timer as it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredTimer {
+    /// Its id.
+    pub id: u64,
+    /// The rest.
+    #[serde(flatten)]
+    pub timer: Timer,
+}
+
+/// One timer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timer {
+    /// The method that it calls.
+    #[serde(with = "name")]
+    pub method: Name,
+    /// With this input.
+    #[serde(with = "maybe_text", default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Arc<str>>,
+    /// When it is due, in milliseconds since the Unix epoch.
+    pub due_ms: u64,
+    /// How often it is due again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_ms: Option<u64>,
+    /// It does not by itself keep the actor in memory.
+    #[serde(default)]
+    pub idle: bool,
+    /// It survives deactivation.
+    #[serde(default)]
+    pub outlive: bool,
+}
+
+/// What one turn changes of an actor.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Change {
+    /// The version that it makes; the same as before where no patch changes the state.
+    pub version: u64,
+    /// What changes in the state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<PatchOp>,
+    /// What changes of the timers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timers: Vec<TimerChange>,
+    /// What changes of the connections.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<ConnectionChange>,
+    /// The call with an idempotency key that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Answer>,
+}
+
+/// A timer that is set, or is no more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TimerChange {
+    /// It is set, perhaps anew.
+    Set(StoredTimer),
+    /// It was cancelled, or has fired for the last time.
+    Cancel(u64),
+}
+
+/// A connection that comes or goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ConnectionChange {
+    /// It has contact.
+    Opened(Connected),
+    /// It has closed.
+    #[serde(with = "text")]
+    Closed(Arc<str>),
+}
+
+/// Why what is kept of an actor cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the stored state is damaged: {0}")]
+pub struct Damaged(String);
+
+impl Stored {
+    /// Reads a whole record.
+    pub fn parse(text: &str) -> Result<Stored, Damaged> {
+        serde_json::from_str(text).map_err(|error| Damaged(error.to_string()))
+    }
+
+    /// As a whole record.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("records consist of what JSON can hold")
+    }
+
+    /// Whether nothing ever happened to the actor: it comes back the same without being kept.
+    pub fn is_new(&self) -> bool {
+        self.version == 0
+            && self.connections.is_empty()
+            && self.timers.is_empty()
+            && self.answers.is_empty()
+    }
+
+    /// When the first of its timers is due.
+    pub fn first_due_ms(&self) -> Option<u64> {
+        let dues = self.timers.iter().map(|stored| stored.timer.due_ms);
+        dues.min()
+    }
+
+    /// Makes one change.
+    pub fn apply(&mut self, change: Change) -> Result<(), Damaged> {
+        let expected = self.version + u64::from(!change.patches.is_empty());
+        if change.version != expected {
+            return Err(Damaged(format!(
+                "version {} follows {}",
+                change.version, self.version
+            )));
+        }
+        patch::apply(&mut self.state, &change.patches)
+            .map_err(|error| Damaged(error.to_string()))?;
+        self.version = change.version;
+        self.apply_happenings(&change);
+        Ok(())
+    }
+
+    /// Makes what a change has beside patches.
+    pub(crate) fn apply_happenings(&mut self, change: &Change) {
+        for change in &change.timers {
+            match change {
+                TimerChange::Set(timer) => {
+                    self.last_timer = self.last_timer.max(timer.id);
+                    self.timers.retain(|other| other.id != timer.id);
+                    self.timers.push(timer.clone());
+                }
+                TimerChange::Cancel(id) => self.timers.retain(|timer| timer.id != *id),
+            }
+        }
+        for change in &change.connections {
+            match change {
+                ConnectionChange::Opened(opened) => {
+                    self.connections.retain(|other| other.id != opened.id);
+                    self.connections.push(opened.clone());
+                }
+                ConnectionChange::Closed(id) => self.connections.retain(|other| other.id != *id),
+            }
+        }
+        if let Some(answer) = &change.answer {
+            self.answers.retain(|other| other.call != answer.call);
+            self.answers.push(answer.clone());
+        }
+    }
+}
+
+impl Change {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.patches.is_empty()
+            && self.timers.is_empty()
+            && self.connections.is_empty()
+            && self.answer.is_none()
+    }
+
+    /// Reads a change.
+    pub fn parse(text: &str) -> Result<Change, Damaged> {
+        serde_json::from_str(text).map_err(|error| Damaged(error.to_string()))
+    }
+
+    /// As text.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("changes consist of what JSON can hold")
+    }
+}
+
+/// Shared text as a JSON string.
+mod text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(from).map(Into::into)
+    }
+}
+
+/// The same where there may be none.
+mod maybe_text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        text: &Option<Arc<str>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        text.as_deref().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Arc<str>>, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.map(Into::into))
+    }
+}
+
+/// A name as a JSON string.
+mod name {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use tidegate_core::Name;
+
+    pub(super) fn serialize<S: Serializer>(name: &Name, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(name.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Name, D::Error> {
+        Name::parse(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn stored() -> Stored {
+        Stored {
+            epoch: "e".into(),
+            version: 3,
+            state: json!({"count": 1, "text": "ab"}),
+            connections: vec![Connected {
+                id: "c1".into(),
+                user: Some(r#"{"sub":"ann"}"#.into()),
+            }],
+            timers: vec![timer(1, 500)],
+            last_timer: 4,
+            answers: Vec::new(),
+        }
+    }
+
+    fn timer(id: u64, due_ms: u64) -> StoredTimer {
+        StoredTimer {
+            id,
+            timer: Timer {
+                method: Name::parse("tick").unwrap(),
+                input: Some("1".into()),
+                due_ms,
+                every_ms: Some(10),
+                idle: true,
+                outlive: false,
+            },
+        }
+    }
+
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        let stored = stored();
+        assert_eq!(Stored::parse(&stored.to_text()), Ok(stored));
+        let change = Change {
+            version: 4,
+            patches: vec![PatchOp::Remove {
+                path: "/count".to_owned(),
+            }],
+            timers: vec![TimerChange::Set(timer(7, 9)), TimerChange::Cancel(1)],
+            connections: vec![ConnectionChange::Closed("c1".into())],
+            answer: Some(Answer {
+                call: "a".into(),
+                input: "b".into(),
+                at_ms: 7,
+                outcome: Outcome::Result("[1]".into()),
+            }),
+        };
+        assert_eq!(Change::parse(&change.to_text()), Ok(change));
+    }
+
+    #[test]
+    fn changes_add_up() {
+        let mut stored = stored();
+        let grown = PatchOp::StrIns {
+            path: "/text".to_owned(),
+            pos: 2,
+            text: "c".to_owned(),
+        };
+        let change = Change {
+            version: 4,
+            patches: vec![grown],
+            timers: vec![TimerChange::Cancel(1), TimerChange::Set(timer(7, 9))],
+            connections: vec![
+                ConnectionChange::Closed("c1".into()),
+                ConnectionChange::Opened(Connected {
+                    id: "c2".into(),
+                    user: None,
+                }),
+            ],
+            answer: None,
+        };
+        stored.apply(change).unwrap();
+        assert_eq!(stored.state["text"], "abc");
+        assert_eq!(stored.timers, [timer(7, 9)]);
+        assert_eq!((stored.version, stored.last_timer), (4, 7));
+        assert_eq!(stored.connections[0].id.as_ref(), "c2");
+        let nothing = Change {
+            version: 4,
+            timers: vec![TimerChange::Cancel(7)],
+            ..Change::default()
+        };
+        stored.apply(nothing).unwrap();
+        assert_eq!(stored.first_due_ms(), None);
+    }
+
+    #[test]
+    fn a_gap_in_the_history_is_damage() {
+        let skipped = Change {
+            version: 5,
+            patches: vec![PatchOp::Remove {
+                path: "/count".to_owned(),
+            }],
+            ..Change::default()
+        };
+        let mut stored = stored();
+        let before = stored.clone();
+        assert!(stored.apply(skipped).is_err());
+        assert_eq!(stored, before);
+        assert!(Stored::parse("{}").is_err());
+        assert!(Change::parse(r#"{"version": 1, "later": true}"#).is_err());
+    }
+}

@@ -1,0 +1,109 @@
+//! Subscribers that come back: what they have seen is not sent again.
+
+use serde_json::{Value, json};
+use tidegate_tests::{Actor, Host, Socket, actor};
+
+async fn subscribe_since(socket: &mut Socket, actor: &Actor, since: Value) -> Value {
+    socket
+        .send(json!({
+            "type": "state:sub", "actor": actor.kind, "actorId": actor.id, "since": since,
+        }))
+        .await;
+    socket.next().await
+}
+
+async fn add(socket: &mut Socket, counter: &Actor, by: i64) {
+    socket
+        .call(counter, "increment", json!({"by": by}))
+        .await
+        .result();
+}
+
+#[tokio::test]
+async fn who_comes_back_gets_what_was_missed() {
+    let host = Host::serving(["counter"]).await;
+    let counter = actor("counter", "a");
+    let mut writer = host.connect().await;
+    add(&mut writer, &counter, 1).await;
+    let mut reader = host.connect().await;
+    let seen = reader.subscribe_state(&counter).await;
+    let since = json!({"epoch": seen["epoch"], "version": seen["version"]});
+    reader.vanish();
+    for by in [10, 100] {
+        add(&mut writer, &counter, by).await;
+    }
+    let mut reader = host.connect().await;
+    let first = subscribe_since(&mut reader, &counter, since).await;
+    assert_eq!(first["type"], "state:patch");
+    assert_eq!(first["patches"][0]["value"], 11);
+    let second = reader.expect_type("state:patch").await;
+    assert_eq!(second["patches"][0]["value"], 111);
+    // And it is a subscriber again.
+    add(&mut writer, &counter, 1).await;
+    let third = reader.expect_type("state:patch").await;
+    assert_eq!(third["from"], second["version"]);
+    assert_eq!(third["patches"][0]["value"], 112);
+}
+
+#[tokio::test]
+async fn who_missed_nothing_is_told_so() {
+    let host = Host::serving(["counter"]).await;
+    let counter = actor("counter", "a");
+    let mut socket = host.connect().await;
+    add(&mut socket, &counter, 1).await;
+    let seen = socket.subscribe_state(&counter).await;
+    let since = json!({"epoch": seen["epoch"], "version": seen["version"]});
+    let mut again = host.connect().await;
+    let nothing = subscribe_since(&mut again, &counter, since).await;
+    assert_eq!(nothing["type"], "state:patch");
+    assert_eq!(nothing["patches"], json!([]));
+    assert_eq!(nothing["version"], seen["version"]);
+}
+
+#[tokio::test]
+async fn another_history_is_sent_whole() {
+    let host = Host::serving(["counter"]).await;
+    let counter = actor("counter", "a");
+    let mut socket = host.connect().await;
+    add(&mut socket, &counter, 1).await;
+    let state = host.get("/actors/counter/a/state").send().await.json();
+    let epoch = &state["epoch"];
+    for since in [
+        json!({"epoch": "another", "version": 1}),
+        json!({"epoch": epoch, "version": 7}),
+        json!(null),
+    ] {
+        let mut reader = host.connect().await;
+        let whole = subscribe_since(&mut reader, &counter, since).await;
+        assert_eq!(whole["type"], "state:snapshot");
+        assert_eq!(whole["state"], json!({"count": 1}));
+    }
+    let mut reader = host.connect().await;
+    let refused = subscribe_since(&mut reader, &counter, json!("yesterday")).await;
+    assert_eq!(refused["code"], "frame.malformed");
+}
+
+#[tokio::test]
+async fn an_event_stream_goes_on_from_its_last_event() {
+    let host = Host::serving(["counter"]).await;
+    let counter = actor("counter", "a");
+    let mut writer = host.connect().await;
+    add(&mut writer, &counter, 1).await;
+    let path = "/actors/counter/a/state";
+    let mut stream = host
+        .get(path)
+        .header("accept", "text/event-stream")
+        .stream()
+        .await;
+    let id = stream.expect("snapshot").await.id.expect("an id");
+    drop(stream);
+    add(&mut writer, &counter, 5).await;
+    let mut stream = host
+        .get(path)
+        .header("accept", "text/event-stream")
+        .header("last-event-id", &id)
+        .stream()
+        .await;
+    let patch = stream.expect("patch").await;
+    assert_eq!(patch.data["patches"][0]["value"], 6);
+}
