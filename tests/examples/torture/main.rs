@@ -16,7 +16,8 @@
 //! - what nobody was told of is there at most once, and was sent by somebody;
 //! - no two callers were told the same number of entries;
 //! - what a subscriber was shown is there: its version, and all its entries;
-//! - its history goes on: the epoch stays, versions never go back and leave no gap;
+//! - its history goes on once it has begun: the epoch stays, versions never go back and leave
+//!   no gap;
 //!
 //! and, at the end, that timers and the ends of connections came once (`errands.rs`).
 //!

@@ -83,7 +83,8 @@ impl Tally {
             wrong.push(format!("a caller was told {total}, and there are {count}"));
         }
         if let Some(shown) = &self.shown {
-            if shown.epoch != there.epoch {
+            // An actor that nothing ever happened to is not kept, and begins anew each time.
+            if shown.version > 0 && shown.epoch != there.epoch {
                 let what = format!("the epoch {} became {}", shown.epoch, there.epoch);
                 wrong.push(what);
             }
