@@ -187,10 +187,11 @@ async fn both_sides_of_a_call_between_actors_are_there_after_a_kill() {
     }
     host.kill().await;
     let host = on(&folder, "lab").start().await;
-    let mut socket = host.connect().await;
-    assert_eq!(socket.subscribe_state(&lab).await["state"]["n"], 5);
-    let state = socket.subscribe_state(&caller).await["state"].clone();
-    assert_eq!(state["calls"], 5);
+    // Two connections, since the first is told of its own arrival at the lab.
+    let lab = host.connect().await.subscribe_state(&lab).await;
+    assert_eq!(lab["state"]["n"], 5);
+    let caller = host.connect().await.subscribe_state(&caller).await;
+    assert_eq!(caller["state"]["calls"], 5);
 }
 
 #[tokio::test]
