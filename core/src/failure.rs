@@ -75,8 +75,9 @@ pub mod code {
         TIMER_UNKNOWN_METHOD = "timer.unknown-method", 500, "The handler set a timer for a method that it does not have.";
         TIMER_INVALID_INPUT = "timer.invalid-input", 500, "The handler set a timer with an input that the method refuses.";
         TIMER_INVALID_DELAY = "timer.invalid-delay", 500, "The handler set a timer with a delay outside the allowed range.";
+        MESSAGE_LIMIT = "message.limit", 500, "The actor has sent as many messages as may be on their way.";
         TIMER_LIMIT = "timer.limit", 500, "The actor has as many timers as it may.";
-        STATE_UNFIT = "state.unfit", 500, "The stored state does not fit the schema of the handler that serves the actor now.";
+        STATE_UNFIT = "state.unfit", 500, "The stored state does not fit the handler that serves the actor now, and is not migrated.";
         STORE_UNAVAILABLE = "store.unavailable", 503, "The state could not be loaded or saved; try again later.";
         HOST_MEMORY = "host.memory", 503, "The host has no memory for another instance of the handler; try again later.";
         HOST_SHUTTING_DOWN = "host.shutting-down", 503, "The host is shutting down; connect again later.";
@@ -99,6 +100,7 @@ pub mod code {
         RATE_FRAMES = "rate.frames", 429, "The connection sends frames faster than it may; the frame was not read.";
         RATE_CALLS = "rate.calls", 429, "The user calls faster than they may; the call was not made.";
         CONNECTION_ADDRESS_LIMIT = "connection.address-limit", 429, "The client's address has as many connections as it may.";
+        ACTOR_BUSY = "actor.busy", 409, "On Spin: other turns of the actor were in the way for too long; try again.";
         ACTOR_EXISTS = "actor.exists", 409, "There is such an actor already.";
         ACTOR_IN_USE = "actor.in-use", 409, "The actor is in memory, where it cannot be replaced; try again later.";
         IMPORT_INVALID = "import.invalid", 422, "The file is not a whole export; the message says where it is wrong.";
@@ -112,9 +114,11 @@ pub mod code {
         COMPONENT_UNKNOWN = "component.unknown", 404, "No component of this name is loaded.";
         COMPONENT_VERSION_UNKNOWN = "component.version-unknown", 404, "No such version of the component is kept.";
         COMPONENT_DAMAGED = "component.damaged", 500, "The file of the component's version is damaged or missing; the message names it.";
+        COMPONENT_SELF_TEST = "component.self-test", 422, "The component's self-test failed; the message says why, `params.code` is its own code.";
         COMPONENT_TIMEOUT = "component.timeout", 504, "The upload took too long to compile or to describe itself.";
         CONNECTION_LIMIT = "connection.limit", 503, "The host has as many connections as it may.";
         CONNECTION_ACTOR_LIMIT = "connection.actor-limit", 429, "The connection has had contact with as many actors as it may.";
+        UNSUPPORTED_ON_SPIN = "unsupported.on-spin", 501, "The host offers this, Spin does not, or not as the application is set up; the message says what.";
         INTERNAL = "internal", 500, "The host failed; its log says why.";
     }
 

@@ -96,6 +96,9 @@ pub struct StateSpec {
     pub schema: Option<Schema>,
     /// The state of a new actor, which satisfies the schema.
     pub initial: Value,
+    /// Which version of the state this is; states that were stored under another one are
+    /// migrated or refused.
+    pub version: u32,
     /// The top-level members that no subscriber and no HTTP reader is ever shown.
     pub hidden: Vec<String>,
 }
@@ -363,6 +366,7 @@ impl<'a> Item<'a> {
             None => StateSpec {
                 schema: None,
                 initial: json!({}),
+                version: 0,
                 hidden: Vec::new(),
             },
         };
@@ -395,7 +399,8 @@ impl<'a> Item<'a> {
     }
 
     fn state(&self) -> Result<StateSpec, ManifestError> {
-        let [schema, initial, hidden] = self.fields(["schema", "initial", "hidden"])?;
+        let [schema, initial, version, hidden] =
+            self.fields(["schema", "initial", "version", "hidden"])?;
         let schema = schema.map(|item| item.schema()).transpose()?;
         let empty = json!({});
         let initial = initial.unwrap_or_else(|| Item {
@@ -411,14 +416,27 @@ impl<'a> Item<'a> {
             .map(|item| item.hidden())
             .transpose()?
             .unwrap_or_default();
+        let version = match version {
+            Some(item) => item.version()?,
+            None => 0,
+        };
         if !hidden.is_empty() && !initial.value.is_object() {
             return initial.expected("an object, since some of its members are hidden");
         }
         Ok(StateSpec {
             schema,
             initial: initial.value.clone(),
+            version,
             hidden,
         })
+    }
+
+    fn version(&self) -> Result<u32, ManifestError> {
+        let version = self.value.as_u64().map(u32::try_from);
+        match version {
+            Some(Ok(version)) => Ok(version),
+            _ => self.expected(&format!("a whole number from 0 to {}", u32::MAX)),
+        }
     }
 
     fn hidden(&self) -> Result<Vec<String>, ManifestError> {

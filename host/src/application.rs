@@ -6,9 +6,9 @@
 //!
 //! ```toml
 //! [component.chat]
-//! source = "target/spin/chat.wasm"
+//! source = "target/spin/chat.wasm"                  # what Spin runs; not read here
 //! environment = { GREETING = "hello" }
-//! allowed_outbound_hosts = ["https://api.example.com"]
+//! allowed_outbound_hosts = ["https://api.example.com", "http://*.spin.internal"]
 //! [component.chat.tool.tidegate]
 //! handler = "target/handlers/chat.wasm"      # relative to this file
 //! durability = "relaxed"                     # what differs from store.durability
@@ -128,7 +128,11 @@ fn parse(text: &str, folder: &Path, config: &Config) -> Result<Vec<Handler>, Str
         };
         let limits = override_limits(&config.component, settings.limits)
             .map_err(|error| format!("[component.{name}.tool.tidegate] limits: {error}"))?;
-        let outbound = AllowedHosts::parse(&component.allowed_outbound_hosts)
+        // What the pieces around the handler need on Spin; here actors call each other
+        // without it.
+        let hosts = component.allowed_outbound_hosts.iter();
+        let hosts: Vec<&String> = hosts.filter(|host| !is_within_spin(host)).collect();
+        let outbound = AllowedHosts::parse(&hosts)
             .map_err(|error| format!("[component.{name}] allowed_outbound_hosts: {error}"))?;
         handlers.push(Handler {
             path: folder.join(settings.handler),
@@ -140,6 +144,12 @@ fn parse(text: &str, folder: &Path, config: &Config) -> Result<Vec<Handler>, Str
         });
     }
     Ok(handlers)
+}
+
+/// Whether an entry of `allowed_outbound_hosts` names components of the same application.
+fn is_within_spin(entry: &str) -> bool {
+    let host = entry.trim().trim_end_matches('/').rsplit("://").next();
+    host.is_some_and(|host| host.ends_with(".spin.internal"))
 }
 
 fn override_limits(defaults: &Limits, overrides: toml::Table) -> Result<Limits, String> {
@@ -198,6 +208,17 @@ mod tests {
         assert_eq!(handlers[0].outbound, expected.unwrap());
         let without = parse(MANIFEST, Path::new(""), &Config::default()).unwrap();
         assert!(without[0].outbound.is_empty());
+    }
+
+    #[test]
+    fn hosts_within_a_spin_application_are_none_here() {
+        let text = MANIFEST.replace(
+            "[component.chat.tool",
+            "allowed_outbound_hosts = [\"http://*.spin.internal\", \"http://a.spin.internal/\"]\n\
+             [component.chat.tool",
+        );
+        let handlers = parse(&text, Path::new(""), &Config::default()).unwrap();
+        assert!(handlers[0].outbound.is_empty());
     }
 
     #[test]

@@ -124,6 +124,10 @@ impl Host {
                 (Arc::new(store), Some(Arc::new(kept)))
             }
         };
+        {
+            let store = store.clone();
+            metrics.watch_store(move || store.figures());
+        }
         let grants = Grants {
             limits: config.component,
             durability: config.store.durability,
@@ -137,6 +141,7 @@ impl Host {
             grants: &grants,
         };
         loading.run(handlers).await?;
+        engine.prune_cache().await;
         let connections = Arc::new(Connections::default());
         let actors = Arc::new(Actors::new(
             config.actors,

@@ -5,17 +5,19 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 6 | [`application`], [`host`], the command line |
+//! | 6 | [`application`], [`compose`], [`host`], the command line |
 //! | 5 | [`gateway`] |
 //! | 4 | [`actor`] |
 //! | 3 | [`turn`], [`router`] |
 //! | 2 | [`engine`] |
 //! | 1 | [`store`], [`fanout`], [`rooms`], [`timer`], [`auth`], [`versions`] |
-//! | 0 | [`config`], [`journal`], [`metrics`], [`ws`] |
+//! | 0 | [`clock`], [`config`], [`journal`], [`metrics`], [`ws`] |
 
 pub mod actor;
 pub mod application;
 pub mod auth;
+pub mod clock;
+pub mod compose;
 pub mod config;
 pub mod engine;
 pub mod fanout;

@@ -22,6 +22,8 @@ fn main() -> ExitCode {
         Command::Rollback(rollback) => rollback.run(),
         Command::Export(export) => export.run(),
         Command::Import(import) => import.run(),
+        Command::Compose(compose) => compose.run(),
+        Command::New(new) => new.run(),
         Command::Token(token) => token.run(),
     };
     match result {

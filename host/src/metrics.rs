@@ -6,6 +6,8 @@
 //! Invariant: the number of series is bounded by what is loaded, never by what clients
 //! send or handlers answer.
 
+mod store;
+
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +19,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use self::store::StorePage;
+pub use self::store::{DiskFigures, StoreFigures};
 
 /// A number that only grows.
 pub type Count = Counter<u64, AtomicU64>;
@@ -155,6 +160,8 @@ pub struct Metrics {
     pub components: Level,
     /// Components that replaced another version of themselves.
     pub swaps: Count,
+    /// How the store is asked how it is doing.
+    store: StorePage,
 }
 
 impl Default for Metrics {
@@ -207,6 +214,7 @@ impl Metrics {
             instances_evicted: Count::default(),
             components: Level::default(),
             swaps: Count::default(),
+            store: StorePage::default(),
             registry,
         };
         metrics.register();
@@ -265,6 +273,7 @@ impl Metrics {
         registry.register_with_unit("turn", help, Unit::Seconds, self.seconds.clone());
         let help = "Time that a call waited in its actor's queue";
         registry.register_with_unit("queue_wait", help, Unit::Seconds, self.waits.clone());
+        registry.register_collector(Box::new(self.store.clone()));
     }
 
     /// The handles of one actor type.
@@ -301,6 +310,11 @@ impl Metrics {
             actor: label.actor,
             all: self.clone(),
         }
+    }
+
+    /// Puts the store's figures on the page, as they are when it is asked for. Once.
+    pub fn watch_store(&self, figures: impl Fn() -> StoreFigures + Send + Sync + 'static) {
+        self.store.watch(figures);
     }
 
     /// Counts what the host refused. `code` is one of the host's own.

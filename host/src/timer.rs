@@ -29,10 +29,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+
+use crate::clock::WallClock;
 
 /// The longest wait between two looks at the wall clock.
 const LOOK: Duration = Duration::from_secs(1);
@@ -70,6 +72,11 @@ impl<K> Timers<K> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// What its wall clock shows, in milliseconds since 1970 began (UTC).
+    pub fn now_ms(&self) -> u64 {
+        self.clock.wall.now_ms()
+    }
 }
 
 impl<K: Send + 'static> Timers<K> {
@@ -81,13 +88,15 @@ impl<K: Send + 'static> Timers<K> {
     ///
     /// Outside a tokio runtime.
     pub fn start(on_due: impl Fn(K, u64) + Send + Sync + 'static) -> Timers<K> {
-        Timers::start_with(wall_clock, on_due)
+        Timers::start_on(WallClock::default(), on_due)
     }
 
-    fn start_with(
-        now: impl Fn() -> Duration + Send + Sync + 'static,
-        on_due: impl Fn(K, u64) + Send + Sync + 'static,
-    ) -> Timers<K> {
+    /// The same on another wall clock.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn start_on(wall: WallClock, on_due: impl Fn(K, u64) + Send + Sync + 'static) -> Timers<K> {
         let alarms = Arc::new(Alarms {
             inner: Mutex::new(Inner {
                 waiting: BTreeMap::new(),
@@ -96,10 +105,11 @@ impl<K: Send + 'static> Timers<K> {
             }),
             sooner: Notify::new(),
         });
-        let task = tokio::spawn(ring(alarms.clone(), now, on_due));
+        let task = tokio::spawn(ring(alarms.clone(), wall.clone(), on_due));
         Timers {
             clock: Arc::new(Running {
                 alarms,
+                wall,
                 task: task.abort_handle(),
             }),
         }
@@ -217,6 +227,7 @@ impl<K: Send> Cancel for Alarms<K> {
 /// The task, as long as somebody has a handle.
 struct Running<K> {
     alarms: Arc<Alarms<K>>,
+    wall: WallClock,
     task: AbortHandle,
 }
 
@@ -233,12 +244,12 @@ impl<K> Drop for Running<K> {
 
 async fn ring<K: Send + 'static>(
     alarms: Arc<Alarms<K>>,
-    now: impl Fn() -> Duration + Send + Sync + 'static,
+    wall: WallClock,
     on_due: impl Fn(K, u64) + Send + Sync + 'static,
 ) {
     let mut rung = 0;
     loop {
-        match alarms.take_due(now()) {
+        match alarms.take_due(wall.now()) {
             Next::Due(key, due_ms) => {
                 // One alarm that goes wrong must not silence all others.
                 if catch_unwind(AssertUnwindSafe(|| on_due(key, due_ms))).is_err() {
@@ -258,13 +269,6 @@ async fn ring<K: Send + 'static>(
             Next::Nothing => alarms.sooner.notified().await,
         }
     }
-}
-
-/// The time since 1970 began.
-fn wall_clock() -> Duration {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

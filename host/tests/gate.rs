@@ -15,7 +15,8 @@ use tidegate::metrics::Metrics;
 use tidegate::rooms::{Client, Connections};
 use tidegate::router::Router;
 use tidegate::store::{
-    Commit, Committed, Durability, Later, Listing, Memory, Store, StoreError, Stored, Weight,
+    Change, Commit, Committed, Durability, Later, Listing, Memory, Store, StoreError, StoreFigures,
+    Stored, Weight,
 };
 use tidegate::turn::ReplyTo;
 use tidegate_core::{ActorKey, Failure, Name};
@@ -34,6 +35,10 @@ struct Held {
 impl Store for Held {
     fn load<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Weight)>> {
         self.memory.load(actor)
+    }
+
+    fn history<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Vec<Change>)>> {
+        self.memory.history(actor)
     }
 
     fn commit(&self, commit: Commit<'_>, _: &mut Weight, _: &dyn Fn() -> Stored) -> Committed {
@@ -71,6 +76,10 @@ impl Store for Held {
 
     fn failed(&self) -> Option<String> {
         None
+    }
+
+    fn figures(&self) -> StoreFigures {
+        StoreFigures::default()
     }
 
     fn close(&self) {}
@@ -186,6 +195,7 @@ impl Scene {
                 origin: Origin::Client(Client::default()),
                 depth: 0,
                 key: None,
+                heard: None,
                 deadline: None,
                 traceparent: None,
                 request: None,

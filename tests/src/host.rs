@@ -458,7 +458,7 @@ impl Refusal {
 
 /// What a process has printed so far.
 #[derive(Clone, Default)]
-struct Log(Arc<LogState>);
+pub(crate) struct Log(Arc<LogState>);
 
 #[derive(Default)]
 struct LogState {
@@ -474,7 +474,7 @@ struct Lines {
 }
 
 impl Log {
-    fn follow(&self, stream: impl AsyncRead + Unpin + Send + 'static) {
+    pub(crate) fn follow(&self, stream: impl AsyncRead + Unpin + Send + 'static) {
         let log = self.clone();
         log.with_lines(|lines| lines.open += 1);
         tokio::spawn(async move {
@@ -492,7 +492,7 @@ impl Log {
         visit(&mut self.0.lines.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn line_with(&self, text: &str) -> String {
+    pub(crate) async fn line_with(&self, text: &str) -> String {
         let find = |lines: &mut Lines| {
             lines
                 .printed
@@ -520,7 +520,7 @@ impl Log {
         }
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.with_lines(|lines| {
             let mut text = String::new();
             for line in &lines.printed {
@@ -561,7 +561,7 @@ impl Drop for Folder {
 }
 
 /// Where this build puts programs: one folder above the test programs.
-fn build_folder() -> PathBuf {
+pub(crate) fn build_folder() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this program");
     let folder = test.parent().and_then(Path::parent);
     folder.expect("a target folder").to_owned()
@@ -588,7 +588,7 @@ pub fn handlers_folder() -> PathBuf {
 }
 
 /// A TOML basic string.
-fn toml_string(text: &str) -> String {
+pub(crate) fn toml_string(text: &str) -> String {
     // JSON escapes are TOML escapes too.
     serde_json::Value::from(text).to_string()
 }

@@ -27,6 +27,8 @@ pub mod provider;
 mod request;
 mod socket;
 pub mod spacing;
+pub mod spin;
+pub mod target;
 pub mod token;
 mod watch;
 

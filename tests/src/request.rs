@@ -134,6 +134,12 @@ impl Request {
         }
     }
 
+    /// Sends the request and looks at the status alone.
+    pub async fn status(self) -> StatusCode {
+        let what = self.shown();
+        patiently(&what, String::new, self.begin()).await.status()
+    }
+
     fn shown(&self) -> String {
         format!("{} {}", self.request.method(), self.request.uri())
     }

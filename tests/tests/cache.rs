@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use http::Method;
 use tidegate_tests::{Folder, Host, actor, guest};
 
 /// One file in the cache; writing it anew changes all but its name.
@@ -127,4 +128,70 @@ async fn a_folder_that_others_can_write_to_is_not_used() {
 async fn an_empty_path_keeps_nothing() {
     let log = serve(Path::new("")).await;
     assert!(!log.contains("WARN"), "{log}");
+}
+
+/// A component that no other is equal to.
+fn unlike_others(number: usize) -> Vec<u8> {
+    let method = format!("m{number}");
+    let manifest = format!(
+        r#"{{"tidegate": "0.1", "actors": {{"small": {{"methods": {{"run": {{}}, "{method}": {{}}}}}}}}}}"#
+    );
+    guest::component_saying(&manifest, "", "")
+}
+
+fn names(folder: &Path) -> Vec<PathBuf> {
+    kept(folder).into_iter().map(|kept| kept.path).collect()
+}
+
+#[tokio::test]
+async fn what_was_not_loaded_for_long_goes_and_what_is_loaded_stays() {
+    let folder = Folder::new();
+    let cache = folder.path().join("cache");
+    let component = folder.path().join("small.wasm");
+    fs::write(&component, unlike_others(0)).expect("writing a component");
+    let host = async |bytes: u64| {
+        Host::builder()
+            .file("small", &component)
+            .set(&format!("engine.cache-dir={}", cache.display()))
+            .set(&format!("engine.cache-max-bytes={bytes}"))
+            .start()
+            .await
+    };
+    let deploy = async |host: &Host, number: usize| {
+        let request = host.admin(Method::PUT, "/components/small");
+        let deployed = request.body(unlike_others(number)).send().await;
+        assert_eq!(deployed.status, 200, "{deployed:?}");
+    };
+    let generous = host(u64::MAX >> 1).await;
+    let [first] = &names(&cache)[..] else {
+        panic!("expected one file, found {:?}", names(&cache));
+    };
+    let one = fs::metadata(first).expect("looking at a file").len();
+    for number in 1..=3 {
+        deploy(&generous, number).await;
+    }
+    assert_eq!(kept(&cache).len(), 4);
+    generous.kill().await;
+
+    // Used again, so no longer the oldest; the others stay in the order of their making.
+    let all = names(&cache);
+    let room = host(one * 5 / 2).await;
+    let left = names(&cache);
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(left.contains(first), "the host has loaded it");
+    assert!(left.iter().all(|path| all.contains(path)));
+    // What serves stays, however little room there is.
+    deploy(&room, 4).await;
+    let after = names(&cache);
+    assert_eq!(after.len(), 2, "{after:?}");
+    let made = after.iter().find(|path| !all.contains(path));
+    let made = made.expect("the new one is kept").clone();
+    room.kill().await;
+
+    fs::write(&component, unlike_others(4)).expect("writing a component");
+    let none = host(1).await;
+    assert_eq!(names(&cache), std::slice::from_ref(&made));
+    let mut socket = none.connect().await;
+    let reply = socket.call(&actor("small", "1"), "m4", None).await;
+    assert_eq!(reply.frame.get("error"), None);
 }

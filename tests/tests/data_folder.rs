@@ -363,6 +363,9 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged() {
     let log = host.log();
     assert!(log.contains("ERROR"), "it is loud: {log}");
     assert_eq!(host.get("/ready").send().await.status, 503);
+    let page = host.admin(http::Method::GET, "/metrics").send().await;
+    let page = String::from_utf8_lossy(&page.body).into_owned();
+    assert!(page.contains("\ntidegate_store_up 0\n"), "{page}");
     host.kill().await;
     let host = on(&folder).component("lab").start().await;
     let there = lab_count(&host).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use serde_json::{Value, json};
-use tidegate_tests::{Host, PATIENCE, actor};
+use tidegate_tests::{Folder, Host, PATIENCE, actor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -139,6 +139,89 @@ async fn the_numbers_add_up() {
     assert_eq!(metrics.value("tidegate_frames_sent_total"), 46.0);
     let open = r#"tidegate_connections{kind="websocket"}"#;
     assert_eq!(metrics.value(open), 1.0);
+}
+
+#[tokio::test]
+async fn the_numbers_of_the_store_add_up() {
+    let folder = Folder::new();
+    let on = || Host::builder().component("counter").data(folder.path());
+    let host = on().start().await;
+    let empty = Metrics::of(&host).await;
+    assert_eq!(empty.value("tidegate_store_up"), 1.0);
+    assert_eq!(empty.value("tidegate_store_appends_total"), 0.0);
+    let mut socket = host.connect().await;
+    // One after the other, so that each is a write and a sync of its own.
+    for id in ["a", "b"] {
+        for _ in 0..10 {
+            let counter = actor("counter", id);
+            let step = socket.call(&counter, "increment", json!({"by": 1})).await;
+            step.result();
+        }
+    }
+    // This changes nothing, so it writes nothing.
+    let counter = actor("counter", "a");
+    socket.call(&counter, "value", json!(null)).await.result();
+    let metrics = Metrics::of(&host).await;
+    for (series, expected) in [
+        ("tidegate_store_up", 1.0),
+        ("tidegate_store_appends_total", 20.0),
+        ("tidegate_store_writes_total", 20.0),
+        (r#"tidegate_store_keys{kind="disk"}"#, 2.0),
+        (r#"tidegate_store_keys{kind="memory"}"#, 0.0),
+        ("tidegate_store_waiting_commits", 0.0),
+        ("tidegate_store_waiting_bytes", 0.0),
+        ("tidegate_store_segments", 1.0),
+        ("tidegate_store_compactions_total", 0.0),
+        ("tidegate_store_damaged_segments", 0.0),
+    ] {
+        assert_eq!(metrics.value(series), expected, "{series}");
+    }
+    let syncs = metrics.value("tidegate_store_sync_seconds_count");
+    assert!(syncs >= 20.0, "{syncs}");
+    let most = r#"tidegate_store_sync_seconds_bucket{le="+Inf"}"#;
+    assert_eq!(metrics.value(most), syncs);
+    assert!(metrics.value("tidegate_store_sync_seconds_sum") > 0.0);
+    let appended = metrics.value("tidegate_store_appended_bytes_total");
+    let bytes = metrics.sum("tidegate_store_disk_bytes", "state=");
+    assert!(metrics.value(r#"tidegate_store_disk_bytes{state="live"}"#) > 0.0);
+    // What was there before the first commit: the header of the file, and a mark.
+    let before = empty.sum("tidegate_store_disk_bytes", "state=");
+    let appended_before = empty.value("tidegate_store_appended_bytes_total");
+    assert_eq!(bytes - before, appended - appended_before);
+    host.kill().await;
+
+    let host = on().start().await;
+    let again = Metrics::of(&host).await;
+    assert_eq!(again.value(r#"tidegate_store_keys{kind="disk"}"#), 2.0);
+    assert_eq!(again.value("tidegate_store_appends_total"), 0.0);
+    let read = again.value("tidegate_store_recovery_bytes");
+    assert!(read >= appended - appended_before, "{read}");
+    assert!(again.value("tidegate_store_recovery_seconds") > 0.0);
+}
+
+#[tokio::test]
+async fn a_store_in_memory_says_what_it_holds() {
+    let host = Host::builder()
+        .component("counter")
+        .argument("--memory")
+        .set("actors.idle-timeout-ms=20")
+        .start()
+        .await;
+    let increment = host.post("/actors/counter/a/increment");
+    increment.json(&json!({"by": 1})).send().await;
+    let stored = async {
+        loop {
+            let metrics = Metrics::of(&host).await;
+            if metrics.value(r#"tidegate_store_keys{kind="memory"}"#) == 1.0 {
+                return metrics;
+            }
+        }
+    };
+    let metrics = tokio::time::timeout(PATIENCE, stored)
+        .await
+        .expect("stored");
+    assert_eq!(metrics.value("tidegate_store_up"), 1.0);
+    assert_eq!(metrics.sum("tidegate_store_segments", ""), 0.0);
 }
 
 #[tokio::test]

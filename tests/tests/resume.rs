@@ -1,7 +1,7 @@
 //! Subscribers that come back: what they have seen is not sent again.
 
 use serde_json::{Value, json};
-use tidegate_tests::{Actor, Host, Socket, actor};
+use tidegate_tests::{Actor, Folder, Host, Socket, actor, guest};
 
 async fn subscribe_since(socket: &mut Socket, actor: &Actor, since: Value) -> Value {
     socket
@@ -106,4 +106,95 @@ async fn an_event_stream_goes_on_from_its_last_event() {
         .await;
     let patch = stream.expect("patch").await;
     assert_eq!(patch.data["patches"][0]["value"], 6);
+}
+
+#[tokio::test]
+async fn who_comes_back_after_a_kill_gets_what_was_missed() {
+    let folder = Folder::new();
+    let on = || Host::builder().component("counter").data(folder.path());
+    let counter = actor("counter", "a");
+    let host = on().start().await;
+    let mut writer = host.connect().await;
+    add(&mut writer, &counter, 1).await;
+    let seen = writer.subscribe_state(&counter).await;
+    let since = json!({"epoch": seen["epoch"], "version": seen["version"]});
+    writer.unsubscribe_state(&counter).await;
+    for by in [10, 100] {
+        add(&mut writer, &counter, by).await;
+    }
+    host.kill().await;
+    let host = on().start().await;
+    let mut writer = host.connect().await;
+    add(&mut writer, &counter, 1000).await;
+    let mut reader = host.connect().await;
+    let mut patch = subscribe_since(&mut reader, &counter, since).await;
+    for (from, count) in [(1, 11), (2, 111), (3, 1111)] {
+        assert_eq!(patch["type"], "state:patch");
+        assert_eq!(
+            (patch["from"].as_u64(), &patch["epoch"]),
+            (Some(from), &seen["epoch"])
+        );
+        assert_eq!(patch["patches"][0]["value"], count);
+        if count < 1111 {
+            patch = reader.next().await;
+        }
+    }
+    add(&mut writer, &counter, 1).await;
+    let next = reader.expect_type("state:patch").await;
+    assert_eq!(next["from"], 4);
+}
+
+#[tokio::test]
+async fn a_relaxed_actor_begins_a_history_each_time_it_is_loaded() {
+    let folder = Folder::new();
+    let on = || {
+        let host = Host::builder().component("counter").durability("relaxed");
+        host.data(folder.path())
+    };
+    let counter = actor("counter", "a");
+    let host = on().start().await;
+    let mut socket = host.connect().await;
+    add(&mut socket, &counter, 1).await;
+    let seen = socket.subscribe_state(&counter).await;
+    host.kill().await;
+    let host = on().start().await;
+    let mut socket = host.connect().await;
+    let since = json!({"epoch": seen["epoch"], "version": seen["version"]});
+    let whole = subscribe_since(&mut socket, &counter, since).await;
+    assert_eq!(whole["type"], "state:snapshot");
+    assert_eq!(whole["state"], json!({"count": 1}));
+    assert_ne!(whole["epoch"], seen["epoch"]);
+}
+
+#[tokio::test]
+async fn who_has_seen_what_is_hidden_now_is_shown_the_state_anew() {
+    let open = json!({"tidegate": "0.1", "actors": {"thing": {
+        "state": {"initial": {"secret": 1, "n": 0}}, "methods": {"run": {}},
+    }}});
+    let mut closed = open.clone();
+    closed["actors"]["thing"]["state"]["hidden"] = json!(["secret"]);
+    let component = |manifest: &Value| guest::component_saying(&manifest.to_string(), "", "");
+    let host = Host::serving(["counter"]).await;
+    let put = async |manifest: &Value| {
+        let put = host.admin(http::Method::PUT, "/components/thing");
+        let put = put.body(component(manifest)).send().await;
+        assert_eq!(put.status, 200, "{put:?}");
+    };
+    put(&open).await;
+    let thing = actor("thing", "a");
+    let mut socket = host.connect().await;
+    let seen = socket.subscribe_state(&thing).await;
+    assert_eq!(seen["state"]["secret"], 1);
+    socket.unsubscribe_state(&thing).await;
+    put(&closed).await;
+    let since = json!({"epoch": seen["epoch"], "version": seen["version"]});
+    let whole = subscribe_since(&mut socket, &thing, since).await;
+    assert_eq!(whole["type"], "state:snapshot");
+    assert_eq!(whole["state"], json!({"n": 0}));
+    // And the other way round.
+    socket.unsubscribe_state(&thing).await;
+    put(&open).await;
+    let since = json!({"epoch": whole["epoch"], "version": whole["version"]});
+    let whole = subscribe_since(&mut socket, &thing, since).await;
+    assert_eq!(whole["state"], json!({"secret": 1, "n": 0}));
 }

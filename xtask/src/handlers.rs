@@ -1,5 +1,5 @@
 //! Builds handler components: the examples in `components/`, the ones that only tests use
-//! in `tests/handlers/`.
+//! in `tests/handlers/`, the ones that are measured in `bench/handlers/`.
 //!
 //! Each ends as `target/handlers/NAME.wasm` of the project's own folder, wherever cargo
 //! keeps its artefacts, since `spin.toml` names it by that path.
@@ -20,13 +20,18 @@ const JAVASCRIPT: &str = "tests/handlers/js";
 pub(crate) enum Which {
     /// Those that `spin.toml` serves.
     Examples,
+    /// Those and the ones of the benchmarks.
+    Benchmarks,
     /// Those and the ones of the tests.
     All,
 }
 
 /// Builds the handlers.
 pub(crate) fn build(project: &Project, which: Which) -> Result<()> {
-    let mut packages: Vec<&Package> = project.packages_in("components").collect();
+    let mut packages: Vec<&Package> = project.examples().collect();
+    if which != Which::Examples {
+        packages.extend(project.packages_in("bench/handlers"));
+    }
     if which == Which::All {
         packages.extend(project.packages_in("tests/handlers"));
     }

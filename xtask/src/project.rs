@@ -75,6 +75,14 @@ impl Project {
             .filter(move |package| package.folder.starts_with(&folder))
     }
 
+    /// The crates of the handlers that are examples: of `components`, all but the pieces
+    /// that are put around a handler on Spin.
+    pub(crate) fn examples(&self) -> impl Iterator<Item = &Package> {
+        let pieces = self.root.join("components/spin");
+        self.packages_in("components")
+            .filter(move |package| !package.folder.starts_with(&pieces))
+    }
+
     /// A cargo command at the workspace root.
     pub(crate) fn cargo<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         self.program(cargo(), arguments)

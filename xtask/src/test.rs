@@ -20,6 +20,10 @@ pub(crate) struct Arguments {
     /// Runs only these steps, and those that they need.
     #[arg(long, value_enum, value_name = "STEP", value_delimiter = ',')]
     only: Vec<Step>,
+    /// Runs the conformance tests of Spin against the `spin` program on the PATH, and nothing
+    /// else.
+    #[arg(long, conflicts_with = "only")]
+    spin: bool,
 }
 
 /// The steps, in the order in which they run: the quick ones that fail most come first.
@@ -55,6 +59,9 @@ const ROUNDS: u64 = 20;
 const BROWSER: &str = "tests/browser";
 
 pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
+    if arguments.spin {
+        return run_on_spin(project, arguments.filter.as_deref());
+    }
     let mut passed: Vec<(Step, Duration)> = Vec::new();
     for step in Step::value_variants() {
         if !arguments.selects(*step) {
@@ -72,6 +79,21 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     }
     summarise(&passed);
     Ok(())
+}
+
+/// The same tests that the test host serves, with the real Spin in its place.
+fn run_on_spin(project: &Project, filter: Option<&str>) -> Result<()> {
+    let version = project::text_of(&mut project.program("spin", ["--version"]))?;
+    println!("== {}", version.trim());
+    handlers::build(project, handlers::Which::All)?;
+    project::run(&mut project.cargo(["build", "--workspace", "--all-targets"]))?;
+    let mut cargo = project.cargo(["test", "--workspace", "--no-fail-fast"]);
+    let filter = filter.map_or_else(|| "on_spin".to_owned(), |name| format!("on_spin::{name}"));
+    project::run(
+        cargo
+            .args(["--test", "conformance", &filter])
+            .env("TIDEGATE_SPIN", "1"),
+    )
 }
 
 fn summarise(passed: &[(Step, Duration)]) {

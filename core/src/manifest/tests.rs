@@ -98,7 +98,7 @@ fn any_json_may_be_a_state() {
 
 #[test]
 fn an_unknown_field_is_refused_wherever_it_is() {
-    let state = "unknown field, expected schema, initial or hidden";
+    let state = "unknown field, expected schema, initial, version or hidden";
     let method = "unknown field, expected description, input, output, streaming or deadlineMs";
     let actor =
         "unknown field, expected description, state, methods, events, cron, hooks or access";
@@ -281,6 +281,31 @@ fn an_initial_state_that_its_schema_refuses_is_refused() {
     assert_eq!(refusal(with_actor(given)), expected);
     let absent = json!({"state": {"schema": schema}});
     assert_eq!(refusal(with_actor(absent)), expected);
+}
+
+#[test]
+fn a_state_has_a_version_which_is_0_where_none_is_given() {
+    let version = |state: Value| {
+        let manifest = parse(with_actor(json!({"state": state})));
+        manifest.actors["counter"].state.version
+    };
+    assert_eq!(version(json!({})), 0);
+    assert_eq!(version(json!({"version": 3})), 3);
+    assert_eq!(version(json!({"version": u32::MAX})), u32::MAX);
+    assert_eq!(
+        parse(with_actor(json!({}))).actors["counter"].state.version,
+        0
+    );
+    for wrong in [
+        json!(-1),
+        json!(1.5),
+        json!("1"),
+        json!(u64::from(u32::MAX) + 1),
+    ] {
+        let expected = "/actors/counter/state/version: expected a whole number from 0 to";
+        let refused = refusal(with_actor(json!({"state": {"version": wrong}})));
+        assert!(refused.starts_with(expected), "{refused}");
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Actors {
     pub async fn check_restore(
         &self,
         key: &ActorKey,
-        stored: &Stored,
+        stored: Stored,
         existing: Existing,
     ) -> Result<(), Failure> {
         self.prepare(key, stored, existing).await.map(drop)
@@ -50,11 +50,11 @@ impl Actors {
     pub async fn restore(
         &self,
         key: &ActorKey,
-        mut stored: Stored,
+        stored: Stored,
         existing: Existing,
     ) -> Result<(), Failure> {
         let shared = &self.shared;
-        let actor = self.prepare(key, &stored, existing).await?;
+        let (actor, mut stored) = self.prepare(key, stored, existing).await?;
         stored.epoch = new_epoch();
         // It comes into memory as it is to be: nobody can load what was there before, and
         // who finds it waits at its gate until it is stored.
@@ -77,14 +77,14 @@ impl Actors {
     async fn prepare(
         &self,
         key: &ActorKey,
-        stored: &Stored,
+        stored: Stored,
         existing: Existing,
-    ) -> Result<Arc<Actor>, Failure> {
+    ) -> Result<(Arc<Actor>, Stored), Failure> {
         let shared = &self.shared;
         let slot = shared.router.resolve(key.actor.as_str());
         let slot = slot.ok_or_else(|| Failure::unknown_actor(key.actor.as_str()))?;
         let actor = Actor::new(key.clone(), slot, shared);
-        actor.fits(&stored.state)?;
+        let stored = actor.fitted(stored).await?;
         if shared.table.get(key).is_some() {
             return Err(in_use(key));
         }
@@ -95,7 +95,7 @@ impl Actors {
                     .message(format!("there is an actor {key} already")));
             }
         }
-        Ok(actor)
+        Ok((actor, stored))
     }
 }
 

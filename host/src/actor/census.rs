@@ -49,6 +49,8 @@ pub struct About {
     pub epoch: String,
     /// Where in it.
     pub version: u64,
+    /// Which version of the state it is, as the manifest counts them.
+    pub state_version: u32,
     /// Items that wait in its queue.
     pub queue_depth: usize,
     /// Subscribers to the state.
@@ -118,6 +120,7 @@ impl Actors {
             state: stored.state,
             epoch: stored.epoch.to_string(),
             version: stored.version,
+            state_version: stored.state_version,
             queue_depth: loaded.map_or(0, |(actor, _)| actor.queue_depth()),
             state_subscribers,
             event_subscribers,

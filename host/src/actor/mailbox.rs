@@ -12,6 +12,7 @@ use tracing::warn;
 
 use crate::engine::Origin;
 use crate::rooms::{Client, RequestId};
+use crate::store::Heard;
 use crate::turn::{ReplyTo, Which};
 
 /// One piece of work for an actor.
@@ -25,6 +26,8 @@ pub(super) enum Item {
     Connect(Client),
     /// A connection that had contact has closed.
     Disconnect(Client),
+    /// Another component serves the actor: its state is to be one of that component's.
+    Fit(oneshot::Sender<Result<(), Failure>>),
     /// The actor may leave memory.
     Retire(Retire),
     /// The actor's state is to be forgotten.
@@ -41,7 +44,7 @@ impl Item {
             }
             Item::Retire(_) | Item::Due(..) => {}
             // Who does not wait any longer wants no answer.
-            Item::Destroy(done) => drop(done.send(Err(failure))),
+            Item::Fit(done) | Item::Destroy(done) => drop(done.send(Err(failure))),
         }
     }
 }
@@ -69,6 +72,8 @@ pub struct Call {
     pub depth: u32,
     /// The idempotency key.
     pub key: Option<String>,
+    /// The message that it is.
+    pub heard: Option<Heard>,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
     /// The caller's W3C trace context.

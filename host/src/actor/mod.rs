@@ -10,7 +10,10 @@ mod backup;
 mod census;
 mod instances;
 mod mailbox;
+mod messages;
 mod resident;
+#[cfg(test)]
+mod simulation;
 mod table;
 mod waits;
 
@@ -29,19 +32,22 @@ use tracing::warn;
 
 use self::instances::Instances;
 use self::mailbox::{Delivered, Item, Retire};
+use self::messages::Held;
 use self::resident::Actor;
 use self::table::{Admission, Table};
 use self::waits::Waits;
+use crate::clock::{WallClock, instant};
 use crate::config;
 use crate::engine::{CallResult, Component, Invocation, Origin, Pending, Subject};
 use crate::fanout::Outlet;
 use crate::metrics::Metrics;
 use crate::rooms::{Client, Connection, Connections};
 use crate::router::{Conflict, Router};
-use crate::store::{Connected, Store};
+use crate::store::{Connected, Sent, Store};
 use crate::timer::{Alarm, Timers};
 use crate::turn::{
-    Bounds, Caller, Clock, Live, Outside, ReplyTo, TimerKey, Undecided, Which, unavailable, unix_ms,
+    Bounds, Caller, Clock, Live, MessageBounds, Outside, ReplyTo, TimerKey, Undecided, Which,
+    unavailable,
 };
 
 pub use self::backup::Existing;
@@ -72,6 +78,7 @@ struct Shared {
     router: Arc<Router>,
     clock: Clock,
     waits: Waits,
+    held: Held,
     /// What wakes actors that are not in memory.
     sleeping: Mutex<HashMap<ActorKey, Alarm>>,
     itself: Weak<Shared>,
@@ -127,12 +134,20 @@ impl Shared {
         }
     }
 
+    fn message_bounds(&self) -> MessageBounds {
+        MessageBounds {
+            unsettled: self.settings.max_unsettled,
+            bytes: self.settings.max_unsettled_bytes,
+            senders: self.settings.max_senders,
+        }
+    }
+
     fn recheck(&self) -> Duration {
         Duration::from_millis(self.access.recheck_ms)
     }
 
     fn uptime_ms(&self) -> u64 {
-        self.began.elapsed().as_millis() as u64
+        (instant() - self.began).as_millis() as u64
     }
 
     fn drain_started(&self) {
@@ -169,7 +184,7 @@ impl Shared {
             // that comes to do so wakes it.
             let is_served = undelivered.failure.code != code::ACTOR_UNKNOWN;
             if key.which == Which::Wake && is_served {
-                self.wake_later(&key.actor, &[unix_ms() + WAKE_RETRY_MS]);
+                self.wake_later(&key.actor, &[self.clock.now_ms() + WAKE_RETRY_MS]);
             }
         }
     }
@@ -312,18 +327,43 @@ impl Actors {
         connections: Arc<Connections>,
         metrics: &Metrics,
     ) -> Actors {
+        let wall = WallClock::default();
+        Actors::on_clock(
+            wall,
+            settings,
+            access,
+            router,
+            store,
+            run_ahead,
+            connections,
+            metrics,
+        )
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "those of `new`, and one")]
+    fn on_clock(
+        wall: WallClock,
+        settings: config::Actors,
+        access: config::Access,
+        router: Arc<Router>,
+        store: Arc<dyn Store>,
+        run_ahead: usize,
+        connections: Arc<Connections>,
+        metrics: &Metrics,
+    ) -> Actors {
         let evicted = metrics.instances_evicted.clone();
         let shared = Arc::new_cyclic(|itself: &Weak<Shared>| Shared {
             router,
             clock: {
                 let shared = itself.clone();
-                Arc::new(Timers::start(move |key: TimerKey, due_ms| {
+                Arc::new(Timers::start_on(wall, move |key: TimerKey, due_ms| {
                     if let Some(shared) = shared.upgrade() {
                         shared.due(&key, due_ms);
                     }
                 }))
             },
             waits: Waits::default(),
+            held: Held::default(),
             sleeping: Mutex::default(),
             absent: Mutex::default(),
             itself: itself.clone(),
@@ -340,7 +380,7 @@ impl Actors {
             next_serial: AtomicU64::new(1),
             next_turn: AtomicU64::new(1),
             run_id: random_id(4),
-            began: Instant::now(),
+            began: instant(),
         });
         let sweeper = tokio::spawn(sweep(shared.clone()));
         shared.wake_sleeping(|_| true);
@@ -432,16 +472,24 @@ impl Actors {
             let actor = self.actor(key)?;
             let live = actor.live(&self.shared).await?;
             self.check_gate(key, live)?;
+            self.check_fit(key, &actor, live).await?;
             let serving = actor.serving();
-            let basis = live
+            let decided = live
                 .authorize(outlet.client(), subject(stream), &self.shared.access)
-                .await?;
+                .await;
+            if decided.is_err() && !actor.fits(live) {
+                continue;
+            }
+            let basis = decided?;
             decisions += 1;
             match stream {
                 Stream::State => {
                     // An actor that changes all the time is shown as it is.
                     let strictly = decisions < MAX_DECISIONS;
                     let strictly = basis.clone().filter(|_| strictly);
+                    if let Some(since) = since {
+                        live.recall(since, &*self.shared.store).await;
+                    }
                     if !live
                         .subscribe_state(outlet.clone(), &strictly, since)
                         .await?
@@ -478,6 +526,20 @@ impl Actors {
         Err(failure)
     }
 
+    /// Waits, after another component has taken over, until the state is one of that
+    /// component's. This alone has a joiner wait for a turn: one that still runs the old code.
+    async fn check_fit(&self, key: &ActorKey, actor: &Actor, live: &Live) -> Result<(), Failure> {
+        if actor.fits(live) {
+            return Ok(());
+        }
+        let (done, fitted) = oneshot::channel();
+        self.deliver(key, Item::Fit(done))
+            .map_err(|undelivered| undelivered.failure)?;
+        fitted
+            .await
+            .unwrap_or_else(|_| Err(Failure::host(code::INTERNAL).message("the host failed")))
+    }
+
     /// Ends a subscription.
     pub fn unsubscribe(&self, key: &ActorKey, stream: Stream, outlet: &str) {
         if let Some(actor) = self.shared.table.get(key) {
@@ -499,9 +561,14 @@ impl Actors {
             let actor = self.actor(key)?;
             let live = actor.live(&self.shared).await?;
             self.check_gate(key, live)?;
-            let basis = live
+            self.check_fit(key, &actor, live).await?;
+            let decided = live
                 .authorize(who.clone(), Subject::State, &self.shared.access)
-                .await?;
+                .await;
+            if decided.is_err() && !actor.fits(live) {
+                continue;
+            }
+            let basis = decided?;
             let read = live.read(who.clone(), basis).await?;
             if actor.wake(&self.shared) {
                 return Ok(read);
@@ -690,13 +757,13 @@ impl Drop for Actors {
 async fn sweep(shared: Arc<Shared>) {
     let idle = Duration::from_millis(shared.settings.idle_timeout_ms);
     let pace = (idle / 4).clamp(Duration::from_millis(20), Duration::from_secs(10));
-    let mut swept = Instant::now();
+    let mut swept = instant();
     loop {
         tokio::time::sleep(pace.min(SCARCE_IDLE)).await;
-        if swept.elapsed() < pace && !shared.table.is_scarce() {
+        if instant() - swept < pace && !shared.table.is_scarce() {
             continue;
         }
-        swept = Instant::now();
+        swept = instant();
         let Some(before) = shared.uptime_ms().checked_sub(shared.idle_timeout_ms()) else {
             continue;
         };
@@ -725,11 +792,12 @@ impl Ways {
             origin: Origin::Actor(from.clone()),
             depth: rest.depth,
             key: call.key,
+            heard: None,
             deadline: rest.deadline,
             traceparent: rest.traceparent.as_deref().map(str::to_owned),
             request: None,
             cancel: rest.cancel,
-            arrived: Instant::now(),
+            arrived: instant(),
             reply: rest.reply,
         };
         let delivered = shared.deliver(key, Item::Call(call));
@@ -768,7 +836,7 @@ impl Outside for Ways {
                 ))
             })?;
             let timeout = call.timeout_ms.map(Duration::from_millis);
-            let timeout = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            let timeout = timeout.and_then(|timeout| instant().checked_add(timeout));
             let deadline = timeout.map_or(from.deadline, |end| end.min(from.deadline));
             let (reply, result) = oneshot::channel();
             let cancel = CancellationToken::new();
@@ -789,7 +857,7 @@ impl Outside for Ways {
             match tokio::time::timeout_at(deadline.into(), result).await {
                 // The called one ran into the caller's deadline, which is its own as well.
                 Ok(Ok(Err(failure)))
-                    if failure.code == code::TURN_DEADLINE && Instant::now() >= deadline =>
+                    if failure.code == code::TURN_DEADLINE && instant() >= deadline =>
                 {
                     Err(timed_out())
                 }
@@ -802,23 +870,9 @@ impl Outside for Ways {
         })
     }
 
-    fn send(&self, from: &ActorKey, call: Invocation) {
-        let Some(shared) = self.0.upgrade() else {
-            return;
-        };
-        let (actor, id) = (call.actor.clone(), call.id.clone());
-        let sent = shared.key(&actor, &id).and_then(|key| {
-            let rest = Rest {
-                depth: 0,
-                deadline: None,
-                traceparent: None,
-                cancel: CancellationToken::new(),
-                reply: ReplyTo::nobody(),
-            };
-            Ways::deliver(&shared, from, &key, call, rest)
-        });
-        if let Err(failure) = sent {
-            warn!(%from, to = format!("{actor}/{id}"), %failure, "a message is lost");
+    fn deliver(&self, from: &ActorKey, sent: Arc<Sent>) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.post(from, sent);
         }
     }
 }
@@ -849,6 +903,16 @@ async fn follow(shared: Arc<Shared>, component: Arc<Component>) {
         let Some(live) = actor.loaded().filter(|_| served) else {
             continue;
         };
+        // Many states may have to be looked at.
+        tokio::task::consume_budget().await;
+        if !live.fits(&component) {
+            // Its next turn sees to it; those who watch are not to wait for one.
+            if !live.audience.is_empty() {
+                let (done, _) = oneshot::channel();
+                let _ = actor.deliver(Item::Fit(done), &shared);
+            }
+            continue;
+        }
         live.authorize_again(None, Undecided::Leave).await;
         live.adopt_and_show(&component).await;
     }

@@ -18,16 +18,17 @@ use tracing::{debug, info, warn};
 
 use super::mailbox::{Bounds, Call, Delivered, Item, Mailbox, Retire};
 use super::{Shared, new_epoch, shutting_down};
+use crate::clock::instant;
 use crate::engine::{Component, Crash, Firing, Hook, Instance, Origin, Turn};
 use crate::fanout::Close;
 use crate::metrics::Entry;
 use crate::rooms::{Client, RequestId};
 use crate::router::Slot;
-use crate::store::{Change, Commit, Committed, Connected, Durability, Stored, Weight};
+use crate::store::{Change, Commit, Committed, Connected, Durability, Heard, Stored, Weight};
 use crate::timer::Alarm;
 use crate::turn::{
-    Caller, Chunks, Effects, Given, Keyed, Live, Stage, TimerKey, Which, answer, let_out,
-    unavailable, unix_ms,
+    Caller, Chunks, Effects, Fitted, Given, Keyed, Live, Stage, TimerKey, Undecided, Which, answer,
+    fitted, let_out, unavailable,
 };
 
 /// One actor in memory.
@@ -68,6 +69,7 @@ struct Cause {
     chunks: Option<Chunks>,
     key: Option<String>,
     keyed: Option<Keyed>,
+    heard: Option<Heard>,
 }
 
 impl Cause {
@@ -82,6 +84,7 @@ impl Cause {
             chunks: None,
             key: None,
             keyed: None,
+            heard: None,
         }
     }
 }
@@ -214,15 +217,22 @@ impl Actor {
             match shared.store.load(&self.key).await {
                 Ok(None) => {
                     let component = self.component()?;
-                    let initial = self.type_in(&component)?.state.initial.clone();
-                    Ok(Live::initial(key, slot, initial, new_epoch()))
+                    let declared = &self.type_in(&component)?.state;
+                    Ok(Live::initial(key, slot, declared, new_epoch()))
                 }
-                Ok(Some((stored, weight))) => {
-                    if let Some(component) = self.slot.component() {
-                        self.check_fit(&component, &stored.state)?;
+                Ok(Some((mut stored, mut weight))) => {
+                    // Versions that were shown may have been lost with power and come again.
+                    if self.durability() == Durability::Relaxed {
+                        stored.epoch = new_epoch();
+                        weight = weight.outdated();
+                    }
+                    let component = self.slot.component();
+                    let live = Live::restored(key.clone(), slot, stored, weight, &shared.clock);
+                    if let Some(component) = component {
+                        self.fit(&component, &live, shared).await?;
                     }
                     shared.wake_later(&key, &[]);
-                    Ok(Live::restored(key, slot, stored, weight, &shared.clock))
+                    Ok(live)
                 }
                 Err(error) => Err(unavailable(&error)),
             }
@@ -237,16 +247,22 @@ impl Actor {
         self.live.get_or_try_init(load).await
     }
 
-    /// Refuses a stored state that the component's schema does not allow: its handler would
-    /// misread it.
-    fn check_fit(&self, component: &Component, state: &Value) -> Result<(), Failure> {
-        let schema = self.type_in(component)?.state.schema.as_ref();
-        let checked = schema.map_or(Ok(()), |schema| schema.check(state));
-        checked.map_err(|violations| {
-            Failure::host(code::STATE_UNFIT).message(format!(
-                "the stored state does not fit the handler that serves the actor now: {violations}"
-            ))
-        })
+    /// Sees to it that the state is one of the component's, which would misread another.
+    async fn fit(
+        &self,
+        component: &Component,
+        live: &Live,
+        shared: &Shared,
+    ) -> Result<Fitted, Failure> {
+        let store = &*shared.store;
+        live.fit(component, store, self.durability(), new_epoch)
+            .await
+    }
+
+    /// Whether the state is one of the component that serves the actor now.
+    pub(super) fn fits(&self, live: &Live) -> bool {
+        let component = self.slot.component();
+        component.is_none_or(|component| live.fits(&component))
     }
 
     /// Its state, if it was loaded.
@@ -268,7 +284,7 @@ impl Actor {
     fn is_idle(&self, live: &Live, shared: &Shared) -> bool {
         self.idle_ms(shared) >= shared.idle_timeout_ms()
             && live.audience.is_empty()
-            && !live.ledger().timers.keep_awake()
+            && !live.ledger().keeps_awake()
     }
 
     /// Whether it had nothing to do since `before` and nobody watches it.
@@ -277,7 +293,7 @@ impl Actor {
             && self.mailbox().is_idle()
             && self
                 .loaded()
-                .is_none_or(|live| live.audience.is_empty() && !live.ledger().timers.keep_awake())
+                .is_none_or(|live| live.audience.is_empty() && !live.ledger().keeps_awake())
     }
 
     pub(super) fn take_instance(&self) -> Option<Instance> {
@@ -319,14 +335,14 @@ impl Actor {
     }
 
     fn turn(&self, cause: &Cause, patience: Duration, shared: &Shared) -> Turn {
-        let began = Instant::now();
+        let began = instant();
         let deadline = began + patience;
         let deadline = cause.deadline.map_or(deadline, |end| end.min(deadline));
         Turn {
             this: self.key.clone(),
             id: shared.next_turn_id(),
             origin: cause.origin.clone(),
-            now_ms: unix_ms(),
+            now_ms: shared.clock.now_ms(),
             deadline,
             allowed: deadline.saturating_duration_since(began),
             attempt: 1,
@@ -360,6 +376,8 @@ impl Actor {
             chunks: cause.chunks.clone(),
             keyed: cause.keyed.clone(),
             bounds: shared.key_bounds(),
+            heard: cause.heard.clone(),
+            messages: shared.message_bounds(),
             cancel: cause.cancel.clone(),
             streaming,
             recheck: shared.recheck(),
@@ -375,6 +393,7 @@ impl Actor {
             origin,
             depth,
             key,
+            heard,
             deadline,
             traceparent,
             request,
@@ -385,8 +404,11 @@ impl Actor {
         if cancel.is_cancelled() {
             return reply.send(Err(was_cancelled()));
         }
+        if heard.as_ref().is_some_and(|heard| live.has_heard(heard)) {
+            return answer(live, reply, Ok(None)).await;
+        }
         let metrics = &self.slot.metrics;
-        let began = Instant::now();
+        let began = instant();
         metrics.waits.observe((began - arrived).as_secs_f64());
         let keyed = key.as_deref().map(|key| {
             let caller = caller_of(&origin);
@@ -394,7 +416,7 @@ impl Actor {
         });
         let bounds = shared.key_bounds();
         if let Some(keyed) = &keyed
-            && let Some(known) = live.answered(keyed, unix_ms(), bounds)
+            && let Some(known) = live.answered(keyed, shared.clock.now_ms(), bounds)
         {
             return answer(live, reply, known).await;
         }
@@ -408,9 +430,10 @@ impl Actor {
             chunks: reply.chunks(),
             key,
             keyed,
+            heard,
         };
         let ran = self.run_method(&method, input, cause, live, shared).await;
-        metrics.seconds.observe(began.elapsed().as_secs_f64());
+        metrics.seconds.observe((instant() - began).as_secs_f64());
         match ran {
             Ok((effects, result)) => {
                 metrics.committed(Entry::Call);
@@ -435,7 +458,7 @@ impl Actor {
             // It was only to bring the actor into memory.
             Which::Wake => return,
             Which::Timer(id) => {
-                let now_ms = unix_ms();
+                let now_ms = shared.clock.now_ms();
                 let Some(timer) = live.ledger().timers.take_due(id, due_ms, now_ms) else {
                     return;
                 };
@@ -458,13 +481,13 @@ impl Actor {
             }
         };
         let metrics = &self.slot.metrics;
-        let began = Instant::now();
+        let began = instant();
         let cause = Cause::of(origin);
         let input = input.as_deref().map(str::to_owned);
         let ran = self
             .run_method(method.as_str(), input, cause, live, shared)
             .await;
-        metrics.seconds.observe(began.elapsed().as_secs_f64());
+        metrics.seconds.observe((instant() - began).as_secs_f64());
         match ran {
             Ok((effects, _)) => {
                 metrics.committed(Entry::Timer);
@@ -480,7 +503,7 @@ impl Actor {
                 let mut ledger = live.ledger();
                 ledger
                     .timers
-                    .set_again(&self.key, id, unix_ms(), &shared.clock);
+                    .set_again(&self.key, id, shared.clock.now_ms(), &shared.clock);
             }
             Which::Schedule(place) => self.schedule(place, shared),
             Which::Wake => {}
@@ -505,7 +528,7 @@ impl Actor {
             }
             *schedules = Schedules {
                 of: component.serial,
-                since_ms: unix_ms(),
+                since_ms: shared.clock.now_ms(),
                 alarms: declared.cron.iter().map(|_| None).collect(),
             };
         }
@@ -522,7 +545,7 @@ impl Actor {
         let declared = self.type_in(&component).ok();
         let mut schedules = self.schedules();
         let cron = declared.and_then(|declared| declared.cron.values().nth(place));
-        let next = cron.and_then(|cron| cron.next_after(schedules.since_ms, unix_ms()));
+        let next = cron.and_then(|cron| cron.next_after(schedules.since_ms, shared.clock.now_ms()));
         let key = TimerKey {
             actor: self.key.clone(),
             which: Which::Schedule(place),
@@ -551,7 +574,7 @@ impl Actor {
             (None, Some(_)) => Duration::from_millis(limits.streaming_deadline_ms),
             (None, None) => limits.turn_deadline(),
         };
-        self.adopt(&component, live, shared).await;
+        self.adopt(&component, live, shared).await?;
         let turn = self.turn(&cause, patience, shared);
         let what = What {
             entry: method,
@@ -608,10 +631,30 @@ impl Actor {
     }
 
     /// Goes by the rules of the component that serves the actor now.
-    async fn adopt(&self, component: &Component, live: &Arc<Live>, shared: &Shared) {
-        live.adopt_and_show(component).await;
+    async fn adopt(
+        &self,
+        component: &Component,
+        live: &Arc<Live>,
+        shared: &Shared,
+    ) -> Result<(), Failure> {
+        match self.fit(component, live, shared).await? {
+            Fitted::AsItIs => live.adopt_and_show(component).await,
+            Fitted::Anew => {
+                live.authorize_again(None, Undecided::Leave).await;
+                live.show_again().await;
+            }
+        }
         if self.activated.load(Ordering::Relaxed) {
             self.begin_schedules(component, shared);
+        }
+        Ok(())
+    }
+
+    /// Goes by the rules of the component that serves the actor now.
+    async fn follow(&self, live: &Arc<Live>, shared: &Shared) -> Result<(), Failure> {
+        match self.slot.component() {
+            Some(component) => self.adopt(&component, live, shared).await,
+            None => Ok(()),
         }
     }
 
@@ -702,11 +745,11 @@ impl Actor {
             return;
         }
         let metrics = &self.slot.metrics;
-        let began = Instant::now();
+        let began = instant();
         let cause = Cause::of(origin);
         let turn = self.turn(&cause, component.limits().turn_deadline(), shared);
         let ran = async {
-            self.adopt(&component, live, shared).await;
+            self.adopt(&component, live, shared).await?;
             let what = What {
                 entry: hook.name(),
                 turn: &turn,
@@ -718,7 +761,7 @@ impl Actor {
             self.commit(&stage, None, what)
         };
         let ran = ran.await;
-        metrics.seconds.observe(began.elapsed().as_secs_f64());
+        metrics.seconds.observe((instant() - began).as_secs_f64());
         match ran {
             Ok(effects) => {
                 metrics.committed(Entry::Hook);
@@ -761,7 +804,10 @@ impl Actor {
         let Some(declared) = declared else {
             return Ok(self.leave(Retire::Withdrawn, live, shared));
         };
-        live.begin_again(declared.state.initial.clone(), new_epoch());
+        live.begin_again(&declared.state, new_epoch());
+        if let Some(component) = &component {
+            live.adopt_and_show(component).await;
+        }
         self.activated.store(false, Ordering::Relaxed);
         *self.schedules() = Schedules::default();
         // As they are now: their claims may be newer than their contact.
@@ -787,6 +833,11 @@ impl Actor {
     async fn activate(self: &Arc<Self>, live: &Arc<Live>, shared: &Arc<Shared>) {
         if !self.activated.swap(true, Ordering::Relaxed) {
             debug!(actor = %self.key, "activated");
+            // Ahead of what its turns will send.
+            let left = live.ledger().outbox.take_left();
+            for sent in left {
+                shared.post(&self.key, sent);
+            }
             if let Some(component) = self.slot.component() {
                 self.begin_schedules(&component, shared);
             }
@@ -830,12 +881,11 @@ impl Actor {
             }
         }
         // Timers that have fired and come again stand elsewhere now.
-        let changed = !stored.timers.is_empty() || live.ledger().had_timers();
-        let dues: Vec<u64> = stored
-            .timers
-            .iter()
-            .map(|stored| stored.timer.due_ms)
-            .collect();
+        let changed = {
+            let ledger = live.ledger();
+            ledger.had_timers() || ledger.outbox.has_settled()
+        };
+        let dues = dues_of(&stored, shared.clock.now_ms());
         // An actor that nothing ever happened to comes back the same without being kept.
         let retired = match (stored.is_new(), live.is_kept()) {
             (true, false) => Ok(()),
@@ -860,10 +910,11 @@ impl Actor {
         left
     }
 
-    /// Refuses a state that the component that serves the actor now does not allow.
-    pub(super) fn fits(&self, state: &Value) -> Result<(), Failure> {
+    /// What came from elsewhere, as the component that serves the actor now may go on with it.
+    pub(super) async fn fitted(&self, stored: Stored) -> Result<Stored, Failure> {
         let component = self.component()?;
-        self.check_fit(&component, state)
+        self.type_in(&component)?;
+        fitted(&component, &self.key, stored, new_epoch).await
     }
 
     /// Begins its life with what came from elsewhere, which is stored behind its gate.
@@ -902,11 +953,7 @@ impl Actor {
         };
         live.gate.passed().await?;
         let stored = live.to_stored();
-        let dues: Vec<u64> = stored
-            .timers
-            .iter()
-            .map(|stored| stored.timer.due_ms)
-            .collect();
+        let dues = dues_of(&stored, shared.clock.now_ms());
         let durability = self.durability();
         let retired = shared.store.retire(&self.key, stored, false, durability);
         retired.await.map_err(|error| unavailable(&error))?;
@@ -937,6 +984,17 @@ impl Actor {
         left
     }
 }
+
+/// When an actor that leaves memory is to come back: when a timer is due, or after a while
+/// where messages of it have not reached their receivers.
+fn dues_of(stored: &Stored, now_ms: u64) -> Vec<u64> {
+    let timers = stored.timers.iter().map(|stored| stored.timer.due_ms);
+    let outbox = (!stored.outbox.is_empty()).then_some(now_ms + SEND_AGAIN_MS);
+    timers.chain(outbox).collect()
+}
+
+/// When an actor that left memory with messages that are not settled sends them again.
+const SEND_AGAIN_MS: u64 = 10_000;
 
 /// The name under which a caller's idempotency keys are its own. Clients without a user
 /// share one.
@@ -1014,6 +1072,10 @@ async fn drain(mut guard: DrainGuard) {
                     return guard.fail(&failure);
                 }
                 continue;
+            }
+            Item::Fit(done) => {
+                // Who does not wait any longer wants no answer.
+                let _ = done.send(actor.follow(live, &shared).await);
             }
             Item::Destroy(done) => match actor.destroy(live, &shared).await {
                 Ok(gone) => {

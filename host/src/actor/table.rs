@@ -13,7 +13,13 @@ use super::resident::Actor;
 /// Shards keep look-ups on different cores out of each other's way.
 const SHARDS: usize = 32;
 
-type Shard = HashMap<ActorKey, Arc<Actor>>;
+#[cfg(not(test))]
+type Hasher = std::hash::RandomState;
+/// A simulation takes the same course each time.
+#[cfg(test)]
+type Hasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
+
+type Shard = HashMap<ActorKey, Arc<Actor>, Hasher>;
 
 /// Whether the limit holds for an actor.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,7 +34,7 @@ pub(super) struct Table {
     limit: usize,
     count: AtomicUsize,
     shards: [Mutex<Shard>; SHARDS],
-    hasher: std::hash::RandomState,
+    hasher: Hasher,
 }
 
 impl Table {
@@ -37,7 +43,7 @@ impl Table {
             limit,
             count: AtomicUsize::new(0),
             shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: std::hash::RandomState::new(),
+            hasher: Hasher::default(),
         }
     }
 

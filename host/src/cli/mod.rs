@@ -4,11 +4,13 @@
 //! else to standard error; a command that fails says why in one sentence and ends with 1.
 
 mod components;
+mod compose;
 mod config;
 mod deploy;
 mod describe;
 mod export;
 mod import;
+mod new;
 mod progress;
 mod remote;
 mod remove;
@@ -56,6 +58,10 @@ pub(crate) enum Command {
     Export(export::Export),
     /// Brings the actors of a back-up to a running host.
     Import(import::Import),
+    /// Makes a handler a component that Spin serves over HTTP.
+    Compose(compose::Compose),
+    /// Makes a folder with a new handler.
+    New(new::New),
     /// Mints a token for development.
     Token(token::Token),
 }

@@ -325,6 +325,14 @@ pub struct Actors {
     pub max_keys_bytes: usize,
     /// How long it remembers them.
     pub key_ttl_ms: u64,
+    /// Messages of one actor that have not reached their receivers; further ones fail with
+    /// `message.limit`.
+    pub max_unsettled: usize,
+    /// The same in bytes.
+    pub max_unsettled_bytes: usize,
+    /// Senders of whom one actor remembers the last message that it has heard; the longest
+    /// silent are forgotten first.
+    pub max_senders: usize,
     /// How deep calls between actors may nest.
     pub max_call_depth: u32,
     /// Checks what methods return against the manifest too (a fault of the handler, which
@@ -345,6 +353,9 @@ impl Default for Actors {
             max_keys: 1_000,
             max_keys_bytes: 1 << 20,
             key_ttl_ms: 24 * 60 * 60 * 1000,
+            max_unsettled: 10_000,
+            max_unsettled_bytes: 4 << 20,
+            max_senders: 1_000,
             max_call_depth: 16,
             validate_results: cfg!(debug_assertions),
         }
@@ -539,6 +550,9 @@ pub struct Engine {
     /// Where compiled components are kept; by default `tidegate/compiled` in the user's
     /// cache folder. An empty path keeps none.
     pub cache_dir: PathBuf,
+    /// What they may take there, in bytes; beyond it those go that were not loaded for the
+    /// longest time. Those of components that are loaded stay.
+    pub cache_max_bytes: u64,
     /// How often a running guest is looked at: whether it is past its deadline, and to
     /// let its neighbours run.
     pub epoch_tick_ms: u64,
@@ -558,6 +572,7 @@ impl Default for Engine {
     fn default() -> Self {
         Engine {
             cache_dir: default_cache_dir(),
+            cache_max_bytes: 1 << 30,
             epoch_tick_ms: 5,
             stack_bytes: 512 << 10,
             grown_memory_bytes: 4 << 30,
@@ -656,6 +671,12 @@ impl Config {
             ("actors.mailbox-items", actors.mailbox_items as u64),
             ("actors.max-keys", actors.max_keys as u64),
             ("actors.max-keys-bytes", actors.max_keys_bytes as u64),
+            ("actors.max-unsettled", actors.max_unsettled as u64),
+            (
+                "actors.max-unsettled-bytes",
+                actors.max_unsettled_bytes as u64,
+            ),
+            ("actors.max-senders", actors.max_senders as u64),
             ("actors.max-in-memory", actors.max_in_memory as u64),
             (
                 "actors.resident-instances",

@@ -20,6 +20,27 @@ wasmtime::component::bindgen!({
 
 pub use self::tidegate::realtime::types;
 
+/// The exports that any component may have or not.
+pub mod optional {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        inline: "
+            package tidegate:host;
+            world optional {
+                export tidegate:realtime/migrate@0.1.0;
+                export tidegate:realtime/self-test@0.1.0;
+            }
+        ",
+        world: "tidegate:host/optional",
+        with: {
+            "tidegate:realtime/types": super::tidegate::realtime::types,
+        },
+        exports: { default: async },
+    });
+
+    pub use self::exports::tidegate::realtime::{migrate, self_test};
+}
+
 /// The guard of a component that decides who may see its actors.
 pub mod guarded {
     wasmtime::component::bindgen!({

@@ -4,27 +4,55 @@
 //! its own digest, written in front of it, still matches; anything else counts as absent.
 //! The folder is private to its owner. Failures to read or write are logged and cost a
 //! compilation, nothing more.
+//!
+//! A file's time of access is when it was loaded last. Beyond what may be kept the oldest go,
+//! but never those of components that this process has loaded.
 
+use std::collections::HashMap;
 use std::fs;
+use std::fs::FileTimes;
 use std::hash::{Hash, Hasher};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
-use tracing::warn;
+use tracing::{debug, warn};
 use wasmtime::component::Component;
 
 const DIGEST_BYTES: usize = 32;
+/// What kept components end with.
+const ENDING: &str = "cwasm";
+/// What files end with that are being written.
+const PART_ENDING: &str = "part";
+/// When one of those was left by a process that has died.
+const PART_AGE: Duration = Duration::from_secs(60 * 60);
 
 pub(super) struct Cache {
     /// None when nothing is kept.
     folder: Option<PathBuf>,
     /// Names the engine's version and settings, which compiled code depends on.
     compatibility: u64,
+    /// What the files may take together.
+    max_bytes: u64,
+    /// The files of components that are loaded.
+    loaded: Mutex<HashMap<PathBuf, Weak<InUse>>>,
+}
+
+/// Keeps a component's file from being pruned.
+#[derive(Debug)]
+pub(super) struct InUse;
+
+/// A file of the folder.
+struct Kept {
+    path: PathBuf,
+    bytes: u64,
+    used: SystemTime,
 }
 
 impl Cache {
-    pub(super) fn open(folder: &Path, engine: &wasmtime::Engine) -> Cache {
+    pub(super) fn open(folder: &Path, max_bytes: u64, engine: &wasmtime::Engine) -> Cache {
         let mut hasher = std::hash::DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let folder = (!folder.as_os_str().is_empty()).then(|| folder.to_owned());
@@ -38,17 +66,88 @@ impl Cache {
         Cache {
             folder,
             compatibility: hasher.finish(),
+            max_bytes,
+            loaded: Mutex::default(),
+        }
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, HashMap<PathBuf, Weak<InUse>>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the file of the component with this digest, as long as this is held.
+    pub(super) fn hold(&self, digest: &str) -> Arc<InUse> {
+        let Some(path) = self.path(digest) else {
+            return Arc::new(InUse);
+        };
+        let mut loaded = self.loaded();
+        loaded.retain(|_, held| held.strong_count() > 0);
+        if let Some(held) = loaded.get(&path).and_then(Weak::upgrade) {
+            return held;
+        }
+        let held = Arc::new(InUse);
+        loaded.insert(path, Arc::downgrade(&held));
+        held
+    }
+
+    /// Removes what was not loaded for the longest time, until the rest is no more than may
+    /// be kept.
+    pub(super) fn prune(&self) {
+        let Some(folder) = &self.folder else {
+            return;
+        };
+        let mut kept = match look(folder) {
+            Ok(kept) => kept,
+            Err(error) => {
+                warn!(folder = %folder.display(), %error, "compiled components are not pruned");
+                return;
+            }
+        };
+        let mut bytes: u64 = kept.iter().map(|kept| kept.bytes).sum();
+        kept.sort_by_key(|kept| kept.used);
+        for Kept {
+            path, bytes: of_it, ..
+        } in kept
+        {
+            if bytes <= self.max_bytes {
+                return;
+            }
+            // Under the lock, so that it is not loaded in this very moment.
+            let loaded = self.loaded();
+            if loaded
+                .get(&path)
+                .is_some_and(|held| held.strong_count() > 0)
+            {
+                continue;
+            }
+            let removed = fs::remove_file(&path);
+            drop(loaded);
+            match removed {
+                Ok(()) => {
+                    debug!(path = %path.display(), "removed a compiled component");
+                    bytes -= of_it;
+                }
+                // Another host that shares the folder was faster.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => bytes -= of_it,
+                Err(error) => {
+                    warn!(path = %path.display(), %error, "a compiled component is not removed");
+                }
+            }
         }
     }
 
     fn path(&self, digest: &str) -> Option<PathBuf> {
-        let name = format!("{digest}-{:016x}.cwasm", self.compatibility);
+        let name = format!("{digest}-{:016x}.{ENDING}", self.compatibility);
         self.folder.as_ref().map(|folder| folder.join(name))
     }
 
     /// The compiled form of the component with this digest, if it is kept and sound.
     pub(super) fn get(&self, engine: &wasmtime::Engine, digest: &str) -> Option<Component> {
-        let bytes = fs::read(self.path(digest)?).ok()?;
+        let mut bytes = Vec::new();
+        let mut file = fs::File::open(self.path(digest)?).ok()?;
+        file.read_to_end(&mut bytes).ok()?;
+        // Only the order in which files are pruned depends on it.
+        let _ = file.set_times(FileTimes::new().set_accessed(SystemTime::now()));
         let (sum, code) = bytes.split_at_checked(DIGEST_BYTES)?;
         if Sha256::digest(code).as_slice() != sum {
             warn!(
@@ -80,6 +179,34 @@ impl Cache {
     }
 }
 
+/// The kept components of a folder. Removes what was left half written.
+fn look(folder: &Path) -> std::io::Result<Vec<Kept>> {
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        // It may be gone by now.
+        let Ok(metadata) = fs::metadata(&path) else {
+            continue;
+        };
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        match ending {
+            Some(ENDING) => kept.push(Kept {
+                bytes: metadata.len(),
+                used: metadata.accessed()?,
+                path,
+            }),
+            Some(PART_ENDING) => {
+                let age = metadata.modified()?.elapsed().unwrap_or_default();
+                if age > PART_AGE {
+                    let _ = fs::remove_file(&path);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(kept)
+}
+
 /// Makes the folder for this user alone, or checks that nobody else could have put a file
 /// into one that is there.
 fn make_private(folder: &Path) -> std::io::Result<()> {
@@ -105,7 +232,7 @@ fn write(
     let code = component
         .serialize()
         .map_err(wasmtime::Error::into_boxed_dyn_error)?;
-    let part = path.with_extension(format!("{}.part", std::process::id()));
+    let part = path.with_extension(format!("{}.{PART_ENDING}", std::process::id()));
     let mut file = fs::File::create(&part)?;
     file.write_all(&Sha256::digest(&code))?;
     file.write_all(&code)?;

@@ -18,7 +18,7 @@ use super::bindings::guarded::access;
 use super::bindings::types as wit;
 use super::imports::Imports;
 use super::instance::{Crash, Instance, within};
-use super::load::Component;
+use super::load::{Component, permits};
 use crate::rooms::Client;
 
 /// What somebody wants to see.
@@ -53,7 +53,7 @@ impl Guards {
     pub(super) fn new(instances: usize) -> Guards {
         Guards {
             parked: Mutex::default(),
-            permits: Semaphore::new(instances.clamp(1, Semaphore::MAX_PERMITS)),
+            permits: Semaphore::new(permits(instances)),
         }
     }
 

@@ -13,6 +13,7 @@ use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiVie
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::guarded::access;
+use super::bindings::optional::{migrate, self_test};
 use super::bindings::{ActorsHandler, types as wit};
 use super::guest::Turn;
 use super::guest_log::GuestLog;
@@ -229,6 +230,8 @@ pub struct Instance {
     pub(super) store: Store<GuestContext>,
     handler: ActorsHandler,
     pub(super) access: Option<access::Guest>,
+    pub(super) migrate: Option<migrate::Guest>,
+    pub(super) self_test: Option<self_test::Guest>,
     pub(super) limits: Arc<Limits>,
     serial: u64,
     metrics: Arc<Metrics>,
@@ -295,16 +298,26 @@ impl Template {
                 Some(access) => Some(access.load(&mut store, &instance)?),
                 None => None,
             };
-            Ok((handler, access))
+            let migrate = match &self.migrate {
+                Some(migrate) => Some(migrate.load(&mut store, &instance)?),
+                None => None,
+            };
+            let self_test = match &self.self_test {
+                Some(self_test) => Some(self_test.load(&mut store, &instance)?),
+                None => None,
+            };
+            Ok((handler, access, migrate, self_test))
         });
         match loaded {
-            Ok((handler, access)) => {
+            Ok((handler, access, migrate, self_test)) => {
                 self.metrics.instances.inc();
                 self.metrics.instances_made.inc();
                 Ok(Instance {
                     store,
                     handler,
                     access,
+                    migrate,
+                    self_test,
                     limits: self.limits.clone(),
                     serial: self.serial,
                     metrics: self.metrics.clone(),
@@ -359,19 +372,25 @@ impl Instance {
 
     /// Runs `manifest.describe`, outside any turn.
     pub(super) async fn describe(&mut self) -> Result<String, Crash> {
-        let allowed = self.limits.turn_deadline();
-        let deadline = Instant::now() + allowed;
-        let context = self.store.data_mut();
-        context.deadline = deadline;
-        context.allowed = allowed;
-        context.host_calls_left = 1;
+        let deadline = self.open_outside(self.limits.turn_deadline());
         let call = self
             .handler
             .tidegate_realtime_manifest()
             .call_describe(&mut self.store);
         let result = within(deadline, call).await;
-        self.store.data().log.end_turn();
-        result.map_err(|error| self.store.data().crash(&error))
+        self.close(result).1
+    }
+
+    /// Lets the guest run for so long, outside any turn: without imports.
+    pub(super) fn open_outside(&mut self, allowed: Duration) -> Instant {
+        let deadline = Instant::now() + allowed;
+        let context = self.store.data_mut();
+        context.deadline = deadline;
+        context.allowed = allowed;
+        context.host_calls_left = 1;
+        context.account.refused = None;
+        self.store.set_epoch_deadline(1);
+        deadline
     }
 
     /// Whether it was made from this component, and not from another version of it.

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
-use tidegate_core::Manifest;
 use tidegate_core::manifest::{Access, ManifestError};
+use tidegate_core::{Failure, Manifest};
+use tokio::sync::Semaphore;
 use wasmtime::component;
 
 use super::bindings::guarded::access;
+use super::bindings::optional::{migrate, self_test};
 use super::bindings::{ActorsHandlerIndices, guarded};
+use super::cache::InUse;
 use super::guards::Guards;
 use super::instance::GuestContext;
 use super::{AllowedHosts, Budget, Crash, Engine, Instance, Ticker, outbound};
@@ -42,6 +45,8 @@ pub struct Component {
     pub grants: Grants,
     pub(super) template: Template,
     pub(super) guards: Guards,
+    /// One for each state that is migrated at the same time.
+    pub(super) migrations: Semaphore,
 }
 
 impl Component {
@@ -96,6 +101,12 @@ pub(super) struct Template {
     pub(super) handler: ActorsHandlerIndices,
     /// Present when the component exports `access`.
     pub(super) access: Option<access::GuestIndices>,
+    /// Present when the component exports `migrate`.
+    pub(super) migrate: Option<migrate::GuestIndices>,
+    /// Present when the component exports `self-test`.
+    pub(super) self_test: Option<self_test::GuestIndices>,
+    /// Keeps its compiled code on disk.
+    pub(super) _kept: Arc<InUse>,
     pub(super) ticker: Arc<Ticker>,
     pub(super) budget: Arc<Budget>,
     pub(super) metrics: Arc<Metrics>,
@@ -174,6 +185,9 @@ pub enum LoadError {
     /// What it says of itself does not hold.
     #[error("invalid manifest: {0}")]
     Manifest(#[from] ManifestError),
+    /// It says of itself that it is not fit to serve.
+    #[error("its self-test failed: {0}")]
+    SelfTest(Failure),
 }
 
 fn offered() -> String {
@@ -186,16 +200,21 @@ fn offered() -> String {
 /// A component that is compiled and linked.
 struct Linked {
     digest: String,
+    /// Its file stays as long as it does.
+    kept: Arc<InUse>,
     pre: component::InstancePre<GuestContext>,
     handler: ActorsHandlerIndices,
     access: Option<access::GuestIndices>,
+    migrate: Option<migrate::GuestIndices>,
+    self_test: Option<self_test::GuestIndices>,
 }
 
-/// Whether a component decides who may see its actors.
+/// Which of the optional interfaces a component exports.
 #[derive(Clone, Copy)]
-enum Guard {
-    Present,
-    Absent,
+struct Optional {
+    access: bool,
+    migrate: bool,
+    self_test: bool,
 }
 
 /// What a component is loaded with, beside its bytes.
@@ -251,6 +270,9 @@ impl Engine {
             pre: linked.pre,
             handler: linked.handler,
             access: linked.access,
+            migrate: linked.migrate,
+            self_test: linked.self_test,
+            _kept: linked.kept,
             ticker: self.ticker.clone(),
             budget: self.budget.clone(),
             metrics: self.metrics.clone(),
@@ -272,6 +294,7 @@ impl Engine {
             bytes: length,
             manifest,
             guards: Guards::new(template.limits.guard_instances),
+            migrations: Semaphore::new(permits(template.limits.guard_instances)),
             template,
             grants,
         })
@@ -279,29 +302,40 @@ impl Engine {
 
     fn link(&self, bytes: &[u8]) -> Result<Linked, LoadError> {
         let digest = hex(&Sha256::digest(bytes));
+        // Before it is looked for, so that it is not pruned in between.
+        let kept = self.cache.hold(&digest);
         let component = self.compile(&digest, bytes)?;
-        let guard = check_interface(&self.wasmtime, &component)?;
+        let optional = check_interface(&self.wasmtime, &component)?;
         let link = || {
             let pre = self.linker.instantiate_pre(&component)?;
             let handler = ActorsHandlerIndices::new(&pre)?;
-            let access = match guard {
-                Guard::Present => {
+            let access = match optional.access {
+                true => {
                     guarded::GuardedActorsHandlerIndices::new(&pre)?;
                     Some(access::GuestIndices::new(&pre)?)
                 }
-                Guard::Absent => None,
+                false => None,
             };
-            Ok((pre, handler, access))
+            let migrate = match optional.migrate {
+                true => Some(migrate::GuestIndices::new(&pre)?),
+                false => None,
+            };
+            let self_test = match optional.self_test {
+                true => Some(self_test::GuestIndices::new(&pre)?),
+                false => None,
+            };
+            Ok(Linked {
+                digest,
+                kept,
+                pre,
+                handler,
+                access,
+                migrate,
+                self_test,
+            })
         };
-        let (pre, handler, access) =
-            link().map_err(|error: wasmtime::Error| LoadError::Mismatch {
-                detail: format!("{error:#}"),
-            })?;
-        Ok(Linked {
-            digest,
-            pre,
-            handler,
-            access,
+        link().map_err(|error: wasmtime::Error| LoadError::Mismatch {
+            detail: format!("{error:#}"),
         })
     }
 
@@ -352,7 +386,7 @@ fn check_format(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
 fn check_interface(
     engine: &wasmtime::Engine,
     component: &component::Component,
-) -> Result<Guard, LoadError> {
+) -> Result<Optional, LoadError> {
     let ty = component.component_type();
     for (name, _) in ty.imports(engine) {
         match interface_of(name) {
@@ -392,18 +426,28 @@ fn check_interface(
             },
         });
     }
-    let guards = |name: &&&str| matches!(interface_of(name), Some(("access", _)));
-    match exports.iter().find(guards).map(|name| interface_of(name)) {
-        None => Ok(Guard::Absent),
-        Some(Some((_, VERSION))) => Ok(Guard::Present),
-        // Serving it without asking its guard would show what it hides.
-        Some(found) => Err(LoadError::OtherVersion {
-            found: format!(
-                "{PACKAGE}/access@{}",
-                found.map_or("", |(_, version)| version)
-            ),
-        }),
-    }
+    // Serving it without asking what it exports would show what its guard hides, or lose
+    // what it would migrate.
+    let has = |wanted: &str| {
+        let mut found = exports.iter().filter_map(|name| interface_of(name));
+        match found.find(|(interface, _)| *interface == wanted) {
+            None => Ok(false),
+            Some((_, VERSION)) => Ok(true),
+            Some((_, version)) => Err(LoadError::OtherVersion {
+                found: format!("{PACKAGE}/{wanted}@{version}"),
+            }),
+        }
+    };
+    Ok(Optional {
+        access: has("access")?,
+        migrate: has("migrate")?,
+        self_test: has("self-test")?,
+    })
+}
+
+/// As many permits as a setting says, within what a semaphore can hold.
+pub(super) fn permits(setting: usize) -> usize {
+    setting.clamp(1, Semaphore::MAX_PERMITS)
 }
 
 /// `tidegate:realtime/actor@0.1.0` is interface `actor` in version `0.1.0`.

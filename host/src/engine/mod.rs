@@ -18,6 +18,7 @@ mod imports;
 mod instance;
 mod load;
 mod outbound;
+mod outside;
 
 pub use allowed_hosts::{AllowedHosts, InvalidEntry};
 pub use guards::{Subject, View};
@@ -60,7 +61,11 @@ impl Engine {
         )?;
         let ticker = Ticker::start(&wasmtime, Duration::from_millis(settings.epoch_tick_ms));
         Ok(Engine {
-            cache: Arc::new(cache::Cache::open(&settings.cache_dir, &wasmtime)),
+            cache: Arc::new(cache::Cache::open(
+                &settings.cache_dir,
+                settings.cache_max_bytes,
+                &wasmtime,
+            )),
             linker: Arc::new(linker),
             wasmtime,
             max_component_bytes: settings.max_component_bytes,
@@ -69,6 +74,14 @@ impl Engine {
             compilers: Arc::new(compilers(settings.compile_threads)?),
             metrics,
         })
+    }
+
+    /// Removes compiled components that were not loaded for long, where there are more than
+    /// may be kept. Off the async threads; its failures are logged.
+    pub async fn prune_cache(&self) {
+        let cache = self.cache.clone();
+        // What it had left to remove goes the next time.
+        let _ = tokio::task::spawn_blocking(move || cache.prune()).await;
     }
 
     /// Longest component file, in bytes.

@@ -209,6 +209,7 @@ pub(super) async fn call(
             origin: Origin::Client(caller.client()),
             depth: 0,
             key: idempotency_key,
+            heard: None,
             deadline: None,
             traceparent: traceparent.map(str::to_owned),
             request: Some(RequestId::Http(arrival.id)),

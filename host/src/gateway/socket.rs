@@ -304,6 +304,7 @@ impl Session {
                 origin: Origin::Client(self.connection.client()),
                 depth: 0,
                 key: rpc.key.map(Cow::into_owned),
+                heard: None,
                 deadline: None,
                 traceparent: None,
                 request: Some(request),

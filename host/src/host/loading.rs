@@ -33,6 +33,15 @@ struct Named {
     digest: Digest,
 }
 
+/// What a file of the manifest must get through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    /// It is loaded and describes itself: it has served before, or nothing else can.
+    Load,
+    /// It tests itself as well: it would take over.
+    SelfTest,
+}
+
 /// A deployed component that is loaded, but not routed to.
 struct Deployed {
     name: Name,
@@ -97,9 +106,9 @@ impl Loading<'_> {
                 Choice::Manifest(why) | Choice::Nothing(why) => {
                     let is_current = |history: &&History| history.current().digest == named.digest;
                     match history.as_ref().filter(is_current) {
-                        Some(_) => drop(self.serve(named, why).await?),
+                        Some(_) => drop(self.serve(named, why, Probe::Load).await?),
                         None => {
-                            let named = self.serve(named, why).await?;
+                            let named = self.serve(named, why, Probe::SelfTest).await?;
                             self.keep(named).await;
                         }
                     }
@@ -185,18 +194,26 @@ impl Loading<'_> {
         unfit: &Unfit,
     ) -> Result<(), StartError> {
         not_served(&named.name, version, unfit);
-        self.serve(named, "what was deployed cannot be served")
-            .await?;
+        let why = "what was deployed cannot be served";
+        self.serve(named, why, Probe::Load).await?;
         Ok(())
     }
 
-    async fn serve(&self, named: Named, why: &'static str) -> Result<Named, StartError> {
+    async fn serve(
+        &self,
+        named: Named,
+        why: &'static str,
+        probe: Probe,
+    ) -> Result<Named, StartError> {
         let name = &named.name;
-        let loaded = self.engine.load(
-            name.as_str(),
-            named.bytes.clone(),
-            grants_of(&named.handler),
-        );
+        let loaded = async {
+            let (bytes, grants) = (named.bytes.clone(), grants_of(&named.handler));
+            let component = self.engine.load(name.as_str(), bytes, grants).await?;
+            if probe == Probe::SelfTest {
+                component.self_test().await?;
+            }
+            Ok::<_, LoadError>(component)
+        };
         let component = match loaded.await {
             Ok(component) => Arc::new(component),
             Err(source) => {

@@ -212,6 +212,8 @@ pub struct Stats {
     pub writes: u64,
     /// Syncs of segments.
     pub syncs: u64,
+    /// How long they took.
+    pub sync_times: SyncTimes,
     /// Segments that a compaction has emptied and removed.
     pub compactions: u64,
     /// Bytes that compactions have copied.
@@ -234,6 +236,15 @@ pub struct Stats {
     pub waiting_appends: usize,
     /// What was found when the journal was opened.
     pub recovery: Recovery,
+}
+
+/// How long syncs took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncTimes {
+    /// How many took up to so long, and longer than the one before; the last one has no end.
+    pub buckets: Vec<(Option<Duration>, u64)>,
+    /// All of them together.
+    pub sum: Duration,
 }
 
 /// An open journal. Dropping it closes it; [`Journal::close`] also tells how that went.
@@ -398,6 +409,7 @@ impl Journal {
             appended_bytes: counters.appended_bytes.load(Ordering::Relaxed),
             writes: counters.writes.load(Ordering::Relaxed),
             syncs: counters.syncs.load(Ordering::Relaxed),
+            sync_times: counters.sync_times(),
             compactions: counters.compactions.load(Ordering::Relaxed),
             copied_bytes: counters.copied_bytes.load(Ordering::Relaxed),
             damaged_segments: counters.damaged_segments.load(Ordering::Relaxed),

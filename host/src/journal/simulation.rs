@@ -315,6 +315,11 @@ impl SimDisk {
         self.state().fault.is_none()
     }
 
+    /// Whether the machine has stopped.
+    pub fn is_off(&self) -> bool {
+        self.state().dead
+    }
+
     /// Ends this life and begins the next, in which nothing is planned and there is room.
     pub fn restart(&self, loss: Loss) {
         let mut guard = self.state();

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc,
 };
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -23,7 +23,7 @@ use super::files::{Segments, hint_name, segment_name};
 use super::format::{ENTRY_HEADER, Kind, RECORD_HEADER, Record, SegmentHeader};
 use super::index::{Index, SegmentUse};
 use super::recover::{Head, Recovered, create_segment, recover, refuse_foreign};
-use super::{Health, Recovery, Safety, Settings, Space, hint};
+use super::{Health, Recovery, Safety, Settings, Space, SyncTimes, hint};
 
 /// The record that seals a segment.
 const SEAL: usize = RECORD_HEADER + ENTRY_HEADER;
@@ -88,9 +88,41 @@ pub(super) struct Counters {
     pub(super) appended_bytes: AtomicU64,
     pub(super) writes: AtomicU64,
     pub(super) syncs: AtomicU64,
+    /// How many of them took how long.
+    pub(super) sync_times: [AtomicU64; SYNC_BUCKETS],
+    pub(super) sync_nanos: AtomicU64,
     pub(super) compactions: AtomicU64,
     pub(super) copied_bytes: AtomicU64,
     pub(super) damaged_segments: AtomicU64,
+}
+
+/// How many spans of time syncs are counted by.
+const SYNC_BUCKETS: usize = 20;
+/// The end of the first of them; each further one is twice as long. The last has no end.
+const SYNC_BUCKET: Duration = Duration::from_micros(16);
+
+impl Counters {
+    fn synced(&self, took: Duration) {
+        count(&self.syncs, 1);
+        count(&self.sync_nanos, took.as_nanos() as u64);
+        let place = self.sync_ends().position(|end| took <= end);
+        count(&self.sync_times[place.unwrap_or(SYNC_BUCKETS - 1)], 1);
+    }
+
+    fn sync_ends(&self) -> impl Iterator<Item = Duration> {
+        (0..SYNC_BUCKETS as u32 - 1).map(|place| SYNC_BUCKET * (1 << place))
+    }
+
+    pub(super) fn sync_times(&self) -> SyncTimes {
+        let ends = self.sync_ends().map(Some).chain([None]);
+        let counts = self.sync_times.iter();
+        SyncTimes {
+            buckets: ends
+                .zip(counts.map(|count| count.load(Ordering::Relaxed)))
+                .collect(),
+            sum: Duration::from_nanos(self.sync_nanos.load(Ordering::Relaxed)),
+        }
+    }
 }
 
 pub(super) fn count(counter: &AtomicU64, more: u64) {
@@ -621,9 +653,10 @@ impl Writer {
     /// Syncs the head, and completes what waited for it.
     pub(super) fn sync(&mut self, now: Instant) -> Result<(), DiskFailure> {
         if self.unsynced_since.is_some() {
+            let began = Instant::now();
             let synced = self.head.file.sync();
             synced.map_err(|error| self.failure("synced", error))?;
-            count(&self.shared.counters.syncs, 1);
+            self.shared.counters.synced(began.elapsed());
             self.head.synced = self.head.offset;
             self.unsynced_since = None;
             self.untold_since = Some(now);

@@ -16,13 +16,14 @@ use tokio::sync::Semaphore;
 use tracing::info;
 
 use super::{
-    Change, Commit, Committed, Durability, Later, Listing, Memory, Store, StoreError, Stored,
-    Weight,
+    Change, Commit, Committed, Durability, Later, Listing, Memory, Store, StoreError, StoreFigures,
+    Stored, Weight,
 };
 use crate::config;
 use crate::journal::{
     Entry, FolderDisk, Health, Journal, JournalError, OpenError, Safety, Settings, Space,
 };
+use crate::metrics::DiskFigures;
 
 /// Where actors are.
 const ACTORS: Space = Space(1);
@@ -54,8 +55,18 @@ pub struct Durable {
     journal: Arc<Journal>,
     /// Those that need not outlast the process.
     memory: Memory,
+    reading: Reading,
     /// One for each read that may be under way.
     reads: Semaphore,
+}
+
+/// Where it waits for the disk when an actor is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// In threads of their own.
+    InThreads,
+    /// In place, for a disk in memory, so that a simulation takes the same course each time.
+    InPlace,
 }
 
 impl Durable {
@@ -94,11 +105,17 @@ impl Durable {
             took_ms = found.took.as_millis() as u64,
             "opened the store"
         );
-        Ok(Durable {
+        Ok(Durable::on(journal, max_stored, Reading::InThreads))
+    }
+
+    /// The store on a journal that is open.
+    pub fn on(journal: Journal, max_stored: usize, reading: Reading) -> Durable {
+        Durable {
             journal: Arc::new(journal),
             memory: Memory::new(max_stored),
+            reading,
             reads: Semaphore::new(READS),
-        })
+        }
     }
 
     /// The journal that it stands on.
@@ -119,6 +136,27 @@ impl Durable {
             tag: tag_of(stored.first_due_ms()),
             value: value.into(),
         }
+    }
+
+    /// Reads something of an actor that there is. Reading waits for the disk, in a thread, of
+    /// which there are to be few.
+    async fn look_up<T: Send + 'static>(
+        &self,
+        actor: &ActorKey,
+        read: fn(&Journal, &ActorKey) -> Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        if !self.journal.has(ACTORS, &key_of(actor)) {
+            return Ok(None);
+        }
+        let gone = |_| StoreError("the store is closed".to_owned());
+        let _permit = self.reads.acquire().await.map_err(gone)?;
+        if self.reading == Reading::InPlace {
+            return read(&self.journal, actor);
+        }
+        let (journal, actor) = (self.journal.clone(), actor.clone());
+        tokio::task::spawn_blocking(move || read(&journal, &actor))
+            .await
+            .unwrap_or_else(|error| Err(StoreError(error.to_string())))
     }
 
     fn append(&self, entry: Entry, safety: Safety) -> Later<'static, ()> {
@@ -148,11 +186,12 @@ fn tag_of(due_ms: Option<u64>) -> u64 {
     due_ms.map_or(0, |due_ms| due_ms.max(1))
 }
 
-/// What is stored of one actor.
-fn read(journal: &Journal, actor: &ActorKey) -> Result<Option<(Stored, Weight)>, StoreError> {
-    let damaged = |error: &dyn std::fmt::Display| {
-        StoreError(format!("what is stored of {actor} cannot be read: {error}"))
-    };
+/// What is stored of one actor: as it once was, and what has changed since.
+fn read_history(
+    journal: &Journal,
+    actor: &ActorKey,
+) -> Result<Option<(Stored, Vec<Change>, Weight)>, StoreError> {
+    let damaged = |error: &dyn std::fmt::Display| damaged(actor, error);
     let Some(value) = journal.read(ACTORS, &key_of(actor)).map_err(unavailable)? else {
         return Ok(None);
     };
@@ -162,13 +201,30 @@ fn read(journal: &Journal, actor: &ActorKey) -> Result<Option<(Stored, Weight)>,
         count: value.deltas.len(),
     };
     let text = |bytes| std::str::from_utf8(bytes).map_err(|error| damaged(&error));
-    let mut stored = Stored::parse(text(&value.base)?).map_err(|error| damaged(&error))?;
+    let stored = Stored::parse(text(&value.base)?).map_err(|error| damaged(&error))?;
+    let mut changes = Vec::with_capacity(value.deltas.len());
     for delta in &value.deltas {
         weight.changes += delta.len();
-        let change = Change::parse(text(delta)?).map_err(|error| damaged(&error))?;
-        stored.apply(change).map_err(|error| damaged(&error))?;
+        changes.push(Change::parse(text(delta)?).map_err(|error| damaged(&error))?);
+    }
+    Ok(Some((stored, changes, weight)))
+}
+
+/// The same as it is now.
+fn read(journal: &Journal, actor: &ActorKey) -> Result<Option<(Stored, Weight)>, StoreError> {
+    let Some((mut stored, changes, weight)) = read_history(journal, actor)? else {
+        return Ok(None);
+    };
+    for change in changes {
+        stored
+            .apply(change)
+            .map_err(|error| damaged(actor, &error))?;
     }
     Ok(Some((stored, weight)))
+}
+
+fn damaged(actor: &ActorKey, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError(format!("what is stored of {actor} cannot be read: {error}"))
 }
 
 impl Store for Durable {
@@ -177,16 +233,14 @@ impl Store for Durable {
             if let Some(kept) = self.memory.load(actor).await? {
                 return Ok(Some(kept));
             }
-            if !self.journal.has(ACTORS, &key_of(actor)) {
-                return Ok(None);
-            }
-            // Reading waits for the disk, in a thread, of which there are to be few.
-            let gone = |_| StoreError("the store is closed".to_owned());
-            let _permit = self.reads.acquire().await.map_err(gone)?;
-            let (journal, actor) = (self.journal.clone(), actor.clone());
-            tokio::task::spawn_blocking(move || read(&journal, &actor))
-                .await
-                .unwrap_or_else(|error| Err(StoreError(error.to_string())))
+            self.look_up(actor, read).await
+        })
+    }
+
+    fn history<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Vec<Change>)>> {
+        Box::pin(async move {
+            let found = self.look_up(actor, read_history).await?;
+            Ok(found.map(|(stored, changes, _)| (stored, changes)))
         })
     }
 
@@ -294,6 +348,35 @@ impl Store for Durable {
         }
     }
 
+    fn figures(&self) -> StoreFigures {
+        let stats = self.journal.stats();
+        let recovery = stats.recovery;
+        StoreFigures {
+            is_up: stats.health == Health::Running,
+            in_memory: self.memory.figures().in_memory,
+            disk: Some(DiskFigures {
+                keys: stats.keys as u64,
+                appends: stats.appends,
+                appended_bytes: stats.appended_bytes,
+                writes: stats.writes,
+                sync_buckets: stats.sync_times.buckets,
+                sync_sum: stats.sync_times.sum,
+                waiting_appends: stats.waiting_appends as u64,
+                waiting_bytes: stats.waiting_bytes as u64,
+                segments: stats.segments as u64,
+                live_bytes: stats.live_bytes,
+                dead_bytes: stats.dead_bytes,
+                index_bytes: stats.index_bytes as u64,
+                compactions: stats.compactions,
+                copied_bytes: stats.copied_bytes,
+                damaged_segments: stats.damaged_segments,
+                recovery: recovery.took,
+                recovery_bytes: recovery.scanned_bytes,
+                recovery_cut_bytes: recovery.cut_bytes,
+            }),
+        }
+    }
+
     fn close(&self) {
         if let Err(error) = self.journal.close() {
             tracing::error!(%error, "the store was not closed well");
@@ -345,10 +428,14 @@ mod tests {
             epoch: "e".into(),
             version: count,
             state: json!({"count": count, "filler": "x".repeat(1000)}),
+            state_version: 0,
             connections: Vec::new(),
             timers: Vec::new(),
             last_timer: 0,
             answers: Vec::new(),
+            outbox: Vec::new(),
+            last_sent: 0,
+            heard: Vec::new(),
         }
     }
 

@@ -5,7 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use tidegate_core::ActorKey;
 
-use super::{Commit, Committed, Durability, Later, Listing, Store, StoreError, Stored, Weight};
+use super::{
+    Change, Commit, Committed, Durability, Later, Listing, Store, StoreError, StoreFigures, Stored,
+    Weight,
+};
 
 /// Keeps actors in this process. While an actor is in memory its own copy is the only
 /// one, so a commit has nothing to do.
@@ -24,6 +27,10 @@ impl Store for Memory {
             },
             None => Ok(None),
         }))
+    }
+
+    fn history<'a>(&'a self, _: &'a ActorKey) -> Later<'a, Option<(Stored, Vec<Change>)>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     fn commit(&self, _: Commit<'_>, _: &mut Weight, _: &dyn Fn() -> Stored) -> Committed {
@@ -69,6 +76,14 @@ impl Store for Memory {
 
     fn failed(&self) -> Option<String> {
         None
+    }
+
+    fn figures(&self) -> StoreFigures {
+        StoreFigures {
+            is_up: true,
+            in_memory: self.lock().len() as u64,
+            disk: None,
+        }
     }
 
     fn close(&self) {}

@@ -18,13 +18,14 @@ use std::pin::Pin;
 use tidegate_core::ActorKey;
 
 pub use crate::config::Durability;
+pub use crate::metrics::StoreFigures;
 
-pub use self::durable::{Durable, DurableError};
+pub use self::durable::{Durable, DurableError, Reading};
 
 pub use self::memory::Memory;
 pub use self::record::{
-    Answer, Change, Connected, ConnectionChange, Damaged, Outcome, Stored, StoredTimer, Timer,
-    TimerChange,
+    Answer, Change, Connected, ConnectionChange, Damaged, Heard, Outcome, Sent, Stored,
+    StoredTimer, Timer, TimerChange,
 };
 
 /// What one turn changes.
@@ -51,6 +52,16 @@ pub struct Weight {
     pub count: usize,
 }
 
+impl Weight {
+    /// The same of a record that the next commit writes anew, because it says too little.
+    pub fn outdated(self) -> Weight {
+        Weight {
+            count: usize::MAX,
+            ..self
+        }
+    }
+}
+
 /// Why the store did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the store is not available: {0}")]
@@ -74,6 +85,9 @@ pub trait Store: Send + Sync + 'static {
     /// An actor as it was last committed or retired, and what is stored of it; none if it
     /// never was.
     fn load<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Weight)>>;
+    /// What is stored of an actor as it is stored: as it once was, and what has changed since.
+    /// None where only the latest is.
+    fn history<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Vec<Change>)>>;
     /// Makes one turn safe. Commits of an actor take effect in the order of the calls,
     /// before any is awaited. `whole` is the actor with this change, for a store that
     /// writes it anew now and then. After a failure neither this turn is kept nor any that
@@ -103,6 +117,8 @@ pub trait Store: Send + Sync + 'static {
     fn sleeping(&self) -> Vec<(ActorKey, u64)>;
     /// Why it takes nothing any more, if so.
     fn failed(&self) -> Option<String>;
+    /// How it is doing, for operators.
+    fn figures(&self) -> StoreFigures;
     /// Makes everything safe and takes nothing any more. Blocks.
     fn close(&self);
 }

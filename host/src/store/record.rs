@@ -3,6 +3,7 @@
 //! Invariant: a whole record with the changes that follow it gives what the turns
 //! committed; what does not fit together is reported as damage, never guessed at.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,9 @@ pub struct Stored {
     pub version: u64,
     /// The state document.
     pub state: Value,
+    /// Which version of the state that is, as the manifest counts them.
+    #[serde(default, skip_serializing_if = "is_unversioned")]
+    pub state_version: u32,
     /// Open connections that have had contact with the actor, in order of contact, with
     /// the claims of each as JSON.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -33,6 +37,75 @@ pub struct Stored {
     /// Calls with idempotency keys, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
+    /// Messages that it has sent and that are not settled, in the order of their numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outbox: Vec<Sent>,
+    /// The highest number that a message has had.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub last_sent: u64,
+    /// The last messages that it has heard, the longest silent sender first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heard: Vec<Heard>,
+}
+
+/// A message to another actor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sent {
+    /// Counts the messages of its sender.
+    pub seq: u64,
+    /// The history of the sender that it was sent in.
+    #[serde(with = "text")]
+    pub epoch: Arc<str>,
+    /// The actor type of the receiver.
+    #[serde(with = "text")]
+    pub actor: Arc<str>,
+    /// The receiver's id.
+    #[serde(with = "text")]
+    pub id: Arc<str>,
+    /// The method.
+    #[serde(with = "text")]
+    pub method: Arc<str>,
+    /// Its input.
+    #[serde(with = "maybe_text", default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Arc<str>>,
+    /// Its idempotency key.
+    #[serde(with = "maybe_text", default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Arc<str>>,
+}
+
+impl Sent {
+    /// What it takes of the memory, in bytes.
+    pub fn weight(&self) -> usize {
+        const FIXED: usize = 160;
+        let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
+        FIXED + self.id.len() + self.method.len() + text(&self.input) + text(&self.key)
+    }
+}
+
+/// The last message that was heard of a sender.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heard {
+    /// The actor type of the sender.
+    #[serde(with = "text")]
+    pub actor: Arc<str>,
+    /// The sender's id.
+    #[serde(with = "text")]
+    pub id: Arc<str>,
+    /// The history of the sender that it was sent in.
+    #[serde(with = "text")]
+    pub epoch: Arc<str>,
+    /// Its number.
+    pub seq: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn is_unversioned(state_version: &u32) -> bool {
+    *state_version == 0
 }
 
 /// What became of a call with an idempotency key.
@@ -127,6 +200,15 @@ pub struct Change {
     /// The call with an idempotency key that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
+    /// The messages that it sends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sends: Vec<Sent>,
+    /// The numbers of messages that need not be sent again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settled: Vec<u64>,
+    /// The message that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Heard>,
 }
 
 /// A timer that is set, or is no more.
@@ -172,12 +254,18 @@ impl Stored {
             && self.connections.is_empty()
             && self.timers.is_empty()
             && self.answers.is_empty()
+            && self.outbox.is_empty()
+            && self.heard.is_empty()
     }
 
-    /// When the first of its timers is due.
+    /// When it is to come into memory: when the first of its timers is due, or as soon as can
+    /// be where messages of it are not settled.
     pub fn first_due_ms(&self) -> Option<u64> {
         let dues = self.timers.iter().map(|stored| stored.timer.due_ms);
-        dues.min()
+        match self.outbox.is_empty() {
+            true => dues.min(),
+            false => Some(0),
+        }
     }
 
     /// Makes one change.
@@ -221,6 +309,19 @@ impl Stored {
             self.answers.retain(|other| other.call != answer.call);
             self.answers.push(answer.clone());
         }
+        for sent in &change.sends {
+            self.last_sent = self.last_sent.max(sent.seq);
+            self.outbox.push(sent.clone());
+        }
+        if !change.settled.is_empty() {
+            let settled: HashSet<u64> = change.settled.iter().copied().collect();
+            self.outbox.retain(|sent| !settled.contains(&sent.seq));
+        }
+        if let Some(heard) = &change.heard {
+            let of = |other: &Heard| (other.actor.clone(), other.id.clone(), other.epoch.clone());
+            self.heard.retain(|other| of(other) != of(heard));
+            self.heard.push(heard.clone());
+        }
     }
 }
 
@@ -231,6 +332,9 @@ impl Change {
             && self.timers.is_empty()
             && self.connections.is_empty()
             && self.answer.is_none()
+            && self.sends.is_empty()
+            && self.settled.is_empty()
+            && self.heard.is_none()
     }
 
     /// Reads a change.
@@ -303,6 +407,7 @@ mod tests {
             epoch: "e".into(),
             version: 3,
             state: json!({"count": 1, "text": "ab"}),
+            state_version: 0,
             connections: vec![Connected {
                 id: "c1".into(),
                 user: Some(r#"{"sub":"ann"}"#.into()),
@@ -310,6 +415,30 @@ mod tests {
             timers: vec![timer(1, 500)],
             last_timer: 4,
             answers: Vec::new(),
+            outbox: vec![sent(1), sent(2)],
+            last_sent: 2,
+            heard: vec![heard(4)],
+        }
+    }
+
+    fn sent(seq: u64) -> Sent {
+        Sent {
+            seq,
+            epoch: "e".into(),
+            actor: "log".into(),
+            id: "a".into(),
+            method: "add".into(),
+            input: Some("[1]".into()),
+            key: None,
+        }
+    }
+
+    fn heard(seq: u64) -> Heard {
+        Heard {
+            actor: "log".into(),
+            id: "b".into(),
+            epoch: "f".into(),
+            seq,
         }
     }
 
@@ -344,8 +473,25 @@ mod tests {
                 at_ms: 7,
                 outcome: Outcome::Result("[1]".into()),
             }),
+            sends: vec![sent(3)],
+            settled: vec![1],
+            heard: Some(heard(9)),
         };
         assert_eq!(Change::parse(&change.to_text()), Ok(change));
+    }
+
+    #[test]
+    fn a_record_without_a_version_of_its_state_is_of_version_0() {
+        let before = r#"{"epoch":"e","version":1,"state":{"count":1},"lastTimer":0}"#;
+        let stored = Stored::parse(before).unwrap();
+        assert_eq!(stored.state_version, 0);
+        assert_eq!(stored.to_text(), before);
+        let later = Stored {
+            state_version: 2,
+            ..stored
+        };
+        assert!(later.to_text().contains(r#""stateVersion":2"#));
+        assert_eq!(Stored::parse(&later.to_text()), Ok(later));
     }
 
     #[test]
@@ -368,8 +514,14 @@ mod tests {
                 }),
             ],
             answer: None,
+            sends: vec![sent(3)],
+            settled: vec![1, 2],
+            heard: Some(heard(9)),
         };
         stored.apply(change).unwrap();
+        assert_eq!((stored.outbox, stored.last_sent), (vec![sent(3)], 3));
+        assert_eq!(stored.heard, [heard(9)]);
+        stored.outbox = Vec::new();
         assert_eq!(stored.state["text"], "abc");
         assert_eq!(stored.timers, [timer(7, 9)]);
         assert_eq!((stored.version, stored.last_timer), (4, 7));

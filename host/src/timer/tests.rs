@@ -34,7 +34,7 @@ impl Bench {
             }
         };
         let shown = clock.clone();
-        let timers = Timers::start_with(clock, move |key, due_ms| {
+        let timers = Timers::start_on(WallClock::told(clock), move |key, due_ms| {
             let now_ms = shown().as_millis() as u64;
             // The receiver is gone when the test is over.
             let _ = tell.send((key, due_ms, now_ms));
@@ -221,9 +221,9 @@ async fn one_that_panics_silences_no_other() {
 async fn the_systems_clock_is_the_one_that_counts() {
     let (tell, mut rung) = mpsc::unbounded_channel();
     let timers = Timers::start(move |(), due_ms| {
-        let _ = tell.send((due_ms, wall_clock()));
+        let _ = tell.send((due_ms, WallClock::default().now()));
     });
-    let due = wall_clock() + Duration::from_millis(30);
+    let due = WallClock::default().now() + Duration::from_millis(30);
     let _alarm = timers.set(due.as_millis() as u64, ());
     let (due_ms, rang) = rung.recv().await.unwrap();
     assert!(rang >= Duration::from_millis(due_ms));

@@ -81,7 +81,13 @@ impl Live {
 
     fn component(&self) -> Result<Arc<Component>, Failure> {
         let component = self.slot.component();
-        component.ok_or_else(|| Failure::unknown_actor(self.key.actor.as_str()))
+        let component = component.ok_or_else(|| Failure::unknown_actor(self.key.actor.as_str()))?;
+        match self.ledger().fits(&self.key, &component) {
+            true => Ok(component),
+            // Its guard would decide about a state that it misreads.
+            false => Err(Failure::host(code::STATE_UNFIT)
+                .message("the state is not yet that of the handler that serves the actor now")),
+        }
     }
 
     /// Whether this client may see this much, by the guard's word or the host's settings.
@@ -150,7 +156,7 @@ impl Live {
         let ledger = self.ledger();
         basis
             .as_ref()
-            .is_none_or(|seen| ledger.version == seen.version && ledger.epoch == seen.epoch)
+            .is_none_or(|seen| ledger.version == seen.version && ledger.shown_epoch == seen.epoch)
     }
 
     /// Sends the snapshot to a receiver, or the patches since what it has seen, and keeps it
@@ -190,7 +196,7 @@ impl Live {
         // What was committed since then was shown to those who were here already.
         let is_behind = {
             let ledger = self.ledger();
-            ledger.version != pinned.version || ledger.epoch != pinned.epoch
+            ledger.version != pinned.version || ledger.shown_epoch != pinned.epoch
         };
         if is_behind {
             self.show_to(&id).await;

@@ -1,27 +1,29 @@
 //! An actor's state in memory, its place in history, and who watches it.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use indexmap::IndexMap;
 use serde_json::Value;
 use tidegate_core::failure::code;
-use tidegate_core::manifest::Access;
+use tidegate_core::manifest::{Access, StateSpec};
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Document, Failure, patch};
 
 use super::answers::{Answers, Bounds, Keyed};
 use super::gate::Gate;
 use super::guard::Waiting;
+use super::messages::{Hearing, Outbox};
+use super::migrate::Fit;
+use super::recent::Recent;
 use super::timers::{ActorTimers, Clock, Which};
 use crate::engine::Component;
 use crate::fanout::{Audience, Body, Message, Refresh};
 use crate::rooms::Client;
 use crate::router::Slot;
 use crate::store::{
-    Change, Commit, Committed, Connected, ConnectionChange, Durability, Store, StoreError, Stored,
-    Weight,
+    Change, Commit, Committed, Connected, ConnectionChange, Durability, Heard, Store, StoreError,
+    Stored, Weight,
 };
 
 /// Tokens name contents of state documents; none is ever used twice by a host.
@@ -61,7 +63,13 @@ pub struct Ledger {
     /// Names what was committed last.
     pub(super) committed_token: u64,
     pub(super) epoch: Arc<str>,
+    /// Names it to subscribers, together with what they are not shown of it.
+    pub(super) shown_epoch: Arc<str>,
     pub(super) version: u64,
+    /// Which version of the state the document is, as the manifest counts them.
+    pub(super) state_version: u32,
+    /// Whether the committed state fits the component that was asked about last.
+    pub(super) fit: Fit,
     /// The version of the last patch that subscribers could see.
     pub(super) shown_version: u64,
     pub(super) connections: IndexMap<Arc<str>, Option<Arc<str>>>,
@@ -78,6 +86,10 @@ pub struct Ledger {
     pub(super) pinned: Option<Arc<Pinned>>,
     /// What became of calls with idempotency keys.
     pub(super) answers: Answers,
+    /// What it has sent to others.
+    pub outbox: Outbox,
+    /// What it has heard of others.
+    pub(super) hearing: Hearing,
     /// The last patches that subscribers were shown.
     pub(super) recent: Recent,
     /// The component that the rules below are of.
@@ -88,38 +100,6 @@ pub struct Ledger {
     pub(super) hidden: Arc<[String]>,
     /// Which functions of `access` decide.
     pub(super) access: Access,
-}
-
-/// The last patches of a history, for subscribers who come back.
-#[derive(Debug, Default)]
-pub(super) struct Recent {
-    /// From which version on, to which, by which message.
-    patches: VecDeque<(u64, u64, Arc<Message>)>,
-    bytes: usize,
-}
-
-impl Recent {
-    const PATCHES: usize = 256;
-    const BYTES: usize = 128 << 10;
-
-    pub(super) fn add(&mut self, from: u64, version: u64, message: Arc<Message>) {
-        self.bytes += message.weight();
-        self.patches.push_back((from, version, message));
-        while self.patches.len() > Recent::PATCHES || self.bytes > Recent::BYTES {
-            let Some((.., oldest)) = self.patches.pop_front() else {
-                return;
-            };
-            self.bytes -= oldest.weight();
-        }
-    }
-
-    /// Those behind a version, if none is missing.
-    fn since(&self, version: u64) -> Option<Vec<Arc<Message>>> {
-        let behind = self.patches.iter().position(|(_, to, _)| *to > version)?;
-        let (from, ..) = self.patches[behind];
-        let patches = self.patches.range(behind..);
-        (from <= version).then(|| patches.map(|(.., message)| message.clone()).collect())
-    }
 }
 
 /// A committed state, to be read beside the turns that come after it.
@@ -133,15 +113,24 @@ pub struct Pinned {
 
 impl Live {
     /// An actor that was never stored, in a history of its own.
-    pub fn initial(key: ActorKey, slot: Arc<Slot>, state: Value, epoch: Arc<str>) -> Arc<Live> {
+    pub fn initial(
+        key: ActorKey,
+        slot: Arc<Slot>,
+        declared: &StateSpec,
+        epoch: Arc<str>,
+    ) -> Arc<Live> {
         let stored = Stored {
             epoch,
             version: 0,
-            state,
+            state: declared.initial.clone(),
+            state_version: declared.version,
             connections: Vec::new(),
             timers: Vec::new(),
             last_timer: 0,
             answers: Vec::new(),
+            outbox: Vec::new(),
+            last_sent: 0,
+            heard: Vec::new(),
         };
         Live::new(key, slot, stored, ActorTimers::default(), Weight::default())
     }
@@ -181,8 +170,11 @@ impl Live {
                 committed_bytes: state_bytes,
                 token,
                 committed_token: token,
+                shown_epoch: stored.epoch.clone(),
                 epoch: stored.epoch,
                 version: stored.version,
+                state_version: stored.state_version,
+                fit: Fit::default(),
                 shown_version: stored.version,
                 connections: connections
                     .map(|connected| (connected.id, connected.user))
@@ -193,6 +185,8 @@ impl Live {
                 encoded: None,
                 pinned: None,
                 answers: Answers::restored(stored.answers),
+                outbox: Outbox::restored(stored.outbox, stored.last_sent),
+                hearing: Hearing::restored(stored.heard),
                 recent: Recent::default(),
                 rules_of: 0,
                 announces_ends: false,
@@ -215,7 +209,8 @@ impl Live {
     }
 
     pub(super) fn adopt_in(&self, ledger: &mut Ledger, component: &Component) -> bool {
-        if ledger.rules_of == component.serial {
+        // What it hides, and what its guard decides, is said of states that fit it.
+        if ledger.rules_of == component.serial || !ledger.fits(&self.key, component) {
             return false;
         }
         let Some(declared) = component.manifest.actors.get(self.key.actor.as_str()) else {
@@ -232,6 +227,7 @@ impl Live {
             return access.project;
         }
         ledger.hidden = declared.state.hidden.clone().into();
+        ledger.name_epoch();
         ledger.encoded = None;
         ledger.recent = Recent::default();
         true
@@ -250,6 +246,11 @@ impl Live {
         bounds: Bounds,
     ) -> Option<Result<Option<String>, Failure>> {
         self.ledger().answers.of(keyed, now_ms, bounds)
+    }
+
+    /// Whether a message has been heard before.
+    pub fn has_heard(&self, heard: &Heard) -> bool {
+        self.ledger().hearing.knows(heard)
     }
 
     /// Whether the handler is told of connections that have closed.
@@ -294,7 +295,7 @@ impl Live {
         let pinned = Arc::new(Pinned {
             value: ledger.document.committed().into_owned(),
             token: ledger.committed_token,
-            epoch: ledger.epoch.clone(),
+            epoch: ledger.shown_epoch.clone(),
             version: ledger.version,
         });
         ledger.pinned = Some(pinned.clone());
@@ -303,23 +304,14 @@ impl Live {
 
     /// Begins a new history, with the state of a new actor. Who subscribes and who is
     /// connected stays.
-    pub fn begin_again(&self, state: Value, epoch: Arc<str>) {
+    pub fn begin_again(&self, declared: &StateSpec, epoch: Arc<str>) {
         let mut ledger = self.ledger();
-        let token = next_token();
-        ledger.state_bytes = state.to_string().len();
-        ledger.committed_bytes = ledger.state_bytes;
-        ledger.document = Document::new(state);
-        ledger.token = token;
-        ledger.committed_token = token;
-        ledger.epoch = epoch;
-        ledger.version = 0;
-        ledger.shown_version = 0;
-        ledger.encoded = None;
-        ledger.pinned = None;
+        ledger.go_on_with(declared.initial.clone(), declared.version, epoch, 0);
         ledger.timers.clear();
         ledger.weight = Weight::default();
         ledger.answers = Answers::default();
-        ledger.recent = Recent::default();
+        ledger.outbox = Outbox::default();
+        ledger.hearing = Hearing::default();
     }
 
     /// The same as a message, and its version.
@@ -337,7 +329,7 @@ impl Live {
             state: patch::strip_hidden(&state, &ledger.hidden)
                 .to_string()
                 .into(),
-            epoch: ledger.epoch.clone(),
+            epoch: ledger.shown_epoch.clone(),
             version,
         };
         let encoded = Arc::new(Message::new(self.key.clone(), body));
@@ -367,14 +359,14 @@ impl Live {
         since: Option<&Since>,
     ) -> (Vec<Arc<Message>>, u64) {
         let version = ledger.version;
-        let known = since.filter(|since| *since.epoch == *ledger.epoch);
+        let known = since.filter(|since| *since.epoch == *ledger.shown_epoch);
         if let Some(seen) = known.map(|since| since.version)
             && (ledger.shown_version..=version).contains(&seen)
         {
             let body = Body::Patch {
                 patches: "[]".to_owned(),
                 extended: None,
-                epoch: ledger.epoch.clone(),
+                epoch: ledger.shown_epoch.clone(),
                 from: seen,
                 version,
             };
@@ -388,6 +380,40 @@ impl Live {
         }
         let (whole, version) = self.snapshot_of(ledger);
         (vec![whole], version)
+    }
+
+    /// Looks up what the store has of the history, for a subscriber who comes back and has seen
+    /// less than the memory knows.
+    pub async fn recall(&self, since: &Since, store: &dyn Store) {
+        let wants = |ledger: &Ledger| {
+            *since.epoch == *ledger.shown_epoch
+                && ledger.recent.wants(since.version, ledger.shown_version)
+        };
+        if !wants(&self.ledger()) {
+            return;
+        }
+        let history = match store.history(&self.key).await {
+            Ok(history) => history,
+            Err(error) => {
+                tracing::debug!(actor = %self.key, %error, "no history for who comes back");
+                return;
+            }
+        };
+        let ledger = &mut *self.ledger();
+        if !wants(ledger) {
+            return;
+        }
+        // One that begins anew meanwhile has nothing to do with this one.
+        match history.filter(|(base, _)| base.epoch == ledger.epoch) {
+            Some(history) => ledger.recent.complete(
+                &self.key,
+                &ledger.shown_epoch,
+                &ledger.hidden,
+                ledger.shown_version,
+                history,
+            ),
+            None => ledger.recent.is_all(),
+        }
     }
 
     /// The same, if all of it is safe.
@@ -444,7 +470,11 @@ impl Live {
             actor: &self.key,
             change,
             durability,
-            first_due_ms: ledger.timers.first_due_ms(&change.timers),
+            first_due_ms: match ledger.outbox.len_with(change) {
+                0 => ledger.timers.first_due_ms(&change.timers),
+                // It is to come into memory in any case.
+                _ => Some(0),
+            },
         };
         match store.commit(commit, &mut weight, &whole) {
             Committed::Now => {}
@@ -553,11 +583,52 @@ impl Ledger {
             epoch: self.epoch.clone(),
             version: self.version,
             state,
+            state_version: self.state_version,
             connections: self.connections.iter().map(connected).collect(),
             timers: self.timers.to_stored(),
             last_timer: self.timers.last_id(),
             answers: self.answers.to_stored(),
+            outbox: self.outbox.to_stored(),
+            last_sent: self.outbox.last(),
+            heard: self.hearing.to_stored(),
         }
+    }
+
+    /// Puts another state in the place of this one, as the beginning of a new history.
+    pub(super) fn go_on_with(
+        &mut self,
+        state: Value,
+        state_version: u32,
+        epoch: Arc<str>,
+        version: u64,
+    ) {
+        let token = next_token();
+        self.state_bytes = state.to_string().len();
+        self.committed_bytes = self.state_bytes;
+        self.document = Document::new(state);
+        self.state_version = state_version;
+        self.fit = Fit::default();
+        self.token = token;
+        self.committed_token = token;
+        self.epoch = epoch;
+        self.name_epoch();
+        self.version = version;
+        self.shown_version = version;
+        self.encoded = None;
+        self.pinned = None;
+        self.recent = Recent::default();
+    }
+
+    /// What is hidden becomes part of the epoch's name: who has seen more or less of a version
+    /// has not seen the same.
+    fn name_epoch(&mut self) {
+        self.shown_epoch = match self.hidden.is_empty() {
+            true => self.epoch.clone(),
+            false => {
+                let hidden = serde_json::to_string(&*self.hidden).unwrap_or_default();
+                format!("{}-{:08x}", self.epoch, crc32fast::hash(hidden.as_bytes())).into()
+            }
+        };
     }
 
     /// Notes connections that had contact before.
@@ -571,8 +642,14 @@ impl Ledger {
         self.timers.last_id() > 0
     }
 
+    /// Whether it must stay in memory by itself.
+    pub fn keeps_awake(&self) -> bool {
+        self.timers.keep_awake() || self.outbox.is_under_way()
+    }
+
     /// Adds to a change what has happened beside the turn: connections that came and went, if
-    /// the handler wants to be told of their end, and timers that have fired.
+    /// the handler wants to be told of their end, timers that have fired, messages that were
+    /// settled.
     pub(super) fn add_happenings(&mut self, change: &mut Change) {
         change.connections = std::mem::take(&mut self.connection_changes);
         if !self.announces_ends {
@@ -582,6 +659,7 @@ impl Ledger {
         // What the turn itself does to its timers comes later.
         fired.append(&mut change.timers);
         change.timers = fired;
+        change.settled = self.outbox.take_settled(!change.is_empty());
     }
 
     /// The ids of those that have contact.

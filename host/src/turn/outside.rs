@@ -8,13 +8,14 @@ use std::time::Instant;
 use tidegate_core::ActorKey;
 
 use crate::engine::{CallResult, Invocation, Pending};
+use crate::store::Sent;
 
 /// The way from one actor to others.
 pub trait Outside: Send + Sync + 'static {
     /// Calls and waits.
     fn call(&self, from: Caller, call: Invocation) -> Pending<CallResult>;
-    /// Calls after the turn has committed; nobody waits.
-    fn send(&self, from: &ActorKey, call: Invocation);
+    /// Delivers what a turn has sent, now that it has committed; nobody waits.
+    fn deliver(&self, from: &ActorKey, sent: Arc<Sent>);
 }
 
 /// Which actor calls, and within what.

@@ -9,9 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ledger::Live;
 use super::outside::Outside;
-use crate::engine::{Component, Invocation};
+use crate::engine::Component;
 use crate::fanout::{Message, Recipients};
 use crate::rooms::Connection;
+use crate::store::Sent;
 use crate::ws::Frame;
 
 /// What a committed turn lets out.
@@ -24,8 +25,8 @@ pub struct Effects {
     /// The change of the state and the version it leads to.
     pub(super) patch: Option<(Arc<Message>, u64)>,
     pub(super) events: Vec<StagedEvent>,
-    /// Calls that nobody waits for.
-    pub(super) sends: Vec<Invocation>,
+    /// Messages to other actors.
+    pub(super) sends: Vec<Arc<Sent>>,
 }
 
 /// An event that waits for its turn's commit.
@@ -48,6 +49,7 @@ enum Address {
         result: oneshot::Sender<Result<Option<String>, Failure>>,
         chunks: mpsc::Sender<String>,
     },
+    Then(Box<dyn FnOnce(Result<Option<String>, Failure>) + Send + Sync>),
 }
 
 /// Who hears parts of a result ahead of it.
@@ -97,9 +99,16 @@ impl ReplyTo {
         ReplyTo(Some(Address::Waiter(waiter)))
     }
 
-    /// Nobody wants the answer.
-    pub fn nobody() -> ReplyTo {
-        ReplyTo(None)
+    /// What to do with the answer.
+    pub fn then(
+        answered: impl FnOnce(Result<Option<String>, Failure>) + Send + Sync + 'static,
+    ) -> ReplyTo {
+        ReplyTo(Some(Address::Then(Box::new(answered))))
+    }
+
+    /// Nobody is told of a call that was not delivered.
+    pub fn forget(mut self) {
+        self.0 = None;
     }
 
     /// Somebody in this process who waits and hears parts of the result meanwhile.
@@ -118,7 +127,7 @@ impl ReplyTo {
                 id: id.clone(),
             })),
             Address::Listener { chunks, .. } => Some(Chunks(Ear::Channel(chunks.clone()))),
-            Address::Waiter(_) => None,
+            Address::Waiter(_) | Address::Then(_) => None,
         }
     }
 
@@ -134,6 +143,7 @@ impl ReplyTo {
             Some(Address::Waiter(waiter) | Address::Listener { result: waiter, .. }) => {
                 drop(waiter.send(result));
             }
+            Some(Address::Then(answered)) => answered(result),
             None => {}
         }
     }
@@ -219,8 +229,8 @@ async fn release(effects: Effects, reply: Option<(ReplyTo, Option<String>)>, rec
     if effects.changed {
         live.authorize_later(recheck);
     }
-    for call in effects.sends {
-        effects.outside.send(&live.key, call);
+    for sent in effects.sends {
+        effects.outside.deliver(&live.key, sent);
     }
     if let Some((reply, result)) = reply {
         reply.send(Ok(result));

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -16,15 +16,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::answers::{Bounds, Keyed};
 use super::ledger::{Ledger, Live, next_token, unavailable};
+use super::migrate::Fit;
 use super::outside::{Caller, Outside};
+use super::recent;
 use super::release::{Chunks, Effects, StagedEvent, let_out};
 use super::timers::{Clock, StoredTimer, Timer, TimerChange};
+use crate::clock::instant;
 use crate::config::Limits;
 use crate::engine::{
     Audience, CallResult, Component, Flush, Imports, Invocation, NewTimer, Pending, WayOut,
 };
 use crate::fanout::{Body, Message, Recipients};
-use crate::store::{Change, Durability, Outcome, Store};
+use crate::store::{Change, Durability, Heard, Outcome, Store};
 
 /// What an event, and each connection that it is addressed to, weighs beside its text.
 const EVENT_COST: usize = 64;
@@ -52,6 +55,10 @@ pub struct Given {
     pub keyed: Option<Keyed>,
     /// How many such calls are remembered.
     pub bounds: Bounds,
+    /// The message that it is the turn of.
+    pub heard: Option<Heard>,
+    /// How many messages may be under way, and how many senders are remembered.
+    pub messages: MessageBounds,
     /// Set when its caller wants the result no longer.
     pub cancel: CancellationToken,
     /// How often what it has staged is let out while it runs; none lets it out at the end.
@@ -62,6 +69,17 @@ pub struct Given {
     pub durability: Durability,
     /// How many of them may be under way.
     pub run_ahead: usize,
+}
+
+/// How much is kept of an actor's messages.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageBounds {
+    /// Messages that it has sent and that are not settled.
+    pub unsettled: usize,
+    /// What these may weigh, in bytes.
+    pub bytes: usize,
+    /// Senders whose messages it remembers to have heard.
+    pub senders: usize,
 }
 
 /// What one turn has staged so far. The guest's imports and the runner of the turn share it.
@@ -112,7 +130,7 @@ impl Drop for Shared {
 impl Stage {
     /// The beginning of a turn.
     pub fn new(given: Given) -> Stage {
-        let next_tick = Instant::now() + given.streaming.unwrap_or_default();
+        let next_tick = instant() + given.streaming.unwrap_or_default();
         Stage(Arc::new(Shared {
             given,
             staged: Mutex::new(Staged {
@@ -265,7 +283,7 @@ impl Stage {
             // One that was late does not make the next ones so, nor are two sent in a row.
             let interval = self.0.given.streaming.unwrap_or_default();
             let grid = staged.next_tick + interval;
-            staged.next_tick = grid.max(Instant::now() + interval / 2);
+            staged.next_tick = grid.max(instant() + interval / 2);
             match &committed {
                 Ok(_) => staged.has_ticked = true,
                 Err(failure) => drop(staged.exceeded.get_or_insert_with(|| failure.clone())),
@@ -330,16 +348,23 @@ impl Stage {
         };
         let mut ledger = live.ledger();
         let changed = patches.is_some();
+        // A turn that commits more than once has heard its message with the first.
+        let heard = given.heard.as_ref();
+        let heard = heard.filter(|heard| !ledger.hearing.knows(heard)).cloned();
         let keyed = given.keyed.as_ref();
+        let now_ms = given.clock.now_ms();
         let mut change = Change {
             version: ledger.version + u64::from(changed),
             patches: patches.unwrap_or_default(),
             timers: timers.clone(),
             connections: Vec::new(),
-            answer: keyed.map(|keyed| keyed.answer(unix_ms(), outcome, given.bounds)),
+            answer: keyed.map(|keyed| keyed.answer(now_ms, outcome, given.bounds)),
+            sends: ledger.outbox.number(sends, &ledger.epoch),
+            settled: Vec::new(),
+            heard,
         };
         if change.answer.is_some() {
-            ledger.answers.prune(unix_ms(), given.bounds);
+            ledger.answers.prune(now_ms, given.bounds);
         }
         ledger.add_happenings(&mut change);
         if !change.is_empty() {
@@ -351,11 +376,17 @@ impl Stage {
         if let Some(answer) = change.answer {
             ledger.answers.add(answer);
         }
+        if let Some(heard) = change.heard {
+            ledger.hearing.note(heard, given.messages.senders);
+        }
+        let sends = ledger.outbox.add(change.sends);
         for change in timers {
             ledger.timers.change(&live.key, change, &given.clock);
         }
         let patch = changed.then(|| {
             ledger.accept();
+            // `prepare` has checked it.
+            ledger.fit = Fit::of(&given.component);
             ledger.version += 1;
             ledger.encoded = None;
             let shown = patch::without_hidden(change.patches, &ledger.hidden);
@@ -364,13 +395,8 @@ impl Stage {
             }
             let version = ledger.version;
             let from = std::mem::replace(&mut ledger.shown_version, version);
-            let body = Body::Patch {
-                patches: patch::encode_plain(&shown, ledger.document.value()),
-                extended: patch::has_str_ins(&shown).then(|| patch::encode(&shown)),
-                epoch: ledger.epoch.clone(),
-                from,
-                version,
-            };
+            let (state, epoch) = (ledger.document.value(), ledger.shown_epoch.clone());
+            let body = recent::body(&shown, state, epoch, from, version);
             let message = Arc::new(Message::new(live.key.clone(), body));
             ledger.recent.add(from, version, message.clone());
             Some((message, version))
@@ -605,7 +631,7 @@ impl Imports for Stage {
         let timer = Timer {
             method,
             input: timer.input.map(Into::into),
-            due_ms: unix_ms().saturating_add(timer.delay_ms),
+            due_ms: self.0.given.clock.now_ms().saturating_add(timer.delay_ms),
             every_ms: timer.every_ms,
             idle: timer.idle,
             outlive: timer.outlive,
@@ -670,11 +696,25 @@ impl Imports for Stage {
             })?;
         }
         let limit = self.limits().calls;
+        let bounds = self.0.given.messages;
         let mut staged = self.staged();
         staged.calls += 1;
         if staged.calls > limit {
             return Err(too_many_calls(limit));
         }
+        let ledger = self.live().ledger();
+        if ledger.outbox.len() + staged.sends.len() >= bounds.unsettled
+            || ledger.outbox.bytes() >= bounds.bytes
+        {
+            return Err(Failure::host(code::MESSAGE_LIMIT)
+                .message(format!(
+                    "{} messages of the actor have not reached their receivers",
+                    ledger.outbox.len()
+                ))
+                .param("limit", bounds.unsettled)
+                .param("limitBytes", bounds.bytes));
+        }
+        drop(ledger);
         staged.sends.push(call);
         Ok(())
     }
@@ -688,12 +728,6 @@ fn too_many_calls(limit: usize) -> Failure {
     Failure::host(code::CALL_LIMIT)
         .message(format!("one turn may make {limit} calls to other actors"))
         .param("limit", limit)
-}
-
-/// Now, in milliseconds since the Unix epoch.
-pub fn unix_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| now.as_millis() as u64)
 }
 
 fn check_json(text: &str) -> Result<(), String> {

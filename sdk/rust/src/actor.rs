@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::live::Live;
 use crate::proxy::Proxy;
 use crate::schema::Document;
-use crate::{Context, Failure, Subscriber, Tracked, View, Viewer};
+use crate::{Context, Failure, Stored, Subscriber, Tracked, View, Viewer};
 
 /// An actor type: a state with methods. [`#[actor]`](macro@crate::actor) implements it.
 ///
@@ -39,6 +39,12 @@ pub trait Actor: Default + Serialize + DeserializeOwned + JsonSchema + 'static {
     /// Members of the state that nobody but the actor is shown.
     #[doc(hidden)]
     const HIDDEN: &'static [&'static str];
+    /// Which version of the state this is.
+    #[doc(hidden)]
+    const VERSION: u32;
+    /// What makes such a state from one of another version.
+    #[doc(hidden)]
+    const MIGRATE: Option<fn(&Stored) -> Result<Self, Failure>>;
     /// What callers may invoke.
     #[doc(hidden)]
     const METHODS: &'static [Method<Self>];

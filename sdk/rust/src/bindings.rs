@@ -36,3 +36,39 @@ pub mod guard {
         default_bindings_module: "tidegate_sdk::bindings::guard",
     });
 }
+
+/// The export `migrate` alone, for components with an actor that is marked `migrating`.
+pub mod migration {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package tidegate:sdk;
+            world migration {
+                export tidegate:realtime/migrate@0.1.0;
+            }
+        ",
+        with: {
+            "tidegate:realtime/types@0.1.0": super::tidegate::realtime::types,
+        },
+        pub_export_macro: true,
+        default_bindings_module: "tidegate_sdk::bindings::migration",
+    });
+}
+
+/// The export `self-test` alone, for components with a function that is `#[self_test]`.
+pub mod probe {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package tidegate:sdk;
+            world probe {
+                export tidegate:realtime/self-test@0.1.0;
+            }
+        ",
+        with: {
+            "tidegate:realtime/types@0.1.0": super::tidegate::realtime::types,
+        },
+        pub_export_macro: true,
+        default_bindings_module: "tidegate_sdk::bindings::probe",
+    });
+}

@@ -12,6 +12,7 @@ use crate::context::Turn;
 use crate::host::Host;
 use crate::schema::Document;
 use crate::state::Decoded;
+use crate::stored::{self, Migrate};
 use crate::{Context, Failure, Live, Tracked, manifest};
 
 /// An actor type without its Rust type, for the list that `export!` makes.
@@ -22,6 +23,7 @@ pub struct ActorType {
     hook: fn(Rc<dyn Host>, Turn, Hook) -> Outcome,
     authorize: Option<Authorize>,
     project: Option<Project>,
+    migrate: Option<Migrate>,
 }
 
 impl ActorType {
@@ -40,12 +42,21 @@ impl ActorType {
                 Some(_) => Some(access::project::<A>),
                 None => None,
             },
+            migrate: match A::MIGRATE {
+                Some(_) => Some(stored::migrate::<A>),
+                None => None,
+            },
         }
     }
 
     /// Whether it decides who may see its actors.
     pub const fn is_guarded(&self) -> bool {
         self.authorize.is_some() || self.project.is_some()
+    }
+
+    /// Whether it migrates states of other versions.
+    pub const fn is_migrating(&self) -> bool {
+        self.migrate.is_some()
     }
 }
 
@@ -107,6 +118,21 @@ pub(crate) fn project_any<H: Handler>(
             |project| project(host, id, who),
         ),
         None => vec![Shown::Nothing; who.len()],
+    }
+}
+
+/// The state that an actor goes on with, from one of another version. An actor type without a
+/// migration takes none.
+pub(crate) fn migrate_any<H: Handler>(
+    actor: &str,
+    id: &str,
+    version: u32,
+    text: String,
+) -> Result<String, Failure> {
+    let known = find::<H>(actor).ok_or_else(|| unknown_actor(actor))?;
+    match known.migrate {
+        Some(migrate) => migrate(id, version, text),
+        None => Err(stored::no_migration(known.name)),
     }
 }
 

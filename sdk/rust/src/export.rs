@@ -1,5 +1,6 @@
 //! [`export!`](crate::export): makes a component of actor types. Implements the exports of
-//! `wit/` for any [`Handler`]; `access` is exported only where an actor is marked `guarded`.
+//! `wit/` for any [`Handler`]; `access` is exported only where an actor is marked `guarded`,
+//! `migrate` only where one is marked `migrating`.
 
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -8,6 +9,7 @@ use crate::access::{Shown, Subject, Subscriber, Viewer};
 use crate::actor::Hook;
 use crate::bindings::exports::tidegate::realtime::{actor, manifest};
 use crate::bindings::guard::exports::tidegate::realtime::access;
+use crate::bindings::migration::exports::tidegate::realtime::migrate;
 use crate::bindings::tidegate::realtime::types;
 use crate::dispatch::{self, Handler};
 use crate::imports::{self, Imports};
@@ -91,6 +93,23 @@ impl<H: Handler> access::Guest for Component<H> {
     }
 }
 
+impl<H: Handler> migrate::Guest for Component<H> {
+    fn migrate(
+        this: types::ActorRef,
+        state: String,
+        version: u32,
+    ) -> Result<String, types::Failure> {
+        dispatch::migrate_any::<H>(&this.actor, &this.id, version, state)
+            .map_err(imports::contract_failure)
+    }
+}
+
+/// The outcome of a self-test, as the contract has it.
+#[cfg(target_family = "wasm")]
+pub fn tested(outcome: Result<(), crate::Failure>) -> Result<(), types::Failure> {
+    outcome.map_err(imports::contract_failure)
+}
+
 fn viewer(actor_id: &Rc<str>, client: types::Client) -> Viewer {
     Viewer::new(Rc::clone(actor_id), imports::client(client))
 }
@@ -133,16 +152,36 @@ fn viewer(actor_id: &Rc<str>, client: types::Client) -> Viewer {
 /// tidegate_sdk::export!(Counter, guarded Safe);
 /// # fn main() {}
 /// ```
+///
+/// In the same way one that makes its state from those of older versions, by `#[migrate]`, is
+/// marked `migrating`, or `guarded migrating`; see [`Stored`](crate::Stored).
 #[macro_export]
 macro_rules! export {
-    // The actors one by one: those before it in brackets, then whether any is guarded.
-    (@read [$($actors:tt)*] $any:ident; guarded $actor:ty $(, $($rest:tt)*)?) => {
-        $crate::export!(@read [$($actors)* {guarded $actor}] guarded; $($($rest)*)?);
+    // The actors one by one: those before it in brackets, then whether any is guarded, and
+    // whether any migrates.
+    (@read [$($actors:tt)*] $guard:ident $move:ident;
+        guarded migrating $actor:ty $(, $($rest:tt)*)?) => {
+        $crate::export!(@read [$($actors)* {guarded migrating $actor}] guarded migrating;
+            $($($rest)*)?);
     };
-    (@read [$($actors:tt)*] $any:ident; $actor:ty $(, $($rest:tt)*)?) => {
-        $crate::export!(@read [$($actors)* {open $actor}] $any; $($($rest)*)?);
+    (@read [$($actors:tt)*] $guard:ident $move:ident;
+        migrating guarded $actor:ty $(, $($rest:tt)*)?) => {
+        $crate::export!(@read [$($actors)* {guarded migrating $actor}] guarded migrating;
+            $($($rest)*)?);
     };
-    (@read [$({$mark:ident $actor:ty})+] $any:ident;) => {
+    (@read [$($actors:tt)*] $guard:ident $move:ident;
+        guarded $actor:ty $(, $($rest:tt)*)?) => {
+        $crate::export!(@read [$($actors)* {guarded fixed $actor}] guarded $move; $($($rest)*)?);
+    };
+    (@read [$($actors:tt)*] $guard:ident $move:ident;
+        migrating $actor:ty $(, $($rest:tt)*)?) => {
+        $crate::export!(@read [$($actors)* {open migrating $actor}] $guard migrating;
+            $($($rest)*)?);
+    };
+    (@read [$($actors:tt)*] $guard:ident $move:ident; $actor:ty $(, $($rest:tt)*)?) => {
+        $crate::export!(@read [$($actors)* {open fixed $actor}] $guard $move; $($($rest)*)?);
+    };
+    (@read [$({$guarded:ident $moved:ident $actor:ty})+] $guard:ident $move:ident;) => {
         const _: () = {
             struct Exported;
 
@@ -155,13 +194,15 @@ macro_rules! export {
                 $crate::__private::distinct(&[$(<$actor as $crate::Actor>::NAME),+]),
                 "two of these actors have the same name: give one another with #[actor(name = \"…\")]",
             );
-            $($crate::export!(@check $mark $actor);)+
+            $($crate::export!(@check $guarded $actor);)+
+            $($crate::export!(@check $moved $actor);)+
 
             #[cfg(target_family = "wasm")]
             type Component = $crate::__private::Component<Exported>;
             #[cfg(target_family = "wasm")]
             $crate::bindings::export!(Component with_types_in $crate::bindings);
-            $crate::export!(@access $any);
+            $crate::export!(@also $guard);
+            $crate::export!(@also $move);
         };
     };
     (@check guarded $actor:ty) => {
@@ -182,12 +223,36 @@ macro_rules! export {
             ),
         );
     };
-    (@access guarded) => {
+    (@check migrating $actor:ty) => {
+        assert!(
+            $crate::__private::ActorType::of::<$actor>().is_migrating(),
+            concat!(
+                "`", stringify!($actor), "` has no #[migrate]: remove the mark `migrating`",
+            ),
+        );
+    };
+    (@check fixed $actor:ty) => {
+        assert!(
+            !$crate::__private::ActorType::of::<$actor>().is_migrating(),
+            concat!(
+                "`", stringify!($actor), "` makes its state from older ones, by #[migrate]: \
+                 mark it here, `migrating ", stringify!($actor), "`",
+            ),
+        );
+    };
+    (@also guarded) => {
         #[cfg(target_family = "wasm")]
         $crate::bindings::guard::export!(Component with_types_in $crate::bindings::guard);
     };
-    (@access open) => {};
+    (@also migrating) => {
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::migration::export!(
+            Component with_types_in $crate::bindings::migration
+        );
+    };
+    (@also open) => {};
+    (@also fixed) => {};
     ($($actors:tt)+) => {
-        $crate::export!(@read [] open; $($actors)+);
+        $crate::export!(@read [] open fixed; $($actors)+);
     };
 }

@@ -28,6 +28,7 @@ mod returned;
 #[doc(hidden)]
 pub mod schema;
 mod state;
+mod stored;
 pub mod test;
 mod timer;
 mod tracked;
@@ -41,6 +42,7 @@ pub use failure::{Failure, Result};
 pub use invocation::Invocation;
 pub use live::Live;
 pub use pointer::Pointer;
+pub use stored::Stored;
 pub use timer::{Firing, TimerId, TimerOptions, millis, minutes, secs};
 pub use tracked::Tracked;
 
@@ -117,6 +119,23 @@ pub use tidegate_sdk_macros::Event;
 /// ```
 /// use tidegate_sdk::prelude::*;
 ///
+/// const GREETINGS: &str = r#"{"en": "Hello", "de": "Hallo"}"#;
+///
+/// #[self_test]
+/// fn greetings_are_json() -> Result<()> {
+///     match serde_json::from_str::<serde_json::Value>(GREETINGS) {
+///         Ok(_) => Ok(()),
+///         Err(error) => Err(Failure::new("greetings.broken").message(error.to_string())),
+///     }
+/// }
+///
+/// assert_eq!(greetings_are_json(), Ok(()));
+/// ```
+pub use tidegate_sdk_macros::self_test;
+
+/// ```
+/// use tidegate_sdk::prelude::*;
+///
 /// #[derive(Failure)]
 /// #[failure(prefix = "room")]
 /// pub enum RoomError {
@@ -144,6 +163,8 @@ pub mod __private {
     };
     pub use crate::dispatch::{ActorType, Handler};
     pub use crate::export::Component;
+    #[cfg(target_family = "wasm")]
+    pub use crate::export::tested;
     pub use crate::proxy::{Carries, Proxy, Way};
     pub use crate::returned::{Returned, ReturnedAny, Returns, ReturnsAny};
     pub use crate::schema::{self, Document};

@@ -28,7 +28,8 @@ pub(crate) fn manifest<H: Handler>() -> String {
 
 /// The manifest's entry for one actor type.
 pub(crate) fn describe<A: Actor>() -> Document {
-    let mut state = schema::of::<A>();
+    // What it can read: a state from before a member with a default was added is one as well.
+    let mut state = schema::of_input::<A>();
     let initial = serde_json::to_value(A::default()).unwrap_or_else(|error| {
         panic!(
             "the initial state of the actor {} is not JSON: {error}",
@@ -88,11 +89,11 @@ pub(crate) fn describe<A: Actor>() -> Document {
 
     let mut entry = Map::new();
     set(&mut entry, "description", description);
-    set(
-        &mut entry,
-        "state",
-        Some(json!({"schema": state, "initial": initial, "hidden": A::HIDDEN})),
-    );
+    let mut state = json!({"schema": state, "initial": initial, "hidden": A::HIDDEN});
+    if A::VERSION != 0 {
+        state["version"] = A::VERSION.into();
+    }
+    set(&mut entry, "state", Some(state));
     set(&mut entry, "methods", Some(Value::Object(methods)));
     set(&mut entry, "events", Some(Value::Object(events)));
     let cron = (!cron.is_empty()).then_some(Value::Object(cron));
@@ -185,6 +186,25 @@ mod tests {
         assert_eq!(access("open"), (false, false));
         assert_eq!(access("safe"), (true, true));
         assert_eq!(access("gate"), (true, false));
+    }
+
+    #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    struct Aged {
+        years: u32,
+        #[serde(default)]
+        months: u32,
+    }
+
+    #[actor(version = 3)]
+    impl Aged {}
+
+    #[test]
+    fn a_state_may_lack_what_has_a_default() {
+        let described = describe::<Aged>();
+        assert_eq!(described["state"]["version"], 3);
+        let schema = tidegate_core::Schema::compile(&described["state"]["schema"]).unwrap();
+        assert!(schema.check(&json!({"years": 1})).is_ok());
+        assert!(schema.check(&json!({"months": 1})).is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub fn of<T: JsonSchema>() -> Document {
     generate::<T>(SchemaSettings::draft2020_12().for_serialize())
 }
 
-/// The schema of what `T` is deserialised from.
+/// The schema of what `T` is deserialised from: members with a default need not be there.
 pub fn of_input<T: JsonSchema>() -> Document {
     generate::<T>(SchemaSettings::draft2020_12().for_deserialize())
 }

@@ -46,7 +46,7 @@ use crate::context::{Client, ConnectionIds, Origin, Turn};
 use crate::host::Audience;
 use crate::recorder::{Armed, Recorder, Recording, Sent};
 use crate::timer::Firing;
-use crate::{Context, Event, Failure, Tracked, dispatch, manifest};
+use crate::{Context, Event, Failure, Tracked, dispatch, manifest, stored};
 
 mod done;
 
@@ -428,6 +428,13 @@ impl<A: crate::Actor> Actor<A> {
     /// What the component's manifest says of this actor type: schemas, descriptions, hooks.
     pub fn manifest(&self) -> Value {
         manifest::describe::<A>()
+    }
+
+    /// What `#[migrate]` makes of a state that an actor with this id has stored under this
+    /// version.
+    pub fn migrate(id: impl Into<String>, version: u32, state: Value) -> Result<Value, Failure> {
+        let migrated = stored::migrate::<A>(&id.into(), version, state.to_string())?;
+        Ok(serde_json::from_str(&migrated).expect("it was encoded a moment ago"))
     }
 
     /// Sets the time of the turns to come, in milliseconds since the Unix epoch.

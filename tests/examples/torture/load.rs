@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::Random;
 use crate::errands::Errands;
+use crate::mail::Mail;
 use crate::tally::{Shown, Tallies};
 
 /// Callers over WebSockets.
@@ -33,6 +34,7 @@ impl Load {
         host: &Host,
         tallies: &Tallies,
         errands: &Errands,
+        mail: &Mail,
         seed: u64,
     ) -> Load {
         let mut clients = JoinSet::new();
@@ -49,6 +51,9 @@ impl Load {
         for _ in 0..RUNNERS {
             runners.push(host.connect().await);
         }
+        let (sender, caller) = (host.connect().await, host.connect().await);
+        clients.spawn(mail.clone().send(sender, Random(random.next())));
+        clients.spawn(mail.clone().call(caller, Random(random.next())));
         for socket in runners {
             let random = Random(random.next());
             clients.spawn(errands.clone().run(socket, random));

@@ -16,15 +16,17 @@
 //! - what nobody was told of is there at most once, and was sent by somebody;
 //! - no two callers were told the same number of entries;
 //! - what a subscriber was shown is there: its version, and all its entries;
-//! - its history goes on once it has begun: the epoch stays, versions never go back and leave
-//!   no gap;
+//! - its history goes on once it has begun: the epoch stays (unless durability is `relaxed`),
+//!   versions never go back and leave no gap;
 //!
-//! and, at the end, that timers and the ends of connections came once (`errands.rs`).
+//! and, at the end, that timers and the ends of connections came once (`errands.rs`), and that
+//! messages between actors and repeated calls with keys took effect once (`mail.rs`).
 //!
 //! With `--durability none` it must fail, which shows that it can.
 
 mod errands;
 mod load;
+mod mail;
 mod tally;
 
 use std::time::{Duration, Instant};
@@ -33,6 +35,7 @@ use tidegate_tests::{Builder, Folder, Host};
 
 use crate::errands::Errands;
 use crate::load::Load;
+use crate::mail::Mail;
 use crate::tally::{Tallies, World};
 
 /// How many actors are driven.
@@ -54,9 +57,12 @@ async fn main() {
     let level = arguments.next().unwrap_or_else(|| "strict".to_owned());
     println!("{rounds} rounds with the seed {seed}, durability {level}");
     let mut random = Random(seed);
+    // What is `relaxed` begins a history each time it comes into memory.
+    let epochs_stay = level == "strict";
     let folder = Folder::new();
     let tallies = Tallies::new(ACTORS);
     let errands = Errands::default();
+    let mail = Mail::new();
     let mut recoveries = Recoveries::default();
     let mut kills = 0;
     for round in 1..=rounds {
@@ -67,11 +73,11 @@ async fn main() {
             kills += 1;
         }
         let host = recoveries.of(host(&folder, &level)).await;
-        World::of(&host, ACTORS).await.check(&tallies);
+        World::of(&host, ACTORS).await.check(&tallies, epochs_stay);
         if round == 1 {
             errands.begin(&host).await;
         }
-        let load = Load::start(&host, &tallies, &errands, random.next()).await;
+        let load = Load::start(&host, &tallies, &errands, &mail, random.next()).await;
         let moment = Duration::from_millis(random.within(KILLED_AFTER_MS));
         tokio::time::sleep(moment).await;
         host.kill().await;
@@ -83,13 +89,16 @@ async fn main() {
         }
     }
     let host = recoveries.of(host(&folder, &level)).await;
-    World::of(&host, ACTORS).await.check(&tallies);
+    World::of(&host, ACTORS).await.check(&tallies, epochs_stay);
     let account = errands.account(&host).await;
+    let delivered = mail.account(&host).await;
     println!("kills {kills}");
     println!("{tallies}");
     println!("{account}");
+    println!("{delivered}");
     println!("{recoveries}");
-    if tallies.is_wrong() || tallies.is_idle() || !account.wrong.is_empty() {
+    let wrong = account.wrong.len() + delivered.wrong.len();
+    if tallies.is_wrong() || tallies.is_idle() || wrong > 0 {
         println!("FAILED; the same kills again, as far as the machine allows: --seed {seed}");
         std::process::exit(1);
     }

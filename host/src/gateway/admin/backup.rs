@@ -327,7 +327,7 @@ async fn take_in(doors: &Doors, file: File, existing: Existing) -> Result<u64, F
     let limit = doors.admin.max_record_bytes + MARGIN;
     let mut lines = Lines::from_start(file, limit).await?;
     while let Some((key, stored)) = lines.next().await? {
-        let checked = doors.actors.check_restore(&key, &stored, existing).await;
+        let checked = doors.actors.check_restore(&key, stored, existing).await;
         checked.map_err(|refused| {
             let message = format!(
                 "line {}: {key}: {}; nothing is imported",

@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 
 use super::{Admin, NamePath, answer, name_of, query_of, unknown_component};
 use crate::actor::InUse;
-use crate::engine::Component;
+use crate::engine::{Component, LoadError};
 use crate::fanout::sse;
 use crate::gateway::Doors;
 use crate::gateway::http::{self as answers, ErrorResponse, event_stream, failure, wants_events};
@@ -217,7 +217,7 @@ async fn take_in(
     place(&doors, &upload.claim, component, in_use, Next::New(bytes)).await
 }
 
-/// Compiles a component and has it describe itself.
+/// Compiles a component, has it describe itself, and test itself if it can.
 async fn load(
     doors: &Doors,
     upload: Upload,
@@ -233,9 +233,14 @@ async fn load(
     let load = {
         let (engine, name) = (admin.engine.clone(), name.clone());
         async move {
-            let loaded = engine
-                .load_then(name.as_str(), bytes.into(), grants, compiled)
-                .await;
+            let loaded = async {
+                let loaded = engine.load_then(name.as_str(), bytes.into(), grants, compiled);
+                let component = loaded.await?;
+                component.self_test().await?;
+                Ok(component)
+            };
+            let loaded: Result<Component, LoadError> = loaded.await;
+            engine.prune_cache().await;
             // With it, since the machine is busy until here also when nobody waits.
             (loaded, upload)
         }
@@ -250,7 +255,11 @@ async fn load(
         .map_err(|_| host_failed())?;
     let component = loaded.map_err(|error| {
         warn!(component = %name, %error, "a component is refused");
-        failure(code::COMPONENT_INVALID, error.to_string())
+        match &error {
+            LoadError::SelfTest(failed) => failure(code::COMPONENT_SELF_TEST, error.to_string())
+                .param("code", failed.code.as_ref()),
+            _ => failure(code::COMPONENT_INVALID, error.to_string()),
+        }
     })?;
     Ok((component, upload))
 }

@@ -6,9 +6,10 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Error, ImplItem, Item, ItemImpl, LitStr, Path, Result, Token, Type};
+use syn::{Error, ImplItem, Item, ItemImpl, LitInt, LitStr, Path, Result, Token, Type};
 
 use crate::method::{self, Guard, Method, Role};
+use crate::migrate::{self, Migration};
 use crate::name;
 
 #[derive(Default)]
@@ -16,6 +17,7 @@ struct Arguments {
     name: Option<LitStr>,
     events: Vec<Path>,
     hidden: Vec<LitStr>,
+    version: Option<LitInt>,
 }
 
 /// The `impl` block as the author wrote it, and beside it what the macro adds or, where the
@@ -70,10 +72,18 @@ fn read_block(item: TokenStream) -> Result<ItemImpl> {
 
 fn expand_block(arguments: TokenStream, block: &mut ItemImpl) -> TokenStream {
     let mut unread = TokenStream::new();
-    let mut methods = Vec::new();
+    let (mut methods, mut migrations) = (Vec::new(), Vec::new());
     for item in &mut block.items {
         if let ImplItem::Fn(function) = item {
-            match method::read(function) {
+            let read = match migrate::read(function) {
+                Ok(Some(migration)) => {
+                    migrations.push(migration);
+                    Ok(None)
+                }
+                Ok(None) => method::read(function),
+                Err(error) => Err(error),
+            };
+            match read {
                 Ok(method) => methods.extend(method),
                 Err(error) => unread.extend(error.into_compile_error()),
             }
@@ -90,6 +100,10 @@ fn expand_block(arguments: TokenStream, block: &mut ItemImpl) -> TokenStream {
     if let Err(error) = check_given(&methods) {
         note(error);
     }
+    if let [_, second, ..] = &migrations[..] {
+        let message = "this actor already has a `#[migrate]` function";
+        note(Error::new(second.span, message));
+    }
     let arguments = read_arguments(arguments).unwrap_or_else(|error| {
         note(error);
         Arguments::default()
@@ -101,7 +115,7 @@ fn expand_block(arguments: TokenStream, block: &mut ItemImpl) -> TokenStream {
     let added = match errors {
         Some(errors) => errors.into_compile_error(),
         // Without it, every use of the actor would be an error beside the author's own.
-        None => implementation(&name, &arguments, block, &methods),
+        None => implementation(&name, &arguments, block, &methods, migrations.first()),
     };
     quote!(#unread #added)
 }
@@ -127,10 +141,14 @@ fn read_arguments(tokens: TokenStream) -> Result<Arguments> {
             arguments
                 .hidden
                 .extend(Punctuated::<LitStr, Token![,]>::parse_terminated(&content)?);
+        } else if meta.path.is_ident("version") {
+            let version: LitInt = meta.value()?.parse()?;
+            version.base10_parse::<u32>()?;
+            arguments.version = Some(version);
         } else {
             return Err(meta.error(
-                "expected `name = \"…\"`, `events = Type`, `events(Type, …)` or \
-                 `hidden(\"member\", …)`",
+                "expected `name = \"…\"`, `events = Type`, `events(Type, …)`, \
+                 `hidden(\"member\", …)` or `version = 1`",
             ));
         }
         Ok(())
@@ -195,6 +213,7 @@ fn implementation(
     arguments: &Arguments,
     block: &ItemImpl,
     methods: &[Method],
+    migration: Option<&Migration>,
 ) -> TokenStream {
     let ty = &*block.self_ty;
     let (events, hidden) = (&arguments.events, &arguments.hidden);
@@ -222,6 +241,17 @@ fn implementation(
         None => quote!(::core::option::Option::None),
     };
     let (authorize, project) = (look(Guard::Authorize), look(Guard::Project));
+    let version = match &arguments.version {
+        Some(version) => quote!(#version),
+        None => quote!(0),
+    };
+    let migrate = match migration {
+        Some(migration) => {
+            let entry = migration.entry();
+            quote!(::core::option::Option::Some(#entry))
+        }
+        None => quote!(::core::option::Option::None),
+    };
     let hooks = methods
         .iter()
         .filter(|method| matches!(method.role, Role::Hook { .. }))
@@ -267,6 +297,12 @@ fn implementation(
                 const NAME: &'static str = #name;
                 const DESCRIPTION: ::core::option::Option<&'static str> = #description;
                 const HIDDEN: &'static [&'static str] = &[#(#hidden),*];
+                const VERSION: u32 = #version;
+                const MIGRATE: ::core::option::Option<
+                    fn(
+                        &::tidegate_sdk::Stored,
+                    ) -> ::core::result::Result<Self, ::tidegate_sdk::Failure>,
+                > = #migrate;
                 const METHODS: &'static [::tidegate_sdk::__private::Method<Self>] =
                     &[#(#methods),*];
                 const HOOKS: &'static [(

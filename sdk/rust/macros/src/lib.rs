@@ -6,6 +6,7 @@ mod actor;
 mod event;
 mod failure;
 mod method;
+mod migrate;
 mod name;
 
 use proc_macro::TokenStream;
@@ -35,6 +36,7 @@ use syn::parse_macro_input;
 /// | a parameter `#[before] x: &T`, or `x: T` | what `#[before]` returned |
 /// | `#[authorize] fn f(&self, who: &Subscriber) -> Result<(), E>` | who may subscribe to the state and to the events, and read them |
 /// | `#[project] fn f(&self, who: &Viewer) -> View` | what of the state each of them sees |
+/// | `#[migrate] fn f(stored: &Stored) -> Result<Self, E>` | the state, from one that another version of the component has stored |
 ///
 /// Every method can also be named by timers (`ctx.after(secs(10)).add(1)`) and by other actors
 /// (`ctx.call::<Chat>("room-1").add(1)`), with the same parameters but for the context and what
@@ -43,7 +45,7 @@ use syn::parse_macro_input;
 /// `#[before]`, `#[authorize]` and `#[project]` functions also take `state: &Tracked<Self>` in
 /// the place of `&self`. An actor has one of each at most; one that should do several things
 /// calls several functions. An actor with `#[authorize]` or `#[project]` is exported by
-/// `export!(guarded Chat)`.
+/// `export!(guarded Chat)`, one with `#[migrate]` by `export!(migrating Chat)`.
 ///
 /// `#[before]` runs inside the turn, but not before hooks, nor before methods that the
 /// actor's own timers and schedules call: these come from the actor itself. A method that
@@ -51,10 +53,23 @@ use syn::parse_macro_input;
 ///
 /// Arguments: `name = "…"` (else the type's name in lower camelCase), `events = E` or
 /// `events(E, F)` (the types of the events that it emits), `hidden("a", "b")` (members of
-/// the state that nobody but the actor is shown).
+/// the state that nobody but the actor is shown), `version = 1` (which version of the state
+/// this is, else 0: states that were stored under another one go through `#[migrate]`).
 #[proc_macro_attribute]
 pub fn actor(arguments: TokenStream, item: TokenStream) -> TokenStream {
     actor::expand(arguments.into(), item.into()).into()
+}
+
+/// Has the component test itself before it takes over: goes on one plain function without
+/// parameters, at most once in a component.
+///
+/// It returns nothing, or a `Result<(), E>` with `E: Into<Failure>`. The host calls it on a new
+/// instance after an upload and before a rollback, and refuses the component with
+/// `component.self-test` when it fails, panics or takes longer than a turn may. It sees the
+/// component's variables, and nothing of the host.
+#[proc_macro_attribute]
+pub fn self_test(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    migrate::expand_self_test(arguments.into(), item.into()).into()
 }
 
 /// Implements the trait `Event`: a family of events from an enum, or one from a struct.

@@ -324,7 +324,7 @@ fn live(ty: &Type) -> Option<bool> {
     reference_to(ty, "Live")
 }
 
-fn reference_to(ty: &Type, name: &str) -> Option<bool> {
+pub(crate) fn reference_to(ty: &Type, name: &str) -> Option<bool> {
     match ty {
         Type::Reference(reference) if is_named(&reference.elem, name) => {
             Some(reference.mutability.is_some())

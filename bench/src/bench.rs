@@ -1,0 +1,85 @@
+//! What all jobs of a run share: the program under test, where things are, and how long and
+//! how often to measure.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::disk::Folder;
+use crate::load::closed::Window;
+
+/// A run.
+pub(crate) struct Bench {
+    /// The `tidegate` binary.
+    pub(crate) server: PathBuf,
+    /// Where the handlers' `.wasm` files are.
+    pub(crate) handlers: PathBuf,
+    pub(crate) scale: Scale,
+    folder: Folder,
+    folders: AtomicU32,
+}
+
+/// How much to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// What is published.
+    Full,
+    /// Whether everything works, and about how fast.
+    Quick,
+}
+
+impl Scale {
+    /// One of two, by the scale.
+    pub(crate) fn pick<T>(self, full: T, quick: T) -> T {
+        match self {
+            Scale::Full => full,
+            Scale::Quick => quick,
+        }
+    }
+
+    /// How often each contestant has its turn.
+    pub(crate) fn rounds(self) -> usize {
+        self.pick(3, 2)
+    }
+
+    /// How long one of its turns is.
+    pub(crate) fn window(self) -> Window {
+        let (warm_up, measured) = self.pick((500, 2_000), (200, 500));
+        Window {
+            warm_up: Duration::from_millis(warm_up),
+            measured: Duration::from_millis(measured),
+        }
+    }
+}
+
+impl Bench {
+    /// A run whose files are in a folder of their own in `parent`.
+    pub(crate) fn new(
+        server: PathBuf,
+        handlers: PathBuf,
+        parent: &Path,
+        scale: Scale,
+    ) -> Result<Bench> {
+        let name = format!("tidegate-bench-{}", std::process::id());
+        Ok(Bench {
+            server,
+            handlers,
+            scale,
+            folder: Folder::new(parent.join(name))?,
+            folders: AtomicU32::new(0),
+        })
+    }
+
+    /// A new folder on the disk under test.
+    pub(crate) fn folder(&self, name: &str) -> Result<Folder> {
+        let number = self.folders.fetch_add(1, Ordering::Relaxed);
+        Folder::new(self.folder.path().join(format!("{name}-{number}")))
+    }
+
+    /// Where all hosts of the run keep compiled components.
+    pub(crate) fn compiled(&self) -> PathBuf {
+        self.folder.path().join("compiled")
+    }
+}

@@ -1,0 +1,67 @@
+//! The jobs. Each starts its own servers, lets contestants have their turns one after the
+//! other, round by round (A B A B …), and returns tables.
+
+mod actors;
+mod durable;
+mod fanout;
+mod idle;
+mod recovery;
+mod rpc;
+mod state_bytes;
+mod tick;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::bench::Bench;
+use crate::report::Table;
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Job {
+    /// Calls under each level of durability, beside the disk's own syncs.
+    Durable,
+    /// What an increment of a large state writes to the disk.
+    StateBytes,
+    /// How long a host takes to come back with many actors.
+    Recovery,
+    /// What an actor costs, in memory, on disk, and to make.
+    Actors,
+    /// Calls over WebSocket, beside a bare echo.
+    Rpc,
+    /// One publisher and many subscribers, beside a bare loop of writes.
+    Fanout,
+    /// What a connection costs that does nothing.
+    Idle,
+    /// Streams on a clock: how late they are.
+    Tick,
+}
+
+impl Job {
+    pub(crate) fn all() -> &'static [Job] {
+        Job::value_variants()
+    }
+
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    pub(crate) async fn run(self, bench: &Bench) -> Result<Vec<Table>> {
+        match self {
+            Job::Durable => durable::run(bench).await,
+            Job::StateBytes => state_bytes::run(bench).await,
+            Job::Recovery => recovery::run(bench).await,
+            Job::Actors => actors::run(bench).await,
+            Job::Rpc => rpc::run(bench).await,
+            Job::Fanout => fanout::run(bench).await,
+            Job::Idle => idle::run(bench).await,
+            Job::Tick => tick::run(bench).await,
+        }
+    }
+}
+
+/// Tells whoever waits what is going on.
+fn progress(job: &str, round: usize, labels: &[String]) {
+    eprintln!("{job}, round {}: {}", round + 1, labels.join(", "));
+}

@@ -1,0 +1,184 @@
+//! One WebSocket of the load generator: it connects, sends what is queued in one write, and
+//! hands out whole text messages without copying them.
+//!
+//! Invariant: a ping is answered with the next write, so that a server never takes the
+//! generator for dead.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::frame::{self, From, Kind};
+
+/// The key of RFC 6455's example, and what a server makes of it.
+pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+/// How many connections share a source address: fewer than an address has ports.
+const PER_ADDRESS: usize = 20_000;
+/// Room for what is read at once, to begin with.
+const ROOM: usize = 4 << 10;
+
+/// A connection that was welcomed.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    input: Vec<u8>,
+    /// Up to where `input` has been read.
+    filled: usize,
+    outgoing: Outgoing,
+}
+
+/// What waits to be sent.
+#[derive(Default)]
+pub(crate) struct Outgoing(Vec<u8>);
+
+impl Outgoing {
+    /// Queues a text.
+    pub(crate) fn text(&mut self, text: &[u8]) {
+        frame::append(&mut self.0, From::Client, Kind::Text, text);
+    }
+
+    /// The frames, as they go to the socket.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+impl Connection {
+    /// Connects and waits for the first message, the welcome. `number` spreads many
+    /// connections over source addresses.
+    pub(crate) async fn open(server: SocketAddr, number: usize) -> Result<Connection> {
+        let socket = TcpSocket::new_v4()?;
+        if let Some(address) = (number / PER_ADDRESS).checked_sub(1) {
+            let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 0, 2)) + address as u32);
+            socket.bind((address, 0).into())?;
+        }
+        let stream = socket.connect(server).await.context("connecting")?;
+        stream.set_nodelay(true)?;
+        let mut connection = Connection {
+            stream,
+            input: vec![0; ROOM],
+            filled: 0,
+            outgoing: Outgoing::default(),
+        };
+        connection.shake_hands(server).await?;
+        connection.message().await.context("the welcome")?;
+        Ok(connection)
+    }
+
+    async fn shake_hands(&mut self, server: SocketAddr) -> Result<()> {
+        let request = format!(
+            "GET /ws HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        self.stream.write_all(request.as_bytes()).await?;
+        let end = loop {
+            self.fill().await?;
+            let head = &self.input[..self.filled];
+            if let Some(end) = head.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                break end;
+            }
+        };
+        let head = String::from_utf8_lossy(&self.input[..end]).into_owned();
+        ensure!(
+            head.starts_with("HTTP/1.1 101") && head.contains(ACCEPT),
+            "expected a WebSocket, found: {head}"
+        );
+        self.consume(end + 4);
+        Ok(())
+    }
+
+    /// What to send with the next [`flush`](Self::flush).
+    pub(crate) fn outgoing(&mut self) -> &mut Outgoing {
+        &mut self.outgoing
+    }
+
+    /// Sends what is queued.
+    pub(crate) async fn flush(&mut self) -> Result<()> {
+        if !self.outgoing.0.is_empty() {
+            self.stream.write_all(&self.outgoing.0).await?;
+            self.outgoing.0.clear();
+        }
+        Ok(())
+    }
+
+    /// Waits for bytes and visits every text that is then whole. What the visitor queues is
+    /// sent before this returns.
+    pub(crate) async fn receive(
+        &mut self,
+        mut visit: impl FnMut(&[u8], &mut Outgoing) -> Result<()>,
+    ) -> Result<()> {
+        self.fill().await?;
+        let mut from = 0;
+        while let Some(next) = self.take(from, &mut visit)? {
+            from = next;
+        }
+        self.consume(from);
+        self.flush().await
+    }
+
+    /// The next text.
+    pub(crate) async fn message(&mut self) -> Result<String> {
+        let mut message = None;
+        loop {
+            let next = self.take(0, &mut |text, _| {
+                message = Some(String::from_utf8_lossy(text).into_owned());
+                Ok(())
+            })?;
+            self.consume(next.unwrap_or(0));
+            self.flush().await?;
+            match (message.take(), next) {
+                (Some(message), _) => return Ok(message),
+                (None, Some(_)) => {}
+                (None, None) => self.fill().await?,
+            }
+        }
+    }
+
+    /// Another handle of the socket, for a thread that only writes.
+    pub(crate) fn writer(&self) -> Result<std::net::TcpStream> {
+        use std::os::fd::AsFd;
+        Ok(self.stream.as_fd().try_clone_to_owned()?.into())
+    }
+
+    /// Visits the message at `from`; gives where the next one begins.
+    fn take(
+        &mut self,
+        from: usize,
+        visit: &mut impl FnMut(&[u8], &mut Outgoing) -> Result<()>,
+    ) -> Result<Option<usize>> {
+        let bytes = &self.input[from..self.filled];
+        let Some(frame) = frame::first(bytes)? else {
+            return Ok(None);
+        };
+        let payload = &bytes[frame.payload..frame.end];
+        match frame.kind {
+            Kind::Text => visit(payload, &mut self.outgoing)?,
+            Kind::Ping => {
+                frame::append(&mut self.outgoing.0, From::Client, Kind::Pong, payload);
+            }
+            Kind::Pong => {}
+            Kind::Close => {
+                let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+                bail!("the server closed the connection with {code:?}");
+            }
+        }
+        Ok(Some(from + frame.end))
+    }
+
+    async fn fill(&mut self) -> Result<()> {
+        if self.filled == self.input.len() {
+            self.input.resize(self.filled * 2, 0);
+        }
+        let read = self.stream.read(&mut self.input[self.filled..]).await?;
+        ensure!(read > 0, "the server closed the connection");
+        self.filled += read;
+        Ok(())
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.input.copy_within(bytes..self.filled, 0);
+        self.filled -= bytes;
+    }
+}

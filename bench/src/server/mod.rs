@@ -1,0 +1,106 @@
+//! The servers that are measured: each is a process of its own, started on a free port, so
+//! that what the kernel says of it is what it used.
+//!
+//! Invariant: a process does not outlive its [`Server`].
+
+mod floor;
+mod http;
+mod tidegate;
+mod usage;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+pub(crate) use floor::Floor;
+pub(crate) use http::get;
+pub(crate) use tidegate::{Host, Level, Tidegate};
+pub(crate) use usage::{Io, Usage, resident_bytes};
+
+/// What every server prints before the address that it listens on.
+const LISTENING: &str = "listening on http://";
+/// How long a server may take to start or to end.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A running server.
+pub(crate) struct Server {
+    process: Child,
+    pid: u32,
+    address: SocketAddr,
+    began: Instant,
+}
+
+impl Server {
+    /// Starts a program that prints its address, and waits until it has. What it says on
+    /// standard error goes to the file `log`.
+    async fn start(mut command: Command, log: &Path) -> Result<Server> {
+        let errors = std::fs::File::create(log).context("creating the server's log")?;
+        let began = Instant::now();
+        let mut process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {:?}", command.as_std().get_program()))?;
+        let pid = process.id().context("a process that has just begun")?;
+        let output = process.stdout.take().context("stdout is piped")?;
+        let mut lines = BufReader::new(output).lines();
+        let address = async {
+            while let Some(line) = lines.next_line().await? {
+                if let Some((_, address)) = line.split_once(LISTENING) {
+                    return Ok(address.trim().trim_end_matches('/').parse()?);
+                }
+            }
+            let said = std::fs::read_to_string(log).unwrap_or_default();
+            bail!("the server ended before it listened: {said}");
+        };
+        let address = tokio::time::timeout(PATIENCE, address)
+            .await
+            .context("waiting for the server to listen")??;
+        // Read on, so that the server never waits for room on its standard output.
+        tokio::spawn(async move {
+            let mut rest = lines.into_inner();
+            let mut nowhere = [0; 1024];
+            while rest.read(&mut nowhere).await.is_ok_and(|read| read > 0) {}
+        });
+        Ok(Server {
+            process,
+            pid,
+            address,
+            began,
+        })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// When its process began.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) async fn kill(mut self) -> Result<()> {
+        self.process.kill().await.context("killing the server")
+    }
+
+    /// Ends it as a service manager does, and waits.
+    pub(crate) async fn stop(mut self) -> Result<ExitStatus> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("a process id")?, Signal::TERM).context("asking to stop")?;
+        let ended = tokio::time::timeout(PATIENCE, self.process.wait());
+        Ok(ended.await.context("waiting for the server to end")??)
+    }
+}

@@ -1,0 +1,156 @@
+//! The host, as users run it: the release binary, an application manifest and settings. Only
+//! what a job names differs from the defaults.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use tokio::process::Command;
+
+use super::{Server, get};
+use crate::bench::Bench;
+
+/// The key of the operator, for the metrics.
+const ADMIN_KEY: &str = "the-key-of-the-benchmarks";
+/// What the jobs call.
+const HANDLERS: [&str; 2] = ["counter", "workload"];
+
+/// How safe commits are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Strict,
+    Relaxed,
+    None,
+    /// No disk at all.
+    Memory,
+}
+
+impl Level {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Level::Strict => "strict",
+            Level::Relaxed => "relaxed",
+            Level::None => "none",
+            Level::Memory => "memory",
+        }
+    }
+}
+
+/// How to start a host.
+#[derive(Clone)]
+pub(crate) struct Tidegate {
+    level: Level,
+    settings: Vec<String>,
+    data: Option<PathBuf>,
+}
+
+impl Tidegate {
+    pub(crate) fn new(level: Level) -> Tidegate {
+        Tidegate {
+            level,
+            settings: Vec::new(),
+            data: None,
+        }
+    }
+
+    /// Sets a setting, such as `actors.idle-timeout-ms=50`.
+    pub(crate) fn set(mut self, setting: impl Into<String>) -> Tidegate {
+        self.settings.push(setting.into());
+        self
+    }
+
+    /// Keeps what lasts in this folder, which outlives the host; otherwise in a new one.
+    pub(crate) fn data(mut self, folder: &Path) -> Tidegate {
+        self.data = Some(folder.to_owned());
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub(crate) async fn start(&self, bench: &Bench) -> Result<Host> {
+        let folder = bench.folder("host")?;
+        let manifest = folder.path().join("spin.toml");
+        std::fs::write(&manifest, manifest_of(&bench.handlers)?)?;
+        let data = match &self.data {
+            Some(data) => data.clone(),
+            None => folder.path().join("data"),
+        };
+        let mut command = Command::new(&bench.server);
+        command
+            .args(["up", "--listen", "127.0.0.1:0", "--manifest"])
+            .arg(&manifest)
+            .arg("--data")
+            .arg(&data)
+            .env("TIDEGATE_ADMIN_KEY", ADMIN_KEY);
+        let cache = format!("engine.cache-dir={}", bench.compiled().display());
+        command.args(["--set", &cache]);
+        match self.level {
+            Level::Memory => command.arg("--memory"),
+            level => command.args(["--set", &format!("store.durability={}", level.name())]),
+        };
+        for setting in &self.settings {
+            command.args(["--set", setting]);
+        }
+        let server = Server::start(command, &folder.path().join("log")).await?;
+        Ok(Host {
+            server,
+            data,
+            _folder: folder,
+        })
+    }
+}
+
+fn manifest_of(handlers: &Path) -> Result<String> {
+    let mut text = String::from(
+        "spin_manifest_version = 2\n[application]\nname = \"bench\"\nversion = \"0.0.0\"\n",
+    );
+    for name in HANDLERS {
+        let file = handlers.join(name).with_extension("wasm");
+        ensure!(
+            file.exists(),
+            "{} is missing: build it with `cargo xtask handlers`",
+            file.display()
+        );
+        let file = std::path::absolute(&file)?;
+        // JSON escapes are TOML escapes too.
+        let file = serde_json::Value::from(file.to_string_lossy());
+        text.push_str(&format!(
+            "[component.{name}]\nsource = {file}\n[component.{name}.tool.tidegate]\nhandler = {file}\n"
+        ));
+    }
+    Ok(text)
+}
+
+/// A running host.
+pub(crate) struct Host {
+    pub(crate) server: Server,
+    data: PathBuf,
+    /// Removed with the host.
+    _folder: crate::disk::Folder,
+}
+
+impl Host {
+    /// Where its store is.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.data.join("store")
+    }
+
+    /// The sum of all series of this metric.
+    pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
+        let headers = format!("Authorization: Bearer {ADMIN_KEY}\r\n");
+        let answer = get(self.server.address(), "/_tidegate/metrics", &headers).await?;
+        ensure!(answer.status == 200, "the metrics: {}", answer.status);
+        let of_series = |line: &str| -> Option<f64> {
+            let rest = line.strip_prefix(name)?;
+            let value = match rest.strip_prefix('{') {
+                Some(labelled) => labelled.split_once("} ")?.1,
+                None => rest.strip_prefix(' ')?,
+            };
+            value.trim().parse().ok()
+        };
+        let series: Vec<f64> = answer.body.lines().filter_map(of_series).collect();
+        series
+            .iter()
+            .copied()
+            .reduce(|a, b| a + b)
+            .with_context(|| format!("no metric {name}"))
+    }
+}

@@ -1,0 +1,156 @@
+//! The tables, made on first use.
+//!
+//! | table | a row is |
+//! |---|---|
+//! | `tidegate_meta` | the format of the tables; the salt of epochs |
+//! | `tidegate_actors` | an actor: its place in history, its state, who has the lease |
+//! | `tidegate_outbox` | a patch or an event, in the order of the commits |
+//! | `tidegate_timers` | a timer, or (numbers below 0) a schedule of the manifest |
+//! | `tidegate_answers` | what became of a call with an idempotency key |
+//! | `tidegate_messages` | a message to another actor that was not delivered yet |
+//!
+//! All components of an application share them.
+
+use sha2::{Digest, Sha256};
+
+use crate::clock;
+use crate::database::{Database, DatabaseError};
+use crate::values;
+
+/// The format of the tables that this version reads and writes.
+pub const FORMAT: &str = "1";
+
+const TABLES: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS tidegate_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS tidegate_actors (
+        actor TEXT NOT NULL, id TEXT NOT NULL,
+        epoch TEXT NOT NULL, version INTEGER NOT NULL, commits INTEGER NOT NULL,
+        shown_version INTEGER NOT NULL, state TEXT NOT NULL, state_version INTEGER NOT NULL,
+        fit TEXT NOT NULL,
+        last_timer INTEGER NOT NULL,
+        activated_ms INTEGER, schedules TEXT,
+        lease TEXT, lease_until INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (actor, id))",
+    "CREATE TABLE IF NOT EXISTS tidegate_outbox (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        actor TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL,
+        name TEXT, payload TEXT, extended TEXT,
+        epoch TEXT NOT NULL, version INTEGER NOT NULL, from_version INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS tidegate_outbox_of ON tidegate_outbox (actor, id, seq)",
+    "CREATE TABLE IF NOT EXISTS tidegate_timers (
+        actor TEXT NOT NULL, id TEXT NOT NULL, timer INTEGER NOT NULL,
+        method TEXT NOT NULL, input TEXT, due_ms INTEGER NOT NULL, every_ms INTEGER,
+        tries INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (actor, id, timer))",
+    "CREATE INDEX IF NOT EXISTS tidegate_timers_due ON tidegate_timers (due_ms)",
+    "CREATE TABLE IF NOT EXISTS tidegate_answers (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        actor TEXT NOT NULL, id TEXT NOT NULL, call TEXT NOT NULL, input TEXT NOT NULL,
+        outcome TEXT NOT NULL, result TEXT, at_ms INTEGER NOT NULL,
+        UNIQUE (actor, id, call))",
+    "CREATE TABLE IF NOT EXISTS tidegate_messages (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        from_actor TEXT NOT NULL, from_id TEXT NOT NULL,
+        actor TEXT NOT NULL, id TEXT NOT NULL, method TEXT NOT NULL, input TEXT, key TEXT,
+        at_ms INTEGER NOT NULL, tries INTEGER NOT NULL DEFAULT 0, due_ms INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS tidegate_messages_due ON tidegate_messages (due_ms)",
+];
+
+/// Makes the tables, unless they are there. Several may do so at once.
+pub fn make(database: &Database) -> Result<(), DatabaseError> {
+    // Readers then do not wait for writers. It sticks to the file; older versions of Spin
+    // refuse it, and then everything works more slowly.
+    let _ = database.run("PRAGMA journal_mode = WAL", &[]);
+    database.transaction(|| {
+        for table in TABLES {
+            database.run(table, &[])?;
+        }
+        let insert = "INSERT OR IGNORE INTO tidegate_meta (key, value) VALUES (?1, ?2)";
+        database.run(insert, &values!["format", FORMAT])?;
+        database.run(insert, &values!["salt", &clock::random_id(16)])?;
+        Ok::<_, DatabaseError>(())
+    })
+}
+
+/// Refuses tables of another format.
+pub fn check_format(found: String) -> Result<(), DatabaseError> {
+    match found == FORMAT {
+        true => Ok(()),
+        false => Err(DatabaseError::OtherFormat {
+            found,
+            expected: FORMAT,
+        }),
+    }
+}
+
+/// Carries out something that needs the tables, and makes them if they are missing.
+pub fn with<T>(
+    database: &Database,
+    run: impl Fn() -> Result<T, DatabaseError>,
+) -> Result<T, DatabaseError> {
+    match run() {
+        Err(DatabaseError::NoTables) => {
+            make(database)?;
+            run()
+        }
+        done => done,
+    }
+}
+
+/// The epoch of an actor that has no row yet, and then of its row: the same for all who ask,
+/// so that those who subscribe before its first turn miss nothing.
+pub fn first_epoch(salt: &str, actor: &str, id: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [salt, actor, id] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let digest = hash.finalize();
+    let first = digest.iter().take(6);
+    first.map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes room in the outbox: forgets what is older than [`OUTBOX_AGE_MS`] or beyond
+/// [`OUTBOX_ROWS`], a bounded part of it at a time.
+pub fn prune_outbox(database: &Database, now_ms: u64) -> Result<(), DatabaseError> {
+    let oldest = now_ms.saturating_sub(OUTBOX_AGE_MS);
+    database.run(
+        "DELETE FROM tidegate_outbox
+         WHERE seq IN (SELECT seq FROM tidegate_outbox ORDER BY seq LIMIT ?1)
+           AND (at_ms < ?2 OR seq <= (SELECT max(seq) FROM tidegate_outbox) - ?3)",
+        &values![PRUNED_AT_ONCE, oldest, OUTBOX_ROWS],
+    )?;
+    Ok(())
+}
+
+/// How long patches and events are kept for those who come back, in milliseconds.
+pub const OUTBOX_AGE_MS: u64 = 10 * 60 * 1000;
+/// How many of them are kept, of all actors together.
+pub const OUTBOX_ROWS: u64 = 100_000;
+/// How many are forgotten at a time.
+const PRUNED_AT_ONCE: u64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_is_an_actors_own() {
+        let epoch = first_epoch("salt", "chat", "a");
+        assert_eq!(epoch.len(), 12);
+        assert_eq!(epoch, first_epoch("salt", "chat", "a"));
+        assert_ne!(epoch, first_epoch("salt", "chata", ""));
+        assert_ne!(epoch, first_epoch("other", "chat", "a"));
+    }
+
+    #[test]
+    fn tables_of_another_format_are_refused() {
+        assert_eq!(check_format("1".to_owned()), Ok(()));
+        let error = check_format("2".to_owned()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the database has the format 2, expected 1"
+        );
+    }
+}

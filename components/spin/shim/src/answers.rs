@@ -1,0 +1,142 @@
+//! What an actor remembers of calls with idempotency keys, by the host's rules
+//! (`host/src/turn/answers.rs`), and of messages that it has received.
+
+use sha2::{Digest, Sha256};
+use tidegate_core::failure::code;
+use tidegate_core::{ActorKey, Failure};
+use tidegate_spin_base::database::{Database, DatabaseError};
+use tidegate_spin_base::values;
+
+/// How many calls an actor remembers: the host's `actors.max-keys`.
+const MAX_KEYS: u64 = 1_000;
+/// The same in bytes of results: `actors.max-keys-bytes`.
+const MAX_BYTES: u64 = 1 << 20;
+/// How long, in milliseconds: `actors.key-ttl-ms`.
+const AGE_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// A call that is to run once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Keyed {
+    call: String,
+    input: String,
+}
+
+/// What is remembered of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// A part of it has committed, and the rest has not yet.
+    Begun,
+    /// It had no result.
+    Nothing,
+    /// Its result.
+    Result(String),
+}
+
+impl Keyed {
+    /// The call of this caller, by the name that is theirs alone, to this method.
+    pub(crate) fn new(caller: &str, method: &str, key: &str, input: Option<&str>) -> Keyed {
+        Keyed {
+            // Lengths keep one field from passing for the end of another.
+            call: digest(&[caller, method, key]),
+            input: input.map_or(String::new(), |input| digest(&[input])),
+        }
+    }
+
+    /// What the call came to that has run before; none if it has not.
+    pub(crate) fn known(
+        &self,
+        database: &Database,
+        key: &ActorKey,
+        now_ms: u64,
+    ) -> Result<Option<Result<Option<String>, Failure>>, DatabaseError> {
+        let rows = database.run(
+            "SELECT input, outcome, result FROM tidegate_answers
+             WHERE actor = ?1 AND id = ?2 AND call = ?3 AND at_ms >= ?4",
+            &values![
+                key.actor.as_str(),
+                key.id.as_str(),
+                &self.call,
+                now_ms.saturating_sub(AGE_MS)
+            ],
+        )?;
+        let Some(mut row) = rows.into_iter().next() else {
+            return Ok(None);
+        };
+        let (input, outcome, result) = (row.text()?, row.text()?, row.optional_text()?);
+        Ok(Some(match outcome.as_str() {
+            _ if input != self.input => Err(Failure::host(code::CALL_KEY_REUSED)
+                .message("the idempotency key was used with another input before")),
+            "begun" => Err(Failure::host(code::CALL_INTERRUPTED)
+                .message("a call with this idempotency key was begun and did not end")),
+            _ => Ok(result),
+        }))
+    }
+
+    /// Remembers what it came to, and forgets the oldest beyond the limits. Within the
+    /// turn's transaction.
+    pub(crate) fn remember(
+        &self,
+        answer: &Answer,
+        database: &Database,
+        key: &ActorKey,
+        now_ms: u64,
+    ) -> Result<(), DatabaseError> {
+        let (outcome, result) = match answer {
+            Answer::Begun => ("begun", None),
+            // It ran, and that is all that is remembered.
+            Answer::Result(result) if result.len() as u64 > MAX_BYTES => ("begun", None),
+            Answer::Result(result) => ("result", Some(result.as_str())),
+            Answer::Nothing => ("nothing", None),
+        };
+        let (actor, id) = (key.actor.as_str(), key.id.as_str());
+        database.run(
+            "INSERT OR REPLACE INTO tidegate_answers (actor, id, call, input, outcome, result, at_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            &values![actor, id, &self.call, &self.input, outcome, result, now_ms],
+        )?;
+        database.run(
+            "DELETE FROM tidegate_answers WHERE seq IN (
+                SELECT seq FROM (
+                    SELECT seq, at_ms,
+                        row_number() OVER newest AS place,
+                        sum(128 + length(coalesce(result, ''))) OVER newest AS bytes
+                    FROM tidegate_answers WHERE actor = ?1 AND id = ?2
+                    WINDOW newest AS (ORDER BY seq DESC))
+                WHERE place > 1 AND (place > ?3 OR bytes > ?4 OR at_ms < ?5))",
+            &values![
+                actor,
+                id,
+                MAX_KEYS,
+                MAX_BYTES,
+                now_ms.saturating_sub(AGE_MS)
+            ],
+        )?;
+        Ok(())
+    }
+}
+
+fn digest(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let digest = hash.finalize();
+    let hex = digest.iter().take(16);
+    hex.map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_known_by_user_method_key_and_input() {
+        let call = Keyed::new("ann", "add", "k", Some("1"));
+        assert_eq!(call, Keyed::new("ann", "add", "k", Some("1")));
+        assert_ne!(call.call, Keyed::new("an", "nadd", "k", Some("1")).call);
+        assert_ne!(call.call, Keyed::new("ann", "add", "l", Some("1")).call);
+        assert_ne!(call.input, Keyed::new("ann", "add", "k", Some("2")).input);
+        assert_ne!(call.input, Keyed::new("ann", "add", "k", None).input);
+    }
+}

@@ -1,0 +1,184 @@
+//! Messages to other actors (`actors.send`): stored by the turn's transaction, delivered
+//! after it, and again by the clock when that failed. A receiver knows one that it has had
+//! by its name.
+
+use std::time::{Duration, Instant};
+
+use tidegate_core::ActorKey;
+use tidegate_core::failure::code;
+use tidegate_spin_base::database::{Database, DatabaseError, Row};
+use tidegate_spin_base::signature::{ActorRef, Purpose, Statement};
+use tidegate_spin_base::{clock, values};
+
+use crate::calls::{self, Invocation};
+
+/// How often a message is tried before it is given up.
+const MAX_TRIES: u64 = 10;
+/// Time until a message is tried again, after the first time; it doubles each time.
+const RETRY_MS: u64 = 1_000;
+/// Time for a message to be taken.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message(pub(crate) Invocation);
+
+/// A message that is stored.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    seq: u64,
+    from: ActorRef,
+    call: Invocation,
+    tries: u64,
+}
+
+impl Message {
+    /// Stores it, and returns its number. Within the turn's transaction.
+    pub(crate) fn store(
+        &self,
+        database: &Database,
+        from: &ActorKey,
+        now_ms: u64,
+    ) -> Result<u64, DatabaseError> {
+        let call = &self.0;
+        let rows = database.run(
+            "INSERT INTO tidegate_messages (from_actor, from_id, actor, id, method, input, key,
+                at_ms, due_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) RETURNING seq",
+            &values![
+                from.actor.as_str(),
+                from.id.as_str(),
+                &call.actor,
+                &call.id,
+                &call.method,
+                call.input.as_ref(),
+                call.key.as_ref(),
+                now_ms,
+                // Whoever has stored it delivers it; the clock comes in when that is late.
+                now_ms + RETRY_MS
+            ],
+        )?;
+        let row = rows.into_iter().next();
+        row.ok_or_else(|| DatabaseError::Failed("a message was not stored".to_owned()))?
+            .number()
+    }
+}
+
+impl Stored {
+    fn of(mut row: Row) -> Result<Stored, DatabaseError> {
+        Ok(Stored {
+            seq: row.number()?,
+            from: ActorRef {
+                actor: row.text()?,
+                id: row.text()?,
+            },
+            call: Invocation {
+                actor: row.text()?,
+                id: row.text()?,
+                method: row.text()?,
+                input: row.optional_text()?,
+                key: row.optional_text()?,
+                timeout_ms: None,
+            },
+            tries: row.number()?,
+        })
+    }
+
+    /// The one with this number, if it is still there.
+    fn load(database: &Database, seq: u64) -> Result<Option<Stored>, DatabaseError> {
+        let rows = database.run(
+            "SELECT seq, from_actor, from_id, actor, id, method, input, key, tries
+             FROM tidegate_messages WHERE seq = ?1",
+            &values![seq],
+        )?;
+        rows.into_iter().next().map(Stored::of).transpose()
+    }
+
+    /// Those that are due, the oldest first.
+    pub(crate) fn due(
+        database: &Database,
+        now_ms: u64,
+        limit: u64,
+    ) -> Result<Vec<Stored>, DatabaseError> {
+        let rows = database.run(
+            "SELECT seq, from_actor, from_id, actor, id, method, input, key, tries
+             FROM tidegate_messages WHERE due_ms <= ?1 ORDER BY seq LIMIT ?2",
+            &values![now_ms, limit],
+        )?;
+        rows.into_iter().map(Stored::of).collect()
+    }
+
+    /// Delivers it. True if it need not be tried again.
+    pub(crate) fn deliver(&self, database: &Database, key: &[u8]) -> Result<bool, DatabaseError> {
+        let mut statement = Statement::new(Purpose::Message, clock::unix_ms());
+        statement.chain = vec![self.from.clone()];
+        statement.message = Some(self.seq.to_string());
+        let begun = calls::begin(&self.call, &statement, None, key);
+        let result = begun.and_then(|begun| begun.result(Instant::now() + PATIENCE));
+        let is_settled = match &result {
+            Ok(_) => true,
+            // What the receiver says of it is nobody's to hear; but a refusal that will pass
+            // is none.
+            Err(failure) => !is_passing(&failure.code) || self.tries + 1 >= MAX_TRIES,
+        };
+        if let Err(failure) = &result {
+            let (from, to) = (&self.from, &self.call);
+            eprintln!(
+                "tidegate: a message of {}/{} to {}/{}: {failure}{}",
+                from.actor,
+                from.id,
+                to.actor,
+                to.id,
+                if is_settled {
+                    ""
+                } else {
+                    " (it is tried again)"
+                }
+            );
+        }
+        match is_settled {
+            true => database.run(
+                "DELETE FROM tidegate_messages WHERE seq = ?1",
+                &values![self.seq],
+            )?,
+            false => database.run(
+                "UPDATE tidegate_messages SET tries = tries + 1, due_ms = ?2 WHERE seq = ?1",
+                &values![
+                    self.seq,
+                    clock::unix_ms() + (RETRY_MS << self.tries.min(MAX_TRIES))
+                ],
+            )?,
+        };
+        Ok(is_settled)
+    }
+}
+
+/// Whether a failure says nothing of the message itself: it may arrive another time.
+fn is_passing(code: &str) -> bool {
+    [
+        code::ACTOR_BUSY,
+        code::CALL_TIMEOUT,
+        code::HANDLER_TRAPPED,
+        code::HOST_SHUTTING_DOWN,
+        code::INTERNAL,
+        code::STORE_UNAVAILABLE,
+        code::UNSUPPORTED_ON_SPIN,
+    ]
+    .contains(&code)
+}
+
+/// Delivers what a turn has sent, once its caller has its answer. What fails is left to the
+/// clock.
+pub(crate) fn deliver(database: &Database, sent: &[u64], key: Option<&[u8]>) {
+    let Some(key) = key else {
+        return;
+    };
+    for seq in sent {
+        let stored = Stored::load(database, *seq);
+        let delivered = stored
+            .and_then(|stored| stored.map_or(Ok(true), |stored| stored.deliver(database, key)));
+        if let Err(error) = delivered {
+            eprintln!("tidegate: a message waits for the clock: {error}");
+        }
+    }
+}

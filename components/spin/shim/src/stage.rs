@@ -1,0 +1,553 @@
+//! What the running turn has staged, and the guest's view of it. `host/src/turn/stage.rs`
+//! does the same on the host, and its rules are these.
+//!
+//! Invariant: a turn that is *live*, because something of it has left, holds the lease.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tidegate_core::document::{Document, OpError};
+use tidegate_core::failure::code;
+use tidegate_core::{ActorKey, Failure};
+use tidegate_spin_base::database::Database;
+use tidegate_spin_base::response::Response;
+use tidegate_spin_base::signature::ActorRef;
+use tidegate_spin_base::{clock, settings};
+
+use crate::answers::{Answer, Keyed};
+use crate::declared::{Against, Declared};
+use crate::messages::Message;
+use crate::rows::{self, Commit, Lease, Leases, Place, Refusal};
+use crate::timers::TimerChange;
+
+/// What one turn may stage, in bytes: the host's `effects-bytes`.
+const EFFECTS_BYTES: usize = 64 << 20;
+/// Length of a state as JSON: `state-bytes`.
+const STATE_BYTES: usize = 32 << 20;
+/// Timers of one actor: `timers`.
+pub(crate) const TIMERS: usize = 10_000;
+/// Calls of one turn: `calls`.
+pub(crate) const CALLS: usize = 1_000;
+/// What an event weighs beside its text.
+pub(crate) const EVENT_COST: usize = 64;
+/// How much longer than a turn its lease lasts, in milliseconds.
+const LEASE_GRACE_MS: u64 = 1_000;
+/// How long a lease lasts without being renewed, in milliseconds, unless
+/// `TIDEGATE_LEASE_MS` says otherwise: so long a turn that has crashed blocks its actor, and
+/// so long a turn may be silent before another overtakes it.
+const LEASE_MS: u64 = 15_000;
+
+/// What all turns of a request share.
+pub(crate) struct Request {
+    /// The database.
+    pub(crate) database: Database,
+    /// The type of the actor that it is about.
+    pub(crate) declared: Rc<Declared>,
+    /// The answer.
+    pub(crate) response: RefCell<Response>,
+    /// The key of the application's components.
+    pub(crate) internal_key: Option<Vec<u8>>,
+    /// Whether the handler has no guard: the one that was asked is the shim's own.
+    pub(crate) is_unguarded: std::cell::Cell<bool>,
+    /// The messages that its turns have stored.
+    pub(crate) sent: RefCell<Vec<u64>>,
+}
+
+/// Who hears parts of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listener {
+    /// The client, as a stream of events.
+    Client,
+    /// Nobody.
+    Nobody,
+}
+
+/// What a turn begins with.
+pub(crate) struct Given {
+    /// The request that it belongs to.
+    pub(crate) request: Rc<Request>,
+    /// The actor.
+    pub(crate) key: ActorKey,
+    /// Its type.
+    pub(crate) declared: Rc<Declared>,
+    /// Where it is.
+    pub(crate) place: Place,
+    /// Its state.
+    pub(crate) state: Value,
+    /// The actors that wait for it.
+    pub(crate) chain: Vec<ActorRef>,
+    /// Its trace context.
+    pub(crate) traceparent: Option<String>,
+    /// Who hears parts of its result.
+    pub(crate) listener: Listener,
+    /// The call, if it is to run once.
+    pub(crate) keyed: Option<Keyed>,
+    /// When it has to be over, in milliseconds since the Unix epoch.
+    pub(crate) deadline_ms: u64,
+    /// How often what it stages is committed while it runs.
+    pub(crate) streaming: Option<Duration>,
+    /// What becomes of the timer that it is the turn of.
+    pub(crate) fired: Option<TimerChange>,
+    /// What may be done with the state.
+    pub(crate) mode: Mode,
+}
+
+/// What a guest may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It is a turn.
+    Turn,
+    /// It is a guard, which looks at the last committed state.
+    Look,
+}
+
+/// What a turn has staged so far.
+pub(crate) struct Stage {
+    pub(crate) given: Given,
+    pub(crate) document: Document,
+    pub(crate) token: u64,
+    pub(crate) state_bytes: usize,
+    pub(crate) events: Vec<(String, String)>,
+    pub(crate) timers: Vec<TimerChange>,
+    pub(crate) messages: Vec<Message>,
+    pub(crate) calls: usize,
+    /// A limit that was passed: the turn fails even if the guest does not mind.
+    pub(crate) exceeded: Option<Failure>,
+    bytes: usize,
+    is_fit: bool,
+    next_tick: Instant,
+    lease: Option<Lease>,
+    /// Somebody else was faster: it can come to nothing, and runs again.
+    doomed: bool,
+    /// Something of it has left.
+    live: bool,
+}
+
+thread_local! {
+    static STAGE: RefCell<Option<Stage>> = const { RefCell::new(None) };
+    static NEXT_TOKEN: std::cell::Cell<u64> = const { std::cell::Cell::new(1) };
+}
+
+/// Whether a commit is the turn's last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    /// Its lease ends with it.
+    Yes,
+    /// The turn goes on.
+    No,
+}
+
+/// How a turn ended.
+pub(crate) enum End {
+    /// Its commit is made.
+    Committed,
+    /// Somebody else was faster, and nothing of it has left: it runs again.
+    Again,
+    /// It failed.
+    Failed(Failure),
+}
+
+/// Puts a stage where the guest's imports find it.
+pub(crate) fn enter(stage: Stage) {
+    STAGE.set(Some(stage));
+}
+
+/// Takes it back.
+pub(crate) fn leave() -> Stage {
+    STAGE.take().expect("a turn that was begun is there")
+}
+
+/// The stage of the running turn. Outside of one this ends the guest, as the contract says.
+pub(crate) fn with<T>(run: impl FnOnce(&mut Stage) -> T) -> T {
+    STAGE.with_borrow_mut(|stage| match stage {
+        Some(stage) => run(stage),
+        None => panic!("an import was called outside a turn"),
+    })
+}
+
+pub(crate) fn next_token() -> u64 {
+    NEXT_TOKEN.replace(NEXT_TOKEN.get() + 1)
+}
+
+impl Stage {
+    /// The beginning of a turn.
+    pub(crate) fn new(mut given: Given) -> Stage {
+        let state = std::mem::take(&mut given.state);
+        Stage {
+            next_tick: Instant::now() + given.streaming.unwrap_or_default(),
+            state_bytes: state.to_string().len(),
+            document: Document::new(state),
+            token: next_token(),
+            given,
+            events: Vec::new(),
+            timers: Vec::new(),
+            messages: Vec::new(),
+            calls: 0,
+            exceeded: None,
+            bytes: 0,
+            is_fit: false,
+            lease: None,
+            doomed: false,
+            live: false,
+        }
+    }
+
+    /// The same, with a lease that was taken before.
+    #[must_use]
+    pub(crate) fn with_lease(mut self, lease: Option<Lease>) -> Stage {
+        self.lease = lease;
+        self
+    }
+
+    /// Refuses what a guard may not do.
+    pub(crate) fn check_mode(&self) -> Result<(), Failure> {
+        match self.given.mode {
+            Mode::Turn => Ok(()),
+            Mode::Look => Err(Failure::host(code::STATE_READ_ONLY)
+                .message("a guard may read the state, and do nothing else")),
+        }
+    }
+
+    pub(crate) fn charge(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes <= EFFECTS_BYTES {
+            return Ok(());
+        }
+        let failure = Failure::host(code::TURN_EFFECTS_LIMIT)
+            .message(format!("the turn staged more than {EFFECTS_BYTES} bytes"))
+            .param("limit", EFFECTS_BYTES);
+        Err(self.exceed(failure))
+    }
+
+    pub(crate) fn charge_state(&mut self, bytes: usize) -> Result<(), Failure> {
+        if bytes <= STATE_BYTES {
+            return Ok(());
+        }
+        let failure = Failure::host(code::STATE_TOO_LARGE)
+            .message(format!("the state is longer than {STATE_BYTES} bytes"))
+            .param("limit", STATE_BYTES);
+        Err(self.exceed(failure))
+    }
+
+    /// Notes a limit that was passed.
+    pub(crate) fn exceed(&mut self, failure: Failure) -> Failure {
+        self.exceeded.get_or_insert_with(|| failure.clone());
+        failure
+    }
+
+    /// Changes the state, and names what it is now.
+    pub(crate) fn write(
+        &mut self,
+        change: impl FnOnce(&mut Document) -> Result<usize, Failure>,
+    ) -> Result<u64, Failure> {
+        // Until the guest says again that it is.
+        self.is_fit = false;
+        self.state_bytes = change(&mut self.document)?;
+        self.token = next_token();
+        Ok(self.token)
+    }
+
+    /// Time that is left.
+    pub(crate) fn left(&self) -> Duration {
+        Duration::from_millis(self.given.deadline_ms.saturating_sub(clock::unix_ms()))
+    }
+
+    /// Before something leaves that cannot be undone: from here on nobody else may commit,
+    /// and the turn is not run again.
+    pub(crate) fn go_live(&mut self) -> Result<(), Failure> {
+        if self.doomed {
+            return Err(busy());
+        }
+        self.take_lease()?;
+        self.live = true;
+        Ok(())
+    }
+
+    /// Takes the lease, unless the turn has it.
+    pub(crate) fn take_lease(&mut self) -> Result<(), Failure> {
+        if self.lease.is_some() {
+            return Ok(());
+        }
+        let until_ms = self.lease_until_ms();
+        let given = &mut self.given;
+        let taken = rows::take_lease(
+            &given.request.database,
+            &given.key,
+            &mut given.place,
+            &given.declared,
+            until_ms,
+        );
+        match taken {
+            Ok(lease) => {
+                self.lease = Some(lease);
+                Ok(())
+            }
+            Err(Refusal::Conflict) => {
+                self.doomed = true;
+                Err(busy())
+            }
+            Err(Refusal::Database(error)) => Err(self.exceed(error.into())),
+        }
+    }
+
+    fn lease_until_ms(&self) -> u64 {
+        let now_ms = clock::unix_ms();
+        let silent_ms = settings::number("TIDEGATE_LEASE_MS", LEASE_MS);
+        let end_ms = self.given.deadline_ms.saturating_add(LEASE_GRACE_MS);
+        now_ms.saturating_add(silent_ms).min(end_ms)
+    }
+
+    /// Has the lease go on, when a good part of it is over. Every import does so.
+    fn renew_lease(&mut self) -> Result<(), Failure> {
+        let until_ms = self.lease_until_ms();
+        let Some(lease) = &mut self.lease else {
+            return Ok(());
+        };
+        if lease.until_ms().saturating_add(LEASE_MS / 3) > until_ms {
+            return Ok(());
+        }
+        let given = &self.given;
+        let database = &given.request.database;
+        match rows::renew_lease(database, &given.key, lease, until_ms) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.exceed(busy())),
+            // It is tried again, and the commit finds out in any case.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The guest says that what is staged is fit to be seen.
+    pub(crate) fn checkpoint(&mut self, now: bool) -> Result<(), Failure> {
+        if self.given.streaming.is_none() {
+            return Ok(());
+        }
+        if let Some(exceeded) = &self.exceeded {
+            return Err(exceeded.clone());
+        }
+        self.is_fit = true;
+        match now {
+            true => self.tick(),
+            false => self.tick_if_due(),
+        }
+    }
+
+    /// Commits what is fit to be seen, if the last time is an interval ago. Every import
+    /// does so: on Spin the guest's own calls are the only clock.
+    pub(crate) fn tick_if_due(&mut self) -> Result<(), Failure> {
+        self.renew_lease()?;
+        match self.is_fit && Instant::now() >= self.next_tick {
+            true => self.tick(),
+            false => Ok(()),
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), Failure> {
+        self.go_live()?;
+        let committed = match self.commit(Some(Answer::Begun), Last::No) {
+            End::Committed => Ok(()),
+            End::Again => Err(busy()),
+            End::Failed(failure) => Err(self.exceed(failure)),
+        };
+        // One that was late does not make the next ones so, nor are two in a row.
+        let interval = self.given.streaming.unwrap_or_default();
+        let grid = self.next_tick + interval;
+        self.next_tick = grid.max(Instant::now() + interval / 2);
+        committed
+    }
+
+    /// Commits the rest of what is staged, and the turn with it.
+    pub(crate) fn finish(mut self, answer: Answer) -> End {
+        let end = self.commit(Some(answer), Last::Yes);
+        self.end_lease_unless(&end);
+        end
+    }
+
+    /// Discards what is staged, and keeps only what becomes of a timer that has fired.
+    pub(crate) fn discard(mut self, failure: Failure) -> End {
+        let end = match self.doomed && !self.live {
+            true => End::Again,
+            false => {
+                self.document.rollback();
+                self.events.clear();
+                self.messages.clear();
+                self.timers.clear();
+                match self.write_out(None, None, Last::Yes) {
+                    End::Again => End::Again,
+                    End::Committed | End::Failed(_) => End::Failed(failure),
+                }
+            }
+        };
+        self.end_lease_unless(&end);
+        end
+    }
+
+    fn end_lease_unless(&self, end: &End) {
+        let given = &self.given;
+        // A commit that was made has ended it.
+        if let Some(lease) = &self.lease
+            && !matches!(end, End::Committed)
+        {
+            rows::end_lease(&given.request.database, &given.key, lease);
+        }
+    }
+
+    /// Whether a turn can come to nothing but another attempt.
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.doomed && !self.live
+    }
+
+    fn commit(&mut self, answer: Option<Answer>, last: Last) -> End {
+        if let Some(exceeded) = self.exceeded.clone() {
+            return End::Failed(exceeded);
+        }
+        if clock::unix_ms() > self.given.deadline_ms {
+            return End::Failed(
+                Failure::host(code::TURN_DEADLINE).message("the turn took longer than it may"),
+            );
+        }
+        self.is_fit = false;
+        let patches = match self.prepare() {
+            Ok(patches) => patches,
+            Err(failure) => return End::Failed(failure),
+        };
+        let answer = answer.filter(|_| self.given.keyed.is_some());
+        self.write_out(patches, answer, last)
+    }
+
+    /// The patch to commit, none when the state has not changed.
+    fn prepare(&mut self) -> Result<Option<Vec<tidegate_core::PatchOp>>, Failure> {
+        if !self.document.is_dirty() {
+            return Ok(None);
+        }
+        let patches = self.document.changes();
+        if patches.is_empty() {
+            self.document.accept();
+            return Ok(None);
+        }
+        let declared = &self.given.declared;
+        declared
+            .check(Against::State, self.document.value())?
+            .map_err(|violations| {
+                Failure::host(code::STATE_INVALID).message(format!(
+                    "the turn would leave an invalid state: {violations}"
+                ))
+            })?;
+        Ok(Some(patches))
+    }
+
+    fn write_out(
+        &mut self,
+        patches: Option<Vec<tidegate_core::PatchOp>>,
+        answer: Option<Answer>,
+        last: Last,
+    ) -> End {
+        let given = &mut self.given;
+        let is_empty = patches.is_none()
+            && self.events.is_empty()
+            && self.timers.is_empty()
+            && given.fired.is_none()
+            && self.messages.is_empty()
+            && answer.is_none();
+        // A turn that changes nothing is as good as one that ran when it was read.
+        if is_empty {
+            if last == Last::Yes
+                && let Some(lease) = self.lease.take()
+            {
+                rows::end_lease(&given.request.database, &given.key, &lease);
+            }
+            return End::Committed;
+        }
+        let is_new = !given.place.exists;
+        // What the turn itself does to its timer comes later.
+        let fired = given.fired.iter().chain(&self.timers);
+        let timers: Vec<TimerChange> = fired.cloned().collect();
+        let commit = Commit {
+            state: (patches.is_some() || is_new).then(|| self.document.value()),
+            patches,
+            events: &self.events,
+            timers: &timers,
+            messages: &self.messages,
+            answer: given.keyed.as_ref().zip(answer),
+        };
+        let leases = Leases {
+            mine: self.lease.as_ref(),
+            next: self.lease.as_ref().filter(|_| last == Last::No),
+        };
+        let committed = rows::commit(
+            &given.request.database,
+            &given.key,
+            &mut given.place,
+            &given.declared,
+            &commit,
+            leases,
+        );
+        match committed {
+            Ok(sent) => {
+                given.request.sent.borrow_mut().extend(sent);
+                given.fired = None;
+                self.document.accept();
+                self.events.clear();
+                self.timers.clear();
+                self.messages.clear();
+                self.bytes = 0;
+                if last == Last::Yes {
+                    self.lease = None;
+                }
+                End::Committed
+            }
+            Err(Refusal::Conflict) if self.live => End::Failed(busy()),
+            Err(Refusal::Conflict) => {
+                self.doomed = true;
+                End::Again
+            }
+            Err(Refusal::Database(error)) => End::Failed(error.into()),
+        }
+    }
+
+    /// Checks the result of a method: it must be JSON, and, where that is asked for, what
+    /// the manifest says.
+    pub(crate) fn check_result(&mut self, method: &str, result: &str) -> Result<(), Failure> {
+        self.charge(result.len())?;
+        let invalid = |detail: String| {
+            Failure::host(code::OUTPUT_INVALID)
+                .message(format!("{method} returned an invalid result: {detail}"))
+        };
+        if settings::number("TIDEGATE_VALIDATE_RESULTS", 0) == 0 {
+            return check_json(result).map_err(invalid);
+        }
+        let value: Value =
+            serde_json::from_str(result).map_err(|error| invalid(error.to_string()))?;
+        self.given
+            .declared
+            .check(Against::Output(method), &value)?
+            .map_err(|violations| invalid(violations.to_string()))
+    }
+}
+
+/// `actor.busy`
+pub(crate) fn busy() -> Failure {
+    Failure::host(code::ACTOR_BUSY)
+        .message("other turns of this actor were in the way for too long: try again")
+}
+
+/// Whether a text is JSON.
+pub(crate) fn check_json(text: &str) -> Result<(), String> {
+    serde_json::from_str::<&RawValue>(text)
+        .map(|_| ())
+        .map_err(|error| error.to_string())
+}
+
+/// Why operations cannot be applied, as the guest is told.
+pub(crate) fn op_failure(error: &OpError) -> Failure {
+    let code = match error {
+        OpError::NoSuchPlace { .. } => code::STATE_NO_SUCH_PLACE,
+        OpError::NotAString { .. } => code::STATE_NOT_A_STRING,
+        OpError::RemovesDocument { .. } | OpError::TooDeep { .. } => code::STATE_MALFORMED,
+    };
+    Failure::host(code)
+        .message(error.to_string())
+        .param("pointer", error.pointer())
+}

@@ -1,0 +1,565 @@
+//! Runs turns: loads the actor, runs what is due before, runs the handler, commits; and
+//! again when somebody else was faster.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tidegate_core::failure::code;
+use tidegate_core::manifest::Method;
+use tidegate_core::{ActorKey, Failure, schema, unambiguous};
+use tidegate_spin_base::signature::ActorRef;
+use tidegate_spin_base::{clock, settings};
+
+use crate::answers::{Answer, Keyed};
+use crate::bindings::tidegate::realtime::types as wit;
+use crate::declared::{Against, Declared};
+use crate::guest;
+use crate::rows::{self, Commit, Lease, Leases, Loaded, Refusal};
+use crate::stage::{self, End, Given, Listener, Mode, Request, Stage, busy};
+use crate::timers::{self, Due};
+
+/// How often a turn is run before its caller is told that the actor is busy.
+const MAX_ATTEMPTS: u32 = 8;
+/// How long the first of them waits for the next, at most; it doubles each time.
+const BACKOFF: Duration = Duration::from_millis(10);
+/// How long a turn waits for its place among others, in milliseconds, unless
+/// `TIDEGATE_BUSY_WAIT_MS` says otherwise.
+const BUSY_WAIT_MS: u64 = 30_000;
+/// How often it looks whether another's lease has ended: at first, and at last.
+const BUSY_LOOK: [Duration; 2] = [Duration::from_millis(4), Duration::from_millis(60)];
+/// Time for a turn: the host's `turn-deadline-ms`.
+const TURN_MS: u64 = 5_000;
+/// Time for a streaming turn: `streaming-deadline-ms`.
+const STREAMING_MS: u64 = 300_000;
+/// How many timers that are due one request runs, at most.
+const MAX_DUE: usize = 64;
+/// How often a timer's turn is begun that never ends.
+const MAX_TRIES: u64 = 3;
+
+/// A call of a method.
+pub(crate) struct Call {
+    /// The method, as the caller spells it.
+    pub(crate) method: String,
+    /// Its input.
+    pub(crate) input: Option<String>,
+    /// Who calls.
+    pub(crate) origin: wit::Origin,
+    /// The actors that wait for it.
+    pub(crate) chain: Vec<ActorRef>,
+    /// The idempotency key.
+    pub(crate) key: Option<String>,
+    /// The name of the message that it is, and whose.
+    pub(crate) message: Option<String>,
+    /// When its caller waits no longer, in milliseconds since the Unix epoch.
+    pub(crate) deadline_ms: Option<u64>,
+    /// Its trace context.
+    pub(crate) traceparent: Option<String>,
+    /// Who hears parts of its result.
+    pub(crate) listener: Listener,
+}
+
+/// A turn about to run.
+struct Begin<'a> {
+    method: &'a str,
+    input: Option<String>,
+    origin: wit::Origin,
+    chain: Vec<ActorRef>,
+    key: Option<String>,
+    keyed: Option<Keyed>,
+    deadline_ms: Option<u64>,
+    traceparent: Option<String>,
+    listener: Listener,
+    fired: Option<timers::TimerChange>,
+    turn_id: &'a str,
+    attempt: u32,
+}
+
+/// What became of one attempt.
+enum Ran {
+    /// It came to an end.
+    Done(Result<Option<String>, Failure>),
+    /// It ran, and somebody else was faster.
+    Again,
+    /// It did not run, because somebody else was faster.
+    Late,
+}
+
+/// Runs a call as one turn.
+pub(crate) async fn call(
+    request: &Rc<Request>,
+    key: &ActorKey,
+    call: Call,
+) -> Result<Option<String>, Failure> {
+    let turn_id = clock::random_id(8);
+    let keyed = match (&call.message, &call.key) {
+        // What is sent twice has the same name.
+        (Some(message), _) => Some(Keyed::new("message", &call.method, message, None)),
+        (None, Some(once)) => {
+            let caller = caller_of(&call.origin);
+            Some(Keyed::new(
+                &caller,
+                &call.method,
+                once,
+                call.input.as_deref(),
+            ))
+        }
+        (None, None) => None,
+    };
+    let until = patience();
+    let mut attempt = 1;
+    while attempt <= MAX_ATTEMPTS && Instant::now() < until {
+        let Some(loaded) = prepare(request, key, until, &mut 0).await? else {
+            back_off(attempt);
+            continue;
+        };
+        if let Some(keyed) = &keyed
+            && let Some(known) = keyed.known(&request.database, key, clock::unix_ms())?
+        {
+            return match call.message {
+                Some(_) => Ok(None),
+                None => known,
+            };
+        }
+        let begin = Begin {
+            method: &call.method,
+            input: call.input.clone(),
+            origin: call.origin.clone(),
+            chain: call.chain.clone(),
+            key: call.key.clone(),
+            keyed: keyed.clone(),
+            deadline_ms: call.deadline_ms,
+            traceparent: call.traceparent.clone(),
+            listener: call.listener,
+            fired: None,
+            turn_id: &turn_id,
+            attempt,
+        };
+        match run(request, key, loaded, begin).await {
+            Ran::Done(result) => return result,
+            Ran::Late => back_off(1),
+            Ran::Again => {
+                back_off(attempt);
+                attempt += 1;
+            }
+        }
+    }
+    Err(busy())
+}
+
+/// Runs what of the actor is due, and says how many turns that were.
+pub(crate) async fn wake(request: &Rc<Request>, key: &ActorKey) -> Result<usize, Failure> {
+    let (until, mut ran) = (patience(), 0);
+    while Instant::now() < until {
+        match prepare(request, key, until, &mut ran).await? {
+            Some(_) => return Ok(ran),
+            None => back_off(1),
+        }
+    }
+    Err(busy())
+}
+
+/// Until when a turn waits for its place.
+fn patience() -> Instant {
+    let wait_ms = settings::number("TIDEGATE_BUSY_WAIT_MS", BUSY_WAIT_MS);
+    Instant::now() + Duration::from_millis(wait_ms)
+}
+
+fn back_off(attempt: u32) {
+    clock::sleep(clock::jitter(BACKOFF * (1 << attempt.min(6))));
+}
+
+/// Waits until nobody has the actor's lease, and reads it.
+fn load(request: &Request, key: &ActorKey, until: Instant) -> Result<Loaded, Failure> {
+    let [mut pause, longest] = BUSY_LOOK;
+    loop {
+        let loaded = rows::load(&request.database, key)?;
+        if loaded.leased_until_ms <= clock::unix_ms() {
+            return Ok(loaded);
+        }
+        loop {
+            if Instant::now() >= until {
+                return Err(busy());
+            }
+            clock::sleep(pause / 2 + clock::jitter(pause));
+            pause = (pause * 3 / 2).min(longest);
+            if rows::leased_until_ms(&request.database, key)? <= clock::unix_ms() {
+                break;
+            }
+        }
+    }
+}
+
+/// The actor, ready for its next turn; none if somebody else was faster.
+///
+/// Counts the turns that were due and ran before.
+async fn prepare(
+    request: &Rc<Request>,
+    key: &ActorKey,
+    until: Instant,
+    ran: &mut usize,
+) -> Result<Option<Loaded>, Failure> {
+    let declared = request.declared.clone();
+    let mut loaded = load(request, key, until)?;
+    state_of(&loaded, &declared)?;
+    match activate(request, key, &declared, &mut loaded).await? {
+        Step::Done => {}
+        Step::Reload => loaded = load(request, key, until)?,
+        Step::Again => return Ok(None),
+    }
+    for _ in 0..MAX_DUE {
+        let now_ms = clock::unix_ms();
+        if loaded.first_due_ms.is_none_or(|due_ms| due_ms > now_ms) {
+            break;
+        }
+        let Some(due) = Due::first(&request.database, key, now_ms)? else {
+            break;
+        };
+        match run_due(request, key, &declared, loaded, due).await? {
+            Ran::Again | Ran::Late => return Ok(None),
+            Ran::Done(_) => *ran += 1,
+        }
+        loaded = load(request, key, until)?;
+    }
+    Ok(Some(loaded))
+}
+
+/// The state of an actor, if it fits the handler that serves it.
+pub(crate) fn state_of(loaded: &Loaded, declared: &Rc<Declared>) -> Result<Value, Failure> {
+    let Some(stored) = &loaded.state else {
+        return Ok(declared.state.initial.clone());
+    };
+    let unfit = |why: String| {
+        Failure::host(code::STATE_UNFIT).message(format!(
+            "the stored state does not fit the handler that serves the actor now: {why}"
+        ))
+    };
+    let expected = u64::from(declared.state.version);
+    if stored.version != expected {
+        let version = stored.version;
+        return Err(unfit(format!(
+            "it is of version {version}, expected {expected}; on Spin states are not migrated"
+        )));
+    }
+    let state: Value = serde_json::from_str(&stored.text).map_err(|error| {
+        Failure::host(code::STORE_UNAVAILABLE)
+            .message(format!("the stored state is damaged: {error}"))
+    })?;
+    if stored.fit != declared.fit() {
+        declared
+            .check(Against::State, &state)?
+            .map_err(|violations| unfit(violations.to_string()))?;
+    }
+    Ok(state)
+}
+
+enum Step {
+    /// There was nothing to do.
+    Done,
+    /// The actor is another one now.
+    Reload,
+    /// Somebody else was faster.
+    Again,
+}
+
+/// Activates an actor that never was, and sets the schedules of the manifest.
+///
+/// An actor on Spin is activated once: nothing ever deactivates it. That it was is committed
+/// before the hook runs, with the lease in the same commit, so that a hook that crashes is
+/// not run for ever, and no turn comes before it.
+async fn activate(
+    request: &Rc<Request>,
+    key: &ActorKey,
+    declared: &Rc<Declared>,
+    loaded: &mut Loaded,
+) -> Result<Step, Failure> {
+    let schedules = timers::schedules_of(declared);
+    let is_new = loaded.place.activated_ms.is_none();
+    let has_hook = is_new && declared.hooks.activate;
+    if !has_hook && schedules == loaded.place.schedules {
+        return Ok(Step::Done);
+    }
+    let now_ms = clock::unix_ms();
+    let since_ms = loaded.place.activated_ms.unwrap_or(now_ms);
+    let before = loaded
+        .place
+        .schedules
+        .as_deref()
+        .map_or(0, |all| all.lines().count());
+    let set = timers::begin_schedules(declared, before, since_ms, now_ms);
+    let mut place = loaded.place.clone();
+    place.activated_ms = Some(since_ms);
+    place.schedules = schedules;
+    let deadline_ms = now_ms + TURN_MS;
+    let lease = has_hook.then(|| Lease::new(deadline_ms));
+    let commit = Commit {
+        state: (!place.exists).then_some(&declared.state.initial),
+        timers: &set,
+        ..Commit::default()
+    };
+    let leases = Leases {
+        mine: None,
+        next: lease.as_ref(),
+    };
+    let database = &request.database;
+    match rows::commit(database, key, &mut place, declared, &commit, leases) {
+        Ok(_) => {}
+        Err(Refusal::Conflict) => return Ok(Step::Again),
+        Err(Refusal::Database(error)) => return Err(error.into()),
+    }
+    if has_hook {
+        let given = Given {
+            request: request.clone(),
+            key: key.clone(),
+            declared: declared.clone(),
+            state: state_of(loaded, declared)?,
+            place,
+            chain: Vec::new(),
+            traceparent: None,
+            listener: Listener::Nobody,
+            keyed: None,
+            deadline_ms,
+            streaming: None,
+            fired: None,
+            mode: Mode::Turn,
+        };
+        stage::enter(Stage::new(given).with_lease(lease));
+        let turn = wit::Turn {
+            this: key.into(),
+            turn_id: clock::random_id(8),
+            origin: wit::Origin::Host,
+            now_ms,
+            deadline_ms,
+            attempt: 1,
+            key: None,
+            traceparent: None,
+        };
+        let result = guest::activate(turn).await;
+        let stage = stage::leave();
+        let end = match result {
+            Ok(()) => stage.finish(Answer::Nothing),
+            Err(failure) => stage.discard(failure),
+        };
+        if let End::Failed(failure) = end {
+            eprintln!("tidegate: {key}: the hook `activate` failed: {failure}");
+        }
+    }
+    Ok(Step::Reload)
+}
+
+/// The turn of a timer that is due.
+async fn run_due(
+    request: &Rc<Request>,
+    key: &ActorKey,
+    declared: &Rc<Declared>,
+    loaded: Loaded,
+    due: Due,
+) -> Result<Ran, Failure> {
+    let now_ms = clock::unix_ms();
+    let since_ms = loaded.place.activated_ms.unwrap_or(now_ms);
+    let fired = due.fired(declared, since_ms, now_ms);
+    if due.tries >= MAX_TRIES {
+        eprintln!(
+            "tidegate: {key}: the turn of a timer never ends: {}",
+            due.method
+        );
+        let commit = Commit {
+            timers: std::slice::from_ref(&fired),
+            ..Commit::default()
+        };
+        let mut place = loaded.place.clone();
+        let database = &request.database;
+        let leases = Leases::default();
+        return match rows::commit(database, key, &mut place, declared, &commit, leases) {
+            Ok(_) => Ok(Ran::Done(Ok(None))),
+            Err(Refusal::Conflict) => Ok(Ran::Again),
+            Err(Refusal::Database(error)) => Err(error.into()),
+        };
+    }
+    let firing = wit::Firing {
+        id: due.id.max(0).unsigned_abs(),
+        due_ms: due.due_ms,
+    };
+    let turn_id = clock::random_id(8);
+    let begin = Begin {
+        method: &due.method,
+        input: due.input.clone(),
+        origin: match due.id < 0 {
+            true => wit::Origin::Cron(firing),
+            false => wit::Origin::Timer(firing),
+        },
+        chain: Vec::new(),
+        key: None,
+        keyed: None,
+        deadline_ms: None,
+        traceparent: None,
+        listener: Listener::Nobody,
+        fired: Some(fired),
+        turn_id: &turn_id,
+        attempt: 1,
+    };
+    let ran = run_noted(request, key, loaded, begin, Some(&due)).await;
+    if let Ran::Done(Err(failure)) = &ran {
+        eprintln!(
+            "tidegate: {key}: a timer's turn failed: {}: {failure}",
+            due.method
+        );
+    }
+    Ok(ran)
+}
+
+async fn run(request: &Rc<Request>, key: &ActorKey, loaded: Loaded, begin: Begin<'_>) -> Ran {
+    run_noted(request, key, loaded, begin, None).await
+}
+
+/// One attempt at the turn of a method.
+async fn run_noted(
+    request: &Rc<Request>,
+    key: &ActorKey,
+    loaded: Loaded,
+    begin: Begin<'_>,
+    due: Option<&Due>,
+) -> Ran {
+    let declared = request.declared.clone();
+    let checked = check_call(key, &declared, begin.method, begin.input.as_deref());
+    let (method, refusal) = match checked {
+        Ok(method) => (method.clone(), None),
+        // A timer that calls what is no more has fired all the same.
+        Err(failure) if due.is_some() => (NO_METHOD, Some(failure)),
+        Err(failure) => return Ran::Done(Err(failure)),
+    };
+    let state = match state_of(&loaded, &declared) {
+        Ok(state) => state,
+        Err(failure) => return Ran::Done(Err(failure)),
+    };
+    let now_ms = clock::unix_ms();
+    let streaming = method.streaming;
+    let streaming = streaming.map(|streaming| Duration::from_millis(streaming.interval_ms));
+    let patience_ms = match (method.deadline_ms, streaming) {
+        (Some(deadline_ms), _) => deadline_ms,
+        (None, Some(_)) => settings::number("TIDEGATE_STREAMING_DEADLINE_MS", STREAMING_MS),
+        (None, None) => settings::number("TIDEGATE_TURN_DEADLINE_MS", TURN_MS),
+    };
+    let deadline_ms = now_ms.saturating_add(patience_ms);
+    let deadline_ms = begin
+        .deadline_ms
+        .map_or(deadline_ms, |end| end.min(deadline_ms));
+    let mut stage = Stage::new(Given {
+        request: request.clone(),
+        key: key.clone(),
+        declared,
+        place: loaded.place,
+        state,
+        chain: begin.chain,
+        traceparent: begin.traceparent.clone(),
+        listener: begin.listener,
+        keyed: begin.keyed,
+        deadline_ms,
+        streaming,
+        fired: begin.fired,
+        mode: Mode::Turn,
+    });
+    if let Some(failure) = refusal {
+        return ended(stage.discard(failure), None);
+    }
+    // A streaming turn ticks, and a timer's is counted: both are the only one from the
+    // beginning. Where many write, so is whoever has run in vain once.
+    if streaming.is_some() || due.is_some() || begin.attempt > 1 {
+        if let Err(failure) = stage.take_lease() {
+            return match ended(stage.discard(failure), None) {
+                Ran::Again => Ran::Late,
+                ran => ran,
+            };
+        }
+    }
+    if let Some(due) = due
+        && let Err(error) = due.note_try(&request.database, key)
+    {
+        return ended(stage.discard(error.into()), None);
+    }
+    stage::enter(stage);
+    let turn = wit::Turn {
+        this: key.into(),
+        turn_id: begin.turn_id.to_owned(),
+        origin: begin.origin,
+        now_ms,
+        deadline_ms,
+        attempt: begin.attempt,
+        key: begin.key,
+        traceparent: begin.traceparent,
+    };
+    let result = guest::invoke(turn, begin.method, begin.input).await;
+    let mut stage = stage::leave();
+    let result = result.and_then(|result| {
+        if let Some(result) = &result {
+            stage.check_result(begin.method, result)?;
+        }
+        Ok(result)
+    });
+    match result {
+        Err(failure) => ended(stage.discard(failure), None),
+        // Whatever it says, it said it of a state that is no more.
+        Ok(_) if stage.is_doomed() => ended(stage.discard(busy()), None),
+        Ok(result) => {
+            let answer = match &result {
+                Some(result) => Answer::Result(result.clone()),
+                None => Answer::Nothing,
+            };
+            ended(stage.finish(answer), result)
+        }
+    }
+}
+
+/// Stands in for a method that the actor type has not.
+const NO_METHOD: Method = Method {
+    description: None,
+    input: None,
+    output: None,
+    streaming: None,
+    deadline_ms: None,
+};
+
+fn ended(end: End, result: Option<String>) -> Ran {
+    match end {
+        End::Committed => Ran::Done(Ok(result)),
+        End::Again => Ran::Again,
+        End::Failed(failure) => Ran::Done(Err(failure)),
+    }
+}
+
+fn check_call<'d>(
+    key: &ActorKey,
+    declared: &'d Declared,
+    method: &str,
+    input: Option<&str>,
+) -> Result<&'d Method, Failure> {
+    let Some(found) = declared.methods.get(method) else {
+        return Err(Failure::unknown_method(key.actor.as_str(), method));
+    };
+    let parsed: Value = match input {
+        Some(input) => unambiguous::parse(input).map_err(|error| {
+            Failure::host(code::INPUT_INVALID)
+                .message(format!("Validation failed for {method}: /: {error}"))
+        })?,
+        None => Value::Null,
+    };
+    declared
+        .check(Against::Input(method), &parsed)?
+        .map_err(|violations| schema::input_failure(method, &violations))?;
+    Ok(found)
+}
+
+/// The name under which a caller's idempotency keys are its own. Clients without a user
+/// share one.
+fn caller_of(origin: &wit::Origin) -> String {
+    match origin {
+        wit::Origin::Client(client) => {
+            let claims = client.user.as_deref();
+            let claims = claims.and_then(|claims| serde_json::from_str::<Value>(claims).ok());
+            let subject = claims.and_then(|claims| Some(claims.get("sub")?.as_str()?.to_owned()));
+            format!("user {}", subject.unwrap_or_default())
+        }
+        wit::Origin::Actor(from) => format!("actor {}/{}", from.actor, from.id),
+        wit::Origin::Timer(_) | wit::Origin::Cron(_) | wit::Origin::Host => "host".to_owned(),
+    }
+}

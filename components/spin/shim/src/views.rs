@@ -1,0 +1,117 @@
+//! Who may see an actor, and what of it: asks the handler's guard, about the last committed
+//! state. Nothing here waits for a turn.
+
+use std::rc::Rc;
+
+use serde_json::Value;
+use tidegate_core::failure::code;
+use tidegate_core::manifest::Access;
+use tidegate_core::{ActorKey, Failure, patch};
+use tidegate_spin_base::look;
+
+use crate::bindings::exports::tidegate::spin::control::{Looking, Question, Subject, View};
+use crate::bindings::tidegate::realtime::types as wit;
+use crate::guest;
+use crate::rows;
+use crate::stage::{self, Given, Listener, Mode, Request, Stage};
+use crate::turn;
+
+/// What somebody sees.
+pub(crate) struct Seen {
+    /// The state as JSON text, if it was to be told.
+    pub(crate) state: Option<String>,
+    /// Which history.
+    pub(crate) epoch: String,
+    /// Where in it.
+    pub(crate) version: u64,
+    /// A guard says what each of them sees.
+    pub(crate) projected: bool,
+    /// A guard says who may see.
+    pub(crate) guarded: bool,
+    /// What the outbox held last.
+    pub(crate) seq: u64,
+}
+
+/// Whether a client may see this much of an actor, and, if it is to be told, the state.
+pub(crate) async fn look(
+    request: &Rc<Request>,
+    key: &ActorKey,
+    question: &look::Question,
+) -> Result<Seen, Failure> {
+    let declared = request.declared.clone();
+    let loaded = rows::load(&request.database, key)?;
+    let state = turn::state_of(&loaded, &declared)?;
+    // Without a word all functions decide, should there be any.
+    let all = Access {
+        authorize: true,
+        project: true,
+    };
+    let access = declared.access.unwrap_or(all);
+    let hidden = declared.state.hidden.clone();
+    let (epoch, version) = (loaded.place.epoch.clone(), loaded.place.version);
+    stage::enter(Stage::new(Given {
+        request: request.clone(),
+        key: key.clone(),
+        declared,
+        place: loaded.place,
+        state: state.clone(),
+        chain: Vec::new(),
+        traceparent: None,
+        listener: Listener::Nobody,
+        keyed: None,
+        deadline_ms: u64::MAX,
+        streaming: None,
+        fired: None,
+        mode: Mode::Look,
+    }));
+    let who = wit::Client {
+        connection: None,
+        user: question.user.clone(),
+    };
+    let decided = decide(request, key, access, who, question, &state).await;
+    stage::leave();
+    let is_guarded = !request.is_unguarded.get();
+    let shown = decided?;
+    Ok(Seen {
+        state: shown.map(|shown| patch::strip_hidden(&shown, &hidden).to_string()),
+        epoch,
+        version,
+        projected: access.project && is_guarded,
+        guarded: access.authorize && is_guarded,
+        seq: loaded.seq,
+    })
+}
+
+async fn decide(
+    request: &Request,
+    key: &ActorKey,
+    access: Access,
+    who: wit::Client,
+    question: &look::Question,
+    state: &Value,
+) -> Result<Option<Value>, Failure> {
+    if access.authorize {
+        let to = match question.subject {
+            look::Subject::State => Subject::State,
+            look::Subject::Events => Subject::Events,
+        };
+        let this = key.into();
+        let who = who.clone();
+        guest::authorize(Question { this, who, to }).await?;
+    }
+    if !question.tell {
+        return Ok(None);
+    }
+    if !access.project || request.is_unguarded.get() {
+        return Ok(Some(state.clone()));
+    }
+    let this = key.into();
+    Ok(Some(match guest::project(Looking { this, who }).await? {
+        View::Whole => state.clone(),
+        View::Nothing => Value::Null,
+        View::Document(document) => serde_json::from_str(&document).map_err(|error| {
+            eprintln!("tidegate: {key}: a view is not JSON: {error}");
+            Failure::host(code::HANDLER_FAILED).message("the actor's guard did not decide")
+        })?,
+    }))
+}

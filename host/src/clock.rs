@@ -1,0 +1,64 @@
+//! What time it is.
+//!
+//! Actors, their turns and their timers ask here: a [`WallClock`] for moments that outlast the
+//! process, [`instant`] for how long something takes.
+//!
+//! Invariant: who waits on tokio's timers for a time that it has from here waits as long as it
+//! meant to, also while a test has paused those timers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Tells the time since 1970 began (UTC): the system's clock, unless another one was named.
+#[derive(Clone, Default)]
+pub struct WallClock(Option<Told>);
+
+type Told = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WallClock({:?})", self.now())
+    }
+}
+
+impl WallClock {
+    /// A clock that shows what this says.
+    pub fn told(now: impl Fn() -> Duration + Send + Sync + 'static) -> WallClock {
+        WallClock(Some(Arc::new(now)))
+    }
+
+    /// The time since 1970 began.
+    pub fn now(&self) -> Duration {
+        match &self.0 {
+            None => SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default(),
+            Some(told) => told(),
+        }
+    }
+
+    /// The same in milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.now().as_millis() as u64
+    }
+}
+
+/// Now, on the clock that tokio's timers go by.
+pub fn instant() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_with_the_timers() {
+        let (began, base) = (instant(), Duration::from_secs(1_000));
+        let clock = WallClock::told(move || base + (instant() - began));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(clock.now_ms(), 1_005_000);
+        assert!(WallClock::default().now_ms() > 1_700_000_000_000);
+    }
+}

@@ -1,0 +1,217 @@
+//! Whether a state fits the component that serves its actor, and what is done where it does
+//! not: the component's `migrate` makes another of it, or the actor is refused.
+//!
+//! `actor` asks when it loads an actor, before each of its turns, and before it takes in one
+//! from elsewhere.
+//!
+//! Invariant: no turn and no guard of a component sees a state that does not fit it, and what
+//! a migration makes is safe before anybody sees it.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tidegate_core::failure::code;
+use tidegate_core::manifest::StateSpec;
+use tidegate_core::{ActorKey, Failure};
+use tracing::{info, warn};
+
+use super::ledger::{Ledger, Live, unavailable};
+use crate::engine::Component;
+use crate::store::{Change, Commit, Committed, Durability, Store, Stored, Weight};
+
+/// Whether a state fits a component; about no component at first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fit {
+    /// The component's serial number.
+    of: u64,
+    fits: bool,
+}
+
+impl Fit {
+    /// It fits this one.
+    pub(super) fn of(component: &Component) -> Fit {
+        Fit {
+            of: component.serial,
+            fits: true,
+        }
+    }
+}
+
+/// What was done so that a state fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fitted {
+    /// Nothing: it did.
+    AsItIs,
+    /// It is another one now, in a new epoch.
+    Anew,
+}
+
+fn declared<'c>(key: &ActorKey, component: &'c Component) -> Option<&'c StateSpec> {
+    let declared = component.manifest.actors.get(key.actor.as_str());
+    declared.map(|declared| &declared.state)
+}
+
+/// What of a state is not as the component declares it.
+fn misfit(declared: &StateSpec, state: &Value, version: u32) -> Option<String> {
+    if declared.version != version {
+        return Some(format!(
+            "it is version {version} of the state, expected version {}",
+            declared.version
+        ));
+    }
+    let checked = declared.schema.as_ref().map(|schema| schema.check(state));
+    checked?.err().map(|violations| violations.to_string())
+}
+
+fn unfit(reason: impl std::fmt::Display) -> Failure {
+    Failure::host(code::STATE_UNFIT).message(format!(
+        "the stored state does not fit the handler that serves the actor now: {reason}"
+    ))
+}
+
+/// An actor as this component may go on with it: as it is, or with the state that its
+/// `migrate` makes, in a new epoch.
+///
+/// # Errors
+///
+/// `state.unfit`, or why the migration did not come to its end.
+pub async fn fitted(
+    component: &Component,
+    key: &ActorKey,
+    mut stored: Stored,
+    new_epoch: impl FnOnce() -> Arc<str>,
+) -> Result<Stored, Failure> {
+    let Some(declared) = declared(key, component) else {
+        return Ok(stored);
+    };
+    let Some(misfit) = misfit(declared, &stored.state, stored.state_version) else {
+        return Ok(stored);
+    };
+    if !component.migrates() {
+        return Err(unfit(misfit));
+    }
+    let from = stored.state_version;
+    let migrated = component.migrate(key, stored.state.to_string(), from).await;
+    let state = match migrated {
+        Ok(Ok(state)) => checked(declared, &state, component.limits().state_bytes)?,
+        Ok(Err(refusal)) => {
+            let refused = unfit(format_args!("{misfit}; it is not migrated: {refusal}"));
+            return Err(refused.param("refusal", refusal.code.as_ref()));
+        }
+        Err(crash) => {
+            warn!(
+                actor = %key,
+                from,
+                code = %crash.failure.code,
+                "a migration crashed: {}",
+                crash.detail
+            );
+            let message = format!("migrating the stored state: {}", crash.failure.text());
+            return Err(crash.failure.message(message));
+        }
+    };
+    info!(actor = %key, from, to = declared.version, "migrated a state");
+    stored.state = state;
+    stored.state_version = declared.version;
+    stored.epoch = new_epoch();
+    // Also where no turn ever changed the state: it is no longer that of a new actor.
+    stored.version += 1;
+    Ok(stored)
+}
+
+/// What a migration made, if it is a state of this actor type.
+fn checked(declared: &StateSpec, state: &str, limit: usize) -> Result<Value, Failure> {
+    let wrong =
+        |detail: String| unfit(format_args!("what `migrate` made of it does not: {detail}"));
+    if state.len() > limit {
+        return Err(wrong(format!("it is longer than {limit} bytes")));
+    }
+    let state = serde_json::from_str(state).map_err(|error| wrong(error.to_string()))?;
+    match declared.schema.as_ref().map(|schema| schema.check(&state)) {
+        Some(Err(violations)) => Err(wrong(violations.to_string())),
+        Some(Ok(())) | None => Ok(state),
+    }
+}
+
+impl Ledger {
+    /// Whether the committed state is one of this component's. Checked once for each that
+    /// comes to serve the actor.
+    pub(super) fn fits(&mut self, key: &ActorKey, component: &Component) -> bool {
+        if self.fit.of != component.serial {
+            let fits = declared(key, component).is_none_or(|declared| {
+                misfit(declared, &self.document.committed(), self.state_version).is_none()
+            });
+            self.fit = Fit {
+                of: component.serial,
+                fits,
+            };
+        }
+        self.fit.fits
+    }
+}
+
+impl Live {
+    /// Whether the committed state is one of this component's.
+    pub fn fits(&self, component: &Component) -> bool {
+        self.ledger().fits(&self.key, component)
+    }
+
+    /// Sees to it that the state is one of this component's. What is made for that is safe
+    /// when this returns, and nobody has seen it. Only between turns.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`fitted`], and those of the store; the state is as it was then.
+    pub async fn fit(
+        &self,
+        component: &Component,
+        store: &dyn Store,
+        durability: Durability,
+        new_epoch: impl FnOnce() -> Arc<str>,
+    ) -> Result<Fitted, Failure> {
+        if self.fits(component) {
+            return Ok(Fitted::AsItIs);
+        }
+        self.gate.passed().await?;
+        let stored = self.to_stored();
+        if let Some(declared) = declared(&self.key, component)
+            && stored.is_new()
+            && !self.is_kept()
+        {
+            // As it would be, had it left memory in between.
+            let mut ledger = self.ledger();
+            ledger.go_on_with(declared.initial.clone(), declared.version, new_epoch(), 0);
+            self.adopt_in(&mut ledger, component);
+            return Ok(Fitted::Anew);
+        }
+        let stored = fitted(component, &self.key, stored, new_epoch).await?;
+        let change = Change {
+            version: stored.version,
+            ..Change::default()
+        };
+        let commit = Commit {
+            actor: &self.key,
+            change: &change,
+            durability,
+            first_due_ms: stored.first_due_ms(),
+        };
+        // It is another history, so it is written whole.
+        let mut weight = Weight::default();
+        let committed = store.commit(commit, &mut weight, &|| stored.clone());
+        match committed {
+            Committed::Now => {}
+            Committed::Later(safe) => safe.await.map_err(|error| unavailable(&error))?,
+            Committed::Refused(error) => return Err(unavailable(&error)),
+        }
+        let mut ledger = self.ledger();
+        ledger.go_on_with(
+            stored.state,
+            stored.state_version,
+            stored.epoch,
+            stored.version,
+        );
+        ledger.weight = weight;
+        self.adopt_in(&mut ledger, component);
+        Ok(Fitted::Anew)
+    }
+}

@@ -1,0 +1,249 @@
+//! The last patches of a history, for subscribers who come back.
+//!
+//! An actor in memory keeps those that it has shown; after a restart they are made again from
+//! what the store has.
+//!
+//! Invariant: the patches join on to each other, and the last one leads to what was shown last.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tidegate_core::{ActorKey, PatchOp, patch};
+
+use crate::fanout::{Body, Message};
+use crate::store::{Change, Stored};
+
+/// The last patches that subscribers were shown.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    patches: VecDeque<Shown>,
+    bytes: usize,
+    /// What the store has of earlier ones was looked at.
+    is_complete: bool,
+}
+
+#[derive(Debug)]
+struct Shown {
+    from: u64,
+    version: u64,
+    message: Arc<Message>,
+}
+
+impl Recent {
+    const PATCHES: usize = 256;
+    const BYTES: usize = 128 << 10;
+
+    pub(super) fn add(&mut self, from: u64, version: u64, message: Arc<Message>) {
+        self.bytes += message.weight();
+        self.patches.push_back(Shown {
+            from,
+            version,
+            message,
+        });
+        self.trim();
+    }
+
+    fn trim(&mut self) {
+        while self.patches.len() > Recent::PATCHES || self.bytes > Recent::BYTES {
+            let Some(oldest) = self.patches.pop_front() else {
+                return;
+            };
+            self.bytes -= oldest.message.weight();
+            // Earlier ones were longer ago still.
+            self.is_complete = true;
+        }
+    }
+
+    /// Those behind a version, if none is missing.
+    pub(super) fn since(&self, version: u64) -> Option<Vec<Arc<Message>>> {
+        let behind = self
+            .patches
+            .iter()
+            .position(|shown| shown.version > version)?;
+        let patches = self.patches.range(behind..);
+        (self.patches[behind].from <= version)
+            .then(|| patches.map(|shown| shown.message.clone()).collect())
+    }
+
+    /// Whether the store may have patches that lead from this version to the first of these.
+    pub(super) fn wants(&self, version: u64, shown_version: u64) -> bool {
+        let first = self
+            .patches
+            .front()
+            .map_or(shown_version, |first| first.from);
+        !self.is_complete && version < first
+    }
+
+    /// The store has nothing.
+    pub(super) fn is_all(&mut self) {
+        self.is_complete = true;
+    }
+
+    /// Takes in what the store has: an actor as it once was and what has changed since.
+    pub(super) fn complete(
+        &mut self,
+        key: &ActorKey,
+        epoch: &Arc<str>,
+        hidden: &[String],
+        shown_version: u64,
+        (base, changes): (Stored, Vec<Change>),
+    ) {
+        self.is_complete = true;
+        let end = self
+            .patches
+            .front()
+            .map_or(shown_version, |first| first.from);
+        let mut state = base.state;
+        let mut from = base.version;
+        let mut earlier = VecDeque::new();
+        for change in changes {
+            if change.patches.is_empty() || change.version > end {
+                continue;
+            }
+            if patch::apply(&mut state, &change.patches).is_err() {
+                return;
+            }
+            let shown = patch::without_hidden(change.patches, hidden);
+            if shown.is_empty() {
+                continue;
+            }
+            let version = change.version;
+            let body = body(&shown, &state, epoch.clone(), from, version);
+            earlier.push_back(Shown {
+                from,
+                version,
+                message: Arc::new(Message::new(key.clone(), body)),
+            });
+            from = version;
+        }
+        // With a gap they are of no use.
+        if earlier.back().is_none_or(|last| last.version != end) {
+            return;
+        }
+        self.bytes += earlier
+            .iter()
+            .map(|shown| shown.message.weight())
+            .sum::<usize>();
+        earlier.append(&mut self.patches);
+        self.patches = earlier;
+        self.trim();
+    }
+}
+
+/// What subscribers are shown of a change of the state that has led to `state`.
+pub(super) fn body(
+    shown: &[PatchOp],
+    state: &Value,
+    epoch: Arc<str>,
+    from: u64,
+    version: u64,
+) -> Body {
+    Body::Patch {
+        patches: patch::encode_plain(shown, state),
+        extended: patch::has_str_ins(shown).then(|| patch::encode(shown)),
+        epoch,
+        from,
+        version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use tidegate_core::{ActorId, Name};
+
+    fn key() -> ActorKey {
+        ActorKey::new(
+            Name::parse("counter").unwrap(),
+            ActorId::parse("a").unwrap(),
+        )
+    }
+
+    fn base(version: u64) -> Stored {
+        let stored =
+            json!({"epoch": "e", "version": version, "state": {"n": version, "secret": 0}});
+        Stored::parse(&stored.to_string()).unwrap()
+    }
+
+    fn change(version: u64, path: &str) -> Change {
+        let patch = PatchOp::Replace {
+            path: path.to_owned(),
+            value: version.into(),
+        };
+        Change {
+            version,
+            patches: vec![patch],
+            ..Change::default()
+        }
+    }
+
+    fn shown(version: u64) -> Arc<Message> {
+        let ops = change(version, "/n").patches;
+        let body = body(
+            &ops,
+            &json!({"n": version}),
+            "e".into(),
+            version - 1,
+            version,
+        );
+        Arc::new(Message::new(key(), body))
+    }
+
+    fn steps(patches: &[Arc<Message>]) -> Vec<(u64, u64)> {
+        let step = |message: &Arc<Message>| match message.body() {
+            Body::Patch { from, version, .. } => (*from, *version),
+            _ => panic!("no patch"),
+        };
+        patches.iter().map(step).collect()
+    }
+
+    fn complete(recent: &mut Recent, shown_version: u64, history: (Stored, Vec<Change>)) {
+        let hidden = ["secret".to_owned()];
+        recent.complete(&key(), &"e".into(), &hidden, shown_version, history);
+    }
+
+    #[test]
+    fn what_the_store_has_comes_before_what_was_shown() {
+        let mut recent = Recent::default();
+        recent.add(5, 6, shown(6));
+        assert_eq!(recent.since(3).map(|_| ()), None);
+        assert!(recent.wants(3, 6) && !recent.wants(5, 6));
+        let changes = vec![
+            change(3, "/n"),
+            change(4, "/secret"),
+            Change {
+                version: 4,
+                ..Change::default()
+            },
+            change(5, "/n"),
+            change(6, "/n"),
+        ];
+        complete(&mut recent, 6, (base(2), changes));
+        let all = [(2, 3), (3, 5), (5, 6)];
+        assert_eq!(steps(&recent.since(2).unwrap()), all);
+        assert_eq!(steps(&recent.since(4).unwrap()), all[1..]);
+        assert!(recent.since(1).is_none() && !recent.wants(1, 6));
+    }
+
+    #[test]
+    fn a_gap_is_not_bridged() {
+        let mut recent = Recent::default();
+        recent.add(5, 6, shown(6));
+        complete(&mut recent, 6, (base(2), vec![change(3, "/n")]));
+        assert!(recent.since(2).is_none());
+        assert_eq!(steps(&recent.since(5).unwrap()), [(5, 6)]);
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten() {
+        let mut recent = Recent::default();
+        for version in 1..=300 {
+            recent.add(version - 1, version, shown(version));
+        }
+        assert!(recent.since(43).is_none());
+        assert_eq!(recent.since(44).unwrap().len(), Recent::PATCHES);
+        assert!(!recent.wants(3, 300), "the store has no more");
+    }
+}
