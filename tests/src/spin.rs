@@ -86,12 +86,25 @@ impl Spin {
 
     /// Ends the process as `kill -9` does, and waits until it is gone.
     pub async fn kill(mut self) {
-        self.process.kill().await.expect("killing Spin");
+        self.kill_group();
+        self.process.wait().await.expect("waiting for Spin");
+    }
+
+    /// `spin up` serves from a process of its own, which would live on by itself.
+    fn kill_group(&self) {
+        if let Some(leader) = self.process.id() {
+            let group = format!("-{leader}");
+            let killed = std::process::Command::new("kill")
+                .args(["-KILL", "--", &group])
+                .status();
+            assert!(killed.is_ok_and(|status| status.success()), "kill failed");
+        }
     }
 }
 
 impl Drop for Spin {
     fn drop(&mut self) {
+        self.kill_group();
         if std::thread::panicking() {
             eprintln!("--- the log of Spin\n{}---", self.log.text());
         }
@@ -110,7 +123,7 @@ impl SpinBuilder {
         self
     }
 
-    /// Wants tokens of [`token`](crate::token).
+    /// Wants tokens of [`crate::token`].
     pub fn with_tokens(mut self) -> SpinBuilder {
         self.with_tokens = true;
         self
@@ -191,6 +204,7 @@ impl SpinBuilder {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("starting {command:?}: {error}"));

@@ -5,7 +5,9 @@
 //! behind. What a stopping host does not deliver is in the sender's last commit and leaves
 //! again when the sender comes back into memory.
 //!
-//! Invariant: to one receiver the messages of one sender are delivered in their order.
+//! Invariant: to one receiver the messages of one sender are delivered in their order; one whose
+//! turn the store has refused is delivered again before any that comes after it, since a receiver
+//! takes what lies before the last one that it has heard for heard.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -67,10 +69,41 @@ impl Held {
         first
     }
 
-    fn remove_first(&self, pair: &Pair) {
+    fn len(&self, pair: &Pair) -> usize {
+        self.lock().get(pair).map_or(0, VecDeque::len)
+    }
+
+    fn remove(&self, pair: &Pair, sent: &Arc<Sent>) {
         if let Some(queue) = self.lock().get_mut(pair) {
-            queue.pop_front();
+            queue.retain(|other| other != sent);
         }
+    }
+}
+
+/// The first message of each sender whose turn the store has refused, by its number.
+#[derive(Default)]
+pub(super) struct Postponed(HashMap<(Arc<str>, Arc<str>, Arc<str>), u64>);
+
+impl Postponed {
+    /// Whether a message may have its turn: not before one that was refused.
+    pub(super) fn lets_in(&mut self, heard: &Heard) -> bool {
+        if self.0.is_empty() {
+            return true;
+        }
+        let key = (heard.actor.clone(), heard.id.clone(), heard.epoch.clone());
+        match self.0.get(&key) {
+            Some(first) if heard.seq > *first => false,
+            Some(_) => {
+                self.0.remove(&key);
+                true
+            }
+            None => true,
+        }
+    }
+
+    pub(super) fn note(&mut self, heard: Heard) {
+        let key = (heard.actor, heard.id, heard.epoch);
+        self.0.insert(key, heard.seq);
     }
 }
 
@@ -100,8 +133,14 @@ impl Shared {
             return;
         };
         debug!(%from, to = %pair.1, %failure, "a message waits");
-        if self.held.begin(&pair, &sent) {
-            tokio::spawn(try_again(self.itself.clone(), pair));
+        self.hold(pair, &sent, PAUSES[0]);
+    }
+
+    /// Has a message be tried again after a pause, with those behind it.
+    fn hold(&self, pair: Pair, sent: &Arc<Sent>, pause: Duration) {
+        // A host that stops tries nothing again, and lets nothing pass either.
+        if self.held.begin(&pair, sent) && !self.is_closing() {
+            tokio::spawn(try_again(self.itself.clone(), pair, pause));
         }
     }
 
@@ -149,7 +188,9 @@ impl Shared {
         if let Some(failure) = &failure {
             match &*failure.code {
                 code::STORE_UNAVAILABLE | code::HOST_SHUTTING_DOWN => {
-                    return self.with_outbox_of(from, |outbox| outbox.postpone(sent));
+                    if let Some(to) = address(sent) {
+                        return self.hold((from.clone(), to), sent, PAUSES[1]);
+                    }
                 }
                 // Its component has gone, perhaps for a moment.
                 code::ACTOR_UNKNOWN if self.key(&sent.actor, &sent.id).is_err() => {
@@ -187,8 +228,8 @@ fn address(sent: &Sent) -> Option<ActorKey> {
 }
 
 /// Delivers what waits for a receiver, as it has room.
-async fn try_again(shared: Weak<Shared>, pair: Pair) {
-    let [mut pause, longest] = PAUSES;
+async fn try_again(shared: Weak<Shared>, pair: Pair, mut pause: Duration) {
+    let longest = PAUSES[1];
     let began = instant();
     loop {
         tokio::time::sleep(pause).await;
@@ -199,7 +240,11 @@ async fn try_again(shared: Weak<Shared>, pair: Pair) {
             // They are in the sender's last commit.
             return;
         }
-        while let Some(sent) = shared.held.first(&pair) {
+        // Those that are refused at once wait for the next round.
+        for _ in 0..shared.held.len(&pair) {
+            let Some(sent) = shared.held.first(&pair) else {
+                break;
+            };
             match shared.hand_over(&pair, &sent) {
                 Ok(()) => pause = PAUSES[0],
                 Err(failure) => {
@@ -210,9 +255,9 @@ async fn try_again(shared: Weak<Shared>, pair: Pair) {
                     shared.give_up_message(&pair.0, &sent, &failure);
                 }
             }
-            shared.held.remove_first(&pair);
+            shared.held.remove(&pair, &sent);
         }
-        if !shared.held.lock().contains_key(&pair) {
+        if shared.held.first(&pair).is_none() {
             return;
         }
         pause = (pause * 2).min(longest);
@@ -255,9 +300,25 @@ mod tests {
         let mut left = Vec::new();
         while let Some(first) = held.first(&pair) {
             left.push(first.seq);
-            held.remove_first(&pair);
+            held.remove(&pair, &first);
         }
         assert_eq!(left, [1, 2, 3]);
         assert!(!held.join(&pair, &sent(4)), "the queue has ended");
+    }
+
+    #[test]
+    fn nothing_has_its_turn_before_what_was_refused() {
+        let heard = |seq| Heard {
+            actor: "log".into(),
+            id: "b".into(),
+            epoch: "e".into(),
+            seq,
+        };
+        let mut postponed = Postponed::default();
+        assert!(postponed.lets_in(&heard(5)));
+        postponed.note(heard(5));
+        assert!(!postponed.lets_in(&heard(6)) && !postponed.lets_in(&heard(7)));
+        assert!(postponed.lets_in(&heard(5)), "it comes again");
+        assert!(postponed.lets_in(&heard(6)));
     }
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::mailbox::{Bounds, Call, Delivered, Item, Mailbox, Retire};
+use super::messages::Postponed;
 use super::{Shared, new_epoch, shutting_down};
 use crate::clock::instant;
 use crate::engine::{Component, Crash, Firing, Hook, Instance, Origin, Turn};
@@ -44,6 +45,8 @@ pub(super) struct Actor {
     activated: AtomicBool,
     /// The manifest's schedules, while it is active.
     schedules: Mutex<Schedules>,
+    /// Messages whose turns the store has refused.
+    postponed: Mutex<Postponed>,
     /// When it last had something to do, in milliseconds since the host began.
     last_busy: AtomicU64,
 }
@@ -101,6 +104,7 @@ impl Actor {
             instance: Mutex::new(None),
             activated: AtomicBool::new(false),
             schedules: Mutex::default(),
+            postponed: Mutex::default(),
             last_busy: AtomicU64::new(shared.uptime_ms()),
         })
     }
@@ -404,8 +408,13 @@ impl Actor {
         if cancel.is_cancelled() {
             return reply.send(Err(was_cancelled()));
         }
-        if heard.as_ref().is_some_and(|heard| live.has_heard(heard)) {
-            return answer(live, reply, Ok(None)).await;
+        if let Some(heard) = &heard {
+            if live.has_heard(heard) {
+                return answer(live, reply, Ok(None)).await;
+            }
+            if !self.postponed().lets_in(heard) {
+                return answer(live, reply, Err(postponed())).await;
+            }
         }
         let metrics = &self.slot.metrics;
         let began = instant();
@@ -430,7 +439,7 @@ impl Actor {
             chunks: reply.chunks(),
             key,
             keyed,
-            heard,
+            heard: heard.clone(),
         };
         let ran = self.run_method(&method, input, cause, live, shared).await;
         metrics.seconds.observe((instant() - began).as_secs_f64());
@@ -441,6 +450,9 @@ impl Actor {
             }
             Err(failure) => {
                 metrics.failed(Entry::Call, &failure.code);
+                if let Some(heard) = heard.filter(|_| failure.code == code::STORE_UNAVAILABLE) {
+                    self.postponed().note(heard);
+                }
                 answer(live, reply, Err(failure)).await;
             }
         }
@@ -454,6 +466,7 @@ impl Actor {
         live: &Arc<Live>,
         shared: &Arc<Shared>,
     ) {
+        let mut fired = None;
         let (method, input, origin) = match which {
             // It was only to bring the actor into memory.
             Which::Wake => return,
@@ -462,6 +475,8 @@ impl Actor {
                 let Some(timer) = live.ledger().timers.take_due(id, due_ms, now_ms) else {
                     return;
                 };
+                fired = Some((id, timer.clone()));
+                let due_ms = timer.due_ms;
                 (
                     timer.method,
                     timer.input,
@@ -496,6 +511,15 @@ impl Actor {
             Err(failure) => {
                 metrics.failed(Entry::Timer, &failure.code);
                 warn!(actor = %self.key, %method, %failure, "a timer's turn failed");
+                // It is stored as it was, and must not be forgotten here alone.
+                if failure.code == code::STORE_UNAVAILABLE
+                    && let Some(fired) = fired
+                {
+                    let at_ms = shared.clock.now_ms() + FIRE_AGAIN_MS;
+                    let mut ledger = live.ledger();
+                    let timers = &mut ledger.timers;
+                    return timers.put_back(&self.key, fired, at_ms, &shared.clock);
+                }
             }
         }
         match which {
@@ -508,6 +532,11 @@ impl Actor {
             Which::Schedule(place) => self.schedule(place, shared),
             Which::Wake => {}
         }
+    }
+
+    fn postponed(&self) -> MutexGuard<'_, Postponed> {
+        let postponed = self.postponed.lock();
+        postponed.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn schedules(&self) -> MutexGuard<'_, Schedules> {
@@ -869,11 +898,12 @@ impl Actor {
         if live.gate.passed().await.is_err() {
             return false;
         }
-        // A host that stops is no reason for the actor's timers to end.
-        if how != Retire::Always {
-            live.ledger().timers.end_with_activity();
-        }
         let mut stored = live.to_stored();
+        // A host that stops is no reason for the actor's timers to end.
+        let ends_timers = how != Retire::Always;
+        if ends_timers {
+            stored.timers.retain(|stored| stored.timer.outlive);
+        }
         if !live.announces_ends() {
             let connections = std::mem::take(&mut stored.connections);
             if !connections.is_empty() {
@@ -901,6 +931,10 @@ impl Actor {
             shared.absent().remove(&self.key);
             self.touch(shared);
             return false;
+        }
+        // Not before the store has forgotten them, too.
+        if ends_timers {
+            live.ledger().timers.end_with_activity();
         }
         let left = self.leave(how, live, shared);
         match left {
@@ -993,6 +1027,9 @@ fn dues_of(stored: &Stored, now_ms: u64) -> Vec<u64> {
     timers.chain(outbox).collect()
 }
 
+/// When a timer whose turn the store has refused rings again.
+const FIRE_AGAIN_MS: u64 = 1_000;
+
 /// When an actor that left memory with messages that are not settled sends them again.
 const SEND_AGAIN_MS: u64 = 10_000;
 
@@ -1009,6 +1046,11 @@ fn caller_of(origin: &Origin) -> String {
         Origin::Actor(key) => format!("actor {key}"),
         Origin::Timer(_) | Origin::Cron(_) | Origin::Host => "host".to_owned(),
     }
+}
+
+fn postponed() -> Failure {
+    Failure::host(code::STORE_UNAVAILABLE)
+        .message("a message before this one is to be delivered again first")
 }
 
 fn was_cancelled() -> Failure {
@@ -1091,6 +1133,8 @@ async fn drain(mut guard: DrainGuard) {
         }
         live.commit_happenings(&*shared.store, actor.durability());
         if let Some(failure) = live.gate.broken() {
+            // A successor takes no message before those are told that were lost.
+            let _ = live.gate.passed().await;
             return guard.lose(&failure);
         }
         if keeps_awake {
@@ -1168,14 +1212,15 @@ impl DrainGuard {
 
     fn abandon(&self, failure: &Failure) {
         let rest = self.actor.mailbox().take_rest();
-        self.shared
-            .table
-            .remove_if(&self.actor.key, self.actor.serial, || true);
-        self.shared.instances.forget(self.actor.serial);
+        // A successor takes no message before those are told that were before it.
         for item in rest {
             self.actor.slot.metrics.queued.dec();
             item.refuse(&self.actor.key, failure.clone());
         }
+        self.shared
+            .table
+            .remove_if(&self.actor.key, self.actor.serial, || true);
+        self.shared.instances.forget(self.actor.serial);
     }
 }
 

@@ -253,6 +253,8 @@ impl Stored {
         self.version == 0
             && self.connections.is_empty()
             && self.timers.is_empty()
+            // Another timer must not get the id of one that there was.
+            && self.last_timer == 0
             && self.answers.is_empty()
             && self.outbox.is_empty()
             && self.heard.is_empty()

@@ -481,7 +481,11 @@ impl Live {
             Committed::Later(safe) => self
                 .gate
                 .commit(async move { safe.await.map_err(|error| unavailable(&error)) }),
-            Committed::Refused(error) => return Err(error),
+            Committed::Refused(error) => {
+                // The next one says everything, also what happened beside this turn.
+                ledger.weight = ledger.weight.outdated();
+                return Err(error);
+            }
         }
         ledger.weight = weight;
         Ok(())

@@ -156,13 +156,13 @@ impl ActorTimers {
         let (timer, _) = self
             .timers
             .get(&id)
-            .filter(|(timer, _)| timer.due_ms == due_ms)?;
+            .filter(|(_, alarm)| alarm.due_ms() == due_ms)?;
         let timer = timer.clone();
         let fired = |change: &TimerChange| change.is_setting(id);
         self.fired.retain(|change| !fired(change));
         match timer.every_ms {
             Some(every_ms) => {
-                let due_ms = next_on_grid(due_ms, every_ms, now_ms);
+                let due_ms = next_on_grid(timer.due_ms, every_ms, now_ms);
                 let next = Timer {
                     due_ms,
                     ..timer.clone()
@@ -177,6 +177,29 @@ impl ActorTimers {
             }
         }
         Some(timer)
+    }
+
+    /// Has a timer that has fired ring once more at this time, because its turn left no trace
+    /// for a reason that passes.
+    pub fn put_back(
+        &mut self,
+        actor: &ActorKey,
+        (id, timer): (u64, Timer),
+        at_ms: u64,
+        clock: &Clock,
+    ) {
+        self.fired
+            .retain(|change| !change.is_setting(id) && !change.cancels(id));
+        let due_ms = timer.due_ms;
+        let (key, at_ms) = (
+            TimerKey {
+                actor: actor.clone(),
+                which: Which::Timer(id),
+            },
+            at_ms.max(due_ms),
+        );
+        self.timers.insert(id, (timer, clock.set(at_ms, key)));
+        self.find_first();
     }
 
     /// Sets a timer that has fired for the next time on its grid that is yet to come.

@@ -44,7 +44,7 @@ pub trait Actor: Default + Serialize + DeserializeOwned + JsonSchema + 'static {
     const VERSION: u32;
     /// What makes such a state from one of another version.
     #[doc(hidden)]
-    const MIGRATE: Option<fn(&Stored) -> Result<Self, Failure>>;
+    const MIGRATE: Option<Migrate<Self>>;
     /// What callers may invoke.
     #[doc(hidden)]
     const METHODS: &'static [Method<Self>];
@@ -110,6 +110,9 @@ pub enum Look<A, W, R> {
     /// `&Tracked<Self>`: the state stays with the host.
     Tracked(fn(&Tracked<A>, &W) -> Result<R, Failure>),
 }
+
+/// How an actor makes its state from one of another version.
+pub type Migrate<A> = fn(&Stored) -> Result<A, Failure>;
 
 /// The result of a turn: JSON text, or nothing.
 pub type Outcome = Result<Option<String>, Failure>;

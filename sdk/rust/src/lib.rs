@@ -157,7 +157,7 @@ pub use tidegate_sdk_macros::Failure;
 /// What the macros' code needs; no part of the API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::actor::{Cron, Hook, Input, Look, Method, Outcome, Run};
+    pub use crate::actor::{Cron, Hook, Input, Look, Method, Migrate, Outcome, Run};
     pub use crate::before::{
         Call, Passes, Whole, is_called, passed, passed_whole, refuse, tracked,
     };

@@ -89,11 +89,7 @@ fn query(
     parameters: Vec<sqlite::Value>,
 ) -> anyhow::Result<QueryResult> {
     let mut statement = connection.prepare_cached(statement)?;
-    let columns: Vec<String> = statement
-        .column_names()
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let parameters = parameters.into_iter().map(to_sqlite);
     let mut found = statement.query(rusqlite::params_from_iter(parameters))?;
     let (mut rows, mut bytes) = (Vec::new(), 0);

@@ -52,7 +52,7 @@ fn answer(head: &Head, request: &IncomingRequest, response: &mut Response) -> Re
         }
         Route::Actor(target) => forward::to_actor(head, request, &target, response)?,
         Route::Tick if head.method == "POST" => forward::tick(head, request, response)?,
-        Route::None => return Err(head.not_found()),
+        Route::None | Route::Wake(_) | Route::Look(_) => return Err(head.not_found()),
         _ => {
             return Err(Failure::host(code::REQUEST_METHOD_NOT_ALLOWED)
                 .message("this path does not take this HTTP method"));

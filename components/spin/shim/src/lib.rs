@@ -1,10 +1,10 @@
 //! What a handler imports on Spin: its actor's state, and the way out of it.
 //!
-//! One request is one instance. `control` takes it from the gateway; [`serve`] answers it,
-//! as one line of thought that asks the handler where it needs to ([`guest`]). A turn
-//! stages what it does in a [`stage`], which the handler's imports ([`imports`]) reach, and
-//! commits it to Spin's SQLite ([`rows`]): once, if nobody else has meanwhile; else the turn
-//! runs again ([`turn`]).
+//! One request is one instance. `control` takes it from the gateway; `serve` answers it,
+//! as one line of thought that asks the handler where it needs to (`guest`). A turn
+//! stages what it does in a `stage`, which the handler's imports (`imports`) reach, and
+//! commits it to Spin's SQLite (`rows`): once, if nobody else has meanwhile; else the turn
+//! runs again (`turn`).
 //!
 //! Invariants: what a turn staged is in the database in one transaction, or not at all; a
 //! turn that has done something that cannot be undone holds the actor's lease, and is never

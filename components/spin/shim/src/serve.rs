@@ -29,7 +29,8 @@ pub(crate) async fn serve(incoming: IncomingRequest, out: ResponseOutparam) {
     let Some(response) = door::open(&head, out) else {
         return;
     };
-    if let Err((mut response, failure)) = answer(&head, &incoming, response).await {
+    if let Err(refused) = answer(&head, &incoming, response).await {
+        let (mut response, failure) = *refused;
         response.fail(&failure);
     }
 }
@@ -42,7 +43,8 @@ enum Sender {
     Application(Box<Statement>),
 }
 
-type Refused = (Response, Failure);
+/// An answer that is still to be given, and what it is to say.
+type Refused = Box<(Response, Failure)>;
 
 async fn answer(
     head: &Head,
@@ -53,7 +55,7 @@ async fn answer(
         ($checked:expr) => {
             match $checked {
                 Ok(checked) => checked,
-                Err(failure) => return Err((response, failure)),
+                Err(failure) => return Err(Box::new((response, failure))),
             }
         };
     }
@@ -80,10 +82,9 @@ async fn answer(
             check!(admit(head, &body, Purpose::Wake));
             let (request, key) = open(response, &target).await?;
             let ran = turn::wake(&request, &key).await;
-            return reply(
-                &request,
-                ran.map(|ran| Some(format!(r#"{{"turns":{ran}}}"#))),
-            );
+            let ran = ran.map(|ran| Some(format!(r#"{{"turns":{ran}}}"#)));
+            reply(&request, ran)?;
+            send(&request);
         }
         (Route::Look(target), "POST") => {
             let body = check!(incoming::body(incoming, BODY_MAX_BYTES));
@@ -96,8 +97,8 @@ async fn answer(
             let seen = views::look(&request, &key, &question).await;
             return reply(&request, seen.map(|seen| Some(told(seen))));
         }
-        (Route::None, _) => return Err((response, head.not_found())),
-        _ => return Err((response, not_allowed())),
+        (Route::None, _) => return Err(Box::new((response, head.not_found()))),
+        _ => return Err(Box::new((response, not_allowed()))),
     }
     Ok(())
 }
@@ -161,7 +162,7 @@ async fn open(response: Response, target: &Target) -> Result<(Rc<Request>, Actor
             });
             Ok((request, key))
         }
-        Err(failure) => Err((response, failure)),
+        Err(failure) => Err(Box::new((response, failure))),
     }
 }
 
@@ -231,7 +232,7 @@ async fn call(
     };
     let user = match user {
         Ok(user) => user,
-        Err(failure) => return Err((response, failure)),
+        Err(failure) => return Err(Box::new((response, failure))),
     };
     let (request, key) = open(response, &target).await?;
     let call = match begin(head, incoming, &target, user) {
@@ -253,9 +254,14 @@ async fn call(
             response.end();
         }
     }
+    send(&request);
+    Ok(())
+}
+
+/// Delivers the messages that a request's turns have stored.
+fn send(request: &Request) {
     let sent = request.sent.take();
     messages::deliver(&request.database, &sent, request.internal_key.as_deref());
-    Ok(())
 }
 
 /// What a request calls.
@@ -333,7 +339,7 @@ async fn read(head: &Head, target: Target, response: Response) -> Result<(), Ref
     };
     let user = match identify(head, from) {
         Ok(user) => user,
-        Err(failure) => return Err((response, failure)),
+        Err(failure) => return Err(Box::new((response, failure))),
     };
     let (request, key) = open(response, &target).await?;
     let seen = async {

@@ -464,13 +464,12 @@ async fn run_noted(
     }
     // A streaming turn ticks, and a timer's is counted: both are the only one from the
     // beginning. Where many write, so is whoever has run in vain once.
-    if streaming.is_some() || due.is_some() || begin.attempt > 1 {
-        if let Err(failure) = stage.take_lease() {
-            return match ended(stage.discard(failure), None) {
-                Ran::Again => Ran::Late,
-                ran => ran,
-            };
-        }
+    let alone = streaming.is_some() || due.is_some() || begin.attempt > 1;
+    if alone && let Err(failure) = stage.take_lease() {
+        return match ended(stage.discard(failure), None) {
+            Ran::Again => Ran::Late,
+            ran => ran,
+        };
     }
     if let Some(due) = due
         && let Err(error) = due.note_try(&request.database, key)

@@ -17,7 +17,8 @@ use crate::journal::simulation::Rng;
 use crate::metrics::Metrics;
 use crate::rooms::Client;
 use crate::store::{
-    Change, Commit, Committed, Durable, Later, Listing, Store, StoreFigures, Stored, Weight,
+    Change, Commit, Committed, Durable, Later, Listing, Store, StoreError, StoreFigures, Stored,
+    Weight,
 };
 
 /// The key of an actor.
@@ -108,12 +109,24 @@ pub(super) struct Watched {
     pub(super) appended: Arc<Notify>,
     pub(super) dice: Dice,
     pub(super) slowness_ms: usize,
+    /// How many in a hundred loads and commits find it busy.
+    pub(super) busy_percent: usize,
+}
+
+impl Watched {
+    fn is_busy(&self) -> Result<(), StoreError> {
+        match self.dice.percent(self.busy_percent) {
+            true => Err(StoreError("it is busy".to_owned())),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Store for Watched {
     fn load<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Weight)>> {
         Box::pin(async move {
             self.dice.pause(self.slowness_ms).await;
+            self.is_busy()?;
             let found = self.durable.load(actor).await?;
             if let Some((stored, _)) = &found {
                 let mut book = self.book.lock();
@@ -137,6 +150,9 @@ impl Store for Watched {
         weight: &mut Weight,
         whole: &dyn Fn() -> Stored,
     ) -> Committed {
+        if let Err(busy) = self.is_busy() {
+            return Committed::Refused(busy);
+        }
         let (actor, version) = (commit.actor.clone(), commit.change.version);
         let committed = self.durable.commit(commit, weight, whole);
         self.appended.notify_one();
@@ -295,7 +311,13 @@ impl Watcher {
         }
         if let Some(seen) = &*seen {
             let mut book = self.book.lock();
-            book.shown(&self.actor, &seen.epoch, seen.version, &seen.state);
+            match message.body() {
+                // Those of who comes back lead through what was before.
+                Body::Patch { .. } => {
+                    book.told(&self.actor, &seen.epoch, seen.version, &seen.state);
+                }
+                _ => book.shown(&self.actor, &seen.epoch, seen.version, &seen.state),
+            }
         }
         Ok(())
     }

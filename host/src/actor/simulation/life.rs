@@ -112,6 +112,7 @@ impl Life {
             appended: appended.clone(),
             dice: dice.clone(),
             slowness_ms: schedule.slowness_ms,
+            busy_percent: schedule.busy_percent,
         });
         let writer = tokio::spawn(drive(
             stepper,

@@ -27,6 +27,8 @@ pub(super) struct Schedule {
     pub(super) run_ahead: usize,
     /// How long the disk takes at most for what it does.
     pub(super) slowness_ms: usize,
+    /// How many in a hundred loads and commits find the store busy.
+    pub(super) busy_percent: usize,
     pub(super) now_ms: u64,
     /// What subscribers have in hand, by their number.
     pub(super) seen: Vec<(ActorKey, Option<Seen>)>,
@@ -36,6 +38,20 @@ pub(super) struct Schedule {
 pub(super) const LEDGERS: [&str; 5] = ["a", "b", "m", "n", "d"];
 pub(super) const CLOCKS: [&str; 2] = ["x", "y"];
 pub(super) const SENDERS: [&str; 3] = ["0", "1", "2"];
+
+impl std::fmt::Debug for Schedule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Schedule")
+            .field("is_strict", &self.is_strict)
+            .field("mailbox_items", &self.actors.mailbox_items)
+            .field("idle_timeout_ms", &self.actors.idle_timeout_ms)
+            .field("run_ahead", &self.run_ahead)
+            .field("slowness_ms", &self.slowness_ms)
+            .field("busy_percent", &self.busy_percent)
+            .field("journal", &self.journal)
+            .finish_non_exhaustive()
+    }
+}
 
 pub(super) fn all_actors() -> Vec<ActorKey> {
     let ledgers = LEDGERS.iter().map(|id| cast::key("ledger", id));
@@ -66,6 +82,8 @@ impl Schedule {
         };
         let book = Book::default();
         book.lock().is_strict = is_strict;
+        let busy_percent = dice.one_of(&[0, 0, 2, 10]);
+        book.lock().may_skip_hooks = busy_percent > 0;
         let watched = ["a", "m", "d"].map(|id| cast::key("ledger", id));
         let watched = watched.into_iter().chain([cast::key("clock", "x")]);
         Schedule {
@@ -76,6 +94,7 @@ impl Schedule {
             journal,
             run_ahead: dice.one_of(&[0, 1, 4, 64]),
             slowness_ms: dice.one_of(&[1, 4, 4, 60]),
+            busy_percent,
             now_ms: START_MS,
             seen: watched.map(|actor| (actor, None)).collect(),
             dice,
@@ -92,6 +111,7 @@ impl Schedule {
             }
             self.live(false)?;
         }
+        self.busy_percent = 0;
         self.live(true)?;
         let mut book = self.book.lock();
         book.counts.disk_calls = self.disk.calls();
@@ -101,6 +121,7 @@ impl Schedule {
     fn live(&mut self, is_last: bool) -> Result<(), Vec<String>> {
         self.book.lock().begin_life();
         let has_fault = !self.disk.has_failed();
+        tracing::info!(now_ms = self.now_ms, has_fault, is_last, "a life begins");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -131,6 +152,7 @@ impl Schedule {
         }
         // The tasks end as a process does, before anybody could hear of it.
         drop(runtime);
+        tracing::info!(now_ms = self.now_ms, ?loss, ?ended, "a life has ended");
         self.disk.restart(loss);
         self.now_ms += self.dice.below(20_000) as u64;
         let wrong = self.book.lock().take_wrong();

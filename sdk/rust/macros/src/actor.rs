@@ -143,7 +143,10 @@ fn read_arguments(tokens: TokenStream) -> Result<Arguments> {
                 .extend(Punctuated::<LitStr, Token![,]>::parse_terminated(&content)?);
         } else if meta.path.is_ident("version") {
             let version: LitInt = meta.value()?.parse()?;
-            version.base10_parse::<u32>()?;
+            version.base10_parse::<u32>().map_err(|_| {
+                let expected = format!("expected a whole number from 0 to {}", u32::MAX);
+                Error::new(version.span(), expected)
+            })?;
             arguments.version = Some(version);
         } else {
             return Err(meta.error(
@@ -299,9 +302,7 @@ fn implementation(
                 const HIDDEN: &'static [&'static str] = &[#(#hidden),*];
                 const VERSION: u32 = #version;
                 const MIGRATE: ::core::option::Option<
-                    fn(
-                        &::tidegate_sdk::Stored,
-                    ) -> ::core::result::Result<Self, ::tidegate_sdk::Failure>,
+                    ::tidegate_sdk::__private::Migrate<Self>,
                 > = #migrate;
                 const METHODS: &'static [::tidegate_sdk::__private::Method<Self>] =
                     &[#(#methods),*];
