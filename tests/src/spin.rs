@@ -313,10 +313,10 @@ impl SpinBuilder {
             let hosts: Vec<String> = hosts.map(|host| toml_string(&host)).collect();
             line(format!("allowed_outbound_hosts = [{}]", hosts.join(", ")));
             line(format!("[component.{name}.environment]"));
-            line(format!(
-                "TIDEGATE_ACTORS = {}",
-                toml_string(&served.join(","))
-            ));
+            if !self.environment.contains_key("TIDEGATE_ACTORS") {
+                let served = toml_string(&served.join(","));
+                line(format!("TIDEGATE_ACTORS = {served}"));
+            }
             if let Some(origins) = &self.origins {
                 line(format!("TIDEGATE_ORIGINS = {}", toml_string(origins)));
             }

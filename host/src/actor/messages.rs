@@ -80,9 +80,12 @@ impl Held {
     }
 }
 
+/// The actor type and the id of a sender, and the history that it sent in.
+type Sender = (Arc<str>, Arc<str>, Arc<str>);
+
 /// The first message of each sender whose turn the store has refused, by its number.
 #[derive(Default)]
-pub(super) struct Postponed(HashMap<(Arc<str>, Arc<str>, Arc<str>), u64>);
+pub(super) struct Postponed(HashMap<Sender, u64>);
 
 impl Postponed {
     /// Whether a message may have its turn: not before one that was refused.

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock;
 use crate::database::{Database, DatabaseError};
-use crate::values;
+use crate::{settings, values};
 
 /// The format of the tables that this version reads and writes.
 pub const FORMAT: &str = "1";
@@ -111,22 +111,45 @@ pub fn first_epoch(salt: &str, actor: &str, id: &str) -> String {
     first.map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Makes room in the outbox: forgets what is older than [`OUTBOX_AGE_MS`] or beyond
-/// [`OUTBOX_ROWS`], a bounded part of it at a time.
-pub fn prune_outbox(database: &Database, now_ms: u64) -> Result<(), DatabaseError> {
-    let oldest = now_ms.saturating_sub(OUTBOX_AGE_MS);
+/// Makes room in the tables: in the outbox, and for the answers of actors that nobody calls
+/// any longer.
+pub fn prune(database: &Database, now_ms: u64) -> Result<(), DatabaseError> {
+    prune_outbox(database, now_ms)?;
     database.run(
-        "DELETE FROM tidegate_outbox
-         WHERE seq IN (SELECT seq FROM tidegate_outbox ORDER BY seq LIMIT ?1)
-           AND (at_ms < ?2 OR seq <= (SELECT max(seq) FROM tidegate_outbox) - ?3)",
-        &values![PRUNED_AT_ONCE, oldest, OUTBOX_ROWS],
+        "DELETE FROM tidegate_answers
+         WHERE seq IN (SELECT seq FROM tidegate_answers ORDER BY seq LIMIT ?1) AND at_ms < ?2",
+        &values![PRUNED_AT_ONCE, now_ms.saturating_sub(answers_age_ms())],
     )?;
     Ok(())
 }
 
-/// How long patches and events are kept for those who come back, in milliseconds.
+/// Makes room in the outbox: forgets what is older than [`OUTBOX_AGE_MS`] or beyond
+/// [`OUTBOX_ROWS`], a bounded part of it at a time.
+pub fn prune_outbox(database: &Database, now_ms: u64) -> Result<(), DatabaseError> {
+    let age_ms = settings::number("TIDEGATE_OUTBOX_AGE_MS", OUTBOX_AGE_MS);
+    let rows = settings::number("TIDEGATE_OUTBOX_ROWS", OUTBOX_ROWS);
+    database.run(
+        "DELETE FROM tidegate_outbox
+         WHERE seq IN (SELECT seq FROM tidegate_outbox ORDER BY seq LIMIT ?1)
+           AND (at_ms < ?2 OR seq <= (SELECT max(seq) FROM tidegate_outbox) - ?3)",
+        &values![PRUNED_AT_ONCE, now_ms.saturating_sub(age_ms), rows],
+    )?;
+    Ok(())
+}
+
+/// How long answers to calls with idempotency keys are kept, in milliseconds.
+pub fn answers_age_ms() -> u64 {
+    settings::number("TIDEGATE_KEY_TTL_MS", ANSWERS_AGE_MS)
+}
+
+/// How long they are kept unless `TIDEGATE_KEY_TTL_MS` says otherwise: the host's
+/// `actors.key-ttl-ms`.
+const ANSWERS_AGE_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long patches and events are kept for those who come back, in milliseconds, unless
+/// `TIDEGATE_OUTBOX_AGE_MS` says otherwise.
 pub const OUTBOX_AGE_MS: u64 = 10 * 60 * 1000;
-/// How many of them are kept, of all actors together.
+/// How many of them are kept, of all actors together, unless `TIDEGATE_OUTBOX_ROWS` says
+/// otherwise.
 pub const OUTBOX_ROWS: u64 = 100_000;
 /// How many are forgotten at a time.
 const PRUNED_AT_ONCE: u64 = 1_000;

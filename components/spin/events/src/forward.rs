@@ -113,20 +113,28 @@ pub(crate) fn tick(
     }
     let key = settings::internal_key()?.ok_or_else(no_key)?;
     let database = Database::open()?;
+    // A message's sender, since nobody may serve its receiver.
     let due = tables::with(&database, || {
         database.run(
             "SELECT actor FROM tidegate_timers WHERE due_ms <= ?1
-             UNION ALL SELECT actor FROM tidegate_messages WHERE due_ms <= ?1 LIMIT 1",
+             UNION SELECT from_actor FROM tidegate_messages WHERE due_ms <= ?1",
             &values![clock::unix_ms()],
         )
     })?;
-    let Some(mut row) = due.into_iter().next() else {
-        tables::prune_outbox(&database, clock::unix_ms())?;
+    let mut served = None;
+    for mut row in due {
+        let actor = row.text()?;
+        // A type that is no longer served waits until it is again, and keeps nobody.
+        if let Ok(component) = settings::component_of(&actor) {
+            served = Some((actor, component));
+            break;
+        }
+    }
+    let Some((actor, component)) = served else {
+        tables::prune(&database, clock::unix_ms())?;
         response.json(200, r#"{"failed":0,"messages":0,"woken":0}"#);
         return Ok(());
     };
-    let actor = row.text()?;
-    let component = settings::component_of(&actor)?;
     let statement = Statement::new(Purpose::Tick, clock::unix_ms());
     let request = Request {
         component: &component,

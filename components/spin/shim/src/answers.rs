@@ -5,14 +5,13 @@ use sha2::{Digest, Sha256};
 use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Failure};
 use tidegate_spin_base::database::{Database, DatabaseError};
-use tidegate_spin_base::values;
+use tidegate_spin_base::{settings, tables, values};
 
-/// How many calls an actor remembers: the host's `actors.max-keys`.
+/// How many calls an actor remembers, unless `TIDEGATE_MAX_KEYS` says otherwise: the host's
+/// `actors.max-keys`.
 const MAX_KEYS: u64 = 1_000;
 /// The same in bytes of results: `actors.max-keys-bytes`.
 const MAX_BYTES: u64 = 1 << 20;
-/// How long, in milliseconds: `actors.key-ttl-ms`.
-const AGE_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// A call that is to run once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +55,7 @@ impl Keyed {
                 key.actor.as_str(),
                 key.id.as_str(),
                 &self.call,
-                now_ms.saturating_sub(AGE_MS)
+                now_ms.saturating_sub(tables::answers_age_ms())
             ],
         )?;
         let Some(mut row) = rows.into_iter().next() else {
@@ -99,16 +98,16 @@ impl Keyed {
                 SELECT seq FROM (
                     SELECT seq, at_ms,
                         row_number() OVER newest AS place,
-                        sum(128 + length(coalesce(result, ''))) OVER newest AS bytes
+                        sum(128 + length(CAST(coalesce(result, '') AS BLOB))) OVER newest AS bytes
                     FROM tidegate_answers WHERE actor = ?1 AND id = ?2
                     WINDOW newest AS (ORDER BY seq DESC))
                 WHERE place > 1 AND (place > ?3 OR bytes > ?4 OR at_ms < ?5))",
             &values![
                 actor,
                 id,
-                MAX_KEYS,
+                settings::number("TIDEGATE_MAX_KEYS", MAX_KEYS),
                 MAX_BYTES,
-                now_ms.saturating_sub(AGE_MS)
+                now_ms.saturating_sub(tables::answers_age_ms())
             ],
         )?;
         Ok(())

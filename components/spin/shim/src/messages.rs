@@ -108,8 +108,39 @@ impl Stored {
         rows.into_iter().map(Stored::of).collect()
     }
 
+    /// Notes that it is about to be tried: a component that is not there ends whoever sends
+    /// to it, and that must not be the end of every tick.
+    pub(crate) fn note_try(&self, database: &Database) -> Result<(), DatabaseError> {
+        database.run(
+            "UPDATE tidegate_messages SET tries = ?2, due_ms = ?3 WHERE seq = ?1",
+            &values![self.seq, self.tries + 1, self.next_due_ms()],
+        )?;
+        Ok(())
+    }
+
+    fn next_due_ms(&self) -> u64 {
+        clock::unix_ms() + (RETRY_MS << self.tries.min(MAX_TRIES))
+    }
+
+    fn forget(&self, database: &Database) -> Result<(), DatabaseError> {
+        database.run(
+            "DELETE FROM tidegate_messages WHERE seq = ?1",
+            &values![self.seq],
+        )?;
+        Ok(())
+    }
+
     /// Delivers it. True if it need not be tried again.
     pub(crate) fn deliver(&self, database: &Database, key: &[u8]) -> Result<bool, DatabaseError> {
+        if self.tries >= MAX_TRIES {
+            let (from, to) = (&self.from, &self.call);
+            eprintln!(
+                "tidegate: a message of {}/{} to {}/{} is given up",
+                from.actor, from.id, to.actor, to.id
+            );
+            self.forget(database)?;
+            return Ok(true);
+        }
         let mut statement = Statement::new(Purpose::Message, clock::unix_ms());
         statement.chain = vec![self.from.clone()];
         statement.message = Some(self.seq.to_string());
@@ -137,26 +168,20 @@ impl Stored {
             );
         }
         match is_settled {
-            true => database.run(
-                "DELETE FROM tidegate_messages WHERE seq = ?1",
-                &values![self.seq],
-            )?,
-            false => database.run(
-                "UPDATE tidegate_messages SET tries = tries + 1, due_ms = ?2 WHERE seq = ?1",
-                &values![
-                    self.seq,
-                    clock::unix_ms() + (RETRY_MS << self.tries.min(MAX_TRIES))
-                ],
-            )?,
-        };
+            true => self.forget(database)?,
+            false => self.note_try(database)?,
+        }
         Ok(is_settled)
     }
 }
 
-/// Whether a failure says nothing of the message itself: it may arrive another time.
+/// Whether a failure says nothing of the message itself: it may arrive another time, also
+/// when its actor type is served again, or the application's key is the same everywhere.
 fn is_passing(code: &str) -> bool {
     [
         code::ACTOR_BUSY,
+        code::ACTOR_UNKNOWN,
+        code::AUTH_INVALID,
         code::CALL_TIMEOUT,
         code::HANDLER_TRAPPED,
         code::HOST_SHUTTING_DOWN,

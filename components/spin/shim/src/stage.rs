@@ -295,9 +295,8 @@ impl Stage {
 
     fn lease_until_ms(&self) -> u64 {
         let now_ms = clock::unix_ms();
-        let silent_ms = settings::number("TIDEGATE_LEASE_MS", LEASE_MS);
         let end_ms = self.given.deadline_ms.saturating_add(LEASE_GRACE_MS);
-        now_ms.saturating_add(silent_ms).min(end_ms)
+        now_ms.saturating_add(lease_ms()).min(end_ms)
     }
 
     /// Has the lease go on, when a good part of it is over. Every import does so.
@@ -306,7 +305,8 @@ impl Stage {
         let Some(lease) = &mut self.lease else {
             return Ok(());
         };
-        if lease.until_ms().saturating_add(LEASE_MS / 3) > until_ms {
+        let good_part = lease_ms() / 3;
+        if lease.until_ms().saturating_add(good_part.max(1)) > until_ms {
             return Ok(());
         }
         let given = &self.given;
@@ -525,6 +525,11 @@ impl Stage {
             .check(Against::Output(method), &value)?
             .map_err(|violations| invalid(violations.to_string()))
     }
+}
+
+/// How long a lease lasts without being renewed.
+fn lease_ms() -> u64 {
+    settings::number("TIDEGATE_LEASE_MS", LEASE_MS)
 }
 
 /// `actor.busy`

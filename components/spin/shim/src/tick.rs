@@ -1,5 +1,5 @@
 //! What `POST /_tidegate/tick` does: runs the timers that are due, delivers the messages
-//! that are late, makes room in the outbox. Each actor is woken by a request of its own, so
+//! that are late, makes room in the tables. Each actor is woken by a request of its own, so
 //! that one that crashes, or takes long, is no other's affair.
 
 use std::time::{Duration, Instant};
@@ -85,8 +85,9 @@ pub(crate) fn tick(database: &Database, key: &[u8]) -> Result<String, Failure> {
         if Instant::now() >= until {
             break;
         }
+        message.note_try(database)?;
         delivered += u64::from(message.deliver(database, key)?);
     }
-    tables::prune_outbox(database, clock::unix_ms())?;
+    tables::prune(database, clock::unix_ms())?;
     Ok(json!({"woken": woken, "failed": failed, "messages": delivered}).to_string())
 }

@@ -25,7 +25,7 @@ use crate::journal::{Health, Journal, Next, Stepper};
 use crate::metrics::Metrics;
 use crate::rooms::{Client, Connections};
 use crate::router::Router;
-use crate::store::{Durable, Reading};
+use crate::store::{Durable, Reading, Store};
 use crate::turn::ReplyTo;
 
 /// How a life ended.
@@ -172,7 +172,8 @@ impl Life {
             }
             life.actors.finish_turns().await;
             life.actors.retire_all().await;
-            life.actors.close_store().await;
+            // In place, since a thread would come between at any time.
+            store.close();
             let ended = writer.await;
             match store.durable.journal().health() {
                 Health::Closed if ended.is_ok() => Ended::Stopped,
