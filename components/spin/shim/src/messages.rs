@@ -16,8 +16,10 @@ use crate::calls::{self, Invocation};
 const MAX_TRIES: u64 = 10;
 /// Time until a message is tried again, after the first time; it doubles each time.
 const RETRY_MS: u64 = 1_000;
-/// Time for a message to be taken.
+/// Time for a message to be taken by its receiver, when its sender's turn has ended.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same when the clock ticks, and others wait behind it.
+pub(crate) const TICK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +133,12 @@ impl Stored {
     }
 
     /// Delivers it. True if it need not be tried again.
-    pub(crate) fn deliver(&self, database: &Database, key: &[u8]) -> Result<bool, DatabaseError> {
+    pub(crate) fn deliver(
+        &self,
+        database: &Database,
+        key: &[u8],
+        patience: Duration,
+    ) -> Result<bool, DatabaseError> {
         if self.tries >= MAX_TRIES {
             let (from, to) = (&self.from, &self.call);
             eprintln!(
@@ -145,7 +152,7 @@ impl Stored {
         statement.chain = vec![self.from.clone()];
         statement.message = Some(self.seq.to_string());
         let begun = calls::begin(&self.call, &statement, None, key);
-        let result = begun.and_then(|begun| begun.result(Instant::now() + PATIENCE));
+        let result = begun.and_then(|begun| begun.result(Instant::now() + patience));
         let is_settled = match &result {
             Ok(_) => true,
             // What the receiver says of it is nobody's to hear; but a refusal that will pass
@@ -199,9 +206,11 @@ pub(crate) fn deliver(database: &Database, sent: &[u64], key: Option<&[u8]>) {
         return;
     };
     for seq in sent {
-        let stored = Stored::load(database, *seq);
-        let delivered = stored
-            .and_then(|stored| stored.map_or(Ok(true), |stored| stored.deliver(database, key)));
+        let delivered = Stored::load(database, *seq).and_then(|stored| match stored {
+            Some(stored) => stored.deliver(database, key, PATIENCE),
+            // The clock was faster.
+            None => Ok(true),
+        });
         if let Err(error) = delivered {
             eprintln!("tidegate: a message waits for the clock: {error}");
         }

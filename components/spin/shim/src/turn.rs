@@ -26,6 +26,8 @@ const BACKOFF: Duration = Duration::from_millis(10);
 /// How long a turn waits for its place among others, in milliseconds, unless
 /// `TIDEGATE_BUSY_WAIT_MS` says otherwise.
 const BUSY_WAIT_MS: u64 = 30_000;
+/// How long what is due waits, when the clock has ticked.
+const WAKE_WAIT: Duration = Duration::from_secs(1);
 /// How often it looks whether another's lease has ended: at first, and at last.
 const BUSY_LOOK: [Duration; 2] = [Duration::from_millis(4), Duration::from_millis(60)];
 /// Time for a turn: the host's `turn-deadline-ms`.
@@ -148,8 +150,11 @@ pub(crate) async fn call(
 }
 
 /// Runs what of the actor is due, and says how many turns that were.
+///
+/// A tick that wakes many does not wait for a long turn of one: what is due runs before the
+/// next turn in any case.
 pub(crate) async fn wake(request: &Rc<Request>, key: &ActorKey) -> Result<usize, Failure> {
-    let (until, mut ran) = (patience(), 0);
+    let (until, mut ran) = (patience().min(Instant::now() + WAKE_WAIT), 0);
     while Instant::now() < until {
         match prepare(request, key, until, &mut ran).await? {
             Some(_) => return Ok(ran),
