@@ -32,9 +32,14 @@ fn floors(lib: &str) -> BTreeMap<String, u32> {
     floors
 }
 
+fn sources() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
+    Path::new(&package).join("src")
+}
+
 #[test]
 fn imports_point_down() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let src = sources();
     let lib = fs::read_to_string(src.join("lib.rs")).unwrap();
     let floors = floors(&lib);
     assert!(
@@ -79,7 +84,7 @@ fn imports_point_down() {
 
 #[test]
 fn only_the_engine_names_generated_bindings() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let src = sources();
     for file in source_files(&src) {
         let relative = file.strip_prefix(&src).unwrap();
         let text = fs::read_to_string(&file).unwrap();

@@ -582,9 +582,15 @@ pub(crate) fn binary() -> PathBuf {
     binary
 }
 
+/// The root of the project. Asked for when the test runs: checkouts may share what is built.
+pub fn project() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
+    Path::new(&package).join("..")
+}
+
 /// Where handlers are built.
 pub fn handlers_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/handlers")
+    project().join("target/handlers")
 }
 
 /// A TOML basic string.

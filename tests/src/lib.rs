@@ -35,7 +35,7 @@ mod watch;
 use std::fmt;
 use std::time::Duration;
 
-pub use host::{ADMIN_KEY, Builder, Folder, Host, Refusal, handlers_folder};
+pub use host::{ADMIN_KEY, Builder, Folder, Host, Refusal, handlers_folder, project};
 pub use request::{EventStream, Request, Response, ServerEvent};
 pub use socket::{Closed, Reply, Socket};
 

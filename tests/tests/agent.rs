@@ -1,10 +1,8 @@
 //! The example agent, end to end: a provider on loopback says what each test has it say.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 use tidegate_tests::provider::{Exchange, Provider};
-use tidegate_tests::{Actor, Builder, Host, Reply, Socket, actor, dialect};
+use tidegate_tests::{Actor, Builder, Host, Reply, Socket, actor, dialect, project};
 
 const KEY: &str = "sk-of-the-tests";
 
@@ -554,7 +552,7 @@ async fn without_a_provider_the_agent_says_so() {
 
 #[tokio::test]
 async fn what_spin_toml_serves_answers_out_of_the_box() {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spin.toml");
+    let manifest = project().join("spin.toml");
     let host = Host::builder().application(&manifest).start().await;
     let mut socket = host.connect().await;
     let call = begin(&mut socket, "Hi").await;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tidegate_tests::{Host, Refusal, guest};
+use tidegate_tests::{Host, Refusal, guest, handlers_folder};
 
 /// A host that is given a component of these bytes.
 async fn given(bytes: &[u8]) -> Refusal {
@@ -220,7 +220,7 @@ async fn an_actor_type_has_one_component() {
 }
 
 fn handler(name: &str) -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/handlers");
+    let folder = handlers_folder();
     folder.join(name).with_extension("wasm")
 }
 

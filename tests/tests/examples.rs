@@ -1,12 +1,10 @@
 //! The examples of `spin.toml`, as their users meet them.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
-use tidegate_tests::{Host, actor};
+use tidegate_tests::{Host, actor, project};
 
 async fn examples() -> Host {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spin.toml");
+    let manifest = project().join("spin.toml");
     Host::builder().application(&manifest).start().await
 }
 

@@ -407,6 +407,42 @@ async fn a_body_that_does_not_arrive_times_out() {
 }
 
 #[tokio::test]
+async fn a_client_that_writes_its_whole_body_first_hears_why_it_is_refused() {
+    let host = Host::builder()
+        .component("counter")
+        .set("gateway.max-discard-bytes=8000000")
+        .start()
+        .await;
+    let body = vec![b'1'; 7_000_000];
+    for (path, status) in [
+        ("/actors/counter/a/increment", "413"),
+        ("/actors/counter", "404"),
+        ("/health", "405"),
+        ("/_tidegate/import", "401"),
+    ] {
+        let mut stream = TcpStream::connect(host.address()).await.unwrap();
+        let length = body.len();
+        let host_name = host.address();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {host_name}\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // All of it, in pieces, before a byte of the answer is read.
+        for piece in body.chunks(100_000) {
+            stream.write_all(piece).await.expect(path);
+            tokio::task::yield_now().await;
+        }
+        let mut answer = vec![0; 12];
+        stream.read_exact(&mut answer).await.expect(path);
+        assert_eq!(
+            String::from_utf8_lossy(&answer),
+            format!("HTTP/1.1 {status}"),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_input_with_a_member_twice_is_a_bad_request() {
     let host = Host::serving(["counter"]).await;
     let request = host

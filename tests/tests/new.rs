@@ -5,11 +5,11 @@ use std::path::Path;
 use serde_json::json;
 use tidegate_tests::cli::tidegate;
 use tidegate_tests::spin::Spin;
-use tidegate_tests::{Folder, Host};
+use tidegate_tests::{Folder, Host, project};
 use tokio::process::Command;
 
 fn sdk() -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/rust");
+    let folder = project().join("sdk/rust");
     let folder = folder.canonicalize().expect("the SDK");
     folder.to_string_lossy().into_owned()
 }
@@ -31,7 +31,7 @@ async fn built(name: &str, within: &Path) {
         "{said}"
     );
     let folder = within.join(name);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = project();
     // The versions that this project is built with, which are there.
     std::fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock")).expect("copying a file");
     let test = std::env::current_exe().expect("the path of this program");

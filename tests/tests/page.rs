@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use http::StatusCode;
 use tidegate_tests::provider::Provider;
-use tidegate_tests::{Folder, Host, Socket, actor};
+use tidegate_tests::{Folder, Host, Socket, actor, project};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStdout, Command};
@@ -180,7 +180,7 @@ struct Browser {
 
 impl Browser {
     fn open(scenario: &str, address: &str) -> Browser {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
+        let script = project().join("tests/browser");
         let driver = script.join("node_modules/playwright-core");
         assert!(
             driver.exists(),

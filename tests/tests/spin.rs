@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::json;
 use tidegate_tests::cli::tidegate;
-use tidegate_tests::handlers_folder;
 use tidegate_tests::spin::Spin;
+use tidegate_tests::{handlers_folder, project};
 
 /// `tidegate compose` of a file, and what it wrote.
 async fn composed(handler: &Path) -> Vec<u8> {
@@ -75,7 +75,7 @@ async fn what_is_refused_is_not_written() {
 
 #[tokio::test]
 async fn the_examples_are_a_spin_application() {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spin.toml");
+    let manifest = project().join("spin.toml");
     let spin = Spin::builder().application(&manifest).start().await;
     let mut stream = spin.get("/actors/counter/a/state").stream().await;
     stream.expect("snapshot").await;

@@ -72,7 +72,8 @@ pub struct Gateway {
     /// Longest WebSocket message and HTTP body, in bytes.
     pub max_frame_bytes: usize,
     /// Longest WebSocket message that is read over and answered with an error; a longer
-    /// one closes the socket with 1009.
+    /// one closes the socket with 1009. Of the body of an HTTP request that is refused, no
+    /// more than this is read over before its connection is closed.
     pub max_discard_bytes: u64,
     /// What one connection may be owed before it counts as a slow consumer, in bytes.
     pub outbound_bytes: usize,

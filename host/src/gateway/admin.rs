@@ -127,7 +127,6 @@ async fn check_key(State(doors): State<Arc<Doors>>, request: Request, next: Next
     if doors.admin.key.allows(request.headers()) {
         return next.run(request).await;
     }
-    answers::discard(request.into_body()).await;
     let message = "send the admin key: `Authorization: Bearer …`";
     ErrorResponse(failure(code::ADMIN_UNAUTHORIZED, message)).into_response()
 }

@@ -264,27 +264,6 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
 /// Parts of a result that wait for a caller over HTTP.
 const CHUNKS_AHEAD: usize = 64;
 
-/// What is read over of a body that is refused, in bytes.
-const DISCARDED_BYTES: usize = 8 << 20;
-/// How long that may take.
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Reads over a body that is refused, within limits: a client that still writes when the
-/// socket is closed may never see the answer.
-pub(super) async fn discard(body: Body) {
-    let mut body = body.into_data_stream();
-    let mut left = DISCARDED_BYTES;
-    let reading = async {
-        while let Some(Ok(bytes)) = body.next().await {
-            left = left.saturating_sub(bytes.len());
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
-}
-
 pub(super) async fn read_input(body: Body, limit: usize) -> Result<Option<String>, Failure> {
     let bytes = axum::body::to_bytes(body, limit).await.map_err(|error| {
         let too_large = std::error::Error::source(&error)

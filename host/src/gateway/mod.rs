@@ -8,6 +8,7 @@
 //! ends the accept loop.
 
 mod admin;
+mod body;
 mod caller;
 mod http;
 mod origin;
@@ -42,6 +43,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use self::body::ReadOver;
 use self::caller::{Arrival, REQUEST_ID, TokenFrom};
 use self::http::ErrorResponse;
 use crate::actor::{Actors, random_id};
@@ -520,7 +522,16 @@ async fn serve(
     let patience = Duration::from_millis(doors.settings.write_timeout_ms);
     let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(patience));
     let routes = TowerToHyperService::new(routes);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let read_over = body::Limits {
+        bytes: doors.settings.max_discard_bytes,
+        time: Duration::from_millis(doors.settings.body_timeout_ms),
+    };
+    let service = service_fn(move |request: Request<Incoming>| {
+        let expected = request.headers().contains_key(header::EXPECT);
+        let mut request = request.map(|body| match expected {
+            true => ReadOver::as_it_is(body),
+            false => ReadOver::new(body, read_over),
+        });
         request.extensions_mut().insert(place.clone());
         request.extensions_mut().insert(Peer(peer.ip()));
         routes.call(request)

@@ -13,6 +13,9 @@ use crate::head::Head;
 
 /// Most bytes of a body that is taken: the host's `gateway.max-frame-bytes`.
 pub const BODY_MAX_BYTES: usize = 1 << 20;
+/// Most bytes that are read over of a body that is longer, so that its client, which writes
+/// on, hears why it is refused: the host's `gateway.max-discard-bytes`.
+const DISCARD_MAX_BYTES: usize = 64 << 20;
 /// Time for a body to arrive: the host's `gateway.body-timeout-ms`.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much is read at once.
@@ -51,7 +54,8 @@ fn method(method: &Method) -> &str {
 pub fn body(request: &IncomingRequest, limit: usize) -> Result<Vec<u8>, Failure> {
     let body = request.consume();
     let body = body.map_err(|()| refused(code::REQUEST_MALFORMED, "the body is gone"))?;
-    read(&body, limit, Instant::now() + BODY_TIMEOUT).map_err(|error| match error {
+    let until = Instant::now() + BODY_TIMEOUT;
+    read(&body, limit, DISCARD_MAX_BYTES, until).map_err(|error| match error {
         ReadError::TooLong => Failure::host(code::REQUEST_TOO_LARGE)
             .message(format!("the body is longer than {limit} bytes")),
         ReadError::Late => refused(code::REQUEST_TIMEOUT, "the body did not arrive in time"),
@@ -74,10 +78,17 @@ pub enum ReadError {
     Broken,
 }
 
-/// Reads a body.
-pub fn read(body: &IncomingBody, limit: usize, until: Instant) -> Result<Vec<u8>, ReadError> {
+/// Reads a body of at most `limit` bytes. Of a longer one up to `discard` bytes are read over
+/// before it is refused.
+pub fn read(
+    body: &IncomingBody,
+    limit: usize,
+    discard: usize,
+    until: Instant,
+) -> Result<Vec<u8>, ReadError> {
     let stream = body.stream().map_err(|()| ReadError::Broken)?;
     let mut bytes = Vec::new();
+    let mut length = 0;
     loop {
         match stream.read(PIECE_BYTES) {
             Ok(piece) if piece.is_empty() => {
@@ -86,8 +97,15 @@ pub fn read(body: &IncomingBody, limit: usize, until: Instant) -> Result<Vec<u8>
                     return Err(ReadError::Late);
                 }
             }
-            Ok(piece) if bytes.len() + piece.len() > limit => return Err(ReadError::TooLong),
-            Ok(piece) => bytes.extend(piece),
+            Ok(piece) => {
+                length += piece.len();
+                match length <= limit {
+                    true => bytes.extend(piece),
+                    false if length > discard => return Err(ReadError::TooLong),
+                    false => {}
+                }
+            }
+            Err(StreamError::Closed) if length > limit => return Err(ReadError::TooLong),
             Err(StreamError::Closed) => return Ok(bytes),
             Err(StreamError::LastOperationFailed(_)) => return Err(ReadError::Broken),
         }

@@ -165,7 +165,7 @@ impl Request<'_> {
         let response = self.response(pending, until)?;
         let broken = |what: &str| SendError::Broken(self.component.to_owned(), what.to_owned());
         let body = response.consume().map_err(|()| broken("no body"))?;
-        let body = incoming::read(&body, ANSWER_MAX_BYTES, until);
+        let body = incoming::read(&body, ANSWER_MAX_BYTES, 0, until);
         Ok(Answer {
             status: response.status(),
             body: body.map_err(|error| match error {

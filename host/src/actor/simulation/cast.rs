@@ -37,7 +37,8 @@ pub(super) struct Components {
 pub(super) fn components() -> &'static Components {
     static COMPONENTS: OnceLock<Components> = OnceLock::new();
     COMPONENTS.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
+        let folder = Path::new(&package).join("../target");
         let file = folder.join("handlers/lab.wasm");
         let bytes = std::fs::read(&file).unwrap_or_else(|error| {
             panic!("{}: {error}; run `cargo xtask handlers`", file.display())

@@ -126,7 +126,6 @@ pub(super) async fn upload(
     let announced = headers.get(CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit) {
-        answers::discard(body).await;
         return Err(too_large(limit).into());
     }
     let patience = Duration::from_millis(doors.admin.settings.upload_timeout_ms);
