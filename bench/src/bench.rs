@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::disk::Folder;
+use crate::disk::{Folder, Then};
 use crate::load::closed::Window;
 
 /// A run.
@@ -16,9 +16,12 @@ pub(crate) struct Bench {
     pub(crate) server: PathBuf,
     /// Where the handlers' `.wasm` files are.
     pub(crate) handlers: PathBuf,
+    /// Where the peers are, and what npm has installed for them.
+    pub(crate) peers: PathBuf,
     pub(crate) scale: Scale,
     folder: Folder,
     folders: AtomicU32,
+    then: Then,
 }
 
 /// How much to do.
@@ -41,12 +44,12 @@ impl Scale {
 
     /// How often each contestant has its turn.
     pub(crate) fn rounds(self) -> usize {
-        self.pick(3, 2)
+        self.pick(3, 1)
     }
 
     /// How long one of its turns is.
     pub(crate) fn window(self) -> Window {
-        let (warm_up, measured) = self.pick((500, 2_000), (200, 500));
+        let (warm_up, measured) = self.pick((400, 1_600), (200, 500));
         Window {
             warm_up: Duration::from_millis(warm_up),
             measured: Duration::from_millis(measured),
@@ -55,27 +58,32 @@ impl Scale {
 }
 
 impl Bench {
-    /// A run whose files are in a folder of their own in `parent`.
+    /// A run whose files are in a folder of their own in `parent`, of which `then` is done.
     pub(crate) fn new(
         server: PathBuf,
         handlers: PathBuf,
+        peers: PathBuf,
         parent: &Path,
         scale: Scale,
+        then: Then,
     ) -> Result<Bench> {
         let name = format!("tidegate-bench-{}", std::process::id());
         Ok(Bench {
             server,
             handlers,
+            peers,
             scale,
-            folder: Folder::new(parent.join(name))?,
+            folder: Folder::new(parent.join(name), then)?,
             folders: AtomicU32::new(0),
+            then,
         })
     }
 
     /// A new folder on the disk under test.
     pub(crate) fn folder(&self, name: &str) -> Result<Folder> {
         let number = self.folders.fetch_add(1, Ordering::Relaxed);
-        Folder::new(self.folder.path().join(format!("{name}-{number}")))
+        let path = self.folder.path().join(format!("{name}-{number}"));
+        Folder::new(path, self.then)
     }
 
     /// Where all hosts of the run keep compiled components.

@@ -9,25 +9,38 @@ use anyhow::{Context, Result};
 
 use crate::load::recorder::Latencies;
 
-/// A folder that is removed with its owner.
-pub(crate) struct Folder(PathBuf);
+/// A folder that is removed with its owner, unless it is to be kept.
+pub(crate) struct Folder {
+    path: PathBuf,
+    then: Then,
+}
+
+/// What becomes of folders that are no longer used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    Remove,
+    /// To look at what servers have logged.
+    Keep,
+}
 
 impl Folder {
     /// Makes one with this name.
-    pub(crate) fn new(path: PathBuf) -> Result<Folder> {
+    pub(crate) fn new(path: PathBuf, then: Then) -> Result<Folder> {
         fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
-        Ok(Folder(path))
+        Ok(Folder { path, then })
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What stays behind in a folder of temporary files harms nobody.
-        let _ = fs::remove_dir_all(&self.0);
+        if self.then == Then::Remove {
+            // What stays behind in a folder of temporary files harms nobody.
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the host costs: jobs that start servers, load them, and print each figure beside a
-//! floor that was measured in the same run. `docs/performance.md` says what each measures.
+//! What the host costs: jobs that start servers, load them, and print each figure beside
+//! floors and peers that were measured in the same run. `docs/performance.md` says what each measures.
 //!
 //! `cargo xtask bench` builds all that this needs and runs it.
 
@@ -11,7 +11,7 @@ mod load;
 mod report;
 mod server;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
@@ -19,12 +19,13 @@ use clap::Parser;
 use serde_json::json;
 
 use bench::{Bench, Scale};
+use disk::Then;
 use jobs::Job;
-use report::{Machine, Table};
-use server::Floor;
+use report::{Machine, Report, Table};
+use server::{Allocator, Floor};
 
 #[derive(Parser)]
-#[command(about = "Measures the host beside floors.")]
+#[command(about = "Measures the host beside floors and peers.")]
 struct Arguments {
     /// What to measure; everything when absent.
     #[arg(value_enum)]
@@ -38,21 +39,42 @@ struct Arguments {
     /// The folder of the handlers' .wasm files.
     #[arg(long, value_name = "DIR", default_value = "target/handlers")]
     handlers: PathBuf,
+    /// The folder of the peers. Those that are not installed there are not measured.
+    #[arg(long, value_name = "DIR", default_value = "bench/peers")]
+    peers: PathBuf,
     /// A folder on the disk to measure on; the system's for temporary files when absent.
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
-    /// Where the results go as JSON.
+    /// Leaves the servers' files there, with what they have logged.
+    #[arg(long)]
+    keep: bool,
+    /// Where the results go as JSON; the plot goes beside it, as SVG.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// A page whose region `bench` gets a short table of the results and the plot.
+    #[arg(long, value_name = "FILE", requires = "output")]
+    summary: Option<PathBuf>,
+    /// A page whose region `bench` gets all tables.
+    #[arg(long, value_name = "FILE")]
+    tables: Option<PathBuf>,
     /// Serves as a floor, until killed.
     #[arg(long, hide = true, value_enum)]
     serve: Option<Floor>,
+    /// Measures bare wasmtime, without a server.
+    #[arg(long, hide = true, value_enum, requires = "number")]
+    bare: Option<Allocator>,
+    /// How many instances to measure it with.
+    #[arg(long, hide = true)]
+    number: Option<u64>,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let Some(floor) = arguments.serve {
         return floor::serve(floor);
+    }
+    if let (Some(allocator), Some(number)) = (arguments.bare, arguments.number) {
+        return floor::measure_bare(&arguments.handlers, allocator, number);
     }
     // One thread, so that the server has the other core.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -72,16 +94,26 @@ async fn run(arguments: Arguments) -> Result<()> {
     };
     anyhow::ensure!(server.exists(), "{} is missing", server.display());
     let folder = arguments.folder.unwrap_or_else(std::env::temp_dir);
-    let bench = Bench::new(server, arguments.handlers, &folder, scale)?;
+    let profile = match cfg!(debug_assertions) {
+        true => "dev",
+        false => "release",
+    };
+    let publishes = arguments.summary.is_some() || arguments.tables.is_some();
+    anyhow::ensure!(
+        !publishes || (arguments.jobs.is_empty() && scale == Scale::Full && profile == "release"),
+        "pages show nothing but a full run of the release build"
+    );
+    let then = match arguments.keep {
+        true => Then::Keep,
+        false => Then::Remove,
+    };
+    let (handlers, peers) = (arguments.handlers, arguments.peers);
+    let bench = Bench::new(server, handlers, peers, &folder, scale, then)?;
     let jobs = match arguments.jobs.as_slice() {
         [] => Job::all().to_vec(),
         jobs => jobs.to_vec(),
     };
     let machine = Machine::this();
-    let profile = match cfg!(debug_assertions) {
-        true => "dev",
-        false => "release",
-    };
     println!("{}; {profile} build", machine.line());
     let began = Instant::now();
     let mut tables = Vec::new();
@@ -96,20 +128,46 @@ async fn run(arguments: Arguments) -> Result<()> {
         tables.extend(made);
     }
     println!("\nall took {} s", began.elapsed().as_secs());
-    if let Some(output) = arguments.output {
+    let peers = server::versions(&bench.peers);
+    let report = Report {
+        machine: &machine,
+        peers: &peers,
+        tables: &tables,
+    };
+    if let Some(output) = &arguments.output {
         let results = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "profile": profile,
             "scale": scale.pick("full", "quick"),
             "finishedMs": now_ms(),
             "machine": machine.json(),
+            "peers": peers,
             "jobs": tables.iter().map(job_json).collect::<serde_json::Map<_, _>>(),
         });
-        let text = serde_json::to_string_pretty(&results)? + "\n";
-        std::fs::write(&output, text).with_context(|| format!("writing {}", output.display()))?;
-        println!("results are in {}", output.display());
+        let plot = output.with_extension("svg");
+        write(output, &(serde_json::to_string_pretty(&results)? + "\n"))?;
+        write(&plot, &report.plot())?;
+        println!("results are in {} and {}", output.display(), plot.display());
+        if let Some(page) = &arguments.summary {
+            replace_region(page, &report.summary(&plot)?)?;
+        }
+    }
+    if let Some(page) = &arguments.tables {
+        replace_region(page, &report.tables())?;
     }
     Ok(())
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))
+}
+
+/// Puts a text into the region `bench` of a page.
+fn replace_region(page: &Path, text: &str) -> Result<()> {
+    let old =
+        std::fs::read_to_string(page).with_context(|| format!("reading {}", page.display()))?;
+    let new = report::with_region(&old, text).with_context(|| page.display().to_string())?;
+    write(page, &new)
 }
 
 fn job_json(table: &Table) -> (String, serde_json::Value) {

@@ -7,6 +7,7 @@
 //! and in order; offering never waits, so a receiver that does not read slows nobody.
 
 mod views;
+mod wave;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -19,6 +20,7 @@ use crate::rooms::Client;
 use crate::ws::Frame;
 
 pub use self::views::{OwnView, Shown, View};
+pub use self::wave::{Raised, Wave, while_ready};
 
 /// Something an actor tells its subscribers.
 #[derive(Debug)]
@@ -266,6 +268,10 @@ pub trait Outlet: Send + Sync + 'static {
     fn client(&self) -> Client;
     /// Tells the receiver that it is subscribed to this actor no longer, and why.
     fn end(&self, actor: &ActorKey, failure: &Failure);
+    /// Gathers what it takes until as many [`Outlet::release`].
+    fn hold(&self) {}
+    /// Ends one [`Outlet::hold`].
+    fn release(&self) {}
 }
 
 /// Something whose whole content can be sent anew, in place of changes that were missed.
@@ -438,6 +444,24 @@ impl Audience {
         for outlet in outlets.values() {
             outlet.end(actor, failure);
         }
+    }
+
+    /// Holds back all who subscribe to the state, and adds them to `held`.
+    fn hold_state(&self, held: &mut Vec<Arc<dyn Outlet>>) {
+        let subscribers = self.lock();
+        let outlets = subscribers.state.values();
+        held.extend(
+            outlets
+                .map(|subscriber| subscriber.outlet.clone())
+                .inspect(|outlet| outlet.hold()),
+        );
+    }
+
+    /// Holds back all who subscribe to the events, and adds them to `held`.
+    fn hold_events(&self, held: &mut Vec<Arc<dyn Outlet>>) {
+        let subscribers = self.lock();
+        let outlets = subscribers.events.values();
+        held.extend(outlets.cloned().inspect(|outlet| outlet.hold()));
     }
 
     /// How many subscribe to the state, and how many to the events.

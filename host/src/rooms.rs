@@ -241,6 +241,11 @@ impl Connection {
         Ok(cancel)
     }
 
+    /// Whether it waits for the answers of several calls.
+    pub fn awaits_several(&self) -> bool {
+        self.state().calls.len() > 1
+    }
+
     /// Notes whose queue a call is in.
     pub fn queued(&self, id: &str, actor: &ActorKey) {
         if let Some(call) = self.state().calls.get_mut(id) {
@@ -372,6 +377,14 @@ impl Outlet for Connection {
             .param("actor", actor.actor.as_str())
             .param("actorId", actor.id.as_str());
         self.send(Frame::text(protocol::error(&failure, None)));
+    }
+
+    fn hold(&self) {
+        self.outbound.hold();
+    }
+
+    fn release(&self) {
+        self.outbound.unhold();
     }
 }
 

@@ -28,6 +28,15 @@ impl Scene {
         scene
     }
 
+    /// Subscribes, and waits until that is over: what changes before may be shown in a further
+    /// snapshot.
+    async fn subscribe(&self, socket: &mut Socket) -> serde_json::Value {
+        let snapshot = socket.subscribe_state(&self.vault).await;
+        let behind = socket.call(&self.vault, "secret", json!({})).await;
+        behind.result();
+        snapshot
+    }
+
     async fn user(&self, user: &str) -> Socket {
         Socket::signed_in(&self.host, &token::of(user)).await
     }
@@ -94,10 +103,10 @@ async fn a_third_user_is_refused_over_http() {
 async fn everybody_sees_what_the_guard_shows_them() {
     let scene = Scene::new().await;
     let (mut ann, mut ben) = (scene.user("ann").await, scene.user("ben").await);
-    let whole = ann.subscribe_state(&scene.vault).await;
+    let whole = scene.subscribe(&mut ann).await;
     assert_eq!(whole["state"]["secret"], "gold");
     assert_eq!(whole["state"].get("combination"), None, "it is hidden");
-    let part = ben.subscribe_state(&scene.vault).await;
+    let part = scene.subscribe(&mut ben).await;
     let expected = json!({"owner": "ann", "admitted": 1, "secretBytes": 4});
     assert_eq!(part["state"], expected);
     let over_http = scene.http("ben", "state").send().await;
@@ -143,7 +152,7 @@ async fn a_stream_of_events_shows_the_same() {
 async fn who_is_barred_loses_the_subscription() {
     let scene = Scene::new().await;
     let (mut ann, mut ben) = (scene.user("ann").await, scene.user("ben").await);
-    ben.subscribe_state(&scene.vault).await;
+    scene.subscribe(&mut ben).await;
     ben.subscribe_events(&scene.vault).await;
     let bar = ann
         .call(&scene.vault, "barUser", json!({"sub": "ben"}))
@@ -173,7 +182,7 @@ async fn a_view_may_show_nothing() {
     let scene = Scene::new().await;
     scene.mood(json!({"kind": "blank"})).await;
     let mut ben = scene.user("ben").await;
-    let snapshot = ben.subscribe_state(&scene.vault).await;
+    let snapshot = scene.subscribe(&mut ben).await;
     assert_eq!(snapshot["state"], json!(null));
     scene.mood(json!({"kind": "calm"})).await;
     let frame = ben.next().await;
@@ -192,7 +201,7 @@ async fn a_view_may_show_nothing() {
 async fn a_guard_that_traps_lets_nobody_in() {
     let scene = Scene::new().await;
     let mut ben = scene.user("ben").await;
-    ben.subscribe_state(&scene.vault).await;
+    scene.subscribe(&mut ben).await;
     scene.mood(json!({"kind": "trapsInAuthorize"})).await;
     let mut late = scene.user("ben").await;
     late.send(json!({"type": "state:sub", "actor": "vault", "actorId": "1"}))
@@ -251,7 +260,7 @@ async fn what_changes_while_a_guard_decides_is_noticed() {
 async fn a_projection_that_traps_shows_nothing_new() {
     let scene = Scene::new().await;
     let mut ben = scene.user("ben").await;
-    ben.subscribe_state(&scene.vault).await;
+    scene.subscribe(&mut ben).await;
     scene.mood(json!({"kind": "trapsInProject"})).await;
     let secret = ben
         .call(&scene.vault, "put", json!({"secret": "lead"}))

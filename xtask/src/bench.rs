@@ -1,11 +1,18 @@
-//! `cargo xtask bench`: builds the host, the handlers and the load generator, and runs the
-//! jobs. What they measure is in `docs/performance.md`.
+//! `cargo xtask bench`: builds the host, the handlers and the load generator, installs the
+//! peers, and runs the jobs. What they measure is in `docs/performance.md`.
 
 use anyhow::Result;
 
 use crate::handlers;
+use crate::npm;
 use crate::project::{self, Project};
 
+/// The servers of others, and the jobs that measure them.
+const PEERS: &str = "bench/peers";
+const JOBS_WITH_PEERS: [&str; 5] = ["actors", "durable", "fanout", "idle", "rpc"];
+/// The pages that show the results of a full run: a short table, and everything.
+const SUMMARY: &str = "README.md";
+const TABLES: &str = "docs/performance.md";
 /// Where the results of a full run are kept, and those of any other.
 const PUBLISHED: &str = "bench/results/latest.json";
 const PROVISIONAL: &str = "bench/results/provisional.json";
@@ -20,6 +27,9 @@ pub(crate) struct Arguments {
     /// Measures the dev build, to see that everything works.
     #[arg(long)]
     dev: bool,
+    /// Leaves the servers' files in the folder, with what they have logged.
+    #[arg(long)]
+    keep: bool,
     /// A folder on the disk to measure on; the system's for temporary files when absent.
     #[arg(long, value_name = "DIR")]
     folder: Option<std::path::PathBuf>,
@@ -36,16 +46,35 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         }
     };
     project::run(&mut build)?;
+    install_peers(project, &arguments.jobs);
     let whole = arguments.jobs.is_empty() && !arguments.quick && !arguments.dev;
     let output = if whole { PUBLISHED } else { PROVISIONAL };
     let program = project.artefacts().join(profile).join("tidegate-bench");
     let mut bench = project.program(program, &arguments.jobs);
-    bench.args(["--output", output]);
+    bench.args(["--output", output, "--peers", PEERS]);
+    if whole {
+        bench.args(["--summary", SUMMARY, "--tables", TABLES]);
+    }
     if arguments.quick {
         bench.arg("--quick");
+    }
+    if arguments.keep {
+        bench.arg("--keep");
     }
     if let Some(folder) = &arguments.folder {
         bench.arg("--folder").arg(folder);
     }
     project::run(&mut bench)
+}
+
+/// Installs the peers, where a job wants them. Without npm, or a registry, the host is measured
+/// beside its floors alone, and the generator says who is missing.
+fn install_peers(project: &Project, jobs: &[String]) {
+    let wanted = |job: &String| JOBS_WITH_PEERS.contains(&job.as_str());
+    if !jobs.is_empty() && !jobs.iter().any(wanted) {
+        return;
+    }
+    if let Err(error) = npm::install(project, &project.root().join(PEERS)) {
+        eprintln!("the peers could not be installed: {error:#}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Installs what the project's folders with a `package.json` depend on.
 //!
-//! `handlers` and `test` call it before they use such a folder; an installation that is up
-//! to date costs nothing.
+//! `handlers`, `test` and `bench` call it before they use such a folder; an installation that is
+//! up to date costs nothing.
 
 use std::path::{Path, PathBuf};
 

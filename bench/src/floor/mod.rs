@@ -1,6 +1,8 @@
 //! Floors: servers on the same async runtime, and as many threads, as the host has, without
-//! WebAssembly, JSON or actors. What the host costs beyond them is its own.
+//! WebAssembly, JSON or actors, and the WebAssembly engine without a server. What the host
+//! costs beyond them is its own.
 
+mod bare;
 mod connection;
 mod echo;
 mod fanout;
@@ -11,6 +13,7 @@ use anyhow::Result;
 use tokio::net::TcpListener;
 
 use crate::server::Floor;
+pub(crate) use bare::measure as measure_bare;
 use connection::Connection;
 
 /// Serves until the process is killed.

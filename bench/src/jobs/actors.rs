@@ -1,5 +1,6 @@
 //! What an actor costs: memory with an instance, without one, and after it has left memory;
-//! bytes on disk; processor time to make one, to call it, and to bring it back.
+//! bytes on disk; processor time to make one, to call it, and to bring it back. The floor is
+//! wasmtime with the same counter and no server; the peer is workerd with an object for each.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::load::call::Method;
 use crate::load::closed::{self, Plan};
 use crate::load::recorder::Outcome;
 use crate::report::{Sample, Table};
-use crate::server::{Host, Level, Tidegate, resident_bytes};
+use crate::server::{Allocator, Host, Level, Peer, Peers, Server, Tidegate, resident_bytes};
 
 const CONNECTIONS: usize = 50;
 const DEPTH: usize = 4;
@@ -33,9 +34,9 @@ enum Place {
 impl Place {
     fn name(self) -> &'static str {
         match self {
-            Place::Instances => "in memory, with instance",
-            Place::Memory => "in memory, without instance",
-            Place::Disk => "evicted",
+            Place::Instances => "tidegate, with instance",
+            Place::Memory => "tidegate, without instance",
+            Place::Disk => "tidegate, evicted",
         }
     }
 
@@ -61,58 +62,148 @@ impl Place {
     }
 }
 
-pub(super) async fn run(bench: &Bench) -> Result<Vec<Table>> {
-    let mut table = Table::new("actors", &["actors", "number"]);
-    for round in 0..bench.scale.rounds() {
-        for place in [Place::Instances, Place::Memory, Place::Disk] {
-            let actors = place.actors(bench);
-            let labels = [place.name().to_owned(), actors.to_string()];
-            progress("actors", round, &labels);
-            table.add(&labels, measure(bench, place, actors).await?);
+/// A contestant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Bare(Allocator),
+    Tidegate(Place, Level),
+    Peer(Peer),
+}
+
+impl Who {
+    fn labels(self, bench: &Bench) -> Vec<String> {
+        let (name, durability) = match self {
+            Who::Bare(allocator) => (allocator.name(), "-"),
+            Who::Tidegate(place, level) => (place.name(), level.name()),
+            Who::Peer(peer) => (peer.name(), "-"),
+        };
+        let number = self.number(bench).to_string();
+        vec![name.to_owned(), durability.to_owned(), number]
+    }
+
+    fn number(self, bench: &Bench) -> u64 {
+        match self {
+            Who::Tidegate(place, _) => place.actors(bench),
+            Who::Bare(_) | Who::Peer(_) => Place::Instances.actors(bench),
         }
     }
+
+    async fn measure(self, bench: &Bench) -> Result<Sample> {
+        let number = self.number(bench);
+        match self {
+            Who::Bare(allocator) => allocator.measure(bench, number).await,
+            Who::Tidegate(place, level) => measure(bench, place, level, number).await,
+            Who::Peer(peer) => measure_peer(bench, peer, number).await,
+        }
+    }
+}
+
+pub(super) async fn run(bench: &Bench) -> Result<Vec<Table>> {
+    let mut table = Table::new("actors", &["actors", "durability", "number"]);
+    let peers = Peers::among(&[Peer::WorkerdEach], bench);
+    let mut contestants = vec![
+        Who::Bare(Allocator::OnDemand),
+        Who::Bare(Allocator::Pooling),
+        Who::Tidegate(Place::Instances, Level::None),
+        Who::Tidegate(Place::Instances, Level::Strict),
+        Who::Tidegate(Place::Memory, Level::Strict),
+        Who::Tidegate(Place::Disk, Level::Strict),
+    ];
+    contestants.extend(peers.present.iter().copied().map(Who::Peer));
+    for round in 0..bench.scale.rounds() {
+        for who in &contestants {
+            let labels = who.labels(bench);
+            progress("actors", round, &labels);
+            let sample = who.measure(bench).await;
+            table.add(&labels, sample.with_context(|| labels.join(", "))?);
+        }
+    }
+    let floor = Who::Bare(Allocator::OnDemand).labels(bench);
+    for (name, figure) in [
+        ("RSS to bare wasmtime", "RSS bytes each"),
+        ("cold CPU to bare wasmtime", "cold CPU µs"),
+    ] {
+        let on_demand = |labels: &[String]| (labels[0] != floor[0]).then(|| floor.clone());
+        table.ratio(name, figure, on_demand, figure);
+    }
     table.note(
-        "Counters, durability strict. RSS each: what the host's memory grew by, divided; of \
-         evicted actors it is what the allocator has not given back. Cold: the first call, which \
-         makes the actor. Again: the second one; where actors were evicted it brings them back.",
+        "Counters. RSS each: what the server's memory grew by, divided; of evicted actors it is \
+         what the allocator has not given back. Cold: the first call, which makes the actor. \
+         Again: the second one; where actors were evicted it brings them back. Hot: one actor \
+         over and over. Bare wasmtime has no connections, no queues and no store; ratios are to \
+         the one that gets memory on demand, as the host does.",
     );
+    for note in peers.notes() {
+        table.note(note);
+    }
     Ok(vec![table])
 }
 
-async fn measure(bench: &Bench, place: Place, actors: u64) -> Result<Sample> {
-    let mut host = Tidegate::new(Level::Strict);
+/// Calls to so many actors on some connections.
+fn calls(method: Method, actors: u64) -> Plan {
+    Plan {
+        connections: CONNECTIONS,
+        depth: DEPTH,
+        method,
+        actors,
+    }
+}
+
+async fn measure(bench: &Bench, place: Place, level: Level, actors: u64) -> Result<Sample> {
+    let mut host = Tidegate::new(level);
     for setting in place.settings(actors) {
         host = host.set(setting);
     }
     let host = host.start(bench).await?;
     // What the first call of all brings into memory is no actor's.
-    let plan = |method, actors| Plan {
-        connections: CONNECTIONS,
-        depth: DEPTH,
-        method,
-        actors,
-    };
-    let warm = plan(Method::bare("document", "incrementTracked"), 1);
+    let warm = calls(Method::bare("document", "incrementTracked"), 1);
     closed::so_often(&host.server, &warm, 20).await?;
-    let pid = host.server.pid();
-    let before = resident_bytes(pid)?;
-    let disk_before = disk::bytes_in(&host.store(), ".log")?;
-    let increments = plan(Method::increment(), actors);
-    let cold = closed::each_once(&host.server, &increments).await?;
-    settle(&host, place, actors).await?;
-    let memory = resident_bytes(pid)?.saturating_sub(before);
-    let stored = disk::bytes_in(&host.store(), ".log")? - disk_before;
-    let again = closed::each_once(&host.server, &increments).await?;
+    let stored = || match level {
+        Level::Strict => disk::bytes_in(&host.store(), ".log").map(Some),
+        _ => Ok(None),
+    };
+    let disk_before = stored()?;
+    let settled = async {
+        settle(&host, place, actors).await?;
+        stored()
+    };
+    let (mut sample, disk_after) = twice(&host.server, actors, settled).await?;
+    if let (Some(before), Some(after)) = (disk_before, disk_after) {
+        sample = sample.with("disk bytes each", (after - before) as f64 / actors as f64);
+    }
+    host.server.kill().await?;
+    Ok(sample)
+}
+
+async fn measure_peer(bench: &Bench, peer: Peer, actors: u64) -> Result<Sample> {
+    let (server, _folder) = peer.start(bench).await?;
+    // What the first calls of all bring into memory is no actor's, but for one of them.
+    let warm = calls(Method::increment(), 1);
+    closed::so_often(&server, &warm, 20).await?;
+    let (sample, ()) = twice(&server, actors, async { Ok(()) }).await?;
+    Ok(sample)
+}
+
+/// Calls every actor, waits until they have settled, and calls them again.
+async fn twice<T>(
+    server: &Server,
+    actors: u64,
+    settled: impl Future<Output = Result<T>>,
+) -> Result<(Sample, T)> {
+    let before = resident_bytes(server.pid())?;
+    let increments = calls(Method::increment(), actors);
+    let cold = closed::each_once(server, &increments).await?;
+    let settled = settled.await?;
+    let memory = resident_bytes(server.pid())?.saturating_sub(before);
+    let again = closed::each_once(server, &increments).await?;
     let cpu = |outcome: &Outcome| outcome.spent.server.as_secs_f64() * 1e6 / actors as f64;
     let sample = Sample::new()
         .with("RSS bytes each", memory as f64 / actors as f64)
-        .with("disk bytes each", stored as f64 / actors as f64)
         .with("cold CPU µs", cpu(&cold))
         .with("cold/s", cold.rate())
         .with("again CPU µs", cpu(&again))
         .with("again/s", again.rate());
-    host.server.kill().await?;
-    Ok(sample)
+    Ok((sample, settled))
 }
 
 /// Waits until the actors are where they are to be.

@@ -8,6 +8,7 @@ mod idle;
 mod recovery;
 mod rpc;
 mod state_bytes;
+mod state_size;
 mod tick;
 
 use anyhow::Result;
@@ -19,19 +20,21 @@ use crate::report::Table;
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Job {
-    /// Calls under each level of durability, beside the disk's own syncs.
+    /// Calls under each level of durability, beside the disk's own syncs and a peer.
     Durable,
     /// What an increment of a large state writes to the disk.
     StateBytes,
+    /// What an increment of states of different sizes costs.
+    StateSize,
     /// How long a host takes to come back with many actors.
     Recovery,
-    /// What an actor costs, in memory, on disk, and to make.
+    /// What an actor costs, in memory, on disk, and to make, beside bare wasmtime.
     Actors,
-    /// Calls over WebSocket, beside a bare echo.
+    /// Calls over WebSocket, beside a bare echo and peers.
     Rpc,
-    /// One publisher and many subscribers, beside a bare loop of writes.
+    /// One publisher and many subscribers, beside a bare loop of writes and peers.
     Fanout,
-    /// What a connection costs that does nothing.
+    /// What a connection costs that does nothing, beside peers.
     Idle,
     /// Streams on a clock: how late they are.
     Tick,
@@ -51,6 +54,7 @@ impl Job {
         match self {
             Job::Durable => durable::run(bench).await,
             Job::StateBytes => state_bytes::run(bench).await,
+            Job::StateSize => state_size::run(bench).await,
             Job::Recovery => recovery::run(bench).await,
             Job::Actors => actors::run(bench).await,
             Job::Rpc => rpc::run(bench).await,

@@ -198,7 +198,7 @@ async fn come_back(bench: &Bench, contestant: &Contestant) -> Result<Sample> {
     ready.await.context("waiting for the host to be ready")??;
     let ready = host.server.began().elapsed();
     let (read, used) = (Io::of(host.server.pid())?, Usage::of(host.server.pid())?);
-    let mut connection = Connection::open(host.server.address(), 0).await?;
+    let mut connection = Connection::open(&host.server, 0).await?;
     // An actor from the middle, which nothing brings to mind.
     let middle = contestant.actors / 2;
     let value = value_of(&mut connection, middle).await?;

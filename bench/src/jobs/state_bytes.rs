@@ -29,12 +29,12 @@ const PATHS: [Path; 2] = [
     Path {
         name: "tracked",
         method: "incrementTracked",
-        times: (20_000, 3_000),
+        times: (8_000, 3_000),
     },
     Path {
         name: "plain",
         method: "increment",
-        times: (3_000, 200),
+        times: (1_000, 200),
     },
 ];
 

@@ -134,7 +134,7 @@ fn measure_beats(
 }
 
 async fn subscribe(server: &Server, number: usize, actor: u64) -> Result<Connection> {
-    let mut connection = Connection::open(server.address(), number).await?;
+    let mut connection = Connection::open(server, number).await?;
     let text = subscription("state:sub", "pulse", actor);
     connection.outgoing().text(text.as_bytes());
     connection.flush().await?;

@@ -2,7 +2,6 @@
 //! when an answer comes. It finds out how much a server can do; what a user of a slow server
 //! would wait is the open loop's to tell.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -73,7 +72,7 @@ pub(crate) async fn for_a_while(server: &Server, plan: &Plan, window: Window) ->
         actors: plan.actors,
         seed: number as u64,
     };
-    let mut connections = start(server.address(), plan, &recorder, choose).await?;
+    let mut connections = start(server, plan, &recorder, choose).await?;
     let failed = async {
         // Nobody ends before the run is over, unless something is wrong.
         let ended = connections.join_next().await.context("no connection")?;
@@ -122,7 +121,7 @@ async fn to_the_end(
 ) -> Result<Outcome> {
     let recorder = Recorder::new(Phase::Measuring);
     let meter = Meter::start(server.pid())?;
-    let mut connections = start(server.address(), plan, &recorder, choose).await?;
+    let mut connections = start(server, plan, &recorder, choose).await?;
     while let Some(ended) = connections.join_next().await {
         ended??;
     }
@@ -130,14 +129,14 @@ async fn to_the_end(
 }
 
 async fn start(
-    address: SocketAddr,
+    server: &Server,
     plan: &Plan,
     recorder: &Recorder,
     choose: impl Fn(usize) -> Next,
 ) -> Result<JoinSet<Result<()>>> {
     let mut open = Vec::new();
     for number in 0..plan.connections {
-        open.push(Connection::open(address, number).await?);
+        open.push(Connection::open(server, number).await?);
     }
     let mut connections = JoinSet::new();
     for (number, connection) in open.into_iter().enumerate() {

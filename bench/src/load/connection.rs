@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::dialect::{Dialect, Heard};
 use super::frame::{self, From, Kind};
+use crate::server::Server;
 
 /// The key of RFC 6455's example, and what a server makes of it.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -30,25 +32,43 @@ pub(crate) struct Connection {
 }
 
 /// What waits to be sent.
-#[derive(Default)]
-pub(crate) struct Outgoing(Vec<u8>);
+pub(crate) struct Outgoing {
+    dialect: Dialect,
+    frames: Vec<u8>,
+}
 
 impl Outgoing {
-    /// Queues a text.
+    /// Nothing yet, for a server of this dialect.
+    pub(crate) fn new(dialect: Dialect) -> Outgoing {
+        Outgoing {
+            dialect,
+            frames: Vec::new(),
+        }
+    }
+
+    /// Queues a message.
     pub(crate) fn text(&mut self, text: &[u8]) {
-        frame::append(&mut self.0, From::Client, Kind::Text, text);
+        let (before, behind) = self.dialect.around();
+        let parts = [before, text, behind];
+        frame::append_parts(&mut self.frames, From::Client, Kind::Text, &parts);
+    }
+
+    /// Queues what is no message: a word of the dialect.
+    fn word(&mut self, word: &[u8]) {
+        frame::append(&mut self.frames, From::Client, Kind::Text, word);
     }
 
     /// The frames, as they go to the socket.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.0
+        self.frames
     }
 }
 
 impl Connection {
     /// Connects and waits for the first message, the welcome. `number` spreads many
     /// connections over source addresses.
-    pub(crate) async fn open(server: SocketAddr, number: usize) -> Result<Connection> {
+    pub(crate) async fn open(server: &Server, number: usize) -> Result<Connection> {
+        let (server, dialect) = (server.address(), server.dialect());
         let socket = TcpSocket::new_v4()?;
         if let Some(address) = (number / PER_ADDRESS).checked_sub(1) {
             let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 0, 2)) + address as u32);
@@ -60,16 +80,21 @@ impl Connection {
             stream,
             input: vec![0; ROOM],
             filled: 0,
-            outgoing: Outgoing::default(),
+            outgoing: Outgoing::new(dialect),
         };
         connection.shake_hands(server).await?;
+        if let Some(greeting) = dialect.greeting() {
+            connection.outgoing.word(greeting);
+            connection.flush().await?;
+        }
         connection.message().await.context("the welcome")?;
         Ok(connection)
     }
 
     async fn shake_hands(&mut self, server: SocketAddr) -> Result<()> {
+        let path = self.outgoing.dialect.path();
         let request = format!(
-            "GET /ws HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET {path} HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
         );
         self.stream.write_all(request.as_bytes()).await?;
@@ -96,9 +121,9 @@ impl Connection {
 
     /// Sends what is queued.
     pub(crate) async fn flush(&mut self) -> Result<()> {
-        if !self.outgoing.0.is_empty() {
-            self.stream.write_all(&self.outgoing.0).await?;
-            self.outgoing.0.clear();
+        if !self.outgoing.frames.is_empty() {
+            self.stream.write_all(&self.outgoing.frames).await?;
+            self.outgoing.frames.clear();
         }
         Ok(())
     }
@@ -154,9 +179,14 @@ impl Connection {
         };
         let payload = &bytes[frame.payload..frame.end];
         match frame.kind {
-            Kind::Text => visit(payload, &mut self.outgoing)?,
+            Kind::Text => match self.outgoing.dialect.hear(payload)? {
+                Heard::Message(text) => visit(text, &mut self.outgoing)?,
+                Heard::Answer(word) => self.outgoing.word(word),
+                Heard::Nothing => {}
+            },
             Kind::Ping => {
-                frame::append(&mut self.outgoing.0, From::Client, Kind::Pong, payload);
+                let frames = &mut self.outgoing.frames;
+                frame::append(frames, From::Client, Kind::Pong, payload);
             }
             Kind::Pong => {}
             Kind::Close => {

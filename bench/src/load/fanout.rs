@@ -105,7 +105,7 @@ pub(crate) async fn for_a_while(server: &Server, plan: Plan, window: Window) -> 
             }
         });
     }
-    let publisher = Connection::open(server.address(), plan.subscribers).await?;
+    let publisher = Connection::open(server, plan.subscribers).await?;
     tasks.spawn(publish(publisher, plan, progress, room));
     let measured = async {
         tokio::time::sleep(window.warm_up).await;
@@ -153,7 +153,7 @@ async fn publish(
 
 /// A connection that is surely subscribed to the events of the board.
 async fn subscriber(server: &Server, number: usize) -> Result<Connection> {
-    let mut connection = Connection::open(server.address(), number).await?;
+    let mut connection = Connection::open(server, number).await?;
     // Subscribing to events is not acknowledged; the snapshot that is asked for behind it is.
     for kind in ["event:sub", "state:sub", "state:unsub"] {
         let text = subscription(kind, "board", 0);

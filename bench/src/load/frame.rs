@@ -81,6 +81,11 @@ pub(crate) enum From {
 
 /// Appends a frame.
 pub(crate) fn append(out: &mut Vec<u8>, from: From, kind: Kind, payload: &[u8]) {
+    append_parts(out, from, kind, &[payload]);
+}
+
+/// Appends a frame whose payload is in several places.
+pub(crate) fn append_parts(out: &mut Vec<u8>, from: From, kind: Kind, parts: &[&[u8]]) {
     out.push(match kind {
         Kind::Text => 0x81,
         Kind::Close => 0x88,
@@ -91,7 +96,7 @@ pub(crate) fn append(out: &mut Vec<u8>, from: From, kind: Kind, payload: &[u8]) 
         From::Client => 0x80,
         From::Server => 0,
     };
-    match payload.len() {
+    match parts.iter().map(|part| part.len()).sum() {
         short @ 0..126 => out.push(short as u8 | masked),
         medium @ 126..0x1_0000 => {
             out.push(126 | masked);
@@ -105,7 +110,9 @@ pub(crate) fn append(out: &mut Vec<u8>, from: From, kind: Kind, payload: &[u8]) 
     if from == From::Client {
         out.extend_from_slice(&[0; 4]);
     }
-    out.extend_from_slice(payload);
+    for part in parts {
+        out.extend_from_slice(part);
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::call::{Incoming, Method, recognise};
 use super::closed::Window;
 use super::connection::{Connection, Outgoing};
+use super::dialect::Dialect;
 use super::recorder::{Latencies, Meter, Outcome};
 use crate::server::Server;
 
@@ -69,7 +70,7 @@ struct Answers {
 pub(crate) async fn at_a_rate(server: &Server, plan: &Plan, window: Window) -> Result<Paced> {
     let mut open = Vec::new();
     for number in 0..plan.connections {
-        open.push(Connection::open(server.address(), number).await?);
+        open.push(Connection::open(server, number).await?);
     }
     let writers: Vec<TcpStream> = open.iter().map(Connection::writer).collect::<Result<_>>()?;
     let timetable = Timetable {
@@ -86,9 +87,10 @@ pub(crate) async fn at_a_rate(server: &Server, plan: &Plan, window: Window) -> R
         receivers.spawn(receive(connection, timetable, answers.clone()));
     }
     let over = Arc::new(AtomicBool::new(false));
+    let dialect = server.dialect();
     let sender = {
         let (over, method) = (over.clone(), plan.method.clone());
-        thread::spawn(move || send(writers, &method, timetable, &over))
+        thread::spawn(move || send(writers, dialect, &method, timetable, &over))
     };
     let measured = async {
         let answered = || answers.count.load(Ordering::Relaxed);
@@ -159,6 +161,7 @@ async fn receive(
 /// Sends until it is over; gives how many calls left, and how late.
 fn send(
     mut writers: Vec<TcpStream>,
+    dialect: Dialect,
     method: &Method,
     timetable: Timetable,
     over: &AtomicBool,
@@ -177,7 +180,7 @@ fn send(
             thread::sleep(left);
         }
         method.write(&mut text, call, 0);
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(dialect);
         outgoing.text(&text);
         if timetable.measures(departure) {
             lateness.record(departure.elapsed());

@@ -40,11 +40,16 @@ impl Machine {
         })
     }
 
+    /// What it is, whatever it was doing.
+    pub(crate) fn short(&self) -> String {
+        format!(
+            "{} cores, {}, Linux {}",
+            self.cores, self.processor, self.kernel
+        )
+    }
+
     /// One line.
     pub(crate) fn line(&self) -> String {
-        format!(
-            "{} cores, {}, Linux {}; load {:.2} when it began",
-            self.cores, self.processor, self.kernel, self.load
-        )
+        format!("{}; load {:.2} when it began", self.short(), self.load)
     }
 }

@@ -1,13 +1,19 @@
 //! Results: each run of a contestant is a [`Sample`]; a [`Table`] holds the samples of all
-//! contestants of a job and shows their medians and spread.
+//! contestants of a job and shows their medians and spread; a [`Report`] makes pages and a plot
+//! of all tables of a run.
 
 mod figure;
 mod machine;
+mod overview;
+mod plot;
+mod region;
 
 use serde_json::{Value, json};
 
 use figure::{Spread, shown};
 pub(crate) use machine::Machine;
+pub(crate) use overview::Report;
+pub(crate) use region::with_region;
 
 /// The figures of one run, in the order in which they are shown. Names hold the unit.
 #[derive(Default)]
@@ -31,6 +37,15 @@ pub(crate) struct Table {
     keys: &'static [&'static str],
     rows: Vec<Row>,
     notes: Vec<String>,
+}
+
+/// Which of several figures is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Best {
+    /// The greatest: a rate.
+    Most,
+    /// The least: a cost.
+    Least,
 }
 
 struct Row {
@@ -94,6 +109,56 @@ impl Table {
                 row.push(name, ratio);
             }
         }
+    }
+
+    /// The same against the best of several rows: `rivals` gives their labels.
+    pub(crate) fn ratio_to_best(
+        &mut self,
+        name: &'static str,
+        figure: &'static str,
+        best: Best,
+        rivals: impl Fn(&[String]) -> Option<Vec<Vec<String>>>,
+    ) {
+        let chosen: Vec<_> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let rivals = rivals(&row.labels)?;
+                let (winner, _) = self.best(&rivals, figure, best)?;
+                Some((row.labels.clone(), winner.to_vec()))
+            })
+            .collect();
+        let winner = |labels: &[String]| {
+            let found = chosen.iter().flatten().find(|(row, _)| row == labels);
+            found.map(|(_, winner)| winner.clone())
+        };
+        self.ratio(name, figure, winner, figure);
+    }
+
+    /// Which of these rows has the best median of a figure, and what that is.
+    pub(crate) fn best<'a>(
+        &self,
+        rivals: &'a [Vec<String>],
+        figure: &str,
+        best: Best,
+    ) -> Option<(&'a [String], f64)> {
+        let medians = rivals
+            .iter()
+            .filter_map(|labels| Some((labels.as_slice(), self.median(labels, figure)?)));
+        match best {
+            Best::Most => medians.max_by(|(_, a), (_, b)| a.total_cmp(b)),
+            Best::Least => medians.min_by(|(_, a), (_, b)| a.total_cmp(b)),
+        }
+    }
+
+    /// The median of a figure of the row with these labels.
+    pub(crate) fn median<L: AsRef<str>>(&self, labels: &[L], figure: &str) -> Option<f64> {
+        let labels = labels.iter().map(AsRef::as_ref);
+        let row = self
+            .rows
+            .iter()
+            .find(|row| labels.clone().eq(row.labels.iter()));
+        Some(Spread::of(row?.runs(figure)?)?.median)
     }
 
     /// The table in Markdown, as printed.

@@ -5,10 +5,11 @@
 
 mod floor;
 mod http;
+mod peer;
 mod tidegate;
 mod usage;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -18,12 +19,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-pub(crate) use floor::Floor;
+use crate::load::dialect::Dialect;
+pub(crate) use floor::{Allocator, Floor};
 pub(crate) use http::get;
+pub(crate) use peer::{Peer, Peers, versions};
 pub(crate) use tidegate::{Host, Level, Tidegate};
 pub(crate) use usage::{Io, Usage, resident_bytes};
 
-/// What every server prints before the address that it listens on.
+/// What a server prints before the address that it listens on.
 const LISTENING: &str = "listening on http://";
 /// How long a server may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -33,6 +36,7 @@ pub(crate) struct Server {
     process: Child,
     pid: u32,
     address: SocketAddr,
+    dialect: Dialect,
     began: Instant,
 }
 
@@ -54,8 +58,8 @@ impl Server {
         let mut lines = BufReader::new(output).lines();
         let address = async {
             while let Some(line) = lines.next_line().await? {
-                if let Some((_, address)) = line.split_once(LISTENING) {
-                    return Ok(address.trim().trim_end_matches('/').parse()?);
+                if let Some(address) = address_in(&line) {
+                    return Ok(address);
                 }
             }
             let said = std::fs::read_to_string(log).unwrap_or_default();
@@ -74,12 +78,18 @@ impl Server {
             process,
             pid,
             address,
+            dialect: Dialect::Plain,
             began,
         })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it wants around messages.
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -102,5 +112,33 @@ impl Server {
         kill_process(pid.context("a process id")?, Signal::TERM).context("asking to stop")?;
         let ended = tokio::time::timeout(PATIENCE, self.process.wait());
         Ok(ended.await.context("waiting for the server to end")??)
+    }
+}
+
+/// The address that a server says it listens on, if this line says so: in words, or as workerd
+/// does in JSON.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    if let Some((_, address)) = line.split_once(LISTENING) {
+        return address.trim().trim_end_matches('/').parse().ok();
+    }
+    let event: serde_json::Value = serde_json::from_str(line).ok()?;
+    let port = event.get("port")?.as_u64()?;
+    Some((Ipv4Addr::LOCALHOST, u16::try_from(port).ok()?).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_say_where_they_listen() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 4000));
+        let lines = [
+            "listening on http://127.0.0.1:4000",
+            "tidegate is listening on http://127.0.0.1:4000/",
+            r#"{"event":"listen","socket":"http","port":4000}"#,
+        ];
+        assert_eq!(lines.map(address_in), [Some(address); 3]);
+        assert_eq!(address_in("Warning: something"), None);
     }
 }

@@ -147,8 +147,8 @@ impl Mailbox {
         }
     }
 
-    /// The next item; none ends the consumer's job.
-    pub(super) fn next(&mut self) -> Option<Item> {
+    /// The next item, and whether there are more; none ends the consumer's job.
+    pub(super) fn next(&mut self) -> Option<(Item, bool)> {
         let item = self.items.pop_front();
         match &item {
             Some(Item::Call(call)) => {
@@ -163,7 +163,7 @@ impl Mailbox {
         if self.items.is_empty() && self.items.capacity() > 64 {
             self.items = VecDeque::new();
         }
-        item
+        item.map(|item| (item, !self.items.is_empty()))
     }
 
     /// Becomes the consumer if there is none; false if there is, or the actor is gone.

@@ -3,8 +3,11 @@
 //! Invariants: one turn at a time, in the order of the queue; every item that enters the
 //! queue is run or answered; a failing hook or turn never stops the queue.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -21,7 +24,7 @@ use super::messages::Postponed;
 use super::{Shared, new_epoch, shutting_down};
 use crate::clock::instant;
 use crate::engine::{Component, Crash, Firing, Hook, Instance, Origin, Turn};
-use crate::fanout::Close;
+use crate::fanout::{Close, while_ready};
 use crate::metrics::Entry;
 use crate::rooms::{Client, RequestId};
 use crate::router::Slot;
@@ -211,7 +214,8 @@ impl Actor {
             finished: false,
         };
         shared.drain_started();
-        tokio::spawn(drain(guard));
+        // Boxed, because tokio would copy all of it several times.
+        tokio::spawn(Box::pin(drain(guard)));
     }
 
     /// Its state, loaded on first use.
@@ -248,7 +252,10 @@ impl Actor {
             live.ledger().hold(held.into_iter().filter(is_open));
             Ok(live)
         };
-        self.live.get_or_try_init(load).await
+        match self.live.get() {
+            Some(live) => Ok(live),
+            None => Box::pin(self.live.get_or_try_init(load)).await,
+        }
     }
 
     /// Sees to it that the state is one of the component's, which would misread another.
@@ -328,10 +335,10 @@ impl Actor {
         {
             Some(instance) => Ok(instance),
             None => {
-                let mut made = component.instantiate().await;
+                let mut made = Box::pin(component.instantiate()).await;
                 if matches!(&made, Err(crash) if crash.failure.code == code::HOST_MEMORY) {
                     shared.instances.evict_some();
-                    made = component.instantiate().await;
+                    made = Box::pin(component.instantiate()).await;
                 }
                 made.map_err(|crash| self.report(crash, what))
             }
@@ -545,6 +552,11 @@ impl Actor {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the schedules are those of this component, or it is not active.
+    fn is_scheduled(&self, component: &Component) -> bool {
+        !self.activated.load(Ordering::Relaxed) || self.schedules().of == component.serial
+    }
+
     /// Begins the schedules of this component, unless they run.
     fn begin_schedules(&self, component: &Component, shared: &Shared) {
         let Ok(declared) = self.type_in(component) else {
@@ -603,7 +615,10 @@ impl Actor {
             (None, Some(_)) => Duration::from_millis(limits.streaming_deadline_ms),
             (None, None) => limits.turn_deadline(),
         };
-        self.adopt(&component, live, shared).await?;
+        // What is rare takes room only when it happens: this future is copied now and then.
+        if !live.goes_by(&component) || !self.is_scheduled(&component) {
+            Box::pin(self.adopt(&component, live, shared)).await?;
+        }
         let turn = self.turn(&cause, patience, shared);
         let what = What {
             entry: method,
@@ -619,14 +634,13 @@ impl Actor {
         let mut instance = self.instance(&component, what, shared).await?;
         let stage = self.stage(live, component.clone(), &turn, &cause, streaming, shared);
         let ran = {
-            let invoke = instance.invoke(&turn, method, input.as_ref(), stage.clone());
-            tokio::pin!(invoke);
+            let staged = stage.clone();
+            let mut invoke = pin!(instance.invoke(&turn, method, input.as_ref(), staged));
             let grace = Duration::from_millis(shared.settings.cancel_grace_ms);
-            let given_up = async {
+            let mut given_up = pin!(async {
                 cause.cancel.cancelled().await;
                 tokio::time::sleep(grace).await;
-            };
-            tokio::pin!(given_up);
+            });
             loop {
                 tokio::select! {
                     biased;
@@ -634,7 +648,7 @@ impl Actor {
                     () = given_up.as_mut() => break None,
                     () = stage.tick_due() => {
                         // A failure fails the turn at its end.
-                        if let Err(failure) = stage.tick().await {
+                        if let Err(failure) = Box::pin(stage.tick()).await {
                             debug!(actor = %self.key, %failure, "a tick did not commit");
                         }
                     }
@@ -1074,6 +1088,7 @@ impl Drop for Actor {
 /// Consumes an actor's queue until it is empty or the actor leaves memory.
 async fn drain(mut guard: DrainGuard) {
     let (actor, shared) = (guard.actor.clone(), guard.shared.clone());
+    behind_what_is_ready().await;
     let live = match actor.live(&shared).await {
         Ok(live) => live,
         Err(failure) => {
@@ -1081,30 +1096,48 @@ async fn drain(mut guard: DrainGuard) {
             return guard.fail(&failure);
         }
     };
+    // Gathers what turns let out while more of them wait.
+    let mut raised = None;
     loop {
-        if let Err(failure) = live.keep_pace(shared.run_ahead).await {
+        let pace = live.keep_pace(shared.run_ahead);
+        if let Err(failure) = while_ready(&mut raised, pace).await {
             return guard.lose(&failure);
         }
-        actor.activate(live, &shared).await;
+        if !actor.activated.load(Ordering::Relaxed) {
+            while_ready(&mut raised, Box::pin(actor.activate(live, &shared))).await;
+        }
         let next = actor.mailbox().next();
-        let Some(item) = next else {
+        let Some((item, is_more)) = next else {
             break;
         };
+        if is_more && raised.is_none() {
+            raised = Some(live.gate.wave().raise());
+        }
         actor.slot.metrics.queued.dec();
         let keeps_awake = !matches!(&item, Item::Due(which, _) if live.is_idle_timer(*which));
         match item {
-            Item::Call(call) => actor.run_call(call, live, &shared).await,
-            Item::Due(which, due_ms) => actor.run_due(which, due_ms, live, &shared).await,
+            Item::Call(call) => {
+                while_ready(&mut raised, actor.run_call(call, live, &shared)).await;
+            }
+            Item::Due(which, due_ms) => {
+                let ran = Box::pin(actor.run_due(which, due_ms, live, &shared));
+                while_ready(&mut raised, ran).await;
+            }
             Item::Connect(client) => {
                 if let Some(id) = &client.connection {
                     live.ledger().connected(id.clone(), client.user.clone());
                 }
                 let origin = Origin::Client(client);
-                actor.run_hook(Hook::Connect, origin, live, &shared).await;
+                let ran = Box::pin(actor.run_hook(Hook::Connect, origin, live, &shared));
+                while_ready(&mut raised, ran).await;
             }
-            Item::Disconnect(client) => disconnect(&actor, client, live, &shared).await,
+            Item::Disconnect(client) => {
+                let ran = Box::pin(disconnect(&actor, client, live, &shared));
+                while_ready(&mut raised, ran).await;
+            }
             Item::Retire(how) => {
-                if actor.retire(how, live, &shared).await {
+                raised = None;
+                if Box::pin(actor.retire(how, live, &shared)).await {
                     debug!(actor = %actor.key, "deactivated");
                     actor.slot.metrics.retired.inc();
                     let failure = match how {
@@ -1116,23 +1149,29 @@ async fn drain(mut guard: DrainGuard) {
                 continue;
             }
             Item::Fit(done) => {
+                raised = None;
                 // Who does not wait any longer wants no answer.
-                let _ = done.send(actor.follow(live, &shared).await);
+                let _ = done.send(Box::pin(actor.follow(live, &shared)).await);
             }
-            Item::Destroy(done) => match actor.destroy(live, &shared).await {
-                Ok(gone) => {
-                    info!(actor = %actor.key, "destroyed");
-                    // Who does not wait any longer wants no answer.
-                    let _ = done.send(Ok(()));
-                    if gone {
-                        return guard.fail(&actor.withdrawn());
+            Item::Destroy(done) => {
+                raised = None;
+                match Box::pin(actor.destroy(live, &shared)).await {
+                    Ok(gone) => {
+                        info!(actor = %actor.key, "destroyed");
+                        // Who does not wait any longer wants no answer.
+                        let _ = done.send(Ok(()));
+                        if gone {
+                            return guard.fail(&actor.withdrawn());
+                        }
                     }
+                    Err(failure) => drop(done.send(Err(failure))),
                 }
-                Err(failure) => drop(done.send(Err(failure))),
-            },
+            }
         }
         live.commit_happenings(&*shared.store, actor.durability());
+        raised = raised.filter(|raised| is_more && !raised.is_due());
         if let Some(failure) = live.gate.broken() {
+            drop(raised);
             // A successor takes no message before those are told that were lost.
             let _ = live.gate.passed().await;
             return guard.lose(&failure);
@@ -1141,7 +1180,7 @@ async fn drain(mut guard: DrainGuard) {
             actor.touch(&shared);
         }
         // Tokio cannot interrupt a loop that never waits.
-        tokio::task::coop::consume_budget().await;
+        while_ready(&mut raised, tokio::task::coop::consume_budget()).await;
     }
     // Should what is under way be lost, somebody must tell those who watch.
     let (actor, shared) = (guard.actor.clone(), guard.shared.clone());
@@ -1153,6 +1192,21 @@ async fn drain(mut guard: DrainGuard) {
     // Where nothing is under way nothing can be lost.
     let _ = live.gate.leave(departure);
     guard.finished = true;
+}
+
+/// Lets the tasks run that are ready on this worker: connections of which more calls have
+/// arrived. What they bring is then run in one go.
+async fn behind_what_is_ready() {
+    let mut has_waited = false;
+    poll_fn(|context| match std::mem::replace(&mut has_waited, true) {
+        true => Poll::Ready(()),
+        false => {
+            // A task that wakes itself as it runs goes to the back of its worker's queue.
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 async fn disconnect(actor: &Arc<Actor>, client: Client, live: &Arc<Live>, shared: &Arc<Shared>) {

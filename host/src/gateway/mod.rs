@@ -494,15 +494,21 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
     let task = {
         let doors = doors.clone();
         async move {
-            let _place = (place, behind_proxy);
+            let place = (place, behind_proxy);
             let upgraded = match upgrade.await {
                 Ok(upgraded) => upgraded,
                 Err(error) => return debug!(%error, "an upgrade was given up"),
             };
-            match ws::Socket::from_upgraded(upgraded, doors.socket_settings()) {
-                Ok(socket) => socket::serve(socket, caller, dialect, address, doors).await,
-                Err(error) => debug!(%error, "an upgrade failed"),
-            }
+            let socket = match ws::Socket::from_upgraded(upgraded, doors.socket_settings()) {
+                Ok(socket) => socket,
+                Err(error) => return debug!(%error, "an upgrade failed"),
+            };
+            // A task of its own, which keeps nothing of how it came about.
+            let tasks = doors.tasks.clone();
+            tasks.spawn(async move {
+                let _place = place;
+                socket::serve(socket, caller, dialect, address, doors).await;
+            });
         }
     };
     doors.tasks.spawn(task);

@@ -69,8 +69,7 @@ pub(super) async fn serve(
         connection: connection.clone(),
         doors,
     };
-    let run = socket.run(&mut session);
-    tokio::pin!(run);
+    let mut run = std::pin::pin!(socket.run(&mut session));
     let ended = tokio::select! {
         ended = run.as_mut() => ended,
         () = expired(&mut expires) => {
@@ -178,12 +177,14 @@ impl Session {
         match frame {
             Ok(ClientFrame::Rpc(rpc)) => self.call(rpc),
             Ok(ClientFrame::Cancel { id }) => self.cancel(&id),
-            Ok(ClientFrame::Auth { token }) => self.identify(&token).await,
+            // What a frame may have to wait for takes room only while it does: an idle
+            // connection is mostly the future that reads for it.
+            Ok(ClientFrame::Auth { token }) => Box::pin(self.identify(&token)).await,
             Ok(ClientFrame::StateSub(target, since)) => {
-                self.subscribe(&target, Stream::State, since.as_ref()).await;
+                Box::pin(self.subscribe(&target, Stream::State, since.as_ref())).await;
             }
             Ok(ClientFrame::EventSub(target)) => {
-                self.subscribe(&target, Stream::Events, None).await;
+                Box::pin(self.subscribe(&target, Stream::Events, None)).await;
             }
             Ok(ClientFrame::StateUnsub(target)) => self.unsubscribe(&target, Stream::State),
             Ok(ClientFrame::EventUnsub(target)) => self.unsubscribe(&target, Stream::Events),

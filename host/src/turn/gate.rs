@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidegate_core::Failure;
 use tokio::sync::oneshot;
 
+use crate::fanout::{Wave, while_ready};
+
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What leaves, or is told why it does not.
@@ -24,6 +26,7 @@ type Departure = Box<dyn FnOnce(Result<(), Failure>) -> Boxed<()> + Send>;
 #[derive(Default)]
 pub struct Gate {
     line: Mutex<Line>,
+    wave: Wave,
 }
 
 #[derive(Default)]
@@ -53,6 +56,11 @@ impl fmt::Debug for Gate {
 }
 
 impl Gate {
+    /// Where what leaves may gather.
+    pub fn wave(&self) -> &Wave {
+        &self.wave
+    }
+
     fn line(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -141,20 +149,26 @@ fn lost() -> Failure {
 
 /// Lets out what is in line until nothing is.
 async fn attend(gate: Arc<Gate>) {
-    let attendant = Attendant(gate);
-    let gate = &attendant.0;
+    let mut attendant = Attendant {
+        gate: gate.clone(),
+        is_done: false,
+    };
+    // What one sync made safe leaves together.
+    let mut raised = None;
     loop {
-        let entry = {
+        let (entry, is_last) = {
             let mut line = gate.line();
             let Some(entry) = line.entries.pop_front() else {
+                // From here on another may attend.
+                attendant.is_done = true;
                 line.attended = false;
                 return;
             };
-            entry
+            (entry, line.entries.is_empty())
         };
         match entry {
             Entry::Commit(commit) => {
-                let outcome = commit.await;
+                let outcome = while_ready(&mut raised, commit).await;
                 let mut line = gate.line();
                 line.commits -= 1;
                 if let Err(failure) = outcome {
@@ -163,7 +177,11 @@ async fn attend(gate: Arc<Gate>) {
             }
             Entry::Departure(departure) => {
                 let outcome = gate.broken().map_or(Ok(()), Err);
-                departure(outcome).await;
+                if !is_last && raised.is_none() {
+                    raised = Some(gate.wave.raise());
+                }
+                while_ready(&mut raised, departure(outcome)).await;
+                raised = raised.filter(|raised| !is_last && !raised.is_due());
             }
         }
     }
@@ -171,12 +189,15 @@ async fn attend(gate: Arc<Gate>) {
 
 /// Keeps a panic of the host's own code from holding up what is in line for ever: it breaks
 /// the gate.
-struct Attendant(Arc<Gate>);
+struct Attendant {
+    gate: Arc<Gate>,
+    is_done: bool,
+}
 
 impl Drop for Attendant {
     fn drop(&mut self) {
-        let mut line = self.0.line();
-        if line.attended {
+        if !self.is_done {
+            let mut line = self.gate.line();
             line.attended = false;
             line.commits = 0;
             line.broken.get_or_insert_with(lost);
@@ -191,8 +212,12 @@ impl Drop for Attendant {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use tidegate_core::ActorKey;
     use tidegate_core::failure::code;
     use tokio::sync::mpsc;
+
+    use crate::fanout::{Close, Message, Offer, Outlet, Refresh};
+    use crate::rooms::Client;
 
     type Seen = mpsc::UnboundedSender<(u32, bool)>;
 
@@ -218,6 +243,53 @@ mod tests {
         leave(&gate, 1, &seen).await;
         assert_eq!(sees.try_recv(), Ok((1, true)));
         assert_eq!(gate.passed().await, Ok(()));
+    }
+
+    /// A receiver that has the gate take another commit as it is written to.
+    struct Busy(Arc<Gate>, Arc<str>);
+
+    impl Outlet for Busy {
+        fn id(&self) -> &Arc<str> {
+            &self.1
+        }
+
+        fn offer(&self, _: &Message) -> Offer {
+            Offer::Taken
+        }
+
+        fn refresh_later(&self, _: Arc<dyn Refresh>) {}
+
+        fn close(&self, _: Close) {}
+
+        fn client(&self) -> Client {
+            Client::default()
+        }
+
+        fn end(&self, _: &ActorKey, _: &Failure) {}
+
+        fn release(&self) {
+            self.0.commit(async { Ok(()) });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_while_the_next_begins_breaks_nothing() {
+        let gate = Arc::new(Gate::default());
+        let busy = Arc::new(Busy(gate.clone(), "busy".into()));
+        gate.commit(async { Ok(()) });
+        let held = gate.clone();
+        let departure = async move |outcome: Result<(), Failure>| {
+            assert_eq!(outcome, Ok(()));
+            held.wave().hold(&busy);
+        };
+        assert!(gate.leave(departure).is_none());
+        // Behind it, so that what it lets out is still held when the line is empty.
+        gate.commit(async { Ok(()) });
+        while !gate.is_open() && gate.broken().is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(gate.passed().await, Ok(()));
+        assert_eq!(gate.broken(), None);
     }
 
     #[tokio::test]

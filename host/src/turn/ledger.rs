@@ -208,6 +208,12 @@ impl Live {
         self.adopt_in(&mut self.ledger(), component)
     }
 
+    /// Whether the state fits this component and its rules are followed.
+    pub fn goes_by(&self, component: &Component) -> bool {
+        let mut ledger = self.ledger();
+        ledger.rules_of == component.serial && ledger.fits(&self.key, component)
+    }
+
     pub(super) fn adopt_in(&self, ledger: &mut Ledger, component: &Component) -> bool {
         // What it hides, and what its guard decides, is said of states that fit it.
         if ledger.rules_of == component.serial || !ledger.fits(&self.key, component) {

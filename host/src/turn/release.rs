@@ -207,21 +207,26 @@ async fn release(effects: Effects, reply: Option<(ReplyTo, Option<String>)>, rec
     let is_projected = effects.changed && live.is_projected();
     if is_projected {
         let patch = effects.patch.as_ref().map(|(patch, _)| &**patch);
-        let taken = live.show(&effects.component, patch, false).await;
+        let taken = Box::pin(live.show(&effects.component, patch, false)).await;
         metrics.published.patches.inc();
         metrics.delivered.patches.inc_by(taken);
     }
+    let wave = live.gate.wave();
+    // Many are written to behind the last of it, and outside of the list's lock.
+    let _raised = wave.raise_for(audience);
     // What the caller is owed leaves in one write.
     let _cork = reply
         .as_ref()
         .and_then(|(reply, _)| reply.connection_of())
         .map(|connection| connection.outbound().clone().cork());
     if let Some((patch, version)) = effects.patch.as_ref().filter(|_| !is_projected) {
+        wave.hold_for_patch(audience);
         let taken = audience.publish_patch(patch, *version, &live.source());
         metrics.published.patches.inc();
         metrics.delivered.patches.inc_by(taken);
     }
     for event in &effects.events {
+        wave.hold_for_event(audience, &event.to);
         let taken = audience.publish_event(&event.message, &event.to);
         metrics.published.events.inc();
         metrics.delivered.events.inc_by(taken);
@@ -233,6 +238,9 @@ async fn release(effects: Effects, reply: Option<(ReplyTo, Option<String>)>, rec
         effects.outside.deliver(&live.key, sent);
     }
     if let Some((reply, result)) = reply {
+        if let Some(connection) = reply.connection_of().filter(|c| c.awaits_several()) {
+            wave.hold(connection);
+        }
         reply.send(Ok(result));
     }
 }

@@ -270,22 +270,25 @@ pub(super) enum Unsent {
     Dropped,
 }
 
-/// The side of the connection's own task, which alone may call these.
+/// For those who see to it that every hold ends.
 impl Outbound {
     /// Holds back all writing until as many [`Outbound::unhold`].
-    pub(super) fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.lock().corks += 1;
     }
 
     /// Ends one [`Outbound::hold`] and writes what has gathered.
-    pub(super) fn unhold(&self) {
+    pub(crate) fn unhold(&self) {
         let mut state = self.lock();
         state.corks -= 1;
         if !state.is_empty() {
             self.write_if_free(state);
         }
     }
+}
 
+/// The side of the connection's own task, which alone may call these.
+impl Outbound {
     /// Sends a ping or a pong ahead of all data.
     pub(super) fn push_control(&self, frame: Frame) {
         let mut state = self.lock();

@@ -1,0 +1,267 @@
+//! What turns that follow right upon each other let out, in one write for each receiver.
+//!
+//! A system call for each frame is most of what a delivery costs. So while an actor has more
+//! to do at once, or tells many, what it lets out gathers in its receivers' queues, and is
+//! written when it comes to rest. `turn` and `actor` raise the wave; what leaves is held by it.
+//!
+//! Invariants: each receiver gets the same things in the same order as without; a receiver
+//! is held back only while somebody keeps the wave raised, which nobody does while waiting.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Audience, Outlet, Recipients};
+
+/// For how long a wave is raised at most.
+const LONGEST: Duration = Duration::from_millis(2);
+/// Receivers of one message from which on they are written to outside of their list's lock.
+const MANY: usize = 16;
+
+/// Where what an actor lets out gathers.
+#[derive(Default)]
+pub struct Wave {
+    crest: Mutex<Crest>,
+}
+
+#[derive(Default)]
+struct Crest {
+    /// Who keeps it raised.
+    raised: usize,
+    held: Vec<Arc<dyn Outlet>>,
+    /// All who subscribe to the state are among them.
+    state: bool,
+    /// All who subscribe to the events are.
+    events: bool,
+}
+
+/// Keeps a wave raised.
+pub struct Raised<'a> {
+    wave: &'a Wave,
+    since: Instant,
+}
+
+impl Wave {
+    fn crest(&self) -> MutexGuard<'_, Crest> {
+        self.crest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gathers what leaves from now on.
+    pub fn raise(&self) -> Raised<'_> {
+        self.crest().raised += 1;
+        Raised {
+            wave: self,
+            since: Instant::now(),
+        }
+    }
+
+    /// Holds a receiver back while the wave is raised.
+    pub fn hold(&self, outlet: &Arc<impl Outlet>) {
+        let mut crest = self.crest();
+        if crest.raised > 0 {
+            outlet.hold();
+            crest.held.push(outlet.clone());
+        }
+    }
+
+    /// Holds those back who are about to be told of a change of the state.
+    pub fn hold_for_patch(&self, audience: &Audience) {
+        let mut crest = self.crest();
+        if crest.raised > 0 && !std::mem::replace(&mut crest.state, true) {
+            audience.hold_state(&mut crest.held);
+        }
+    }
+
+    /// Holds those back who are about to be told of an event.
+    pub fn hold_for_event(&self, audience: &Audience, to: &Recipients) {
+        // To hold all back for the sake of a few is not worth it.
+        if matches!(to, Recipients::Only(_)) {
+            return;
+        }
+        let mut crest = self.crest();
+        if crest.raised > 0 && !std::mem::replace(&mut crest.events, true) {
+            audience.hold_events(&mut crest.held);
+        }
+    }
+
+    /// Gathers what one turn lets out where many are told.
+    pub fn raise_for(&self, audience: &Audience) -> Option<Raised<'_>> {
+        let (state, events) = audience.len();
+        (state.max(events) >= MANY).then(|| self.raise())
+    }
+
+    fn fall(&self) {
+        let held = {
+            let mut crest = self.crest();
+            crest.raised -= 1;
+            if crest.raised > 0 {
+                return;
+            }
+            std::mem::take(&mut *crest).held
+        };
+        // Writes, and holds no lock but each receiver's own.
+        held.iter().for_each(|outlet| outlet.release());
+    }
+}
+
+impl Raised<'_> {
+    /// Whether it is time to let go.
+    pub fn is_due(&self) -> bool {
+        self.since.elapsed() >= LONGEST
+    }
+}
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.wave.fall();
+    }
+}
+
+/// Runs a future; should it have to wait, the wave does not wait with it.
+pub async fn while_ready<T>(raised: &mut Option<Raised<'_>>, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        let poll = future.as_mut().poll(context);
+        if poll.is_pending() {
+            *raised = None;
+        }
+        poll
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tidegate_core::{ActorKey, Failure};
+
+    use super::*;
+    use crate::fanout::{Close, Message, Offer, Refresh};
+    use crate::rooms::Client;
+
+    /// A receiver that counts who holds it back.
+    struct Counted {
+        id: Arc<str>,
+        holds: AtomicUsize,
+        /// How often it was let go by all.
+        writes: AtomicUsize,
+    }
+
+    impl Counted {
+        fn new(id: &str) -> Arc<Counted> {
+            Arc::new(Counted {
+                id: id.into(),
+                holds: AtomicUsize::new(0),
+                writes: AtomicUsize::new(0),
+            })
+        }
+
+        /// Holds and writes so far.
+        fn seen(&self) -> (usize, usize) {
+            let holds = self.holds.load(Ordering::Relaxed);
+            (holds, self.writes.load(Ordering::Relaxed))
+        }
+    }
+
+    impl Outlet for Counted {
+        fn id(&self) -> &Arc<str> {
+            &self.id
+        }
+
+        fn offer(&self, _: &Message) -> Offer {
+            Offer::Taken
+        }
+
+        fn refresh_later(&self, _: Arc<dyn Refresh>) {}
+
+        fn close(&self, _: Close) {}
+
+        fn client(&self) -> Client {
+            Client::default()
+        }
+
+        fn end(&self, _: &ActorKey, _: &Failure) {}
+
+        fn hold(&self) {
+            self.holds.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn release(&self) {
+            if self.holds.fetch_sub(1, Ordering::Relaxed) == 1 {
+                self.writes.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn audience_of(outlets: &[Arc<Counted>]) -> Audience {
+        let audience = Audience::default();
+        for outlet in outlets {
+            audience.join_events(outlet.clone());
+        }
+        audience
+    }
+
+    #[test]
+    fn what_several_turns_let_out_is_written_once() {
+        let outlets = ["a", "b"].map(Counted::new);
+        let (audience, wave) = (audience_of(&outlets), Wave::default());
+        let raised = wave.raise();
+        for _ in 0..3 {
+            // Each turn has raised it itself, too.
+            let _own = wave.raise();
+            wave.hold_for_event(&audience, &Recipients::Everyone);
+            assert_eq!(outlets[0].seen(), (1, 0));
+        }
+        drop(raised);
+        assert_eq!(outlets.map(|outlet| outlet.seen()), [(0, 1), (0, 1)]);
+    }
+
+    #[test]
+    fn nobody_is_held_back_at_rest() {
+        let outlet = Counted::new("a");
+        let (audience, wave) = (audience_of(std::slice::from_ref(&outlet)), Wave::default());
+        wave.hold(&outlet);
+        wave.hold_for_event(&audience, &Recipients::Everyone);
+        assert_eq!(outlet.seen(), (0, 0));
+        // Nor after a wave has broken.
+        drop(wave.raise());
+        wave.hold_for_event(&audience, &Recipients::Everyone);
+        assert_eq!(outlet.seen(), (0, 0));
+    }
+
+    #[test]
+    fn an_event_for_a_few_holds_nobody_back() {
+        let outlet = Counted::new("a");
+        let (audience, wave) = (audience_of(std::slice::from_ref(&outlet)), Wave::default());
+        let _raised = wave.raise();
+        wave.hold_for_event(&audience, &Recipients::Only(["a".to_owned()].into()));
+        assert_eq!(outlet.seen(), (0, 0));
+    }
+
+    #[test]
+    fn only_many_receivers_make_a_wave_of_one_turn() {
+        let outlets: Vec<_> = (0..MANY)
+            .map(|number| Counted::new(&number.to_string()))
+            .collect();
+        let wave = Wave::default();
+        assert!(wave.raise_for(&audience_of(&outlets[1..])).is_none());
+        assert!(wave.raise_for(&audience_of(&outlets)).is_some());
+    }
+
+    #[tokio::test]
+    async fn nobody_is_held_back_by_a_turn_that_waits() {
+        let outlet = Counted::new("a");
+        let wave = Wave::default();
+        let mut raised = Some(wave.raise());
+        wave.hold(&outlet);
+        while_ready(&mut raised, async {}).await;
+        assert_eq!(outlet.seen(), (1, 0));
+        let waits = async {
+            tokio::task::yield_now().await;
+            assert_eq!(outlet.seen(), (0, 1));
+        };
+        while_ready(&mut raised, waits).await;
+        assert!(raised.is_none());
+    }
+}
