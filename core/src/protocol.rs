@@ -93,6 +93,16 @@ pub struct Target<'a> {
     pub actor_id: Cow<'a, str>,
 }
 
+impl Target<'_> {
+    /// The same, apart from the frame.
+    pub fn into_owned(self) -> Target<'static> {
+        Target {
+            actor: Cow::Owned(self.actor.into_owned()),
+            actor_id: Cow::Owned(self.actor_id.into_owned()),
+        }
+    }
+}
+
 /// Why a text is not a frame that a client may send.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{failure}")]

@@ -11,6 +11,7 @@ mod census;
 mod instances;
 mod mailbox;
 mod messages;
+mod ready;
 mod resident;
 #[cfg(test)]
 mod simulation;
@@ -53,6 +54,7 @@ use crate::turn::{
 pub use self::backup::Existing;
 pub use self::census::{About, Listed, Page};
 pub use self::mailbox::Call;
+pub use self::ready::Ready;
 pub use crate::fanout::Stream;
 pub use crate::turn::Read;
 
@@ -266,7 +268,15 @@ impl Shared {
     }
 
     /// Delivers to the actor or, when it has just left memory, to its successor.
-    fn deliver(&self, key: &ActorKey, mut item: Item) -> Result<(), Box<Undelivered>> {
+    fn deliver(&self, key: &ActorKey, item: Item) -> Result<(), Box<Undelivered>> {
+        self.deliver_ready(key, item).map(drop)
+    }
+
+    fn deliver_ready(
+        &self,
+        key: &ActorKey,
+        mut item: Item,
+    ) -> Result<Option<Ready>, Box<Undelivered>> {
         let itself = self.itself();
         loop {
             // Who leaves is still let out when nobody is let in.
@@ -282,8 +292,9 @@ impl Shared {
                 Ok(actor) => actor,
                 Err(failure) => return Err(Box::new(Undelivered { failure, item })),
             };
-            match actor.deliver(item, &itself) {
-                Delivered::Queued | Delivered::Idle => return Ok(()),
+            let (delivered, ready) = actor.deliver_ready(item, &itself);
+            match delivered {
+                Delivered::Queued | Delivered::Idle => return Ok(ready),
                 Delivered::Full(item) => {
                     let failure = mailbox_full();
                     return Err(Box::new(Undelivered { failure, item }));
@@ -404,6 +415,18 @@ impl Actors {
     pub fn call(&self, key: &ActorKey, call: Call) {
         if let Err(undelivered) = self.deliver(key, Item::Call(call)) {
             undelivered.item.refuse(key, undelivered.failure);
+        }
+    }
+
+    /// The same, where the caller runs the turn itself, if the actor is at rest: what is
+    /// returned is to be run before the caller waits for anything.
+    pub fn call_here(&self, key: &ActorKey, call: Call) -> Option<Ready> {
+        match self.shared.deliver_ready(key, Item::Call(call)) {
+            Ok(ready) => ready,
+            Err(undelivered) => {
+                undelivered.item.refuse(key, undelivered.failure);
+                None
+            }
         }
     }
 

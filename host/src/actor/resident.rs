@@ -3,11 +3,9 @@
 //! Invariants: one turn at a time, in the order of the queue; every item that enters the
 //! queue is run or answered; a failing hook or turn never stops the queue.
 
-use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -21,6 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::mailbox::{Bounds, Call, Delivered, Item, Mailbox, Retire};
 use super::messages::Postponed;
+use super::ready::Ready;
 use super::{Shared, new_epoch, shutting_down};
 use crate::clock::instant;
 use crate::engine::{Component, Crash, Firing, Hook, Instance, Origin, Turn};
@@ -178,6 +177,15 @@ impl Actor {
 
     /// Queues an item and sees to it that somebody consumes the queue.
     pub(super) fn deliver(self: &Arc<Self>, item: Item, shared: &Arc<Shared>) -> Delivered {
+        self.deliver_ready(item, shared).0
+    }
+
+    /// Queues an item. Who consumes the queue is for the caller to start if nobody does.
+    pub(super) fn deliver_ready(
+        self: &Arc<Self>,
+        item: Item,
+        shared: &Arc<Shared>,
+    ) -> (Delivered, Option<Ready>) {
         let bounds = Bounds {
             items: shared.settings.mailbox_items,
             bytes: shared.settings.mailbox_bytes,
@@ -186,12 +194,13 @@ impl Actor {
         match delivered {
             Delivered::Idle => {
                 self.slot.metrics.queued.inc();
-                self.start(shared);
+                let ready = self.consumer(shared);
+                return (delivered, Some(ready));
             }
             Delivered::Queued => drop(self.slot.metrics.queued.inc()),
             Delivered::Full(_) | Delivered::Gone(_) => {}
         }
-        delivered
+        (delivered, None)
     }
 
     /// Runs `activate` if that has not happened; false if the actor has left memory.
@@ -202,20 +211,19 @@ impl Actor {
         }
         if !self.activated.load(Ordering::Relaxed) && mailbox.begin() {
             drop(mailbox);
-            self.start(shared);
+            drop(self.consumer(shared));
         }
         true
     }
 
-    fn start(self: &Arc<Self>, shared: &Arc<Shared>) {
+    fn consumer(self: &Arc<Self>, shared: &Arc<Shared>) -> Ready {
         let guard = DrainGuard {
             actor: self.clone(),
             shared: shared.clone(),
             finished: false,
         };
         shared.drain_started();
-        // Boxed, because tokio would copy all of it several times.
-        tokio::spawn(Box::pin(drain(guard)));
+        Ready::new(drain(guard))
     }
 
     /// Its state, loaded on first use.
@@ -1088,7 +1096,6 @@ impl Drop for Actor {
 /// Consumes an actor's queue until it is empty or the actor leaves memory.
 async fn drain(mut guard: DrainGuard) {
     let (actor, shared) = (guard.actor.clone(), guard.shared.clone());
-    behind_what_is_ready().await;
     let live = match actor.live(&shared).await {
         Ok(live) => live,
         Err(failure) => {
@@ -1192,21 +1199,6 @@ async fn drain(mut guard: DrainGuard) {
     // Where nothing is under way nothing can be lost.
     let _ = live.gate.leave(departure);
     guard.finished = true;
-}
-
-/// Lets the tasks run that are ready on this worker: connections of which more calls have
-/// arrived. What they bring is then run in one go.
-async fn behind_what_is_ready() {
-    let mut has_waited = false;
-    poll_fn(|context| match std::mem::replace(&mut has_waited, true) {
-        true => Poll::Ready(()),
-        false => {
-            // A task that wakes itself as it runs goes to the back of its worker's queue.
-            context.waker().wake_by_ref();
-            Poll::Pending
-        }
-    })
-    .await;
 }
 
 async fn disconnect(actor: &Arc<Actor>, client: Client, live: &Arc<Live>, shared: &Arc<Shared>) {

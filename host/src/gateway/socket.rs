@@ -5,20 +5,20 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde_json::value::RawValue;
 use tidegate_core::failure::code;
 use tidegate_core::protocol::{self, ClientFrame, Rpc, Since, Target};
 use tidegate_core::{ActorKey, Failure};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::caller::Caller;
 use super::{Doors, http};
-use crate::actor::{Call, Stream};
+use crate::actor::{Call, Ready, Stream};
 use crate::auth::Identity;
 use crate::auth::limits::FrameLimit;
 use crate::engine::Origin;
@@ -52,7 +52,7 @@ pub(super) async fn serve(
         doors.say_goodbye(&connection);
     }
     debug!(connection = %id, client = %address, user = caller.subject(), "a connection opens");
-    let (expiry, mut expires) = watch::channel(caller.refused_from_ms());
+    let expiry = Expiry::new(caller.refused_from_ms());
     let mut session = Session {
         connection: connection.clone(),
         frames: FrameLimit::new(
@@ -61,7 +61,8 @@ pub(super) async fn serve(
         ),
         caller,
         address,
-        expiry,
+        expiry: &expiry,
+        ready: Mutex::default(),
         doors: doors.clone(),
     };
     // Also when this task is dropped, its actors are told.
@@ -72,7 +73,7 @@ pub(super) async fn serve(
     let mut run = std::pin::pin!(socket.run(&mut session));
     let ended = tokio::select! {
         ended = run.as_mut() => ended,
-        () = expired(&mut expires) => {
+        () = expiry.passed() => {
             connection.outbound().close(TOKEN_EXPIRED, "the token has expired");
             run.await
         }
@@ -81,29 +82,58 @@ pub(super) async fn serve(
     debug!(connection = %id, ?ended, "closed");
 }
 
-/// Completes when the token of a connection has expired and no new one has come.
-async fn expired(expires: &mut watch::Receiver<Option<u64>>) {
-    loop {
-        let at = *expires.borrow_and_update();
-        tokio::select! {
-            () = Caller::expired(at) => return,
-            changed = expires.changed() => {
-                if changed.is_err() {
-                    // The session is at its end.
-                    return std::future::pending().await;
+/// When the token of a connection is refused from.
+struct Expiry {
+    at_ms: Mutex<Option<u64>>,
+    changed: Notify,
+}
+
+impl Expiry {
+    fn new(at_ms: Option<u64>) -> Expiry {
+        Expiry {
+            at_ms: Mutex::new(at_ms),
+            changed: Notify::new(),
+        }
+    }
+
+    fn at_ms(&self) -> MutexGuard<'_, Option<u64>> {
+        self.at_ms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, at_ms: Option<u64>) {
+        *self.at_ms() = at_ms;
+        self.changed.notify_one();
+    }
+
+    /// Completes when the token has expired and no new one has come.
+    async fn passed(&self) {
+        loop {
+            let at_ms = *self.at_ms();
+            let expired = async {
+                match at_ms {
+                    // Most connections have no token, and none of the room that this takes.
+                    Some(_) => Box::pin(Caller::expired(at_ms)).await,
+                    None => std::future::pending().await,
                 }
+            };
+            tokio::select! {
+                () = expired => return,
+                // One that came before this was asked is not missed.
+                () = self.changed.notified() => {}
             }
         }
     }
 }
 
-struct Session {
+struct Session<'a> {
     connection: Arc<Connection>,
     frames: FrameLimit,
     caller: Caller,
     address: IpAddr,
-    /// When the token is refused from.
-    expiry: watch::Sender<Option<u64>>,
+    expiry: &'a Expiry,
+    /// Actors at rest that this read has brought work to. Never locked: a session is used by
+    /// one thread at a time.
+    ready: Mutex<Vec<Ready>>,
     doors: Arc<Doors>,
 }
 
@@ -121,8 +151,46 @@ impl Drop for Leave {
     }
 }
 
-impl Handler for Session {
-    async fn on_message(&mut self, message: Message) {
+/// What a frame asks for that may have to wait.
+enum Asked {
+    Identify(String),
+    Subscribe(Target<'static>, Stream, Option<Since>),
+}
+
+impl Handler for Session<'_> {
+    fn on_message(&mut self, message: Message) -> impl Future<Output = ()> + Send {
+        let asked = self.take(message);
+        if asked.is_some() {
+            // What waits may wait for them. Dropped, they become tasks.
+            drop(self.take_ready());
+        }
+        async move {
+            // Boxed, because an idle connection is mostly the future that reads for it.
+            match asked {
+                Some(Asked::Identify(token)) => Box::pin(self.identify(&token)).await,
+                Some(Asked::Subscribe(target, stream, since)) => {
+                    Box::pin(self.subscribe(&target, stream, since.as_ref())).await;
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn on_rest(&mut self) {
+        for ready in self.take_ready() {
+            ready.run();
+        }
+    }
+}
+
+impl Session<'_> {
+    fn take_ready(&mut self) -> Vec<Ready> {
+        let ready = self.ready.get_mut();
+        std::mem::take(ready.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Does what a message asks for, or says what remains to be done.
+    fn take(&mut self, message: Message) -> Option<Asked> {
         let metrics = &self.doors.metrics;
         metrics.frames_received.inc();
         metrics.bytes_received.inc_by(match &message {
@@ -131,9 +199,9 @@ impl Handler for Session {
             Message::TooLarge { size } => *size,
         });
         match message {
-            Message::Text(text) => self.handle(&text).await,
+            Message::Text(text) => return self.handle(&text),
             Message::Binary(bytes) => match std::str::from_utf8(&bytes) {
-                Ok(text) => self.handle(text).await,
+                Ok(text) => return self.handle(text),
                 Err(error) => self.refuse(
                     &Failure::host(code::FRAME_NOT_UTF8)
                         .message(format!("expected a frame of UTF-8 text: {error}")),
@@ -149,17 +217,16 @@ impl Handler for Session {
                 self.refuse(&failure, None);
             }
         }
+        None
     }
-}
 
-impl Session {
     fn refuse(&self, failure: &Failure, id: Option<&str>) {
         http::count_refusal(failure, &self.doors.metrics);
         self.connection
             .send(Frame::text(protocol::error(failure, id)));
     }
 
-    async fn handle(&mut self, text: &str) {
+    fn handle(&mut self, text: &str) -> Option<Asked> {
         let frame = protocol::parse(text);
         if let Err(retry) = self.frames.check() {
             let failure = retry.frames();
@@ -169,22 +236,21 @@ impl Session {
                 Ok(_) => None,
                 Err(error) => error.rpc_id.as_deref(),
             };
-            return match id {
+            match id {
                 Some(id) => self.refuse_call(id, &failure),
                 None => self.refuse(&failure, None),
-            };
+            }
+            return None;
         }
         match frame {
             Ok(ClientFrame::Rpc(rpc)) => self.call(rpc),
             Ok(ClientFrame::Cancel { id }) => self.cancel(&id),
-            // What a frame may have to wait for takes room only while it does: an idle
-            // connection is mostly the future that reads for it.
-            Ok(ClientFrame::Auth { token }) => Box::pin(self.identify(&token)).await,
+            Ok(ClientFrame::Auth { token }) => return Some(Asked::Identify(token.into_owned())),
             Ok(ClientFrame::StateSub(target, since)) => {
-                Box::pin(self.subscribe(&target, Stream::State, since.as_ref())).await;
+                return Some(Asked::Subscribe(target.into_owned(), Stream::State, since));
             }
             Ok(ClientFrame::EventSub(target)) => {
-                Box::pin(self.subscribe(&target, Stream::Events, None)).await;
+                return Some(Asked::Subscribe(target.into_owned(), Stream::Events, None));
             }
             Ok(ClientFrame::StateUnsub(target)) => self.unsubscribe(&target, Stream::State),
             Ok(ClientFrame::EventUnsub(target)) => self.unsubscribe(&target, Stream::Events),
@@ -197,6 +263,7 @@ impl Session {
                 None => self.refuse(&error.failure, None),
             },
         }
+        None
     }
 
     /// Answers a call that is not let in.
@@ -220,7 +287,7 @@ impl Session {
                 let expires_at_ms = identity.expires_at_ms;
                 self.caller.identity = Some(identity);
                 self.connection.identify(self.caller.user());
-                self.expiry.send_replace(self.caller.refused_from_ms());
+                self.expiry.set(self.caller.refused_from_ms());
                 self.connection
                     .send(Frame::text(protocol::auth_ok(expires_at_ms)));
                 // What was allowed to the old claims may not be to the new.
@@ -269,7 +336,7 @@ impl Session {
         }
     }
 
-    fn call(&self, rpc: Rpc<'_>) {
+    fn call(&mut self, rpc: Rpc<'_>) {
         let arrived = Instant::now();
         let identity = self.caller.identity.as_ref();
         if let Err(failure) = self.doors.check_calls(identity, self.address) {
@@ -297,7 +364,7 @@ impl Session {
             return reply.send(Err(failure));
         }
         self.connection.queued(&rpc.id, &key);
-        self.doors.actors.call(
+        let ready = self.doors.actors.call_here(
             &key,
             Call {
                 method: rpc.method.into_owned(),
@@ -314,6 +381,8 @@ impl Session {
                 reply,
             },
         );
+        let all = self.ready.get_mut();
+        all.unwrap_or_else(PoisonError::into_inner).extend(ready);
     }
 
     fn contact(&self, key: &ActorKey) -> Result<Contact, Failure> {

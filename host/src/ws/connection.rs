@@ -104,6 +104,10 @@ pub trait Handler: Send {
     ///
     /// Not finished [`Settings::close_timeout`] after the connection began to close, it is dropped.
     fn on_message(&mut self, message: Message) -> impl Future<Output = ()> + Send;
+
+    /// All that one read has brought is acted on. What is pushed meanwhile leaves with what was
+    /// pushed before.
+    fn on_rest(&mut self) {}
 }
 
 impl<F, R> Handler for F
@@ -339,6 +343,7 @@ impl Reader<'_> {
                 break;
             }
         }
+        handler.on_rest();
         // The silence of a peer that nobody listened to means nothing.
         self.last_heard = Instant::now();
     }
