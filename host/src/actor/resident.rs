@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::mailbox::{Bounds, Call, Delivered, Item, Mailbox, Retire};
 use super::messages::Postponed;
-use super::ready::Ready;
+use super::ready::{Ready, make_way};
 use super::{Shared, new_epoch, shutting_down};
 use crate::clock::instant;
 use crate::engine::{Component, Crash, Firing, Hook, Instance, Origin, Turn};
@@ -1185,6 +1185,9 @@ async fn drain(mut guard: DrainGuard) {
         }
         if keeps_awake {
             actor.touch(&shared);
+        }
+        if is_more {
+            while_ready(&mut raised, make_way()).await;
         }
         // Tokio cannot interrupt a loop that never waits.
         while_ready(&mut raised, tokio::task::coop::consume_budget()).await;

@@ -96,7 +96,8 @@ pub struct Gateway {
     /// Time for a client to take anything of what is written to it; one that does not is
     /// cut off.
     pub write_timeout_ms: u64,
-    /// Time for a closing connection to take what it is owed and answer.
+    /// Time for a closing connection to take what it is owed and answer; also for the rest of
+    /// the body of an HTTP request that is refused.
     pub close_timeout_ms: u64,
     /// Time for running turns and open sockets to finish when the host stops.
     pub shutdown_grace_ms: u64,

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::{Audience, Outlet, Recipients};
 
-/// For how long a wave is raised at most.
+/// When a wave that is kept raised falls all the same, as soon as the turn has ended that is
+/// under way then.
 const LONGEST: Duration = Duration::from_millis(2);
 /// Receivers of one message from which on they are written to outside of their list's lock.
 const MANY: usize = 16;
@@ -28,6 +29,8 @@ pub struct Wave {
 struct Crest {
     /// Who keeps it raised.
     raised: usize,
+    /// Since when receivers may be held.
+    since: Option<Instant>,
     held: Vec<Arc<dyn Outlet>>,
     /// All who subscribe to the state are among them.
     state: bool,
@@ -48,11 +51,11 @@ impl Wave {
 
     /// Gathers what leaves from now on.
     pub fn raise(&self) -> Raised<'_> {
-        self.crest().raised += 1;
-        Raised {
-            wave: self,
-            since: Instant::now(),
-        }
+        let since = Instant::now();
+        let mut crest = self.crest();
+        crest.raised += 1;
+        crest.since.get_or_insert(since);
+        Raised { wave: self, since }
     }
 
     /// Holds a receiver back while the wave is raised.
@@ -94,10 +97,19 @@ impl Wave {
         let held = {
             let mut crest = self.crest();
             crest.raised -= 1;
-            if crest.raised > 0 {
+            let raised = crest.raised;
+            // Two who take turns at keeping it raised must not do so for ever.
+            let is_due = crest.since.is_some_and(|since| since.elapsed() >= LONGEST);
+            if raised > 0 && !is_due {
                 return;
             }
-            std::mem::take(&mut *crest).held
+            let whole = std::mem::take(&mut *crest);
+            *crest = Crest {
+                raised,
+                since: (raised > 0).then(Instant::now),
+                ..Crest::default()
+            };
+            whole.held
         };
         // Writes, and holds no lock but each receiver's own.
         held.iter().for_each(|outlet| outlet.release());
@@ -215,6 +227,24 @@ mod tests {
         }
         drop(raised);
         assert_eq!(outlets.map(|outlet| outlet.seen()), [(0, 1), (0, 1)]);
+    }
+
+    #[test]
+    fn two_who_take_turns_do_not_hold_for_ever() {
+        let outlet = Counted::new("a");
+        let wave = Wave::default();
+        let mut raised = wave.raise();
+        wave.hold(&outlet);
+        while outlet.seen() == (1, 0) {
+            // There is always one of them.
+            raised = wave.raise();
+        }
+        assert_eq!(outlet.seen(), (0, 1));
+        // And it is still a wave.
+        wave.hold(&outlet);
+        assert_eq!(outlet.seen(), (1, 1));
+        drop(raised);
+        assert_eq!(outlet.seen(), (0, 2));
     }
 
     #[test]

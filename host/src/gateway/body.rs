@@ -1,46 +1,38 @@
-//! The body of a request, read to its end also by a request that is refused before.
+//! The body of a request, read to its end also where the request is refused before.
 //!
 //! A server that closes a socket while its client still writes resets the connection, and the
 //! client may lose the answer that it was sent (RFC 9112, section 9.6). So what a handler
 //! leaves unread is read over, within limits. `serve` wraps every body in this.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ::http::HeaderMap;
+use ::http::header::EXPECT;
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-/// How much is read over of what nobody wants.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) bytes: u64,
-    pub(super) time: Duration,
-}
+use super::Doors;
 
 /// A body whose rest is read over once nobody reads it any more.
 pub(super) struct ReadOver {
     incoming: Option<Incoming>,
-    limits: Limits,
+    doors: Arc<Doors>,
+    /// The client sends it, or has been told to.
+    is_sent: bool,
 }
 
 impl ReadOver {
-    pub(super) fn new(incoming: Incoming, limits: Limits) -> ReadOver {
+    pub(super) fn new(incoming: Incoming, headers: &HeaderMap, doors: Arc<Doors>) -> ReadOver {
         ReadOver {
             incoming: Some(incoming),
-            limits,
+            doors,
+            // A client that waits for leave to send its body never sends one that is refused.
+            is_sent: !headers.contains_key(EXPECT),
         }
-    }
-
-    /// Reads over nothing: a client that waits for leave to send its body (`Expect`) never sends one
-    /// that is refused.
-    pub(super) fn as_it_is(incoming: Incoming) -> ReadOver {
-        let none = Limits {
-            bytes: 0,
-            time: Duration::ZERO,
-        };
-        ReadOver::new(incoming, none)
     }
 }
 
@@ -52,6 +44,8 @@ impl Body for ReadOver {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        // To read it is to give leave.
+        self.is_sent = true;
         match &mut self.incoming {
             Some(incoming) => Pin::new(incoming).poll_frame(context),
             None => Poll::Ready(None),
@@ -74,14 +68,15 @@ impl Drop for ReadOver {
         let Some(incoming) = self.incoming.take() else {
             return;
         };
-        if self.limits.bytes > 0 && !incoming.is_end_stream() {
-            tokio::spawn(read_over(incoming, self.limits));
+        if self.is_sent && !incoming.is_end_stream() {
+            tokio::spawn(read_over(incoming, self.doors.clone()));
         }
     }
 }
 
-async fn read_over(mut incoming: Incoming, limits: Limits) {
-    let mut left = limits.bytes;
+async fn read_over(mut incoming: Incoming, doors: Arc<Doors>) {
+    let settings = &doors.settings;
+    let mut left = settings.max_discard_bytes;
     let reading = async {
         while let Some(Ok(frame)) = incoming.frame().await {
             let read = frame.data_ref().map_or(0, |data| data.remaining() as u64);
@@ -91,6 +86,10 @@ async fn read_over(mut incoming: Incoming, limits: Limits) {
             }
         }
     };
-    // Past either limit the connection is closed with what is still on its way.
-    let _ = tokio::time::timeout(limits.time, reading).await;
+    // Past a limit the connection is closed with what is still on its way.
+    tokio::select! {
+        () = reading => {}
+        () = tokio::time::sleep(Duration::from_millis(settings.close_timeout_ms)) => {}
+        () = doors.stopped() => {}
+    }
 }

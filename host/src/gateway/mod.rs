@@ -528,16 +528,11 @@ async fn serve(
     let patience = Duration::from_millis(doors.settings.write_timeout_ms);
     let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(patience));
     let routes = TowerToHyperService::new(routes);
-    let read_over = body::Limits {
-        bytes: doors.settings.max_discard_bytes,
-        time: Duration::from_millis(doors.settings.body_timeout_ms),
-    };
+    let inside = doors.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let expected = request.headers().contains_key(header::EXPECT);
-        let mut request = request.map(|body| match expected {
-            true => ReadOver::as_it_is(body),
-            false => ReadOver::new(body, read_over),
-        });
+        let (parts, body) = request.into_parts();
+        let body = ReadOver::new(body, &parts.headers, inside.clone());
+        let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(place.clone());
         request.extensions_mut().insert(Peer(peer.ip()));
         routes.call(request)

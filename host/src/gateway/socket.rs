@@ -117,9 +117,11 @@ impl Expiry {
                 }
             };
             tokio::select! {
-                () = expired => return,
-                // One that came before this was asked is not missed.
+                biased;
+                // First, for the sake of a new token that came just in time. One that came
+                // before this was asked is not missed.
                 () = self.changed.notified() => {}
+                () = expired => return,
             }
         }
     }
@@ -177,9 +179,7 @@ impl Handler for Session<'_> {
     }
 
     fn on_rest(&mut self) {
-        for ready in self.take_ready() {
-            ready.run();
-        }
+        Ready::run_all(self.take_ready());
     }
 }
 

@@ -106,7 +106,7 @@ pub trait Handler: Send {
     fn on_message(&mut self, message: Message) -> impl Future<Output = ()> + Send;
 
     /// All that one read has brought is acted on. What is pushed meanwhile leaves with what was
-    /// pushed before.
+    /// pushed before, unless a message had to wait.
     fn on_rest(&mut self) {}
 }
 

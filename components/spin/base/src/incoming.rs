@@ -94,7 +94,7 @@ pub fn read(
             Ok(piece) if piece.is_empty() => {
                 let left = until.saturating_duration_since(Instant::now());
                 if !clock::wait(&stream.subscribe(), left) {
-                    return Err(ReadError::Late);
+                    return Err(read_error(length, limit, ReadError::Late));
                 }
             }
             Ok(piece) => {
@@ -107,8 +107,18 @@ pub fn read(
             }
             Err(StreamError::Closed) if length > limit => return Err(ReadError::TooLong),
             Err(StreamError::Closed) => return Ok(bytes),
-            Err(StreamError::LastOperationFailed(_)) => return Err(ReadError::Broken),
+            Err(StreamError::LastOperationFailed(_)) => {
+                return Err(read_error(length, limit, ReadError::Broken));
+            }
         }
+    }
+}
+
+/// What was too long before something went wrong, is that.
+fn read_error(length: usize, limit: usize, error: ReadError) -> ReadError {
+    match length > limit {
+        true => ReadError::TooLong,
+        false => error,
     }
 }
 
