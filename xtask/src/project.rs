@@ -85,7 +85,16 @@ impl Project {
 
     /// A cargo command at the workspace root.
     pub(crate) fn cargo<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        self.program(cargo(), arguments)
+        let mut command = self.program(cargo(), arguments);
+        // What cargo says of this program's package. Build scripts look at it, and would build
+        // anew whenever cargo is run by hand and from here in turns.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&*name);
+            }
+        }
+        command
     }
 
     /// Any other command at the workspace root.
