@@ -6,6 +6,8 @@
 //! Invariants: a subscriber gets its snapshot before any patch, each patch at most once
 //! and in order; offering never waits, so a receiver that does not read slows nobody.
 
+#[cfg(test)]
+pub(crate) mod receiver;
 mod views;
 mod wave;
 

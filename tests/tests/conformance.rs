@@ -78,6 +78,7 @@ on_both!(
     a_kill_in_the_middle_of_a_turn_leaves_nothing,
     what_was_acknowledged_is_there_after_a_kill,
     a_body_that_is_cut_off_is_no_call,
+    a_call_that_is_cut_off_leaves_its_whole_turn_or_nothing,
     pages_of_other_sites_are_refused,
     a_websocket_is_for_the_host_alone,
     the_host_says_that_it_is_well,
@@ -1129,6 +1130,32 @@ async fn a_body_that_is_cut_off_is_no_call(on: Target) {
         String::from_utf8_lossy(&answer)
     );
     assert_eq!(on.post("/actors/lab/1/count").send().await.json(), 1);
+}
+
+async fn a_call_that_is_cut_off_leaves_its_whole_turn_or_nothing(on: Target) {
+    const CUT_OFF: i64 = 5;
+    let on = on.serving(["lab"]).await;
+    for _ in 0..CUT_OFF {
+        let mut stream = TcpStream::connect(on.address()).await.expect("connecting");
+        let whole = "POST /actors/lab/1/slow HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n\
+                     {\"ms\":20}";
+        stream.write_all(whole.as_bytes()).await.expect("sending");
+        // The turn has begun, or not, when nobody waits for it any longer.
+        drop(stream);
+    }
+    let mut last = 0;
+    for _ in 0..3 {
+        let counted = on.post("/actors/lab/1/count").send().await.json();
+        let counted = counted.as_i64().expect("a number");
+        assert!(counted > last, "{counted} after {last}");
+        last = counted;
+    }
+    assert!((3..=3 + CUT_OFF).contains(&last), "{last}");
+    let n = state(&on, "lab/1").await["n"].as_i64();
+    assert!(
+        n.is_some_and(|n| (last..=3 + CUT_OFF).contains(&n)),
+        "{n:?}"
+    );
 }
 
 // Doors

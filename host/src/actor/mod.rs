@@ -152,6 +152,11 @@ impl Shared {
         (instant() - self.began).as_millis() as u64
     }
 
+    /// For how long what turns let out may gather.
+    fn gather(&self) -> Duration {
+        Duration::from_millis(self.settings.gather_ms)
+    }
+
     fn drain_started(&self) {
         self.drains.fetch_add(1, Ordering::Relaxed);
     }
@@ -428,6 +433,12 @@ impl Actors {
                 None
             }
         }
+    }
+
+    /// Runs what calls have found at rest.
+    pub fn run_here(&self, all: Vec<Ready>) {
+        let patience = Duration::from_micros(self.shared.settings.run_here_us);
+        Ready::run_all(all, patience);
     }
 
     /// Takes a call back that was just cancelled, if it is queued.

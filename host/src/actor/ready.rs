@@ -16,12 +16,9 @@ use std::time::{Duration, Instant};
 
 use tracing::error;
 
-/// How long work is run where it arrived, but for the turn that is under way then.
-const HERE: Duration = Duration::from_micros(200);
-
 thread_local! {
-    /// Since when this thread has been running a consumer where its work arrived.
-    static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// Until when this thread may run a consumer where its work arrived, while it does.
+    static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// A queue's consumer that has not begun.
@@ -36,30 +33,30 @@ impl Ready {
         Ready(Some(Box::pin(consumer)))
     }
 
-    /// Runs these on this thread, while there is time. What is left, or has to wait, goes on as
-    /// tasks.
-    pub fn run_all(all: Vec<Ready>) {
+    /// Runs these on this thread for so long, but for the turn that is under way then. What is
+    /// left, or has to wait, goes on as tasks.
+    pub(super) fn run_all(all: Vec<Ready>, patience: Duration) {
         if all.is_empty() {
             return;
         }
-        let began = Instant::now();
+        let until = Instant::now() + patience;
         for ready in all {
             // Dropped, it is a task.
-            if began.elapsed() < HERE {
-                ready.run(began);
+            if Instant::now() < until {
+                ready.run(until);
             }
         }
     }
 
-    fn run(mut self, began: Instant) {
+    fn run(mut self, until: Instant) {
         let Some(mut consumer) = self.0.take() else {
             return;
         };
         // What wakes it before it is a task is not missed: a task begins by polling.
         let mut nobody = Context::from_waker(Waker::noop());
-        SINCE.set(Some(began));
+        UNTIL.set(Some(until));
         let poll = catch_unwind(AssertUnwindSafe(|| consumer.as_mut().poll(&mut nobody)));
-        SINCE.set(None);
+        UNTIL.set(None);
         match poll {
             Ok(poll) if poll.is_ready() => {}
             Ok(_) => self.0 = Some(consumer),
@@ -80,10 +77,10 @@ impl Drop for Ready {
 
 /// Between two items: waits, so that it becomes a task, if it has been run here for long.
 pub(super) async fn make_way() {
-    let is_late = || SINCE.get().is_some_and(|since| since.elapsed() >= HERE);
-    if is_late() {
+    let until = UNTIL.get();
+    if until.is_some_and(|until| Instant::now() >= until) {
         // A task that is polled goes on at once.
-        poll_fn(|_| match SINCE.get() {
+        poll_fn(|_| match UNTIL.get() {
             Some(_) => Poll::Pending,
             None => Poll::Ready(()),
         })
@@ -100,6 +97,10 @@ mod tests {
 
     use super::*;
 
+    const SHORT: Duration = Duration::from_micros(200);
+    /// So long that no test is as slow.
+    const LONG: Duration = Duration::from_secs(600);
+
     #[tokio::test]
     async fn what_need_not_wait_has_run_when_this_returns() {
         let ran = Arc::new(AtomicBool::new(false));
@@ -108,7 +109,7 @@ mod tests {
             make_way().await;
             runs.store(true, Ordering::Relaxed);
         });
-        Ready::run_all(vec![ready]);
+        Ready::run_all(vec![ready], LONG);
         assert!(ran.load(Ordering::Relaxed));
     }
 
@@ -116,11 +117,12 @@ mod tests {
     async fn what_waits_goes_on_as_a_task() {
         let (go, done) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (going, doing) = (go.clone(), done.clone());
-        Ready::run_all(vec![Ready::new(async move {
+        let all = vec![Ready::new(async move {
             going.notified().await;
             tokio::task::yield_now().await;
             doing.notify_one();
-        })]);
+        })];
+        Ready::run_all(all, LONG);
         go.notify_one();
         done.notified().await;
     }
@@ -142,7 +144,7 @@ mod tests {
             Ready::new(async move {
                 for _ in 0..2 {
                     let began = Instant::now();
-                    while began.elapsed() < HERE {}
+                    while began.elapsed() < SHORT {}
                     make_way().await;
                     if ran.fetch_add(1, Ordering::Relaxed) + 1 == 6 {
                         done.notify_one();
@@ -150,7 +152,7 @@ mod tests {
                 }
             })
         });
-        Ready::run_all(all.into());
+        Ready::run_all(all.into(), SHORT);
         // The first was in its first item; the others have not begun.
         assert_eq!(ran.load(Ordering::Relaxed), 0);
         done.notified().await;
@@ -162,7 +164,7 @@ mod tests {
         let runs = ran.clone();
         let panics = Ready::new(async { panic!("as planned") });
         let other = Ready::new(async move { runs.store(true, Ordering::Relaxed) });
-        Ready::run_all(vec![panics, other]);
+        Ready::run_all(vec![panics, other], LONG);
         while !ran.load(Ordering::Relaxed) {
             tokio::task::yield_now().await;
         }

@@ -234,7 +234,8 @@ impl Actor {
                 Ok(None) => {
                     let component = self.component()?;
                     let declared = &self.type_in(&component)?.state;
-                    Ok(Live::initial(key, slot, declared, new_epoch()))
+                    let gather = shared.gather();
+                    Ok(Live::initial(key, slot, declared, new_epoch(), gather))
                 }
                 Ok(Some((mut stored, mut weight))) => {
                     // Versions that were shown may have been lost with power and come again.
@@ -243,7 +244,8 @@ impl Actor {
                         weight = weight.outdated();
                     }
                     let component = self.slot.component();
-                    let live = Live::restored(key.clone(), slot, stored, weight, &shared.clock);
+                    let (clock, gather) = (&shared.clock, shared.gather());
+                    let live = Live::restored(key.clone(), slot, stored, weight, clock, gather);
                     if let Some(component) = component {
                         self.fit(&component, &live, shared).await?;
                     }
@@ -990,7 +992,8 @@ impl Actor {
             .commit(commit, &mut Weight::default(), &|| stored.clone());
         let (key, slot) = (self.key.clone(), self.slot.clone());
         // Without its weight, its next commit writes it whole again.
-        let live = Live::restored(key, slot, stored, Weight::default(), &shared.clock);
+        let (weight, gather) = (Weight::default(), shared.gather());
+        let live = Live::restored(key, slot, stored, weight, &shared.clock, gather);
         match committed {
             Committed::Now => {}
             Committed::Later(safe) => live

@@ -335,6 +335,13 @@ pub struct Actors {
     /// Senders of whom one actor remembers the last message that it has heard; the longest
     /// silent are forgotten first.
     pub max_senders: usize,
+    /// Time for which what turns let out, that follow right upon each other, gathers for one
+    /// write to each receiver, but for the turn that is under way then.
+    pub gather_ms: u64,
+    /// Time for which a connection's own task runs the calls that one read has brought to
+    /// actors at rest, but for the turn that is under way then, in microseconds; 0 leaves
+    /// all to other tasks.
+    pub run_here_us: u64,
     /// How deep calls between actors may nest.
     pub max_call_depth: u32,
     /// Checks what methods return against the manifest too (a fault of the handler, which
@@ -358,6 +365,8 @@ impl Default for Actors {
             max_unsettled: 10_000,
             max_unsettled_bytes: 4 << 20,
             max_senders: 1_000,
+            gather_ms: 2,
+            run_here_us: 200,
             max_call_depth: 16,
             validate_results: cfg!(debug_assertions),
         }
@@ -716,6 +725,8 @@ impl Config {
             ("auth.reload-interval-ms", auth.reload_interval_ms, 10),
             ("access.recheck-ms", access.recheck_ms, 0),
             ("actors.cancel-grace-ms", actors.cancel_grace_ms, 0),
+            ("actors.gather-ms", actors.gather_ms, 0),
+            ("actors.run-here-us", actors.run_here_us, 0),
             ("admin.upload-timeout-ms", admin.upload_timeout_ms, 1),
             ("admin.compile-timeout-ms", admin.compile_timeout_ms, 1),
             ("actors.idle-timeout-ms", actors.idle_timeout_ms, 0),

@@ -13,9 +13,6 @@ use std::time::{Duration, Instant};
 
 use super::{Audience, Outlet, Recipients};
 
-/// When a wave that is kept raised falls all the same, as soon as the turn has ended that is
-/// under way then.
-const LONGEST: Duration = Duration::from_millis(2);
 /// Receivers of one message from which on they are written to outside of their list's lock.
 const MANY: usize = 16;
 
@@ -23,6 +20,9 @@ const MANY: usize = 16;
 #[derive(Default)]
 pub struct Wave {
     crest: Mutex<Crest>,
+    /// When one that is kept raised falls all the same, as soon as the turn has ended that is
+    /// under way then.
+    longest: Duration,
 }
 
 #[derive(Default)]
@@ -39,23 +39,27 @@ struct Crest {
 }
 
 /// Keeps a wave raised.
-pub struct Raised<'a> {
-    wave: &'a Wave,
-    since: Instant,
-}
+pub struct Raised<'a>(&'a Wave);
 
 impl Wave {
+    /// One that lasts so long at most, but for the turn that is under way then.
+    pub fn new(longest: Duration) -> Wave {
+        Wave {
+            longest,
+            ..Wave::default()
+        }
+    }
+
     fn crest(&self) -> MutexGuard<'_, Crest> {
         self.crest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gathers what leaves from now on.
     pub fn raise(&self) -> Raised<'_> {
-        let since = Instant::now();
         let mut crest = self.crest();
         crest.raised += 1;
-        crest.since.get_or_insert(since);
-        Raised { wave: self, since }
+        crest.since.get_or_insert_with(Instant::now);
+        Raised(self)
     }
 
     /// Holds a receiver back while the wave is raised.
@@ -99,33 +103,37 @@ impl Wave {
             crest.raised -= 1;
             let raised = crest.raised;
             // Two who take turns at keeping it raised must not do so for ever.
-            let is_due = crest.since.is_some_and(|since| since.elapsed() >= LONGEST);
-            if raised > 0 && !is_due {
+            if raised > 0 && !crest.is_due(self.longest) {
                 return;
             }
-            let whole = std::mem::take(&mut *crest);
-            *crest = Crest {
+            let next = Crest {
                 raised,
                 since: (raised > 0).then(Instant::now),
                 ..Crest::default()
             };
-            whole.held
+            std::mem::replace(&mut *crest, next).held
         };
         // Writes, and holds no lock but each receiver's own.
         held.iter().for_each(|outlet| outlet.release());
     }
 }
 
+impl Crest {
+    fn is_due(&self, longest: Duration) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= longest)
+    }
+}
+
 impl Raised<'_> {
     /// Whether it is time to let go.
     pub fn is_due(&self) -> bool {
-        self.since.elapsed() >= LONGEST
+        self.0.crest().is_due(self.0.longest)
     }
 }
 
 impl Drop for Raised<'_> {
     fn drop(&mut self) {
-        self.wave.fall();
+        self.0.fall();
     }
 }
 
@@ -144,72 +152,45 @@ pub async fn while_ready<T>(raised: &mut Option<Raised<'_>>, future: impl Future
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use tidegate_core::{ActorKey, Failure};
-
     use super::*;
-    use crate::fanout::{Close, Message, Offer, Refresh};
-    use crate::rooms::Client;
+    use crate::fanout::receiver::{Receiver, Told};
 
-    /// A receiver that counts who holds it back.
+    /// A receiver, and how often it was held and let go so far.
     struct Counted {
-        id: Arc<str>,
-        holds: AtomicUsize,
-        /// How often it was let go by all.
-        writes: AtomicUsize,
+        receiver: Arc<Receiver>,
+        seen: Arc<Mutex<(usize, usize)>>,
     }
 
     impl Counted {
-        fn new(id: &str) -> Arc<Counted> {
-            Arc::new(Counted {
-                id: id.into(),
-                holds: AtomicUsize::new(0),
-                writes: AtomicUsize::new(0),
-            })
+        fn new(id: &str) -> Counted {
+            let seen = Arc::new(Mutex::new((0, 0)));
+            let sees = seen.clone();
+            let receiver = Receiver::new(id, move |told| {
+                let (holds, writes) = &mut *sees.lock().unwrap();
+                match told {
+                    Told::Hold => *holds += 1,
+                    Told::Release => {
+                        *holds -= 1;
+                        *writes += usize::from(*holds == 0);
+                    }
+                }
+            });
+            Counted { receiver, seen }
         }
 
-        /// Holds and writes so far.
+        /// Holds, and how often it was let go by all.
         fn seen(&self) -> (usize, usize) {
-            let holds = self.holds.load(Ordering::Relaxed);
-            (holds, self.writes.load(Ordering::Relaxed))
+            *self.seen.lock().unwrap()
         }
     }
 
-    impl Outlet for Counted {
-        fn id(&self) -> &Arc<str> {
-            &self.id
-        }
+    /// So long that no test is as slow.
+    const LONG: Duration = Duration::from_secs(600);
 
-        fn offer(&self, _: &Message) -> Offer {
-            Offer::Taken
-        }
-
-        fn refresh_later(&self, _: Arc<dyn Refresh>) {}
-
-        fn close(&self, _: Close) {}
-
-        fn client(&self) -> Client {
-            Client::default()
-        }
-
-        fn end(&self, _: &ActorKey, _: &Failure) {}
-
-        fn hold(&self) {
-            self.holds.fetch_add(1, Ordering::Relaxed);
-        }
-
-        fn release(&self) {
-            if self.holds.fetch_sub(1, Ordering::Relaxed) == 1 {
-                self.writes.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    fn audience_of(outlets: &[Arc<Counted>]) -> Audience {
+    fn audience_of(outlets: &[Counted]) -> Audience {
         let audience = Audience::default();
         for outlet in outlets {
-            audience.join_events(outlet.clone());
+            audience.join_events(outlet.receiver.clone());
         }
         audience
     }
@@ -217,7 +198,7 @@ mod tests {
     #[test]
     fn what_several_turns_let_out_is_written_once() {
         let outlets = ["a", "b"].map(Counted::new);
-        let (audience, wave) = (audience_of(&outlets), Wave::default());
+        let (audience, wave) = (audience_of(&outlets), Wave::new(LONG));
         let raised = wave.raise();
         for _ in 0..3 {
             // Each turn has raised it itself, too.
@@ -232,16 +213,16 @@ mod tests {
     #[test]
     fn two_who_take_turns_do_not_hold_for_ever() {
         let outlet = Counted::new("a");
-        let wave = Wave::default();
+        let wave = Wave::new(Duration::from_millis(2));
         let mut raised = wave.raise();
-        wave.hold(&outlet);
+        wave.hold(&outlet.receiver);
         while outlet.seen() == (1, 0) {
             // There is always one of them.
             raised = wave.raise();
         }
         assert_eq!(outlet.seen(), (0, 1));
         // And it is still a wave.
-        wave.hold(&outlet);
+        wave.hold(&outlet.receiver);
         assert_eq!(outlet.seen(), (1, 1));
         drop(raised);
         assert_eq!(outlet.seen(), (0, 2));
@@ -250,8 +231,8 @@ mod tests {
     #[test]
     fn nobody_is_held_back_at_rest() {
         let outlet = Counted::new("a");
-        let (audience, wave) = (audience_of(std::slice::from_ref(&outlet)), Wave::default());
-        wave.hold(&outlet);
+        let (audience, wave) = (audience_of(std::slice::from_ref(&outlet)), Wave::new(LONG));
+        wave.hold(&outlet.receiver);
         wave.hold_for_event(&audience, &Recipients::Everyone);
         assert_eq!(outlet.seen(), (0, 0));
         // Nor after a wave has broken.
@@ -263,7 +244,7 @@ mod tests {
     #[test]
     fn an_event_for_a_few_holds_nobody_back() {
         let outlet = Counted::new("a");
-        let (audience, wave) = (audience_of(std::slice::from_ref(&outlet)), Wave::default());
+        let (audience, wave) = (audience_of(std::slice::from_ref(&outlet)), Wave::new(LONG));
         let _raised = wave.raise();
         wave.hold_for_event(&audience, &Recipients::Only(["a".to_owned()].into()));
         assert_eq!(outlet.seen(), (0, 0));
@@ -274,7 +255,7 @@ mod tests {
         let outlets: Vec<_> = (0..MANY)
             .map(|number| Counted::new(&number.to_string()))
             .collect();
-        let wave = Wave::default();
+        let wave = Wave::new(LONG);
         assert!(wave.raise_for(&audience_of(&outlets[1..])).is_none());
         assert!(wave.raise_for(&audience_of(&outlets)).is_some());
     }
@@ -282,9 +263,9 @@ mod tests {
     #[tokio::test]
     async fn nobody_is_held_back_by_a_turn_that_waits() {
         let outlet = Counted::new("a");
-        let wave = Wave::default();
+        let wave = Wave::new(LONG);
         let mut raised = Some(wave.raise());
-        wave.hold(&outlet);
+        wave.hold(&outlet.receiver);
         while_ready(&mut raised, async {}).await;
         assert_eq!(outlet.seen(), (1, 0));
         let waits = async {

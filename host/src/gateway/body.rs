@@ -86,10 +86,10 @@ async fn read_over(mut incoming: Incoming, doors: Arc<Doors>) {
             }
         }
     };
+    let patience = Duration::from_millis(settings.close_timeout_ms);
     // Past a limit the connection is closed with what is still on its way.
     tokio::select! {
-        () = reading => {}
-        () = tokio::time::sleep(Duration::from_millis(settings.close_timeout_ms)) => {}
+        _late = tokio::time::timeout(patience, reading) => {}
         () = doors.stopped() => {}
     }
 }

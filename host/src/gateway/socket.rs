@@ -179,7 +179,8 @@ impl Handler for Session<'_> {
     }
 
     fn on_rest(&mut self) {
-        Ready::run_all(self.take_ready());
+        let ready = self.take_ready();
+        self.doors.actors.run_here(ready);
     }
 }
 

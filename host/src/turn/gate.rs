@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tidegate_core::Failure;
 use tokio::sync::oneshot;
@@ -56,6 +57,14 @@ impl fmt::Debug for Gate {
 }
 
 impl Gate {
+    /// One that gathers what leaves for so long.
+    pub fn new(gather: Duration) -> Gate {
+        Gate {
+            wave: Wave::new(gather),
+            ..Gate::default()
+        }
+    }
+
     /// Where what leaves may gather.
     pub fn wave(&self) -> &Wave {
         &self.wave
@@ -212,12 +221,10 @@ impl Drop for Attendant {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use tidegate_core::ActorKey;
     use tidegate_core::failure::code;
     use tokio::sync::mpsc;
 
-    use crate::fanout::{Close, Message, Offer, Outlet, Refresh};
-    use crate::rooms::Client;
+    use crate::fanout::receiver::{Receiver, Told};
 
     type Seen = mpsc::UnboundedSender<(u32, bool)>;
 
@@ -245,37 +252,18 @@ mod tests {
         assert_eq!(gate.passed().await, Ok(()));
     }
 
-    /// A receiver that has the gate take another commit as it is written to.
-    struct Busy(Arc<Gate>, Arc<str>);
-
-    impl Outlet for Busy {
-        fn id(&self) -> &Arc<str> {
-            &self.1
-        }
-
-        fn offer(&self, _: &Message) -> Offer {
-            Offer::Taken
-        }
-
-        fn refresh_later(&self, _: Arc<dyn Refresh>) {}
-
-        fn close(&self, _: Close) {}
-
-        fn client(&self) -> Client {
-            Client::default()
-        }
-
-        fn end(&self, _: &ActorKey, _: &Failure) {}
-
-        fn release(&self) {
-            self.0.commit(async { Ok(()) });
-        }
-    }
-
     #[tokio::test]
     async fn a_task_that_ends_while_the_next_begins_breaks_nothing() {
-        let gate = Arc::new(Gate::default());
-        let busy = Arc::new(Busy(gate.clone(), "busy".into()));
+        let gate = Arc::new(Gate::new(Duration::from_secs(600)));
+        // A receiver that has the gate take another commit as it is written to.
+        let busy = {
+            let gate = gate.clone();
+            Receiver::new("busy", move |told| {
+                if told == Told::Release {
+                    gate.commit(async { Ok(()) });
+                }
+            })
+        };
         gate.commit(async { Ok(()) });
         let held = gate.clone();
         let departure = async move |outcome: Result<(), Failure>| {

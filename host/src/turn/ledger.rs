@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -118,6 +119,7 @@ impl Live {
         slot: Arc<Slot>,
         declared: &StateSpec,
         epoch: Arc<str>,
+        gather: Duration,
     ) -> Arc<Live> {
         let stored = Stored {
             epoch,
@@ -132,7 +134,8 @@ impl Live {
             last_sent: 0,
             heard: Vec::new(),
         };
-        Live::new(key, slot, stored, ActorTimers::default(), Weight::default())
+        let timers = ActorTimers::default();
+        Live::new(key, slot, stored, timers, Weight::default(), gather)
     }
 
     /// An actor as it was stored.
@@ -142,10 +145,11 @@ impl Live {
         mut stored: Stored,
         weight: Weight,
         clock: &Clock,
+        gather: Duration,
     ) -> Arc<Live> {
         let timers = std::mem::take(&mut stored.timers);
         let timers = ActorTimers::restored(&key, timers, stored.last_timer, clock);
-        Live::new(key, slot, stored, timers, weight)
+        Live::new(key, slot, stored, timers, weight, gather)
     }
 
     fn new(
@@ -154,6 +158,7 @@ impl Live {
         stored: Stored,
         timers: ActorTimers,
         weight: Weight,
+        gather: Duration,
     ) -> Arc<Live> {
         let state_bytes = stored.state.to_string().len();
         let connections = stored.connections.into_iter();
@@ -162,7 +167,7 @@ impl Live {
             key,
             audience: Audience::default(),
             slot,
-            gate: Arc::default(),
+            gate: Arc::new(Gate::new(gather)),
             waiting: Mutex::default(),
             ledger: Mutex::new(Ledger {
                 document: Document::new(stored.state),
