@@ -11,6 +11,7 @@ mod load;
 mod report;
 mod server;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -21,6 +22,8 @@ use serde_json::json;
 use bench::{Bench, Scale};
 use disk::Then;
 use jobs::Job;
+use load::crowd;
+use load::dialect::Dialect;
 use report::{Machine, Report, Table};
 use server::{Allocator, Floor};
 
@@ -63,7 +66,16 @@ struct Arguments {
     /// Measures bare wasmtime, without a server.
     #[arg(long, hide = true, value_enum, requires = "number")]
     bare: Option<Allocator>,
-    /// How many instances to measure it with.
+    /// Opens connections to this server and holds them, until its input ends.
+    #[arg(long, hide = true, value_name = "ADDRESS", requires_all = ["dialect", "first", "number"])]
+    crowd: Option<SocketAddr>,
+    /// How that server wants messages.
+    #[arg(long, hide = true, value_enum)]
+    dialect: Option<Dialect>,
+    /// The number of the first connection.
+    #[arg(long, hide = true)]
+    first: Option<usize>,
+    /// How many instances to measure bare wasmtime with, or how many connections to hold.
     #[arg(long, hide = true)]
     number: Option<u64>,
 }
@@ -80,6 +92,13 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let numbers = (arguments.first, arguments.number);
+    if let (Some(server), Some(dialect)) = (arguments.crowd, arguments.dialect)
+        && let (Some(first), Some(number)) = numbers
+    {
+        let number = usize::try_from(number)?;
+        return runtime.block_on(crowd::hold(server, dialect, first..first + number));
+    }
     runtime.block_on(run(arguments))
 }
 

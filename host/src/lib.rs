@@ -11,7 +11,7 @@
 //! | 3 | [`turn`], [`router`] |
 //! | 2 | [`engine`] |
 //! | 1 | [`store`], [`fanout`], [`rooms`], [`timer`], [`auth`], [`versions`] |
-//! | 0 | [`clock`], [`config`], [`journal`], [`metrics`], [`ws`] |
+//! | 0 | [`clock`], [`config`], [`hash`], [`journal`], [`metrics`], [`ws`] |
 
 pub mod actor;
 pub mod application;
@@ -22,6 +22,7 @@ pub mod config;
 pub mod engine;
 pub mod fanout;
 pub mod gateway;
+pub mod hash;
 pub mod host;
 pub mod journal;
 pub mod metrics;

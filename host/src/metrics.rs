@@ -6,6 +6,7 @@
 //! Invariant: the number of series is bounded by what is loaded, never by what clients
 //! send or handlers answer.
 
+mod stages;
 mod store;
 
 use std::fmt::{self, Write};
@@ -20,6 +21,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use self::stages::{Stage, Stages, Stopwatch};
 use self::store::StorePage;
 pub use self::store::{DiskFigures, StoreFigures};
 
@@ -160,6 +162,8 @@ pub struct Metrics {
     pub components: Level,
     /// Components that replaced another version of themselves.
     pub swaps: Count,
+    /// Where the time of calls goes.
+    pub stages: Arc<Stages>,
     /// How the store is asked how it is doing.
     store: StorePage,
 }
@@ -214,6 +218,7 @@ impl Metrics {
             instances_evicted: Count::default(),
             components: Level::default(),
             swaps: Count::default(),
+            stages: Arc::new(Stages::new()),
             store: StorePage::default(),
             registry,
         };
@@ -273,6 +278,9 @@ impl Metrics {
         registry.register_with_unit("turn", help, Unit::Seconds, self.seconds.clone());
         let help = "Time that a call waited in its actor's queue";
         registry.register_with_unit("queue_wait", help, Unit::Seconds, self.waits.clone());
+        let help =
+            "Time that calls over WebSocket spent on parts of their way, of one call in many";
+        registry.register_with_unit("call_stage", help, Unit::Seconds, self.stages.family());
         registry.register_collector(Box::new(self.store.clone()));
     }
 

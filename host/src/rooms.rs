@@ -5,7 +5,6 @@
 //!
 //! Invariant: the id of a connection is never used twice by a host.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tidegate_core::{ActorKey, Failure, protocol};
 use tokio_util::sync::CancellationToken;
 
 use crate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh};
+use crate::hash::{KeyedHash, KeyedMap, KeyedSet};
 use crate::metrics::Metrics;
 use crate::ws::{CloseCode, Counters, Frame, Outbound, Refused};
 
@@ -80,13 +80,13 @@ pub struct Connection {
 #[derive(Default)]
 struct ConnectionState {
     /// Actors that it has had contact with.
-    contacts: HashSet<ActorKey>,
+    contacts: KeyedSet<ActorKey>,
     /// Calls that have no answer yet, by their ids.
-    calls: HashMap<Box<str>, OpenCall>,
+    calls: KeyedMap<Box<str>, OpenCall>,
     /// These bytes, all together.
     calls_bytes: usize,
     /// Sources that owe it a snapshot, one for each actor.
-    missed: HashMap<ActorKey, Arc<dyn Refresh>>,
+    missed: KeyedMap<ActorKey, Arc<dyn Refresh>>,
     /// A task waits to send them.
     catching_up: bool,
 }
@@ -211,7 +211,7 @@ impl Connection {
     }
 
     /// The actors it has had contact with; there will be no further ones.
-    pub fn take_contacts(&self) -> HashSet<ActorKey> {
+    pub fn take_contacts(&self) -> KeyedSet<ActorKey> {
         std::mem::take(&mut self.state().contacts)
     }
 
@@ -266,7 +266,7 @@ impl Connection {
     }
 
     /// Tells all calls that nobody wants their answers. Returns whose queues they are in.
-    pub fn cancel_all(&self) -> HashSet<ActorKey> {
+    pub fn cancel_all(&self) -> KeyedSet<ActorKey> {
         let state = self.state();
         let calls = state.calls.values();
         calls
@@ -398,7 +398,7 @@ pub const TOKEN_EXPIRED: CloseCode = CloseCode::new(4401).expect("private codes 
 /// All open connections of a host.
 #[derive(Default)]
 pub struct Connections {
-    open: RwLock<IndexMap<Arc<str>, Arc<Connection>>>,
+    open: RwLock<IndexMap<Arc<str>, Arc<Connection>, KeyedHash>>,
 }
 
 impl Connections {

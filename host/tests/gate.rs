@@ -11,7 +11,7 @@ use tidegate::actor::{Actors, Call, Stream};
 use tidegate::config::Config;
 use tidegate::engine::{Engine, Grants, Origin};
 use tidegate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh};
-use tidegate::metrics::Metrics;
+use tidegate::metrics::{Metrics, Stopwatch};
 use tidegate::rooms::{Client, Connections};
 use tidegate::router::Router;
 use tidegate::store::{
@@ -202,6 +202,7 @@ impl Scene {
                 request: None,
                 cancel: CancellationToken::new(),
                 arrived: Instant::now(),
+                watch: Stopwatch::default(),
                 reply: ReplyTo::waiter(reply),
             },
         );

@@ -57,6 +57,7 @@ async fn a_full_descriptor_table_does_not_stop_the_host() {
     let host = Host::builder()
         .component("lab")
         .descriptors(64)
+        .set("gateway.reserved-descriptors=0")
         .start()
         .await;
     let lab = actor("lab", "1");
@@ -69,7 +70,7 @@ async fn a_full_descriptor_table_does_not_stop_the_host() {
                 .expect("connecting"),
         );
     }
-    host.logged("file descriptors").await;
+    host.logged("out of file descriptors").await;
     for count in 1..=10 {
         assert_eq!(early.call(&lab, "count", None).await.result(), count);
     }
@@ -81,6 +82,30 @@ async fn a_full_descriptor_table_does_not_stop_the_host() {
         .call(&lab, "echo", json!("hello"))
         .await;
     assert_eq!(reply.result(), "hello");
+}
+
+#[tokio::test]
+async fn sockets_leave_the_store_its_descriptors() {
+    let host = Host::builder()
+        .component("lab")
+        .descriptors(64)
+        .set("store.segment-bytes=4096")
+        .start()
+        .await;
+    host.logged("file descriptors for 32 sockets").await;
+    let lab = actor("lab", "1");
+    let mut early = host.connect().await;
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        let stream = TcpStream::connect(host.address()).await;
+        crowd.push(stream.expect("connecting"));
+    }
+    // Enough for several segments, each of which is a file.
+    for count in 1..=200 {
+        assert_eq!(early.call(&lab, "count", None).await.result(), count);
+    }
+    drop(crowd);
+    recovers(&host).await;
 }
 
 #[tokio::test]

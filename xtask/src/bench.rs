@@ -9,7 +9,7 @@ use crate::project::{self, Project};
 
 /// The servers of others, and the jobs that measure them.
 const PEERS: &str = "bench/peers";
-const JOBS_WITH_PEERS: [&str; 5] = ["actors", "durable", "fanout", "idle", "rpc"];
+const JOBS_WITH_PEERS: [&str; 6] = ["actors", "durable", "fanout", "idle", "limit", "rpc"];
 /// The pages that show the results of a full run: a short table, and everything.
 const SUMMARY: &str = "README.md";
 const TABLES: &str = "docs/performance.md";

@@ -5,8 +5,10 @@ mod actors;
 mod durable;
 mod fanout;
 mod idle;
+mod limit;
 mod recovery;
 mod rpc;
+mod stages;
 mod state_bytes;
 mod state_size;
 mod tick;
@@ -32,10 +34,14 @@ pub(crate) enum Job {
     Actors,
     /// Calls over WebSocket, beside a bare echo and peers.
     Rpc,
+    /// Where the time of one call goes, stage by stage.
+    Stages,
     /// One publisher and many subscribers, beside a bare loop of writes and peers.
     Fanout,
     /// What a connection costs that does nothing, beside peers.
     Idle,
+    /// More connections than a server may have descriptors, beside peers.
+    Limit,
     /// Streams on a clock: how late they are.
     Tick,
 }
@@ -58,8 +64,10 @@ impl Job {
             Job::Recovery => recovery::run(bench).await,
             Job::Actors => actors::run(bench).await,
             Job::Rpc => rpc::run(bench).await,
+            Job::Stages => stages::run(bench).await,
             Job::Fanout => fanout::run(bench).await,
             Job::Idle => idle::run(bench).await,
+            Job::Limit => limit::run(bench).await,
             Job::Tick => tick::run(bench).await,
         }
     }

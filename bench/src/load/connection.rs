@@ -4,6 +4,8 @@
 //! Invariant: a ping is answered with the next write, so that a server never takes the
 //! generator for dead.
 
+use std::fmt;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,8 +19,9 @@ use crate::server::Server;
 /// The key of RFC 6455's example, and what a server makes of it.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-/// How many connections share a source address: fewer than an address has ports.
-const PER_ADDRESS: usize = 20_000;
+/// How many connections share a source address: fewer than half of the ports that one has. When
+/// all odd or all even ones are taken, the kernel looks through them again for each connection.
+const PER_ADDRESS: usize = 12_000;
 /// Room for what is read at once, to begin with.
 const ROOM: usize = 4 << 10;
 
@@ -30,6 +33,18 @@ pub(crate) struct Connection {
     filled: usize,
     outgoing: Outgoing,
 }
+
+/// The server answered, but not with a WebSocket.
+#[derive(Debug)]
+pub(super) struct NoUpgrade(String);
+
+impl fmt::Display for NoUpgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected a WebSocket, found: {}", self.0)
+    }
+}
+
+impl std::error::Error for NoUpgrade {}
 
 /// What waits to be sent.
 pub(crate) struct Outgoing {
@@ -68,11 +83,22 @@ impl Connection {
     /// Connects and waits for the first message, the welcome. `number` spreads many
     /// connections over source addresses.
     pub(crate) async fn open(server: &Server, number: usize) -> Result<Connection> {
-        let (server, dialect) = (server.address(), server.dialect());
+        Connection::to(server.address(), server.dialect(), number).await
+    }
+
+    /// The same, to a server of another process.
+    pub(super) async fn to(
+        server: SocketAddr,
+        dialect: Dialect,
+        number: usize,
+    ) -> Result<Connection> {
         let socket = TcpSocket::new_v4()?;
-        if let Some(address) = (number / PER_ADDRESS).checked_sub(1) {
-            let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 0, 2)) + address as u32);
-            socket.bind((address, 0).into())?;
+        let address =
+            u8::try_from(number / PER_ADDRESS).context("more addresses than there are")?;
+        if address > 0 {
+            // Of this server alone: ports that closed connections keep for a while are no other's.
+            let [high, low] = server.port().to_be_bytes();
+            socket.bind((Ipv4Addr::new(127, high, low, address), 0).into())?;
         }
         let stream = socket.connect(server).await.context("connecting")?;
         stream.set_nodelay(true)?;
@@ -106,10 +132,8 @@ impl Connection {
             }
         };
         let head = String::from_utf8_lossy(&self.input[..end]).into_owned();
-        ensure!(
-            head.starts_with("HTTP/1.1 101") && head.contains(ACCEPT),
-            "expected a WebSocket, found: {head}"
-        );
+        let is_upgraded = head.starts_with("HTTP/1.1 101") && head.contains(ACCEPT);
+        ensure!(is_upgraded, NoUpgrade(head));
         self.consume(end + 4);
         Ok(())
     }
@@ -202,7 +226,9 @@ impl Connection {
             self.input.resize(self.filled * 2, 0);
         }
         let read = self.stream.read(&mut self.input[self.filled..]).await?;
-        ensure!(read > 0, "the server closed the connection");
+        let closed =
+            || io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection");
+        ensure!(read > 0, closed());
         self.filled += read;
         Ok(())
     }

@@ -5,9 +5,10 @@
 //! events with arguments, and a heartbeat in texts.
 
 use anyhow::{Result, bail};
+use clap::ValueEnum;
 
 /// How a server wants messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Dialect {
     /// As they are.
     Plain,
@@ -30,6 +31,14 @@ pub(super) enum Heard<'a> {
 const EVENT: (&[u8], &[u8]) = (br#"42["m","#, b"]");
 
 impl Dialect {
+    /// What it is called on the command line.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Dialect::Plain => "plain",
+            Dialect::SocketIo => "socket-io",
+        }
+    }
+
     /// Where the WebSocket is.
     pub(super) fn path(self) -> &'static str {
         match self {

@@ -5,6 +5,7 @@
 pub(crate) mod call;
 pub(crate) mod closed;
 pub(crate) mod connection;
+pub(crate) mod crowd;
 pub(crate) mod dialect;
 pub(crate) mod fanout;
 pub(crate) mod frame;

@@ -22,6 +22,11 @@ impl Spread {
         };
         Some(Spread { median, min, max })
     }
+
+    /// Of figures that are 1 or 0: whether all are 1.
+    pub(super) fn truth(&self) -> &'static str {
+        if self.min == 1.0 { "yes" } else { "no" }
+    }
 }
 
 impl fmt::Display for Spread {

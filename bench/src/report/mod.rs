@@ -15,6 +15,9 @@ pub(crate) use machine::Machine;
 pub(crate) use overview::Report;
 pub(crate) use region::with_region;
 
+/// The end of the names of figures that are yes or no.
+const QUESTION: char = '?';
+
 /// The figures of one run, in the order in which they are shown. Names hold the unit.
 #[derive(Default)]
 pub(crate) struct Sample(Vec<(&'static str, f64)>);
@@ -27,6 +30,12 @@ impl Sample {
     pub(crate) fn with(mut self, name: &'static str, figure: f64) -> Sample {
         self.0.push((name, figure));
         self
+    }
+
+    /// Whether something is so: a figure of 1 or 0, whose name ends with a question mark.
+    pub(crate) fn with_truth(self, name: &'static str, truth: bool) -> Sample {
+        debug_assert!(name.ends_with(QUESTION), "{name}");
+        self.with(name, f64::from(u8::from(truth)))
     }
 }
 
@@ -177,9 +186,11 @@ impl Table {
         let mut lines = vec![head.collect::<Vec<_>>()];
         for row in &self.rows {
             let figures = names.iter().map(|name| {
-                row.runs(name)
-                    .and_then(Spread::of)
-                    .map_or_else(String::new, |spread| spread.to_string())
+                let spread = row.runs(name).and_then(Spread::of);
+                spread.map_or_else(String::new, |spread| match name.ends_with(QUESTION) {
+                    true => spread.truth().to_owned(),
+                    false => spread.to_string(),
+                })
             });
             lines.push(row.labels.iter().cloned().chain(figures).collect());
         }
@@ -292,6 +303,17 @@ mod tests {
     fn a_row_shows_median_and_spread() {
         let text = table().markdown();
         assert!(text.contains("| host  | 200 (150…500) |"), "{text}");
+    }
+
+    #[test]
+    fn questions_are_answered_in_words() {
+        let mut table = Table::new("job", &["who"]);
+        for (who, alive) in [("one", true), ("other", false)] {
+            table.add(&labels(who), Sample::new().with_truth("alive?", alive));
+        }
+        let text = table.markdown();
+        assert!(text.contains("| one   | yes    |"), "{text}");
+        assert!(text.contains("| other | no     |"), "{text}");
     }
 
     #[test]

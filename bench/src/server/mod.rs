@@ -3,6 +3,7 @@
 //!
 //! Invariant: a process does not outlive its [`Server`].
 
+mod descriptors;
 mod floor;
 mod http;
 mod peer;
@@ -20,6 +21,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::load::dialect::Dialect;
+pub(crate) use descriptors::Descriptors;
 pub(crate) use floor::{Allocator, Floor};
 pub(crate) use http::get;
 pub(crate) use peer::{Peer, Peers, versions};
@@ -99,6 +101,11 @@ impl Server {
     /// When its process began.
     pub(crate) fn began(&self) -> Instant {
         self.began
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.process.try_wait().context("asking for the server")
     }
 
     /// Ends it as `kill -9` does.

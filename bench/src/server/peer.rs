@@ -9,7 +9,7 @@ use anyhow::Result;
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::Server;
+use super::{Descriptors, Server};
 use crate::bench::Bench;
 use crate::disk::Folder;
 use crate::load::dialect::Dialect;
@@ -115,9 +115,18 @@ impl Peer {
 
     /// Starts it and waits until it listens.
     pub(crate) async fn start(self, bench: &Bench) -> Result<(Server, Folder)> {
+        self.start_within(bench, Descriptors::Inherited).await
+    }
+
+    /// The same, with so many descriptors.
+    pub(crate) async fn start_within(
+        self,
+        bench: &Bench,
+        descriptors: Descriptors,
+    ) -> Result<(Server, Folder)> {
         let folder = bench.folder("peer")?;
         let program = self.program(&bench.peers).map_err(anyhow::Error::msg)?;
-        let mut command = Command::new(program);
+        let mut command = descriptors.command(program);
         command
             .current_dir(&bench.peers)
             .env("NODE_ENV", "production");

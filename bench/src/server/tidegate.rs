@@ -4,9 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use tokio::process::Command;
 
-use super::{Server, get};
+use super::{Descriptors, Server, get};
 use crate::bench::Bench;
 
 /// The key of the operator, for the metrics.
@@ -41,6 +40,7 @@ pub(crate) struct Tidegate {
     level: Level,
     settings: Vec<String>,
     data: Option<PathBuf>,
+    descriptors: Descriptors,
 }
 
 impl Tidegate {
@@ -49,6 +49,7 @@ impl Tidegate {
             level,
             settings: Vec::new(),
             data: None,
+            descriptors: Descriptors::Inherited,
         }
     }
 
@@ -64,6 +65,12 @@ impl Tidegate {
         self
     }
 
+    /// Gives it so many descriptors.
+    pub(crate) fn descriptors(mut self, descriptors: Descriptors) -> Tidegate {
+        self.descriptors = descriptors;
+        self
+    }
+
     /// Starts it and waits until it listens.
     pub(crate) async fn start(&self, bench: &Bench) -> Result<Host> {
         let folder = bench.folder("host")?;
@@ -73,7 +80,7 @@ impl Tidegate {
             Some(data) => data.clone(),
             None => folder.path().join("data"),
         };
-        let mut command = Command::new(&bench.server);
+        let mut command = self.descriptors.command(&bench.server);
         command
             .args(["up", "--listen", "127.0.0.1:0", "--manifest"])
             .arg(&manifest)

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::engine::Origin;
+use crate::metrics::Stopwatch;
 use crate::rooms::{Client, RequestId};
 use crate::store::Heard;
 use crate::turn::{ReplyTo, Which};
@@ -84,6 +85,8 @@ pub struct Call {
     pub cancel: CancellationToken,
     /// When it came.
     pub arrived: Instant,
+    /// Notes how long its stages take.
+    pub watch: Stopwatch,
     /// Who gets the result.
     pub reply: ReplyTo,
 }

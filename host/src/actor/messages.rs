@@ -22,6 +22,7 @@ use super::mailbox::{Call, Item};
 use super::{Shared, Undelivered};
 use crate::clock::instant;
 use crate::engine::Origin;
+use crate::metrics::Stopwatch;
 use crate::store::{Heard, Sent};
 use crate::turn::ReplyTo;
 
@@ -175,6 +176,7 @@ impl Shared {
             request: None,
             cancel: CancellationToken::new(),
             arrived: instant(),
+            watch: Stopwatch::default(),
             reply: ReplyTo::then(answered),
         };
         self.deliver(to, Item::Call(call)).map_err(|undelivered| {

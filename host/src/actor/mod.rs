@@ -41,7 +41,7 @@ use crate::clock::{WallClock, instant};
 use crate::config;
 use crate::engine::{CallResult, Component, Invocation, Origin, Pending, Subject};
 use crate::fanout::Outlet;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Stopwatch};
 use crate::rooms::{Client, Connection, Connections};
 use crate::router::{Conflict, Router};
 use crate::store::{Connected, Sent, Store};
@@ -112,11 +112,7 @@ impl Shared {
     }
 
     fn next_turn_id(&self) -> String {
-        format!(
-            "{}-{:x}",
-            self.run_id,
-            self.next_turn.fetch_add(1, Ordering::Relaxed)
-        )
+        turn_id(&self.run_id, self.next_turn.fetch_add(1, Ordering::Relaxed))
     }
 
     /// How long an actor may have nothing to do before it leaves memory.
@@ -316,6 +312,20 @@ struct Undelivered {
     item: Item,
 }
 
+/// Names one turn of a run of the host.
+fn turn_id(run: &str, turn: u64) -> String {
+    // Without `format!`, which takes longer than a small turn's commit.
+    let digits = (u64::BITS - turn.leading_zeros()).div_ceil(4).max(1);
+    let mut id = String::with_capacity(run.len() + 1 + digits as usize);
+    id.push_str(run);
+    id.push('-');
+    for place in (0..digits).rev() {
+        let digit = (turn >> (4 * place)) & 0xf;
+        id.push(char::from(b"0123456789abcdef"[digit as usize]));
+    }
+    id
+}
+
 fn new_epoch() -> Arc<str> {
     random_id(6).into()
 }
@@ -438,7 +448,10 @@ impl Actors {
     /// Runs what calls have found at rest.
     pub fn run_here(&self, all: Vec<Ready>) {
         let patience = Duration::from_micros(self.shared.settings.run_here_us);
-        Ready::run_all(all, patience);
+        // Dropped, they are tasks.
+        if !patience.is_zero() {
+            Ready::run_all(all, patience);
+        }
     }
 
     /// Takes a call back that was just cancelled, if it is queued.
@@ -832,6 +845,7 @@ impl Ways {
             request: None,
             cancel: rest.cancel,
             arrived: instant(),
+            watch: Stopwatch::default(),
             reply: rest.reply,
         };
         let delivered = shared.deliver(key, Item::Call(call));

@@ -36,10 +36,12 @@ impl Ready {
     /// Runs these on this thread for so long, but for the turn that is under way then. What is
     /// left, or has to wait, goes on as tasks.
     pub(super) fn run_all(all: Vec<Ready>, patience: Duration) {
-        if all.is_empty() {
+        let mut all = all.into_iter();
+        let Some(first) = all.next() else {
             return;
-        }
+        };
         let until = Instant::now() + patience;
+        first.run(until);
         for ready in all {
             // Dropped, it is a task.
             if Instant::now() < until {

@@ -24,14 +24,14 @@ use super::{Shared, new_epoch, shutting_down};
 use crate::clock::instant;
 use crate::engine::{Component, Crash, Firing, Hook, Instance, Origin, Turn};
 use crate::fanout::{Close, while_ready};
-use crate::metrics::Entry;
+use crate::metrics::{self, Entry, Stopwatch};
 use crate::rooms::{Client, RequestId};
 use crate::router::Slot;
 use crate::store::{Change, Commit, Committed, Connected, Durability, Heard, Stored, Weight};
 use crate::timer::Alarm;
 use crate::turn::{
-    Caller, Chunks, Effects, Fitted, Given, Keyed, Live, Stage, TimerKey, Undecided, Which, answer,
-    fitted, let_out, unavailable,
+    Caller, Chunks, Effects, Fitted, Given, Keyed, Live, Reply, Stage, TimerKey, Undecided, Which,
+    answer, fitted, let_out, unavailable,
 };
 
 /// One actor in memory.
@@ -65,6 +65,7 @@ struct Schedules {
 
 /// What starting a turn takes from the item that causes it.
 struct Cause {
+    began: Instant,
     origin: Origin,
     traceparent: Option<String>,
     request: Option<RequestId>,
@@ -80,6 +81,7 @@ struct Cause {
 impl Cause {
     fn of(origin: Origin) -> Cause {
         Cause {
+            began: instant(),
             origin,
             traceparent: None,
             request: None,
@@ -356,7 +358,7 @@ impl Actor {
     }
 
     fn turn(&self, cause: &Cause, patience: Duration, shared: &Shared) -> Turn {
-        let began = instant();
+        let began = cause.began;
         let deadline = began + patience;
         let deadline = cause.deadline.map_or(deadline, |end| end.min(deadline));
         Turn {
@@ -400,6 +402,7 @@ impl Actor {
             heard: cause.heard.clone(),
             messages: shared.message_bounds(),
             cancel: cause.cancel.clone(),
+            began: turn.began(),
             streaming,
             recheck: shared.recheck(),
             durability: self.durability(),
@@ -420,8 +423,10 @@ impl Actor {
             request,
             cancel,
             arrived,
+            mut watch,
             reply,
         } = call;
+        watch.passed(metrics::Stage::Queue);
         if cancel.is_cancelled() {
             return reply.send(Err(was_cancelled()));
         }
@@ -447,6 +452,7 @@ impl Actor {
             return answer(live, reply, known).await;
         }
         let cause = Cause {
+            began,
             origin,
             traceparent,
             request,
@@ -458,12 +464,16 @@ impl Actor {
             keyed,
             heard: heard.clone(),
         };
-        let ran = self.run_method(&method, input, cause, live, shared).await;
+        let ran = self
+            .run_method(&method, input, cause, &mut watch, live, shared)
+            .await;
         metrics.seconds.observe((instant() - began).as_secs_f64());
         match ran {
             Ok((effects, result)) => {
                 metrics.committed(Entry::Call);
-                let_out(effects, Some((reply, result)), shared.recheck()).await;
+                let to = reply;
+                let reply = Reply { to, result, watch };
+                let_out(effects, Some(reply), shared.recheck()).await;
             }
             Err(failure) => {
                 metrics.failed(Entry::Call, &failure.code);
@@ -513,11 +523,12 @@ impl Actor {
             }
         };
         let metrics = &self.slot.metrics;
-        let began = instant();
         let cause = Cause::of(origin);
+        let began = cause.began;
         let input = input.as_deref().map(str::to_owned);
+        let mut watch = Stopwatch::default();
         let ran = self
-            .run_method(method.as_str(), input, cause, live, shared)
+            .run_method(method.as_str(), input, cause, &mut watch, live, shared)
             .await;
         metrics.seconds.observe((instant() - began).as_secs_f64());
         match ran {
@@ -612,6 +623,7 @@ impl Actor {
         method: &str,
         input: Option<String>,
         cause: Cause,
+        watch: &mut Stopwatch,
         live: &Arc<Live>,
         shared: &Arc<Shared>,
     ) -> Result<(Effects, Option<String>), Failure> {
@@ -643,6 +655,7 @@ impl Actor {
         );
         let mut instance = self.instance(&component, what, shared).await?;
         let stage = self.stage(live, component.clone(), &turn, &cause, streaming, shared);
+        watch.passed(metrics::Stage::Prepare);
         let ran = {
             let staged = stage.clone();
             let mut invoke = pin!(instance.invoke(&turn, method, input.as_ref(), staged));
@@ -665,6 +678,7 @@ impl Actor {
                 }
             }
         };
+        watch.passed(metrics::Stage::Handler);
         let Some(result) = ran else {
             // Its guest is in the middle of something.
             drop(instance);
@@ -680,6 +694,7 @@ impl Actor {
                 .inspect_err(|_| stage.discard())?;
         }
         let effects = self.commit(&stage, result.as_deref(), what)?;
+        watch.passed(metrics::Stage::Commit);
         Ok((effects, result))
     }
 
@@ -798,8 +813,8 @@ impl Actor {
             return;
         }
         let metrics = &self.slot.metrics;
-        let began = instant();
         let cause = Cause::of(origin);
+        let began = cause.began;
         let turn = self.turn(&cause, component.limits().turn_deadline(), shared);
         let ran = async {
             self.adopt(&component, live, shared).await?;
@@ -1190,7 +1205,8 @@ async fn drain(mut guard: DrainGuard) {
             actor.touch(&shared);
         }
         if is_more {
-            while_ready(&mut raised, make_way()).await;
+            // It goes on soon, and what has gathered is worth the wait.
+            make_way().await;
         }
         // Tokio cannot interrupt a loop that never waits.
         while_ready(&mut raised, tokio::task::coop::consume_budget()).await;

@@ -14,7 +14,7 @@ use super::resident::Actor;
 const SHARDS: usize = 32;
 
 #[cfg(not(test))]
-type Hasher = std::hash::RandomState;
+type Hasher = crate::hash::KeyedHash;
 /// A simulation takes the same course each time.
 #[cfg(test)]
 type Hasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;

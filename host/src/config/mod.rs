@@ -56,8 +56,12 @@ pub struct Gateway {
     /// Addresses of reverse proxies whose `x-forwarded-for` is believed, as IP addresses
     /// or networks (`10.0.0.0/8`).
     pub trusted_proxies: Vec<String>,
-    /// Open sockets, WebSocket and HTTP together; further ones are refused.
+    /// Open sockets, WebSocket and HTTP together; further ones are refused. Fewer where the
+    /// process may not have as many file descriptors.
     pub max_connections: usize,
+    /// File descriptors that sockets leave to everything else: the store's files, compiled
+    /// components, what handlers ask of other hosts. Half of all where there are few.
+    pub reserved_descriptors: usize,
     /// The same from one address.
     pub max_connections_per_address: usize,
     /// WebSocket frames of one connection per second, on average; 0 sets no limit.
@@ -79,6 +83,9 @@ pub struct Gateway {
     pub outbound_bytes: usize,
     /// The same in frames.
     pub outbound_frames: usize,
+    /// Of so many WebSocket messages, one is timed on its way (`tidegate_call_stage_seconds`), if
+    /// it is a call; 0 times none.
+    pub watch_every: u64,
     /// Calls of one connection that have no answer yet.
     pub max_calls_in_flight: usize,
     /// What these calls may hold, in bytes of input. A single call may exceed it.
@@ -112,6 +119,7 @@ impl Default for Gateway {
             page: true,
             trusted_proxies: Vec::new(),
             max_connections: 20_000,
+            reserved_descriptors: 256,
             max_connections_per_address: 20_000,
             frames_per_second: 0,
             frames_burst: 1_000,
@@ -121,6 +129,7 @@ impl Default for Gateway {
             max_discard_bytes: 64 << 20,
             outbound_bytes: 4 << 20,
             outbound_frames: 16_384,
+            watch_every: 1_000,
             max_calls_in_flight: 16_384,
             max_calls_bytes: 16 << 20,
             max_actors_per_connection: 4_096,

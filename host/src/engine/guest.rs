@@ -56,15 +56,22 @@ pub struct Firing {
     pub due_ms: u64,
 }
 
+impl Turn {
+    /// When it began, on the host's clock.
+    pub fn began(&self) -> Instant {
+        self.deadline - self.allowed
+    }
+}
+
 impl From<&Turn> for wit::Turn {
     fn from(turn: &Turn) -> wit::Turn {
-        let left = turn.deadline.saturating_duration_since(Instant::now());
+        let allowed_ms = turn.allowed.as_millis() as u64;
         wit::Turn {
             this: (&turn.this).into(),
             turn_id: turn.id.clone(),
             origin: (&turn.origin).into(),
             now_ms: turn.now_ms,
-            deadline_ms: turn.now_ms.saturating_add(left.as_millis() as u64),
+            deadline_ms: turn.now_ms.saturating_add(allowed_ms),
             attempt: turn.attempt,
             key: turn.key.clone(),
             traceparent: turn.traceparent.clone(),

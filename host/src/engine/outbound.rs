@@ -89,14 +89,20 @@ struct Gate {
     call: Option<Call>,
 }
 
-/// What the requests of one call into the guest share.
+/// A call into the guest.
 struct Call {
-    slots: Arc<Semaphore>,
-    ended: CancellationToken,
     way_out: WayOut,
+    /// Present once it has sent a request.
+    requests: Option<Requests>,
 }
 
-impl Drop for Call {
+/// What the requests of one call share.
+struct Requests {
+    slots: Arc<Semaphore>,
+    ended: CancellationToken,
+}
+
+impl Drop for Requests {
     fn drop(&mut self) {
         self.ended.cancel();
     }
@@ -112,11 +118,9 @@ impl Outbound {
 
     /// Lets requests out until the call ends.
     pub(super) fn begin_call(&mut self, way_out: WayOut) {
-        let slots = self.gate.policy.limits.outbound_requests;
         self.gate.call = Some(Call {
-            slots: Arc::new(Semaphore::new(slots)),
-            ended: CancellationToken::new(),
             way_out,
+            requests: None,
         });
     }
 
@@ -138,11 +142,11 @@ impl Outbound {
 impl Gate {
     /// Decides about a request, and makes it one to the very place that was checked.
     fn admit(
-        &self,
+        &mut self,
         mut request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
     ) -> Result<Exchange, Error> {
-        let call = self.call.as_ref().ok_or(Error::HttpRequestDenied)?;
+        let call = self.call.as_mut().ok_or(Error::HttpRequestDenied)?;
         let mut uri = request.uri().clone().into_parts();
         let (scheme, authority) = match (&uri.scheme, &uri.authority) {
             (Some(scheme), Some(authority)) => (scheme.as_str(), authority.as_str()),
@@ -161,19 +165,25 @@ impl Gate {
                 return Err(Error::HttpRequestDenied);
             }
         };
-        let slot = call.slots.clone().try_acquire_owned();
+        let limit = self.policy.limits.outbound_requests;
+        let requests = call.requests.get_or_insert_with(|| Requests {
+            slots: Arc::new(Semaphore::new(limit)),
+            ended: CancellationToken::new(),
+        });
+        let slot = requests.slots.clone().try_acquire_owned();
         let slot = slot.map_err(|_| Error::ConnectionLimitReached)?;
         let authority = target.authority().parse();
         uri.authority = Some(authority.map_err(|_| Error::HttpRequestUriInvalid)?);
         *request.uri_mut() =
             http::Uri::from_parts(uri).map_err(|_| Error::HttpRequestUriInvalid)?;
+        let (ended, way_out) = (requests.ended.clone(), call.way_out.clone());
         Ok(Exchange {
             request,
             external,
             options: self.bounded(options.unwrap_or_default()),
             slot,
-            ended: call.ended.clone(),
-            way_out: call.way_out.clone(),
+            ended,
+            way_out,
         })
     }
 

@@ -43,7 +43,8 @@ pub(super) enum TokenFrom {
 /// Who sends a request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Caller {
-    pub(super) identity: Option<Identity>,
+    /// Boxed, because most sockets of those that stay idle have none.
+    pub(super) identity: Option<Box<Identity>>,
 }
 
 impl Caller {
@@ -103,7 +104,7 @@ impl Doors {
         let query = query.filter(|_| from == TokenFrom::HeaderOrQuery);
         match auth::bearer(headers, query)? {
             Some(token) => Ok(Caller {
-                identity: Some(tokens.verify(&token)?),
+                identity: Some(tokens.verify(&token)?.into()),
             }),
             None if self.allow_anonymous => Ok(Caller::default()),
             None => Err(Failure::host(code::AUTH_REQUIRED).message("a token is required")),

@@ -43,7 +43,7 @@ use crate::auth::Identity;
 use crate::auth::limits::{AddressPermit, RetryAfter};
 use crate::engine::Origin;
 use crate::fanout::{Dialect, sse};
-use crate::metrics::{Kind, Metrics};
+use crate::metrics::{Kind, Metrics, Stopwatch};
 use crate::rooms::RequestId;
 use crate::turn::ReplyTo;
 
@@ -178,7 +178,7 @@ pub(super) async fn call(
 ) -> Result<Response, ErrorResponse> {
     let arrived = Instant::now();
     let caller = doors.identify(&headers, None, TokenFrom::Header)?;
-    doors.check_calls(caller.identity.as_ref(), arrival.address)?;
+    doors.check_calls(caller.identity.as_deref(), arrival.address)?;
     let (key, method) = target(&doors, path)?;
     let patience = Duration::from_millis(doors.settings.body_timeout_ms);
     let input = tokio::time::timeout(patience, read_input(body, doors.settings.max_frame_bytes))
@@ -215,6 +215,7 @@ pub(super) async fn call(
             request: Some(RequestId::Http(arrival.id)),
             cancel,
             arrived,
+            watch: Stopwatch::default(),
             reply,
         },
     );
@@ -307,7 +308,7 @@ pub(super) async fn read(
         false => TokenFrom::Header,
     };
     let caller = doors.identify(&headers, query.as_deref(), from)?;
-    doors.check_calls(caller.identity.as_ref(), arrival.address)?;
+    doors.check_calls(caller.identity.as_deref(), arrival.address)?;
     let (key, what) = target(&doors, path)?;
     let place = match is_stream {
         true => doors.admit_behind_proxy(peer, arrival.address)?,

@@ -10,6 +10,7 @@
 mod admin;
 mod body;
 mod caller;
+mod descriptors;
 mod http;
 mod origin;
 mod page;
@@ -197,11 +198,11 @@ impl Gateway {
         } = inside;
         let listener = TcpListener::bind(settings.listen).await?;
         let address = listener.local_addr()?;
+        let sockets =
+            descriptors::for_sockets(settings.max_connections, settings.reserved_descriptors);
         let doors = Arc::new(Doors {
             policy: origin::Policy::new(&settings.hosts, &settings.origins, address.ip()),
-            sockets: Arc::new(Semaphore::new(
-                settings.max_connections.min(Semaphore::MAX_PERMITS),
-            )),
+            sockets: Arc::new(Semaphore::new(sockets.min(Semaphore::MAX_PERMITS))),
             calls: CallLimits::new(settings.calls_per_second, settings.calls_burst),
             addresses: AddressLimits::new(settings.max_connections_per_address),
             client_addresses: keys.client_addresses,
@@ -263,6 +264,8 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>) {
     // A descriptor held back. When there is no other left, giving it up makes room to take
     // one connection from the backlog; if it cannot be had back then, that one is refused.
     let mut reserve = open_reserve();
+    // The log is told once, not of each connection.
+    let mut is_known = false;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -276,6 +279,7 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>) {
                 }
                 match admit(peer.ip(), &doors) {
                     Ok(place) => {
+                        is_known = false;
                         let served = serve(stream, peer, place, routes.clone(), doors.clone());
                         doors.tasks.spawn(served);
                     }
@@ -283,6 +287,9 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>) {
                 }
             }
             Err(error) if is_out_of_descriptors(&error) => {
+                if !std::mem::replace(&mut is_known, true) {
+                    warn!(%error, "the host is out of file descriptors: connections are refused");
+                }
                 if reserve.take().is_none() {
                     warn!(%error, "cannot accept");
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -349,7 +356,8 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 
 /// Answers as far as that goes without waiting, and closes.
 fn refuse(stream: TcpStream, peer: SocketAddr, failure: &Failure, doors: &Doors) {
-    warn!(%peer, %failure, "a connection is refused");
+    // A flood of them must not become one of the log; the metrics count them.
+    debug!(%peer, %failure, "a connection is refused");
     http::count_refusal(failure, &doors.metrics);
     let body = failure.http_body();
     let status = StatusCode::from_u16(failure.status).unwrap_or_default();
@@ -505,10 +513,9 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
             };
             // A task of its own, which keeps nothing of how it came about.
             let tasks = doors.tasks.clone();
-            tasks.spawn(async move {
-                let _place = place;
-                socket::serve(socket, caller, dialect, address, doors).await;
-            });
+            tasks.spawn(socket::serve(
+                socket, caller, dialect, address, doors, place,
+            ));
         }
     };
     doors.tasks.spawn(task);

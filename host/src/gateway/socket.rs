@@ -4,8 +4,10 @@
 //! the socket. The full reference is `docs/protocol.md`.
 
 use std::borrow::Cow;
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Instant;
 
 use serde_json::value::RawValue;
@@ -23,19 +25,23 @@ use crate::auth::Identity;
 use crate::auth::limits::FrameLimit;
 use crate::engine::Origin;
 use crate::fanout::Dialect;
-use crate::metrics::Kind;
+use crate::metrics::{Kind, Stage, Stopwatch};
 use crate::rooms::{CallLimits, CallRefused, Connection, Contact, RequestId, TOKEN_EXPIRED};
 use crate::turn::ReplyTo;
 use crate::ws::{Frame, Handler, Message, Socket};
 
-/// Serves one WebSocket from its welcome to its end.
-pub(super) async fn serve(
+/// Serves one WebSocket from its welcome to its end, which is the future's. `kept` is dropped
+/// then.
+///
+/// Not an `async fn`, which would have room for all it is given twice.
+pub(super) fn serve(
     socket: Socket,
     caller: Caller,
     dialect: Dialect,
     address: IpAddr,
     doors: Arc<Doors>,
-) {
+    kept: impl Send + 'static,
+) -> impl Future<Output = ()> + Send + 'static {
     let id = doors.next_connection_id();
     let connection = Connection::new(
         id.clone(),
@@ -44,7 +50,7 @@ pub(super) async fn serve(
         socket.outbound().clone(),
         doors.metrics.clone(),
     );
-    let _connected = doors.metrics.connected(Kind::WebSocket);
+    let connected = doors.metrics.connected(Kind::WebSocket);
     connection.send(Frame::text(protocol::welcome(&id)));
     doors.connections.insert(connection.clone());
     if doors.is_stopping() {
@@ -52,34 +58,44 @@ pub(super) async fn serve(
         doors.say_goodbye(&connection);
     }
     debug!(connection = %id, client = %address, user = caller.subject(), "a connection opens");
-    let expiry = Expiry::new(caller.refused_from_ms());
+    // Without tokens none expires.
+    let expiry = doors
+        .tokens
+        .as_ref()
+        .map(|_| Arc::new(Expiry::new(caller.refused_from_ms())));
+    let mut expired = expiry.clone().map(|expiry| Box::pin(expiry.passed()));
     let mut session = Session {
-        connection: connection.clone(),
         frames: FrameLimit::new(
             doors.settings.frames_per_second,
             doors.settings.frames_burst,
         ),
         caller,
         address,
-        expiry: &expiry,
+        expiry,
         ready: Mutex::default(),
-        doors: doors.clone(),
+        // Also when this task is dropped, its actors are told.
+        leave: Leave { connection, doors },
     };
-    // Also when this task is dropped, its actors are told.
-    let leave = Leave {
-        connection: connection.clone(),
-        doors,
-    };
-    let mut run = std::pin::pin!(socket.run(&mut session));
-    let ended = tokio::select! {
-        ended = run.as_mut() => ended,
-        () = expiry.passed() => {
-            connection.outbound().close(TOKEN_EXPIRED, "the token has expired");
-            run.await
-        }
-    };
-    drop(leave);
-    debug!(connection = %id, ?ended, "closed");
+    async move {
+        let _until_the_end = (connected, kept);
+        let connection = session.leave.connection.clone();
+        let ended = {
+            let mut run = std::pin::pin!(socket.run(&mut session));
+            let expired = poll_fn(|cx| match &mut expired {
+                Some(expired) => expired.as_mut().poll(cx),
+                None => Poll::Pending,
+            });
+            tokio::select! {
+                ended = run.as_mut() => ended,
+                () = expired => {
+                    connection.outbound().close(TOKEN_EXPIRED, "the token has expired");
+                    run.await
+                }
+            }
+        };
+        drop(session);
+        debug!(connection = %connection.id(), ?ended, "closed");
+    }
 }
 
 /// When the token of a connection is refused from.
@@ -106,7 +122,7 @@ impl Expiry {
     }
 
     /// Completes when the token has expired and no new one has come.
-    async fn passed(&self) {
+    async fn passed(self: Arc<Self>) {
         loop {
             let at_ms = *self.at_ms();
             let expired = async {
@@ -127,16 +143,16 @@ impl Expiry {
     }
 }
 
-struct Session<'a> {
-    connection: Arc<Connection>,
+struct Session {
     frames: FrameLimit,
     caller: Caller,
     address: IpAddr,
-    expiry: &'a Expiry,
+    /// Present where tokens are verified.
+    expiry: Option<Arc<Expiry>>,
     /// Actors at rest that this read has brought work to. Never locked: a session is used by
     /// one thread at a time.
     ready: Mutex<Vec<Ready>>,
-    doors: Arc<Doors>,
+    leave: Leave,
 }
 
 struct Leave {
@@ -159,32 +175,28 @@ enum Asked {
     Subscribe(Target<'static>, Stream, Option<Since>),
 }
 
-impl Handler for Session<'_> {
-    fn on_message(&mut self, message: Message) -> impl Future<Output = ()> + Send {
-        let asked = self.take(message);
-        if asked.is_some() {
-            // What waits may wait for them. Dropped, they become tasks.
-            drop(self.take_ready());
-        }
-        async move {
-            // Boxed, because an idle connection is mostly the future that reads for it.
+impl Handler for Session {
+    fn on_message(&mut self, message: Message) -> Option<impl Future<Output = ()> + Send> {
+        let asked = self.take(message)?;
+        // What waits may wait for them. Dropped, they become tasks.
+        drop(self.take_ready());
+        Some(Box::pin(async move {
             match asked {
-                Some(Asked::Identify(token)) => Box::pin(self.identify(&token)).await,
-                Some(Asked::Subscribe(target, stream, since)) => {
-                    Box::pin(self.subscribe(&target, stream, since.as_ref())).await;
+                Asked::Identify(token) => self.identify(&token).await,
+                Asked::Subscribe(target, stream, since) => {
+                    self.subscribe(&target, stream, since.as_ref()).await;
                 }
-                None => {}
             }
-        }
+        }))
     }
 
     fn on_rest(&mut self) {
         let ready = self.take_ready();
-        self.doors.actors.run_here(ready);
+        self.leave.doors.actors.run_here(ready);
     }
 }
 
-impl Session<'_> {
+impl Session {
     fn take_ready(&mut self) -> Vec<Ready> {
         let ready = self.ready.get_mut();
         std::mem::take(ready.unwrap_or_else(PoisonError::into_inner))
@@ -192,17 +204,21 @@ impl Session<'_> {
 
     /// Does what a message asks for, or says what remains to be done.
     fn take(&mut self, message: Message) -> Option<Asked> {
-        let metrics = &self.doors.metrics;
-        metrics.frames_received.inc();
+        let metrics = &self.leave.doors.metrics;
+        let nth = metrics.frames_received.inc() + 1;
+        let watch = match nth.checked_rem(self.leave.doors.settings.watch_every) {
+            Some(0) => metrics.stages.start(),
+            _ => Stopwatch::default(),
+        };
         metrics.bytes_received.inc_by(match &message {
             Message::Text(text) => text.len() as u64,
             Message::Binary(bytes) => bytes.len() as u64,
             Message::TooLarge { size } => *size,
         });
         match message {
-            Message::Text(text) => return self.handle(&text),
+            Message::Text(text) => return self.handle(&text, watch),
             Message::Binary(bytes) => match std::str::from_utf8(&bytes) {
-                Ok(text) => return self.handle(text),
+                Ok(text) => return self.handle(text, watch),
                 Err(error) => self.refuse(
                     &Failure::host(code::FRAME_NOT_UTF8)
                         .message(format!("expected a frame of UTF-8 text: {error}")),
@@ -210,7 +226,7 @@ impl Session<'_> {
                 ),
             },
             Message::TooLarge { size } => {
-                let limit = self.doors.settings.max_frame_bytes;
+                let limit = self.leave.doors.settings.max_frame_bytes;
                 let message = format!("expected a frame of at most {limit} bytes, found {size}");
                 let failure = Failure::host(code::FRAME_TOO_LARGE)
                     .message(message)
@@ -222,13 +238,15 @@ impl Session<'_> {
     }
 
     fn refuse(&self, failure: &Failure, id: Option<&str>) {
-        http::count_refusal(failure, &self.doors.metrics);
-        self.connection
+        http::count_refusal(failure, &self.leave.doors.metrics);
+        self.leave
+            .connection
             .send(Frame::text(protocol::error(failure, id)));
     }
 
-    fn handle(&mut self, text: &str) -> Option<Asked> {
+    fn handle(&mut self, text: &str, mut watch: Stopwatch) -> Option<Asked> {
         let frame = protocol::parse(text);
+        watch.passed(Stage::Parse);
         if let Err(retry) = self.frames.check() {
             let failure = retry.frames();
             // A caller that waits for an answer gets one.
@@ -244,7 +262,7 @@ impl Session<'_> {
             return None;
         }
         match frame {
-            Ok(ClientFrame::Rpc(rpc)) => self.call(rpc),
+            Ok(ClientFrame::Rpc(rpc)) => self.call(rpc, watch),
             Ok(ClientFrame::Cancel { id }) => self.cancel(&id),
             Ok(ClientFrame::Auth { token }) => return Some(Asked::Identify(token.into_owned())),
             Ok(ClientFrame::StateSub(target, since)) => {
@@ -258,7 +276,7 @@ impl Session<'_> {
             Err(error) => match error.rpc_id {
                 // A caller waits for this id, unless another call of that id is under way.
                 Some(id) if self.begin_call(&id, 0).is_some() => {
-                    self.connection.end_call(&id, &Err(error.failure))
+                    self.leave.connection.end_call(&id, &Err(error.failure))
                 }
                 Some(_) => {}
                 None => self.refuse(&error.failure, None),
@@ -269,15 +287,16 @@ impl Session<'_> {
 
     /// Answers a call that is not let in.
     fn refuse_call(&self, id: &str, failure: &Failure) {
-        http::count_refusal(failure, &self.doors.metrics);
-        self.connection
+        http::count_refusal(failure, &self.leave.doors.metrics);
+        self.leave
+            .connection
             .send(Frame::text(protocol::rpc_failure(id, failure)));
     }
 
     /// Gives up a call; one that is answered already is none.
     fn cancel(&self, id: &str) {
-        if let Some(key) = self.connection.cancel(id) {
-            self.doors.actors.drop_newest_cancelled(&key);
+        if let Some(key) = self.leave.connection.cancel(id) {
+            self.leave.doors.actors.drop_newest_cancelled(&key);
         }
     }
 
@@ -286,20 +305,27 @@ impl Session<'_> {
         match self.renew(token) {
             Ok(identity) => {
                 let expires_at_ms = identity.expires_at_ms;
-                self.caller.identity = Some(identity);
-                self.connection.identify(self.caller.user());
-                self.expiry.set(self.caller.refused_from_ms());
-                self.connection
+                self.caller.identity = Some(identity.into());
+                self.leave.connection.identify(self.caller.user());
+                if let Some(expiry) = &self.expiry {
+                    expiry.set(self.caller.refused_from_ms());
+                }
+                self.leave
+                    .connection
                     .send(Frame::text(protocol::auth_ok(expires_at_ms)));
                 // What was allowed to the old claims may not be to the new.
-                self.doors.actors.authorize_again(&self.connection).await;
+                self.leave
+                    .doors
+                    .actors
+                    .authorize_again(&self.leave.connection)
+                    .await;
             }
             Err(failure) => self.refuse(&failure, None),
         }
     }
 
     fn renew(&self, token: &str) -> Result<Identity, Failure> {
-        let tokens = self.doors.tokens.as_ref().ok_or_else(|| {
+        let tokens = self.leave.doors.tokens.as_ref().ok_or_else(|| {
             Failure::host(code::AUTH_NOT_CONFIGURED).message("the host verifies no tokens")
         })?;
         let identity = tokens.verify(token)?;
@@ -315,12 +341,12 @@ impl Session<'_> {
 
     /// Lets a call in, or says why not.
     fn begin_call(&self, id: &str, bytes: usize) -> Option<CancellationToken> {
-        let settings = &self.doors.settings;
+        let settings = &self.leave.doors.settings;
         let limits = CallLimits {
             calls: settings.max_calls_in_flight,
             bytes: settings.max_calls_bytes,
         };
-        match self.connection.begin_call(id, bytes, limits) {
+        match self.leave.connection.begin_call(id, bytes, limits) {
             Ok(cancel) => Some(cancel),
             Err(CallRefused::DuplicateId) => {
                 let failure = Failure::host(code::RPC_DUPLICATE_ID)
@@ -337,10 +363,10 @@ impl Session<'_> {
         }
     }
 
-    fn call(&mut self, rpc: Rpc<'_>) {
+    fn call(&mut self, rpc: Rpc<'_>, mut watch: Stopwatch) {
         let arrived = Instant::now();
-        let identity = self.caller.identity.as_ref();
-        if let Err(failure) = self.doors.check_calls(identity, self.address) {
+        let identity = self.caller.identity.as_deref();
+        if let Err(failure) = self.leave.doors.check_calls(identity, self.address) {
             return self.refuse_call(&rpc.id, &failure);
         }
         let bytes = rpc.input.map_or(0, |input| input.get().len());
@@ -349,11 +375,11 @@ impl Session<'_> {
         };
         let id: Arc<str> = rpc.id.as_ref().into();
         let request = RequestId::Frame {
-            connection: self.connection.id().clone(),
+            connection: self.leave.connection.id().clone(),
             id: id.clone(),
         };
-        let reply = ReplyTo::connection(self.connection.clone(), id);
-        let key = match self.doors.actors.key(&rpc.actor, &rpc.actor_id) {
+        let reply = ReplyTo::connection(self.leave.connection.clone(), id);
+        let key = match self.leave.doors.actors.key(&rpc.actor, &rpc.actor_id) {
             Ok(key) => key,
             Err(failure) => return reply.send(Err(failure)),
         };
@@ -364,13 +390,14 @@ impl Session<'_> {
         if let Err(failure) = contact {
             return reply.send(Err(failure));
         }
-        self.connection.queued(&rpc.id, &key);
-        let ready = self.doors.actors.call_here(
+        self.leave.connection.queued(&rpc.id, &key);
+        watch.passed(Stage::Admit);
+        let ready = self.leave.doors.actors.call_here(
             &key,
             Call {
                 method: rpc.method.into_owned(),
                 input: rpc.input.map(RawValue::get).map(str::to_owned),
-                origin: Origin::Client(self.connection.client()),
+                origin: Origin::Client(self.leave.connection.client()),
                 depth: 0,
                 key: rpc.key.map(Cow::into_owned),
                 heard: None,
@@ -379,6 +406,7 @@ impl Session<'_> {
                 request: Some(request),
                 cancel,
                 arrived,
+                watch,
                 reply,
             },
         );
@@ -387,8 +415,8 @@ impl Session<'_> {
     }
 
     fn contact(&self, key: &ActorKey) -> Result<Contact, Failure> {
-        let limit = self.doors.settings.max_actors_per_connection;
-        match self.connection.contact(key, limit) {
+        let limit = self.leave.doors.settings.max_actors_per_connection;
+        match self.leave.connection.contact(key, limit) {
             Contact::TooMany => Err(Failure::host(code::CONNECTION_ACTOR_LIMIT)
                 .message(format!(
                     "one connection may have contact with {limit} actors"
@@ -400,26 +428,26 @@ impl Session<'_> {
 
     /// Queues `connect`; without it, there was no contact.
     fn connect(&self, key: &ActorKey) -> Result<(), Failure> {
-        let connected = self.doors.actors.connect(key, &self.connection);
-        connected.inspect_err(|_| self.connection.forget(key))
+        let connected = self.leave.doors.actors.connect(key, &self.leave.connection);
+        connected.inspect_err(|_| self.leave.connection.forget(key))
     }
 
     async fn subscribe(&self, target: &Target<'_>, stream: Stream, since: Option<&Since>) {
-        let actors = &self.doors.actors;
+        let actors = &self.leave.doors.actors;
         let subscribed = async {
-            let identity = self.caller.identity.as_ref();
-            self.doors.check_calls(identity, self.address)?;
+            let identity = self.caller.identity.as_deref();
+            self.leave.doors.check_calls(identity, self.address)?;
             let key = actors.key(&target.actor, &target.actor_id)?;
             let contact = self.contact(&key)?;
-            let outlet = self.connection.clone();
+            let outlet = self.leave.connection.clone();
             let subscribed = actors.subscribe(&key, stream, outlet, since).await;
             match (contact, subscribed) {
                 // Behind the subscription, so that the newcomer sees what its coming changes.
                 (Contact::First, Ok(())) => self.connect(&key).inspect_err(|_| {
-                    actors.unsubscribe(&key, stream, self.connection.id());
+                    actors.unsubscribe(&key, stream, self.leave.connection.id());
                 }),
                 (Contact::First, Err(failure)) => {
-                    self.connection.forget(&key);
+                    self.leave.connection.forget(&key);
                     Err(failure)
                 }
                 (_, subscribed) => subscribed,
@@ -431,10 +459,10 @@ impl Session<'_> {
     }
 
     fn unsubscribe(&self, target: &Target<'_>, stream: Stream) {
-        match self.doors.actors.key(&target.actor, &target.actor_id) {
+        match self.leave.doors.actors.key(&target.actor, &target.actor_id) {
             Ok(key) => {
-                let id = self.connection.id();
-                self.doors.actors.unsubscribe(&key, stream, id);
+                let id = self.leave.connection.id();
+                self.leave.doors.actors.unsubscribe(&key, stream, id);
             }
             Err(failure) => self.refuse_target(failure, target),
         }

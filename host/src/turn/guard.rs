@@ -170,6 +170,8 @@ impl Live {
     ) -> Result<bool, Failure> {
         let component = self.component()?;
         let metrics = &self.slot.metrics;
+        // What is committed from here on makes patches.
+        self.ledger().is_watched = true;
         if !component.access(self.key.actor.as_str()).project {
             metrics.published.snapshots.inc();
             metrics.delivered.snapshots.inc();

@@ -93,6 +93,8 @@ pub struct Ledger {
     pub(super) hearing: Hearing,
     /// The last patches that subscribers were shown.
     pub(super) recent: Recent,
+    /// Somebody has subscribed to the state since the actor is in memory: patches have readers.
+    pub(super) is_watched: bool,
     /// The component that the rules below are of.
     rules_of: u64,
     /// The handler is told of connections that have closed.
@@ -193,6 +195,7 @@ impl Live {
                 outbox: Outbox::restored(stored.outbox, stored.last_sent),
                 hearing: Hearing::restored(stored.heard),
                 recent: Recent::default(),
+                is_watched: false,
                 rules_of: 0,
                 announces_ends: false,
                 hidden: Arc::default(),

@@ -27,6 +27,6 @@ pub use ledger::{Ledger, Live, unavailable};
 pub use messages::{Hearing, Outbox};
 pub use migrate::{Fitted, fitted};
 pub use outside::{Caller, Outside};
-pub use release::{Chunks, Effects, ReplyTo, answer, let_out};
+pub use release::{Chunks, Effects, Reply, ReplyTo, answer, let_out};
 pub use stage::{Given, MessageBounds, Stage};
 pub use timers::{ActorTimers, Clock, TimerKey, Which, next_on_grid};

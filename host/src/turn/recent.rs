@@ -1,7 +1,7 @@
 //! The last patches of a history, for subscribers who come back.
 //!
-//! An actor in memory keeps those that it has shown; after a restart they are made again from
-//! what the store has.
+//! An actor in memory keeps those that it has made since somebody first subscribed to it; earlier
+//! ones, and those from before a restart, are made again from what the store has.
 //!
 //! Invariant: the patches join on to each other, and the last one leads to what was shown last.
 

@@ -11,6 +11,7 @@ use super::ledger::Live;
 use super::outside::Outside;
 use crate::engine::Component;
 use crate::fanout::{Message, Recipients};
+use crate::metrics::Stopwatch;
 use crate::rooms::Connection;
 use crate::store::Sent;
 use crate::ws::Frame;
@@ -33,6 +34,16 @@ pub struct Effects {
 pub(super) struct StagedEvent {
     pub(super) message: Message,
     pub(super) to: Recipients,
+}
+
+/// The result of a call that is to be answered.
+pub struct Reply {
+    /// Who gets it.
+    pub to: ReplyTo,
+    /// The result.
+    pub result: Option<String>,
+    /// Notes when it is answered.
+    pub watch: Stopwatch,
 }
 
 /// Who gets the result. Every call is answered exactly once: one that is dropped
@@ -168,17 +179,13 @@ impl Drop for ReplyTo {
 
 /// Lets out what a turn had to say, once everything that it builds on is safe. `reply` is
 /// none for hooks. Where that fails, the caller is told and nothing leaves.
-pub async fn let_out(
-    effects: Effects,
-    reply: Option<(ReplyTo, Option<String>)>,
-    recheck: Duration,
-) {
+pub async fn let_out(effects: Effects, reply: Option<Reply>, recheck: Duration) {
     let gate = effects.live.gate.clone();
     let departure = async move |outcome: Result<(), Failure>| match outcome {
         Ok(()) => release(effects, reply, recheck).await,
         Err(failure) => {
-            if let Some((reply, _)) = reply {
-                reply.send(Err(failure));
+            if let Some(reply) = reply {
+                reply.to.send(Err(failure));
             }
         }
     };
@@ -200,7 +207,7 @@ pub async fn answer(live: &Live, reply: ReplyTo, result: Result<Option<String>, 
 /// Sends what a turn had to say. `reply` is none for hooks. Waits only where a guard says
 /// what each subscriber sees. A guard that says who may subscribe is asked again about those
 /// who do, `recheck` later.
-async fn release(effects: Effects, reply: Option<(ReplyTo, Option<String>)>, recheck: Duration) {
+async fn release(effects: Effects, reply: Option<Reply>, recheck: Duration) {
     let live = &effects.live;
     let audience = &live.audience;
     let metrics = &live.slot.metrics;
@@ -217,7 +224,7 @@ async fn release(effects: Effects, reply: Option<(ReplyTo, Option<String>)>, rec
     // What the caller is owed leaves in one write.
     let _cork = reply
         .as_ref()
-        .and_then(|(reply, _)| reply.connection_of())
+        .and_then(|reply| reply.to.connection_of())
         .map(|connection| connection.outbound().clone().cork());
     if let Some((patch, version)) = effects.patch.as_ref().filter(|_| !is_projected) {
         wave.hold_for_patch(audience);
@@ -237,10 +244,11 @@ async fn release(effects: Effects, reply: Option<(ReplyTo, Option<String>)>, rec
     for sent in effects.sends {
         effects.outside.deliver(&live.key, sent);
     }
-    if let Some((reply, result)) = reply {
-        if let Some(connection) = reply.connection_of().filter(|c| c.awaits_several()) {
+    if let Some(Reply { to, result, watch }) = reply {
+        if let Some(connection) = to.connection_of().filter(|c| c.awaits_several()) {
             wave.hold(connection);
         }
-        reply.send(Ok(result));
+        to.send(Ok(result));
+        watch.finish();
     }
 }

@@ -61,6 +61,8 @@ pub struct Given {
     pub messages: MessageBounds,
     /// Set when its caller wants the result no longer.
     pub cancel: CancellationToken,
+    /// When it began.
+    pub began: Instant,
     /// How often what it has staged is let out while it runs; none lets it out at the end.
     pub streaming: Option<Duration>,
     /// Time from a commit until guards are asked again.
@@ -130,7 +132,7 @@ impl Drop for Shared {
 impl Stage {
     /// The beginning of a turn.
     pub fn new(given: Given) -> Stage {
-        let next_tick = instant() + given.streaming.unwrap_or_default();
+        let next_tick = given.began + given.streaming.unwrap_or_default();
         Stage(Arc::new(Shared {
             given,
             staged: Mutex::new(Staged {
@@ -351,21 +353,21 @@ impl Stage {
         // A turn that commits more than once has heard its message with the first.
         let heard = given.heard.as_ref();
         let heard = heard.filter(|heard| !ledger.hearing.knows(heard)).cloned();
-        let keyed = given.keyed.as_ref();
-        let now_ms = given.clock.now_ms();
+        let answer = given.keyed.as_ref().map(|keyed| {
+            let now_ms = given.clock.now_ms();
+            ledger.answers.prune(now_ms, given.bounds);
+            keyed.answer(now_ms, outcome, given.bounds)
+        });
         let mut change = Change {
             version: ledger.version + u64::from(changed),
             patches: patches.unwrap_or_default(),
             timers: timers.clone(),
             connections: Vec::new(),
-            answer: keyed.map(|keyed| keyed.answer(now_ms, outcome, given.bounds)),
+            answer,
             sends: ledger.outbox.number(sends, &ledger.epoch),
             settled: Vec::new(),
             heard,
         };
-        if change.answer.is_some() {
-            ledger.answers.prune(now_ms, given.bounds);
-        }
         ledger.add_happenings(&mut change);
         if !change.is_empty() {
             let state = &|ledger: &Ledger| ledger.document.value().clone();
@@ -395,6 +397,10 @@ impl Stage {
             }
             let version = ledger.version;
             let from = std::mem::replace(&mut ledger.shown_version, version);
+            if !ledger.is_watched {
+                // Who comes back to it from another time finds the change in the store.
+                return None;
+            }
             let (state, epoch) = (ledger.document.value(), ledger.shown_epoch.clone());
             let body = recent::body(&shown, state, epoch, from, version);
             let message = Arc::new(Message::new(live.key.clone(), body));

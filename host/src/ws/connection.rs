@@ -99,11 +99,12 @@ pub enum Message {
 ///
 /// Any `FnMut(Message) -> impl Future<Output = ()>` is one.
 pub trait Handler: Send {
-    /// Acts on one message. The next is read only after it; whoever awaits here holds the client
-    /// back, and only this client.
+    /// Acts on one message, and returns what remains to be done if that may have to wait. The next
+    /// is read only after it; whoever awaits there holds the client back, and only this client.
+    /// The connection has room for that future all the time, so a large one is better boxed.
     ///
     /// Not finished [`Settings::close_timeout`] after the connection began to close, it is dropped.
-    fn on_message(&mut self, message: Message) -> impl Future<Output = ()> + Send;
+    fn on_message(&mut self, message: Message) -> Option<impl Future<Output = ()> + Send>;
 
     /// All that one read has brought is acted on. What is pushed meanwhile leaves with what was
     /// pushed before, unless a message had to wait.
@@ -115,8 +116,8 @@ where
     F: FnMut(Message) -> R + Send,
     R: Future<Output = ()> + Send,
 {
-    fn on_message(&mut self, message: Message) -> impl Future<Output = ()> + Send {
-        self(message)
+    fn on_message(&mut self, message: Message) -> Option<impl Future<Output = ()> + Send> {
+        Some(self(message))
     }
 }
 
@@ -152,10 +153,8 @@ pub enum UpgradeError {
 /// A connection that has been upgraded and not yet run.
 #[derive(Debug)]
 pub struct Socket {
-    read: OwnedReadHalf,
-    read_ahead: Bytes,
-    outbound: Released,
-    settings: Settings,
+    /// Boxed, because a future that takes it over has room for it twice.
+    reader: Box<Reader>,
 }
 
 impl Socket {
@@ -170,11 +169,20 @@ impl Socket {
     pub fn new(stream: TcpStream, read_ahead: Bytes, settings: Settings) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let (read, write) = stream.into_split();
-        Ok(Self {
+        let now = Instant::now();
+        let reader = Reader {
             read,
             read_ahead,
+            decoder: Decoder::new(settings.incoming),
+            watch: Watch::new(settings.keep_alive, now),
+            last_heard: now,
+            close_timeout: settings.close_timeout,
+            ending: None,
+            heard_close: false,
             outbound: Released(Arc::new(Outbound::new(write, settings.outbound))),
-            settings,
+        };
+        Ok(Self {
+            reader: Box::new(reader),
         })
     }
 
@@ -192,7 +200,7 @@ impl Socket {
 
     /// The sending side, to be shared.
     pub fn outbound(&self) -> &Arc<Outbound> {
-        &self.outbound.0
+        &self.reader.outbound.0
     }
 
     /// Runs the connection to its end: reads for `handler`, writes what is pushed, answers pings,
@@ -200,22 +208,12 @@ impl Socket {
     ///
     /// When it returns or is dropped, the socket is closed and nothing is queued.
     pub async fn run<H: Handler>(self, handler: &mut H) -> Ended {
-        // Owned here, so that it is released last, however this ends.
-        let released = self.outbound;
-        let outbound = &*released.0;
-        let mut reader = Reader {
-            read: self.read,
-            read_ahead: self.read_ahead,
-            decoder: Decoder::new(self.settings.incoming),
-            outbound,
-            keep_alive: self.settings.keep_alive,
-            last_heard: Instant::now(),
-            ending: None,
-            heard_close: false,
-        };
+        let mut reader = self.reader;
+        let close_timeout = reader.close_timeout;
+        let outbound = reader.outbound.0.clone();
         let ended = tokio::select! {
             biased;
-            () = outbound.drive(self.settings.close_timeout) => None,
+            () = outbound.drive(close_timeout) => None,
             ended = reader.converse(handler) => Some(ended),
         };
         ended.unwrap_or_else(|| {
@@ -243,21 +241,25 @@ impl Drop for Released {
 }
 
 /// The reading part of the connection's task.
-struct Reader<'a> {
+#[derive(Debug)]
+struct Reader {
     read: OwnedReadHalf,
     /// What was read before the connection was a WebSocket.
     read_ahead: Bytes,
     decoder: Decoder,
-    outbound: &'a Outbound,
-    keep_alive: KeepAlive,
+    /// When to ping and when to give up.
+    watch: Watch,
     last_heard: Instant,
+    close_timeout: Duration,
     /// Why the connection is closing, once it is.
     ending: Option<Ended>,
     /// The peer has said the last word it will be listened to.
     heard_close: bool,
+    /// Released last, however this ends.
+    outbound: Released,
 }
 
-impl Reader<'_> {
+impl Reader {
     async fn converse<H: Handler>(&mut self, handler: &mut H) -> Ended {
         if let Err(lost) = self.listen(handler).await {
             return lost;
@@ -275,12 +277,11 @@ impl Reader<'_> {
             self.take_in(&read_ahead, handler).await;
         }
         drop(read_ahead);
-        let mut watch = Watch::new(self.keep_alive, self.last_heard);
-        let mut alarm = pin!(sleep_until(watch.due));
+        let mut alarm = pin!(sleep_until(self.watch.due));
         while self.ending.is_none() {
             tokio::select! {
                 biased;
-                () = self.outbound.closing() => {
+                () = self.outbound.0.closing() => {
                     self.ending = Some(Ended::ByHost { confirmed: false });
                 }
                 chunk = read(&mut self.read) => {
@@ -288,16 +289,17 @@ impl Reader<'_> {
                     self.take_in(&chunk, handler).await;
                 }
                 () = alarm.as_mut() => {
-                    let progress = self.outbound.progress().unwrap_or(self.last_heard);
-                    match watch.ring(Instant::now(), self.last_heard.max(progress)) {
-                        Ring::Ping => self.outbound.push_control(Frame::ping()),
+                    let progress = self.outbound.0.progress().unwrap_or(self.last_heard);
+                    let alive = self.last_heard.max(progress);
+                    match self.watch.ring(Instant::now(), alive) {
+                        Ring::Ping => self.outbound.0.push_control(Frame::ping()),
                         Ring::Wait => {}
                         Ring::GiveUp => {
                             self.reset();
                             return Err(Ended::Silent);
                         }
                     }
-                    alarm.as_mut().reset(watch.due);
+                    alarm.as_mut().reset(self.watch.due);
                 }
             }
         }
@@ -310,7 +312,8 @@ impl Reader<'_> {
     /// wait, whichever is first.
     async fn take_in<H: Handler>(&mut self, bytes: &[u8], handler: &mut H) {
         let mut input = bytes;
-        let mut hold = Hold::new(self.outbound);
+        let outbound = self.outbound.0.clone();
+        let mut hold = Hold::new(&outbound);
         loop {
             let message = match self.decoder.decode(&mut input) {
                 Ok(None) => break,
@@ -318,27 +321,29 @@ impl Reader<'_> {
                 Ok(Some(Incoming::Binary(bytes))) => Message::Binary(bytes),
                 Ok(Some(Incoming::TooLarge { size })) => Message::TooLarge { size },
                 Ok(Some(Incoming::Ping(payload))) => {
-                    self.outbound.push_control(Frame::pong(&payload));
+                    self.outbound.0.push_control(Frame::pong(&payload));
                     continue;
                 }
                 Ok(Some(Incoming::Pong(_))) => continue,
                 Ok(Some(Incoming::Close(close))) => {
                     let echo = close.as_ref().map(|close| Close::from(close.code()));
-                    self.outbound.end(echo.as_ref(), Unsent::Sent);
+                    self.outbound.0.end(echo.as_ref(), Unsent::Sent);
                     self.ending = Some(Ended::ByPeer(close));
                     self.heard_close = true;
                     break;
                 }
                 Err(error) => {
                     let close = Close::new(error.close_code(), error.to_string());
-                    self.outbound.end(Some(&close), Unsent::Sent);
+                    self.outbound.0.end(Some(&close), Unsent::Sent);
                     self.ending = Some(Ended::Violation(error));
                     self.heard_close = true;
                     break;
                 }
             };
-            hold.during(handler.on_message(message)).await;
-            if self.outbound.is_closing() {
+            if let Some(remains) = handler.on_message(message) {
+                hold.during(remains).await;
+            }
+            if self.outbound.0.is_closing() {
                 self.listen_for_close(input);
                 break;
             }
@@ -354,15 +359,15 @@ impl Reader<'_> {
         loop {
             if written && self.heard_close && !finished {
                 finished = true;
-                self.outbound.finish();
+                self.outbound.0.finish();
             }
             tokio::select! {
                 biased;
-                () = self.outbound.flushed(), if !written => written = true,
+                () = self.outbound.0.flushed(), if !written => written = true,
                 chunk = read(&mut self.read) => match chunk {
                     Ok(chunk) => self.listen_for_close(&chunk),
                     // A peer that has said all it has to say may still listen.
-                    Err(Ended::Lost(None)) if !written => break self.outbound.flushed().await,
+                    Err(Ended::Lost(None)) if !written => break self.outbound.0.flushed().await,
                     Err(_) => break,
                 },
             }

@@ -343,8 +343,9 @@ impl Outbound {
             self.pump(cx);
             Poll::<()>::Pending
         });
-        // The time-out is the only way out of a future that never resolves.
-        let _elapsed = timeout(close_timeout, pump).await;
+        // The time-out is the only way out of a future that never resolves. Boxed, because an
+        // open connection need not have the room for it.
+        let _elapsed = Box::pin(timeout(close_timeout, pump)).await;
     }
 
     /// Writes what can be written now, and has the task woken when there is more to do.

@@ -195,14 +195,19 @@ impl Client {
 pub(crate) struct Echo(pub(crate) Arc<Outbound>);
 
 impl Handler for Echo {
-    async fn on_message(&mut self, message: Message) {
+    fn on_message(&mut self, message: Message) -> Option<impl Future<Output = ()> + Send> {
         let frame = match message {
             Message::Text(text) => Frame::text(text),
             Message::Binary(bytes) => Frame::binary(bytes),
             Message::TooLarge { size } => Frame::text(format!("too large: {size}")),
         };
-        while self.0.push(frame.clone()) == Err(Refused::Full) {
-            self.0.drained().await;
+        match self.0.push(frame.clone()) {
+            Err(Refused::Full) => Some(async move {
+                while self.0.push(frame.clone()) == Err(Refused::Full) {
+                    self.0.drained().await;
+                }
+            }),
+            _ => None,
         }
     }
 }
@@ -238,12 +243,14 @@ pub(crate) struct Slow(
 );
 
 impl Handler for Slow {
-    async fn on_message(&mut self, _: Message) {
+    fn on_message(&mut self, _: Message) -> Option<impl Future<Output = ()> + Send> {
         self.0.push(Frame::text("working")).unwrap();
-        if self.1.recv().await.is_none() {
-            std::future::pending::<()>().await;
-        }
-        self.0.push(Frame::text("done")).unwrap();
+        Some(async {
+            if self.1.recv().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+            self.0.push(Frame::text("done")).unwrap();
+        })
     }
 }
 

@@ -110,8 +110,9 @@ async fn nothing_is_heard_after_the_host_has_closed() {
 async fn a_close_from_within_a_handler_still_hears_the_clients_own() {
     struct Closes(Arc<Outbound>);
     impl Handler for Closes {
-        async fn on_message(&mut self, _: Message) {
+        fn on_message(&mut self, _: Message) -> Option<impl Future<Output = ()> + Send> {
             self.0.close(CloseCode::POLICY, "no");
+            None::<std::future::Ready<()>>
         }
     }
     let (mut client, served) = connect(Settings::default(), Closes).await;

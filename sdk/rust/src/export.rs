@@ -12,7 +12,7 @@ use crate::bindings::guard::exports::tidegate::realtime::access;
 use crate::bindings::migration::exports::tidegate::realtime::migrate;
 use crate::bindings::tidegate::realtime::types;
 use crate::dispatch::{self, Handler};
-use crate::imports::{self, Imports};
+use crate::imports;
 
 /// The component of a handler.
 pub struct Component<H>(PhantomData<H>);
@@ -30,7 +30,7 @@ impl<H: Handler> actor::Guest for Component<H> {
         input: Option<String>,
     ) -> Result<Option<String>, types::Failure> {
         let turn = imports::turn(turn);
-        dispatch::invoke_any::<H>(Rc::new(Imports), turn, &method, input.as_deref())
+        dispatch::invoke_any::<H>(imports::host(), turn, &method, input.as_deref())
             .map_err(imports::contract_failure)
     }
 
@@ -52,7 +52,7 @@ impl<H: Handler> actor::Guest for Component<H> {
 }
 
 fn hook<H: Handler>(turn: types::Turn, hook: Hook) -> Result<(), types::Failure> {
-    dispatch::hook_any::<H>(Rc::new(Imports), imports::turn(turn), hook)
+    dispatch::hook_any::<H>(imports::host(), imports::turn(turn), hook)
         .map_err(imports::contract_failure)
 }
 
@@ -72,7 +72,7 @@ impl<H: Handler> access::Guest for Component<H> {
                 Subscriber::new(viewer(&id, subscription.who), subject)
             })
             .collect();
-        dispatch::authorize_any::<H>(Rc::new(Imports), &this.actor, &this.id, &who)
+        dispatch::authorize_any::<H>(imports::host(), &this.actor, &this.id, &who)
             .into_iter()
             .map(|decision| decision.map_err(imports::contract_failure))
             .collect()
@@ -81,7 +81,7 @@ impl<H: Handler> access::Guest for Component<H> {
     fn project(this: types::ActorRef, who: Vec<types::Client>) -> Vec<access::View> {
         let id = Rc::from(this.id.as_str());
         let who: Vec<Viewer> = who.into_iter().map(|client| viewer(&id, client)).collect();
-        dispatch::project_any::<H>(Rc::new(Imports), &this.actor, &this.id, &who)
+        dispatch::project_any::<H>(imports::host(), &this.actor, &this.id, &who)
             .into_iter()
             .map(|shown| match shown {
                 Shown::Whole => access::View::Whole,

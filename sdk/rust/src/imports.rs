@@ -1,6 +1,7 @@
 //! The [`Host`] of a component: the imports of `wit/actor.wit`, and the conversions between
 //! generated types and the SDK's own.
 
+use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,16 @@ use crate::timer::Firing;
 
 /// The host that called this component.
 pub(crate) struct Imports;
+
+thread_local! {
+    /// One for all turns, because each allocation counts in a small one.
+    static IMPORTS: Rc<dyn Host> = Rc::new(Imports);
+}
+
+/// The host that calls.
+pub(crate) fn host() -> Rc<dyn Host> {
+    IMPORTS.with(Rc::clone)
+}
 
 impl Host for Imports {
     fn token(&self) -> u64 {

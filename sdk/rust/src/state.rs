@@ -8,6 +8,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use serde::Serialize;
 
@@ -21,7 +22,7 @@ const KEPT_STATES: usize = 64;
 
 /// A kept state. Tokens alone name contents; the actor tells which older one it replaces.
 struct Slot {
-    actor_id: String,
+    actor_id: Rc<str>,
     token: u64,
     bytes: usize,
     state: Box<dyn Any>,
@@ -35,7 +36,7 @@ thread_local! {
 /// Takes out what is kept of an actor.
 fn take<A: Actor>(actor_id: &str) -> Option<(u64, Box<Decoded<A>>)> {
     let slot = KEPT.with_borrow_mut(|kept| {
-        let is_wanted = |slot: &Slot| slot.actor_id == actor_id && slot.state.is::<Decoded<A>>();
+        let is_wanted = |slot: &Slot| *slot.actor_id == *actor_id && slot.state.is::<Decoded<A>>();
         let at = kept.iter().rposition(is_wanted)?;
         Some(kept.remove(at))
     })?;
@@ -59,7 +60,7 @@ fn put(slot: Slot) {
 /// A decoded state with the JSON text that the host holds for it.
 pub(crate) struct Decoded<A> {
     pub(crate) value: A,
-    actor_id: String,
+    actor_id: Rc<str>,
     text: String,
     token: u64,
 }
@@ -77,7 +78,7 @@ impl<A: Actor> Decoded<A> {
         let value = crate::place::decode(&text).map_err(|error| mismatch(A::NAME, &error))?;
         Ok(Box::new(Self {
             value,
-            actor_id: actor_id.to_owned(),
+            actor_id: actor_id.into(),
             text,
             token,
         }))

@@ -22,7 +22,7 @@ use crate::config;
 use crate::engine::{Component, Origin};
 use crate::journal::simulation::SimDisk;
 use crate::journal::{Health, Journal, Next, Stepper};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Stopwatch};
 use crate::rooms::{Client, Connections};
 use crate::router::Router;
 use crate::store::{Durable, Reading, Store};
@@ -270,6 +270,7 @@ impl Life {
                 request: None,
                 cancel: CancellationToken::new(),
                 arrived: instant(),
+                watch: Stopwatch::default(),
                 reply,
             },
         );
