@@ -17,10 +17,9 @@ use crate::store::Heard;
 use crate::turn::{ReplyTo, Which};
 
 /// One piece of work for an actor.
-#[expect(clippy::large_enum_variant, reason = "most items are calls")]
 pub(super) enum Item {
-    /// A call of a client or of another actor.
-    Call(Call),
+    /// A call of a client or of another actor. Boxed, because a queue keeps room for its items.
+    Call(Box<Call>),
     /// A timer or schedule of the actor is due.
     Due(Which, u64),
     /// First contact of a connection.
@@ -186,7 +185,7 @@ impl Mailbox {
             .partition(|item| matches!(item, Item::Call(call) if call.cancel.is_cancelled()));
         self.items = rest;
         let cancelled = cancelled.into_iter().filter_map(|item| match item {
-            Item::Call(call) => Some(call),
+            Item::Call(call) => Some(*call),
             _ => None,
         });
         let cancelled: Vec<Call> = cancelled.collect();
@@ -207,7 +206,7 @@ impl Mailbox {
             Some(Item::Call(call)) => {
                 self.calls -= 1;
                 self.bytes -= weight(&call);
-                Some(call)
+                Some(*call)
             }
             _ => None,
         }
@@ -239,5 +238,5 @@ impl Mailbox {
 
 fn weight(call: &Call) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    size_of::<Item>() + call.method.len() + text(&call.input) + text(&call.key)
+    size_of::<Item>() + size_of::<Call>() + call.method.len() + text(&call.input) + text(&call.key)
 }

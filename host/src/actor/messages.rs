@@ -179,13 +179,14 @@ impl Shared {
             watch: Stopwatch::default(),
             reply: ReplyTo::then(answered),
         };
-        self.deliver(to, Item::Call(call)).map_err(|undelivered| {
-            let Undelivered { failure, item } = *undelivered;
-            if let Item::Call(call) = item {
-                call.reply.forget();
-            }
-            failure
-        })
+        self.deliver(to, Item::Call(Box::new(call)))
+            .map_err(|undelivered| {
+                let Undelivered { failure, item } = *undelivered;
+                if let Item::Call(call) = item {
+                    call.reply.forget();
+                }
+                failure
+            })
     }
 
     /// The receiver has run a message's turn, or never will.

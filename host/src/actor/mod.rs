@@ -428,7 +428,7 @@ impl Actors {
 
     /// Queues a call. Whatever happens, its reply is sent, once.
     pub fn call(&self, key: &ActorKey, call: Call) {
-        if let Err(undelivered) = self.deliver(key, Item::Call(call)) {
+        if let Err(undelivered) = self.deliver(key, Item::Call(Box::new(call))) {
             undelivered.item.refuse(key, undelivered.failure);
         }
     }
@@ -436,7 +436,7 @@ impl Actors {
     /// The same, where the caller runs the turn itself, if the actor is at rest: what is
     /// returned is to be run before the caller waits for anything.
     pub fn call_here(&self, key: &ActorKey, call: Call) -> Option<Ready> {
-        match self.shared.deliver_ready(key, Item::Call(call)) {
+        match self.shared.deliver_ready(key, Item::Call(Box::new(call))) {
             Ok(ready) => ready,
             Err(undelivered) => {
                 undelivered.item.refuse(key, undelivered.failure);
@@ -848,7 +848,7 @@ impl Ways {
             watch: Stopwatch::default(),
             reply: rest.reply,
         };
-        let delivered = shared.deliver(key, Item::Call(call));
+        let delivered = shared.deliver(key, Item::Call(Box::new(call)));
         delivered.map_err(|undelivered| {
             let Undelivered { failure, item } = *undelivered;
             item.refuse(key, failure.clone());

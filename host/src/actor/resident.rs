@@ -410,7 +410,7 @@ impl Actor {
         })
     }
 
-    async fn run_call(self: &Arc<Self>, call: Call, live: &Arc<Live>, shared: &Arc<Shared>) {
+    async fn run_call(self: &Arc<Self>, call: Box<Call>, live: &Arc<Live>, shared: &Arc<Shared>) {
         let Call {
             method,
             input,
@@ -425,7 +425,7 @@ impl Actor {
             arrived,
             mut watch,
             reply,
-        } = call;
+        } = *call;
         watch.passed(metrics::Stage::Queue);
         if cancel.is_cancelled() {
             return reply.send(Err(was_cancelled()));
