@@ -118,6 +118,15 @@ label_values! {
     Entry { Call => "call", Hook => "hook", Timer => "timer" }
     Form { Snapshot => "snapshot", Patch => "patch", Event => "event" }
     Kind { WebSocket => "websocket", Sse => "sse" }
+    Stage {
+        Parse => "parse",
+        Admit => "admit",
+        Queue => "queue",
+        Prepare => "prepare",
+        Handler => "handler",
+        Commit => "commit",
+        Release => "release"
+    }
 }
 
 /// Everything that is counted for a host.

@@ -52,6 +52,16 @@ async fn a_connection_beyond_the_limit_is_refused_until_there_is_room() {
     three.close().await;
 }
 
+/// More sockets than a host with few descriptors can have.
+async fn crowd(host: &Host) -> Vec<TcpStream> {
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        let stream = TcpStream::connect(host.address()).await;
+        crowd.push(stream.expect("connecting"));
+    }
+    crowd
+}
+
 #[tokio::test]
 async fn a_full_descriptor_table_does_not_stop_the_host() {
     let host = Host::builder()
@@ -62,14 +72,7 @@ async fn a_full_descriptor_table_does_not_stop_the_host() {
         .await;
     let lab = actor("lab", "1");
     let mut early = host.connect().await;
-    let mut crowd = Vec::new();
-    for _ in 0..100 {
-        crowd.push(
-            TcpStream::connect(host.address())
-                .await
-                .expect("connecting"),
-        );
-    }
+    let crowd = crowd(&host).await;
     host.logged("out of file descriptors").await;
     for count in 1..=10 {
         assert_eq!(early.call(&lab, "count", None).await.result(), count);
@@ -95,11 +98,7 @@ async fn sockets_leave_the_store_its_descriptors() {
     host.logged("file descriptors for 32 sockets").await;
     let lab = actor("lab", "1");
     let mut early = host.connect().await;
-    let mut crowd = Vec::new();
-    for _ in 0..100 {
-        let stream = TcpStream::connect(host.address()).await;
-        crowd.push(stream.expect("connecting"));
-    }
+    let crowd = crowd(&host).await;
     // Enough for several segments, each of which is a file.
     for count in 1..=200 {
         assert_eq!(early.call(&lab, "count", None).await.result(), count);

@@ -19,12 +19,12 @@ use crate::server::{Descriptors, Level, Peer, Peers, Server, Tidegate, resident_
 const DESCRIPTORS: u32 = 20_000;
 /// How many connections are asked for.
 const WANTED: usize = 20_500;
-/// What the first of all connections asks for then: enough for several files of the host's store.
-const CALLS: usize = 100;
-/// With segments of this size.
-const SEGMENT: &str = "store.segment-bytes=4096";
 /// How many of them leave, to make room.
 const LEAVING: usize = 100;
+/// How often the first of them calls before: often enough for several files of the host's store.
+const CALLS: usize = 100;
+/// A size for these files at which that is so.
+const SEGMENT: &str = "store.segment-bytes=4096";
 /// How long a server may take to notice that there is room.
 const RECOVERY: Duration = Duration::from_secs(5);
 

@@ -5,11 +5,10 @@
 //! refused or fails on its way leaves nothing.
 
 use std::array;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
@@ -42,23 +41,6 @@ impl Stage {
         Stage::Commit,
         Stage::Release,
     ];
-}
-
-impl EncodeLabelValue for Stage {
-    fn encode(&self, encoder: &mut LabelValueEncoder) -> fmt::Result {
-        fmt::Write::write_str(
-            encoder,
-            match self {
-                Stage::Parse => "parse",
-                Stage::Admit => "admit",
-                Stage::Queue => "queue",
-                Stage::Prepare => "prepare",
-                Stage::Handler => "handler",
-                Stage::Commit => "commit",
-                Stage::Release => "release",
-            },
-        )
-    }
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
