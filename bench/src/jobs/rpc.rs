@@ -52,8 +52,9 @@ enum Load {
     Open(f64),
 }
 
-const SETTINGS: [Setting; 6] = [
+const SETTINGS: [Setting; 8] = [
     Setting::new(1, Load::Closed(1)),
+    Setting::new(1, Load::Closed(16)),
     Setting::new(MAIN, Load::Closed(1)),
     Setting {
         attached: ATTACHED,
@@ -61,6 +62,7 @@ const SETTINGS: [Setting; 6] = [
     },
     Setting::new(MAIN, Load::Closed(16)),
     Setting::new(256, Load::Closed(1)),
+    Setting::new(256, Load::Closed(16)),
     Setting::new(MAIN, Load::Open(RATE)),
 ];
 

@@ -3,29 +3,31 @@
 //! Invariants: one turn at a time, in the order of the queue; every item that enters the
 //! queue is run or answered; a failing hook or turn never stops the queue.
 
+mod consumer;
+mod leaving;
+
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use serde_json::Value;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::{ActorType, Method};
 use tidegate_core::{ActorKey, Failure, schema, unambiguous};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-use super::mailbox::{Bounds, Call, Delivered, Item, Mailbox, Retire};
+use self::consumer::{DrainGuard, disconnect, drain};
+use super::mailbox::{Bounds, Call, Delivered, Item, Mailbox};
 use super::messages::Postponed;
-use super::ready::{Ready, make_way};
-use super::{Shared, new_epoch, shutting_down};
+use super::ready::Ready;
+use super::{Shared, new_epoch};
 use crate::clock::instant;
 use crate::engine::{Component, Crash, Firing, Hook, Instance, Origin, Turn};
-use crate::fanout::{Close, while_ready};
 use crate::metrics::{self, Entry, Stopwatch};
-use crate::rooms::{Client, RequestId};
+use crate::rooms::RequestId;
 use crate::router::Slot;
 use crate::store::{Change, Commit, Committed, Connected, Durability, Heard, Stored, Weight};
 use crate::timer::Alarm;
@@ -856,48 +858,6 @@ impl Actor {
         crash.failure
     }
 
-    /// Begins anew, as if it had never been. Who subscribes sees the new state; who is
-    /// connected is announced again. True when nobody is left and it has gone.
-    async fn destroy(
-        self: &Arc<Self>,
-        live: &Arc<Live>,
-        shared: &Arc<Shared>,
-    ) -> Result<bool, Failure> {
-        live.gate.passed().await?;
-        let removed = shared.store.remove(&self.key).await;
-        removed.map_err(|error| unavailable(&error))?;
-        // Without a component there will be no new life.
-        let component = self.slot.component();
-        let declared = component.as_deref().and_then(|c| self.type_in(c).ok());
-        let Some(declared) = declared else {
-            return Ok(self.leave(Retire::Withdrawn, live, shared));
-        };
-        live.begin_again(&declared.state, new_epoch());
-        if let Some(component) = &component {
-            live.adopt_and_show(component).await;
-        }
-        self.activated.store(false, Ordering::Relaxed);
-        *self.schedules() = Schedules::default();
-        // As they are now: their claims may be newer than their contact.
-        let connected: Vec<Client> = live
-            .ledger()
-            .connections()
-            .filter_map(|id| shared.connections.client(id))
-            .collect();
-        if connected.is_empty() && self.leave(Retire::WhenIdle, live, shared) {
-            return Ok(true);
-        }
-        live.show_again().await;
-        if !connected.is_empty() {
-            self.activate(live, shared).await;
-        }
-        for client in connected {
-            let origin = Origin::Client(client);
-            self.run_hook(Hook::Connect, origin, live, shared).await;
-        }
-        Ok(false)
-    }
-
     async fn activate(self: &Arc<Self>, live: &Arc<Live>, shared: &Arc<Shared>) {
         if !self.activated.swap(true, Ordering::Relaxed) {
             debug!(actor = %self.key, "activated");
@@ -921,66 +881,6 @@ impl Actor {
                 }
             }
         }
-    }
-
-    /// Leaves memory, unless there is a reason to stay. True when the actor is gone.
-    async fn retire(self: &Arc<Self>, how: Retire, live: &Arc<Live>, shared: &Arc<Shared>) -> bool {
-        // It may have been used since it was found idle.
-        if how == Retire::WhenIdle && !self.is_idle(live, shared) {
-            return false;
-        }
-        if self.activated.swap(false, Ordering::Relaxed) {
-            *self.schedules() = Schedules::default();
-            self.run_hook(Hook::Deactivate, Origin::Host, live, shared)
-                .await;
-        }
-        if live.gate.passed().await.is_err() {
-            return false;
-        }
-        let mut stored = live.to_stored();
-        // A host that stops is no reason for the actor's timers to end.
-        let ends_timers = how != Retire::Always;
-        if ends_timers {
-            stored.timers.retain(|stored| stored.timer.outlive);
-        }
-        if !live.announces_ends() {
-            let connections = std::mem::take(&mut stored.connections);
-            if !connections.is_empty() {
-                shared.absent().insert(self.key.clone(), connections);
-            }
-        }
-        // Timers that have fired and come again stand elsewhere now.
-        let changed = {
-            let ledger = live.ledger();
-            ledger.had_timers() || ledger.outbox.has_settled()
-        };
-        let dues = dues_of(&stored, shared.clock.now_ms());
-        // An actor that nothing ever happened to comes back the same without being kept.
-        let retired = match (stored.is_new(), live.is_kept()) {
-            (true, false) => Ok(()),
-            (true, true) => shared.store.remove(&self.key).await.map(drop),
-            (false, _) => {
-                let durability = self.durability();
-                let retired = shared.store.retire(&self.key, stored, changed, durability);
-                retired.await
-            }
-        };
-        if let Err(error) = retired {
-            warn!(actor = %self.key, %error, "an actor stays in memory because it cannot be stored");
-            shared.absent().remove(&self.key);
-            self.touch(shared);
-            return false;
-        }
-        // Not before the store has forgotten them, too.
-        if ends_timers {
-            live.ledger().timers.end_with_activity();
-        }
-        let left = self.leave(how, live, shared);
-        match left {
-            true => shared.wake_later(&self.key, &dues),
-            false => drop(shared.absent().remove(&self.key)),
-        }
-        left
     }
 
     /// What came from elsewhere, as the component that serves the actor now may go on with it.
@@ -1019,59 +919,10 @@ impl Actor {
         // Nobody else has the actor yet.
         let _ = self.live.set(live);
     }
-
-    /// Waits until what it began with is stored, and leaves memory unless it is used.
-    pub(super) async fn settle(&self, shared: &Shared) -> Result<(), Failure> {
-        let Some(live) = self.loaded() else {
-            return Ok(());
-        };
-        live.gate.passed().await?;
-        let stored = live.to_stored();
-        let dues = dues_of(&stored, shared.clock.now_ms());
-        let durability = self.durability();
-        let retired = shared.store.retire(&self.key, stored, false, durability);
-        retired.await.map_err(|error| unavailable(&error))?;
-        if self.part(Retire::WhenIdle, shared) {
-            shared.wake_later(&self.key, &dues);
-        }
-        Ok(())
-    }
-
-    /// Gives up the key, unless there is a reason to stay.
-    pub(super) fn part(&self, how: Retire, shared: &Shared) -> bool {
-        self.loaded()
-            .is_some_and(|live| self.leave(how, live, shared))
-    }
-
-    /// Gives up the key, unless there is a reason to stay.
-    fn leave(&self, how: Retire, live: &Live, shared: &Shared) -> bool {
-        let left = shared.table.remove_if(&self.key, self.serial, || {
-            let mut mailbox = self.mailbox();
-            if how == Retire::WhenIdle && !live.audience.is_empty() {
-                return false;
-            }
-            mailbox.close(how)
-        });
-        if left && how == Retire::Withdrawn {
-            live.audience.end(&self.key, &self.withdrawn());
-        }
-        left
-    }
-}
-
-/// When an actor that leaves memory is to come back: when a timer is due, or after a while
-/// where messages of it have not reached their receivers.
-fn dues_of(stored: &Stored, now_ms: u64) -> Vec<u64> {
-    let timers = stored.timers.iter().map(|stored| stored.timer.due_ms);
-    let outbox = (!stored.outbox.is_empty()).then_some(now_ms + SEND_AGAIN_MS);
-    timers.chain(outbox).collect()
 }
 
 /// When a timer whose turn the store has refused rings again.
 const FIRE_AGAIN_MS: u64 = 1_000;
-
-/// When an actor that left memory with messages that are not settled sends them again.
-const SEND_AGAIN_MS: u64 = 10_000;
 
 /// The name under which a caller's idempotency keys are its own. Clients without a user
 /// share one.
@@ -1108,196 +959,5 @@ struct What<'a> {
 impl Drop for Actor {
     fn drop(&mut self) {
         self.slot.metrics.in_memory.dec();
-    }
-}
-
-/// Consumes an actor's queue until it is empty or the actor leaves memory.
-async fn drain(mut guard: DrainGuard) {
-    let (actor, shared) = (guard.actor.clone(), guard.shared.clone());
-    let live = match actor.live(&shared).await {
-        Ok(live) => live,
-        Err(failure) => {
-            warn!(actor = %actor.key, %failure, "an actor cannot be loaded");
-            return guard.fail(&failure);
-        }
-    };
-    // Gathers what turns let out while more of them wait.
-    let mut raised = None;
-    loop {
-        let pace = live.keep_pace(shared.run_ahead);
-        if let Err(failure) = while_ready(&mut raised, pace).await {
-            return guard.lose(&failure);
-        }
-        if !actor.activated.load(Ordering::Relaxed) {
-            while_ready(&mut raised, Box::pin(actor.activate(live, &shared))).await;
-        }
-        let next = actor.mailbox().next();
-        let Some((item, is_more)) = next else {
-            break;
-        };
-        if is_more && raised.is_none() {
-            raised = Some(live.gate.wave().raise());
-        }
-        actor.slot.metrics.queued.dec();
-        let keeps_awake = !matches!(&item, Item::Due(which, _) if live.is_idle_timer(*which));
-        match item {
-            Item::Call(call) => {
-                while_ready(&mut raised, actor.run_call(call, live, &shared)).await;
-            }
-            Item::Due(which, due_ms) => {
-                let ran = Box::pin(actor.run_due(which, due_ms, live, &shared));
-                while_ready(&mut raised, ran).await;
-            }
-            Item::Connect(client) => {
-                if let Some(id) = &client.connection {
-                    live.ledger().connected(id.clone(), client.user.clone());
-                }
-                let origin = Origin::Client(client);
-                let ran = Box::pin(actor.run_hook(Hook::Connect, origin, live, &shared));
-                while_ready(&mut raised, ran).await;
-            }
-            Item::Disconnect(client) => {
-                let ran = Box::pin(disconnect(&actor, client, live, &shared));
-                while_ready(&mut raised, ran).await;
-            }
-            Item::Retire(how) => {
-                raised = None;
-                if Box::pin(actor.retire(how, live, &shared)).await {
-                    debug!(actor = %actor.key, "deactivated");
-                    actor.slot.metrics.retired.inc();
-                    let failure = match how {
-                        Retire::Withdrawn => actor.withdrawn(),
-                        _ => shutting_down(),
-                    };
-                    return guard.fail(&failure);
-                }
-                continue;
-            }
-            Item::Fit(done) => {
-                raised = None;
-                // Who does not wait any longer wants no answer.
-                let _ = done.send(Box::pin(actor.follow(live, &shared)).await);
-            }
-            Item::Destroy(done) => {
-                raised = None;
-                match Box::pin(actor.destroy(live, &shared)).await {
-                    Ok(gone) => {
-                        info!(actor = %actor.key, "destroyed");
-                        // Who does not wait any longer wants no answer.
-                        let _ = done.send(Ok(()));
-                        if gone {
-                            return guard.fail(&actor.withdrawn());
-                        }
-                    }
-                    Err(failure) => drop(done.send(Err(failure))),
-                }
-            }
-        }
-        live.commit_happenings(&*shared.store, actor.durability());
-        raised = raised.filter(|raised| is_more && !raised.is_due());
-        if let Some(failure) = live.gate.broken() {
-            drop(raised);
-            // A successor takes no message before those are told that were lost.
-            let _ = live.gate.passed().await;
-            return guard.lose(&failure);
-        }
-        if keeps_awake {
-            actor.touch(&shared);
-        }
-        if is_more {
-            // It goes on soon, and what has gathered is worth the wait.
-            make_way().await;
-        }
-        // Tokio cannot interrupt a loop that never waits.
-        while_ready(&mut raised, tokio::task::coop::consume_budget()).await;
-    }
-    // Should what is under way be lost, somebody must tell those who watch.
-    let (actor, shared) = (guard.actor.clone(), guard.shared.clone());
-    let departure = async move |outcome: Result<(), Failure>| {
-        if outcome.is_err() {
-            let _ = actor.deliver(Item::Due(Which::Wake, 0), &shared);
-        }
-    };
-    // Where nothing is under way nothing can be lost.
-    let _ = live.gate.leave(departure);
-    guard.finished = true;
-}
-
-async fn disconnect(actor: &Arc<Actor>, client: Client, live: &Arc<Live>, shared: &Arc<Shared>) {
-    // Once only: also one that was found to be gone gets here again.
-    if let Some(id) = &client.connection
-        && !live.ledger().disconnected(id)
-    {
-        return;
-    }
-    let origin = Origin::Client(client);
-    actor.run_hook(Hook::Disconnect, origin, live, shared).await;
-}
-
-/// Ends a consumer's job however it ends: even after a panic of the host's own code the
-/// callers get an answer and the actor's key gets a successor.
-struct DrainGuard {
-    actor: Arc<Actor>,
-    shared: Arc<Shared>,
-    finished: bool,
-}
-
-impl DrainGuard {
-    /// Ends the actor; what is left in its queue gets this answer.
-    fn fail(mut self, failure: &Failure) {
-        self.finished = true;
-        self.abandon(failure);
-    }
-
-    /// Ends an actor whose commits the store has lost; it is loaded again as it was last
-    /// safe. Its subscribers come back to that.
-    fn lose(self, failure: &Failure) {
-        warn!(actor = %self.actor.key, %failure, "an actor is given up and loaded again");
-        if let Some(live) = self.actor.loaded() {
-            live.audience.close(Close::Lost);
-        }
-        self.fail(failure);
-    }
-
-    /// Keeps what was committed, as a history of its own, and sends the subscribers away:
-    /// they come back to the successor. A store that cannot do this at once has every
-    /// commit already.
-    fn salvage(&self) {
-        let Some(live) = self.actor.loaded() else {
-            return;
-        };
-        let stored = Stored {
-            epoch: new_epoch(),
-            ..live.to_stored()
-        };
-        let (key, durability) = (&self.actor.key, self.actor.durability());
-        let kept = self.shared.store.retire(key, stored, true, durability);
-        if let Some(Err(error)) = kept.now_or_never() {
-            warn!(actor = %self.actor.key, %error, "an actor's state is lost");
-        }
-        live.audience.close(Close::Lost);
-    }
-
-    fn abandon(&self, failure: &Failure) {
-        let rest = self.actor.mailbox().take_rest();
-        // A successor takes no message before those are told that were before it.
-        for item in rest {
-            self.actor.slot.metrics.queued.dec();
-            item.refuse(&self.actor.key, failure.clone());
-        }
-        self.shared
-            .table
-            .remove_if(&self.actor.key, self.actor.serial, || true);
-        self.shared.instances.forget(self.actor.serial);
-    }
-}
-
-impl Drop for DrainGuard {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.salvage();
-            self.abandon(&Failure::host(code::INTERNAL).message("the host failed"));
-        }
-        self.shared.drain_ended();
     }
 }
