@@ -6,9 +6,13 @@
 //! Invariant: who waits on tokio's timers for a time that it has from here waits as long as it
 //! meant to, also while a test has paused those timers.
 
+mod sleeps;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+pub use sleeps::Sleeps;
 
 /// Tells the time since 1970 began (UTC): the system's clock, unless another one was named.
 #[derive(Clone, Default)]
@@ -35,6 +39,14 @@ impl WallClock {
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .unwrap_or_default(),
             Some(told) => told(),
+        }
+    }
+
+    /// What waits for its moments: tokio's timers where it was told the time.
+    pub fn sleeps(&self) -> Sleeps {
+        match &self.0 {
+            None => Sleeps::default(),
+            Some(_) => Sleeps::by_tokio(),
         }
     }
 

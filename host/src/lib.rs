@@ -11,7 +11,7 @@
 //! | 3 | [`turn`], [`router`] |
 //! | 2 | [`engine`] |
 //! | 1 | [`store`], [`fanout`], [`rooms`], [`timer`], [`auth`], [`versions`] |
-//! | 0 | [`clock`], [`config`], [`hash`], [`journal`], [`metrics`], [`ws`] |
+//! | 0 | [`clock`], [`config`], [`hash`], [`journal`], [`memory`], [`metrics`], [`ws`] |
 
 pub mod actor;
 pub mod application;
@@ -25,6 +25,7 @@ pub mod gateway;
 pub mod hash;
 pub mod host;
 pub mod journal;
+pub mod memory;
 pub mod metrics;
 pub mod rooms;
 pub mod router;

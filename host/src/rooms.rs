@@ -5,6 +5,8 @@
 //!
 //! Invariant: the id of a connection is never used twice by a host.
 
+mod contacts;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use indexmap::IndexMap;
 use tidegate_core::{ActorKey, Failure, protocol};
 use tokio_util::sync::CancellationToken;
 
+use self::contacts::Contacts;
 use crate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh};
 use crate::hash::{KeyedHash, KeyedMap, KeyedSet};
 use crate::metrics::Metrics;
@@ -80,7 +83,7 @@ pub struct Connection {
 #[derive(Default)]
 struct ConnectionState {
     /// Actors that it has had contact with.
-    contacts: KeyedSet<ActorKey>,
+    contacts: Contacts,
     /// Calls that have no answer yet, by their ids.
     calls: KeyedMap<Box<str>, OpenCall>,
     /// These bytes, all together.
@@ -207,12 +210,13 @@ impl Connection {
 
     /// The actors it has had contact with.
     pub fn contacts(&self) -> Vec<ActorKey> {
-        self.state().contacts.iter().cloned().collect()
+        self.state().contacts.to_vec()
     }
 
     /// The actors it has had contact with; there will be no further ones.
-    pub fn take_contacts(&self) -> KeyedSet<ActorKey> {
-        std::mem::take(&mut self.state().contacts)
+    pub fn take_contacts(&self) -> Vec<ActorKey> {
+        let contacts = std::mem::take(&mut self.state().contacts);
+        contacts.to_vec()
     }
 
     /// Lets a call in, unless its id is taken or the others are too many.

@@ -247,6 +247,7 @@ async fn ring<K: Send + 'static>(
     wall: WallClock,
     on_due: impl Fn(K, u64) + Send + Sync + 'static,
 ) {
+    let sleeps = wall.sleeps();
     let mut rung = 0;
     loop {
         match alarms.take_due(wall.now()) {
@@ -262,7 +263,7 @@ async fn ring<K: Send + 'static>(
             }
             Next::In(left) => {
                 tokio::select! {
-                    () = tokio::time::sleep(left.min(LOOK)) => {}
+                    () = sleeps.pause(left.min(LOOK)) => {}
                     () = alarms.sooner.notified() => {}
                 }
             }

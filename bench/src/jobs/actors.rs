@@ -20,6 +20,10 @@ const DEPTH: usize = 4;
 /// How long actors may take to leave memory.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long after that the memory is read. The host's threads give back what they keep when they
+/// next have nothing to do.
+const AFTERWARDS: Duration = Duration::from_secs(2);
+
 /// Where the actors are in the end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -213,11 +217,13 @@ async fn settle(host: &Host, place: Place, actors: u64) -> Result<()> {
             while host.metric("tidegate_actors_in_memory").await? > 0.0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            Ok(())
+            anyhow::Ok(())
         };
-        return tokio::time::timeout(PATIENCE, gone)
+        tokio::time::timeout(PATIENCE, gone)
             .await
-            .context("waiting for the actors to leave memory")?;
+            .context("waiting for the actors to leave memory")??;
+        tokio::time::sleep(AFTERWARDS).await;
+        return Ok(());
     }
     let in_memory = host.metric("tidegate_actors_in_memory").await?;
     ensure!(

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::progress;
 use crate::bench::Bench;
-use crate::load::call::{Method, number_after, recognise, subscription};
+use crate::load::call::{Incoming, Method, number_after, recognise, subscription};
 use crate::load::connection::Connection;
 use crate::load::recorder::{Latencies, Meter};
 use crate::report::{Sample, Table};
@@ -18,8 +18,8 @@ use crate::server::{Level, Server, Tidegate};
 /// What is before the number of a beat in a patch.
 const BEAT: &[u8] = br#""value":"#;
 
-/// How long streams beat before it counts: that a thousand actors come into memory at once is not
-/// what a stream is like.
+/// How long streams beat before it counts: that a thousand of them begin within an interval is not
+/// what they are like.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// So many actors that beat, and those who look on.
@@ -74,11 +74,16 @@ async fn measure(bench: &Bench, setting: Setting) -> Result<Sample> {
     let beats = warm_up + bench.scale.pick(6_000, 2_000) / step_ms;
     let mut subscribers = Vec::new();
     for number in 0..setting.actors * setting.subscribers {
-        let actor = number / setting.subscribers;
-        subscribers.push(subscribe(&host.server, number, actor as u64).await?);
+        let (actor, subscriber) = (number / setting.subscribers, number % setting.subscribers);
+        let mut connection = subscribe(&host.server, number, actor as u64).await?;
+        if subscriber == 0 {
+            bring_into_memory(&mut connection, setting.method, actor as u64).await?;
+        }
+        subscribers.push(connection);
     }
     let meter = Meter::start(host.server.pid())?;
     let mut tasks = JoinSet::new();
+    let began = Instant::now() + Duration::from_millis(20);
     for (number, connection) in subscribers.into_iter().enumerate() {
         let (actor, subscriber) = (number / setting.subscribers, number % setting.subscribers);
         // The first subscriber of each actor sets it going.
@@ -88,7 +93,10 @@ async fn measure(bench: &Bench, setting: Setting) -> Result<Sample> {
                 name: setting.method,
                 input: format!(r#"{{"times":{beats}}}"#),
             };
-            (setting.step * actor as u32 / setting.actors as u32, method)
+            (
+                began + setting.step * actor as u32 / setting.actors as u32,
+                method,
+            )
         });
         tasks.spawn(watch(connection, actor as u64, call, beats));
     }
@@ -156,15 +164,39 @@ async fn subscribe(server: &Server, number: usize, actor: u64) -> Result<Connect
     Ok(connection)
 }
 
+/// Calls an actor, so that it has its instance before the clock counts.
+async fn bring_into_memory(
+    connection: &mut Connection,
+    method: &'static str,
+    actor: u64,
+) -> Result<()> {
+    let method = Method {
+        actor: "pulse",
+        name: method,
+        input: r#"{"times":0}"#.to_owned(),
+    };
+    let mut text = Vec::new();
+    method.write(&mut text, 0, actor);
+    connection.outgoing().text(&text);
+    connection.flush().await?;
+    let answer = connection.message().await?;
+    let answered = matches!(recognise(answer.as_bytes())?, Incoming::Result(_));
+    ensure!(answered, "{answer}");
+    Ok(())
+}
+
 /// Looks on until the last beat.
 async fn watch(
     mut connection: Connection,
     actor: u64,
-    call: Option<(Duration, Method)>,
+    call: Option<(Instant, Method)>,
     beats: u64,
 ) -> Result<Vec<(u64, Instant)>> {
-    if let Some((after, method)) = call {
-        tokio::time::sleep(after).await;
+    if let Some((at, method)) = call {
+        // Finer than the runtime's timers, which would have twenty begin at once.
+        while Instant::now() < at {
+            tokio::task::yield_now().await;
+        }
         let mut text = Vec::new();
         method.write(&mut text, 0, actor);
         connection.outgoing().text(&text);

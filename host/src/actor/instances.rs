@@ -80,7 +80,7 @@ impl Instances {
         let evicted = evicted.and_then(|actor| actor.upgrade());
         if let Some(instance) = evicted.and_then(|actor| actor.take_instance()) {
             self.evicted.inc();
-            drop::<Instance>(instance);
+            drop::<Box<Instance>>(instance);
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) struct Actor {
     pub(super) slot: Arc<Slot>,
     live: OnceCell<Arc<Live>>,
     mailbox: Mutex<Mailbox>,
-    instance: Mutex<Option<Instance>>,
+    instance: Mutex<Option<Box<Instance>>>,
     activated: AtomicBool,
     /// The manifest's schedules, while it is active.
     schedules: Mutex<Schedules>,
@@ -321,14 +321,14 @@ impl Actor {
                 .is_none_or(|live| live.audience.is_empty() && !live.ledger().keeps_awake())
     }
 
-    pub(super) fn take_instance(&self) -> Option<Instance> {
+    pub(super) fn take_instance(&self) -> Option<Box<Instance>> {
         self.instance
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
     }
 
-    fn park(self: &Arc<Self>, instance: Instance, shared: &Shared) {
+    fn park(self: &Arc<Self>, instance: Box<Instance>, shared: &Shared) {
         if !instance.is_worth_keeping() {
             return;
         }
@@ -341,7 +341,7 @@ impl Actor {
         component: &Component,
         what: What<'_>,
         shared: &Shared,
-    ) -> Result<Instance, Failure> {
+    ) -> Result<Box<Instance>, Failure> {
         // One of an older version of the component has served its last turn.
         match self
             .take_instance()
@@ -354,7 +354,7 @@ impl Actor {
                     shared.instances.evict_some();
                     made = Box::pin(component.instantiate()).await;
                 }
-                made.map_err(|crash| self.report(crash, what))
+                made.map(Box::new).map_err(|crash| self.report(crash, what))
             }
         }
     }
@@ -731,7 +731,7 @@ impl Actor {
     /// Keeps the instance, or reports why it is lost.
     fn after_call<T>(
         self: &Arc<Self>,
-        instance: Instance,
+        instance: Box<Instance>,
         result: Result<Result<T, Failure>, Crash>,
         what: What<'_>,
         shared: &Shared,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::ValueEnum;
 use tidegate::config::Config;
+use tidegate::memory;
 use tracing_subscriber::EnvFilter;
 
 use super::Settings;
@@ -43,6 +44,12 @@ enum LogForm {
     Json,
 }
 
+/// Gives back to the system what the allocator keeps for this thread.
+fn give_back() {
+    // SAFETY: it may be called at any time; the allocator is the one that `main` names.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
 impl Up {
     /// Starts the log and a runtime, and serves in it.
     pub(crate) fn run<F>(self, serve: impl FnOnce(Up) -> F) -> anyhow::Result<()>
@@ -52,6 +59,7 @@ impl Up {
         start_log(self.log);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
+            .on_thread_park(|| memory::let_go(give_back))
             .build()?;
         let result = runtime.block_on(serve(self));
         // A guest that is still computing does not keep the process.

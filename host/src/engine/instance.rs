@@ -9,18 +9,21 @@ use std::time::{Duration, Instant};
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
 use wasmtime::{Store, UpdateDeadline};
+use wasmtime_wasi::clocks::WasiClocksCtxView;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::guarded::access;
 use super::bindings::optional::{migrate, self_test};
 use super::bindings::{ActorsHandler, types as wit};
+use super::clocks::Clock;
 use super::guest::Turn;
 use super::guest_log::GuestLog;
 use super::imports::Imports;
 use super::load::{Component, Template};
 use super::outbound::{self, Outbound};
 use super::{Budget, Ticker};
+use crate::clock::Sleeps;
 use crate::config::Limits;
 use crate::metrics::Metrics;
 
@@ -29,6 +32,7 @@ pub(super) struct GuestContext {
     wasi: WasiCtx,
     outbound: Outbound,
     table: ResourceTable,
+    sleeps: Sleeps,
     account: Account,
     pub(super) log: GuestLog,
     /// When the running call is interrupted.
@@ -56,6 +60,15 @@ impl GuestContext {
             }
             None => Err(Stop::HostCalls),
         }
+    }
+
+    pub(super) fn clock(&mut self) -> Clock<'_> {
+        let wasi = WasiClocksCtxView {
+            ctx: self.wasi.clocks(),
+            table: &mut self.table,
+        };
+        let sleeps = &self.sleeps;
+        Clock { wasi, sleeps }
     }
 
     /// What a call that did not return comes to.
@@ -262,6 +275,7 @@ impl Template {
             wasi,
             outbound: Outbound::new(self.outbound.clone()),
             table,
+            sleeps: self.sleeps.clone(),
             account: Account {
                 memory_bytes: 0,
                 grown_bytes: 0,

@@ -18,6 +18,7 @@ use super::cache::InUse;
 use super::guards::Guards;
 use super::instance::GuestContext;
 use super::{AllowedHosts, Budget, Crash, Engine, Instance, Ticker, outbound};
+use crate::clock::Sleeps;
 use crate::config::{Durability, Limits};
 use crate::metrics::Metrics;
 
@@ -53,6 +54,11 @@ impl Component {
     /// The name it was loaded under, a label for people.
     pub fn name(&self) -> &str {
         &self.template.name
+    }
+
+    /// What its streams wait with.
+    pub fn sleeps(&self) -> &Sleeps {
+        &self.template.sleeps
     }
 
     /// What it may use.
@@ -108,6 +114,7 @@ pub(super) struct Template {
     /// Keeps its compiled code on disk.
     pub(super) _kept: Arc<InUse>,
     pub(super) ticker: Arc<Ticker>,
+    pub(super) sleeps: Sleeps,
     pub(super) budget: Arc<Budget>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -274,6 +281,7 @@ impl Engine {
             self_test: linked.self_test,
             _kept: linked.kept,
             ticker: self.ticker.clone(),
+            sleeps: self.sleeps.clone(),
             budget: self.budget.clone(),
             metrics: self.metrics.clone(),
         };

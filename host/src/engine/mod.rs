@@ -11,6 +11,7 @@
 mod allowed_hosts;
 mod bindings;
 mod cache;
+mod clocks;
 mod guards;
 mod guest;
 mod guest_log;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::clock::Sleeps;
 use crate::config;
 use crate::metrics::Metrics;
 
@@ -43,6 +45,7 @@ pub struct Engine {
     max_component_bytes: u64,
     ticker: Arc<Ticker>,
     budget: Arc<Budget>,
+    sleeps: Sleeps,
     /// Where components are compiled.
     compilers: Arc<rayon::ThreadPool>,
     metrics: Arc<Metrics>,
@@ -54,6 +57,7 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&wasmtime_config(settings))?;
         let mut linker = wasmtime::component::Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        clocks::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         bindings::ActorsHandler::add_to_linker::<_, wasmtime::component::HasSelf<_>>(
             &mut linker,
@@ -71,6 +75,7 @@ impl Engine {
             max_component_bytes: settings.max_component_bytes,
             ticker: Arc::new(ticker),
             budget: Arc::new(Budget::new(settings.grown_memory_bytes)),
+            sleeps: Sleeps::default(),
             compilers: Arc::new(compilers(settings.compile_threads)?),
             metrics,
         })

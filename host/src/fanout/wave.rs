@@ -7,7 +7,7 @@
 //! Invariants: each receiver gets the same things in the same order as without; a receiver
 //! is held back only while somebody keeps the wave raised, which nobody does while waiting.
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -138,8 +138,12 @@ impl Drop for Raised<'_> {
 }
 
 /// Runs a future; should it have to wait, the wave does not wait with it.
-pub async fn while_ready<T>(raised: &mut Option<Raised<'_>>, future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
+///
+/// It takes a reference, because a future that takes another over has room for it twice.
+pub async fn while_ready<T>(
+    raised: &mut Option<Raised<'_>>,
+    mut future: Pin<&mut impl Future<Output = T>>,
+) -> T {
     std::future::poll_fn(|context| {
         let poll = future.as_mut().poll(context);
         if poll.is_pending() {
@@ -152,6 +156,8 @@ pub async fn while_ready<T>(raised: &mut Option<Raised<'_>>, future: impl Future
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
     use crate::fanout::receiver::{Receiver, Told};
 
@@ -266,13 +272,13 @@ mod tests {
         let wave = Wave::new(LONG);
         let mut raised = Some(wave.raise());
         wave.hold(&outlet.receiver);
-        while_ready(&mut raised, async {}).await;
+        while_ready(&mut raised, pin!(async {})).await;
         assert_eq!(outlet.seen(), (1, 0));
         let waits = async {
             tokio::task::yield_now().await;
             assert_eq!(outlet.seen(), (0, 1));
         };
-        while_ready(&mut raised, waits).await;
+        while_ready(&mut raised, pin!(waits)).await;
         assert!(raised.is_none());
     }
 }

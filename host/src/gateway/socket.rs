@@ -77,7 +77,6 @@ pub(super) fn serve(
         leave: Leave { connection, doors },
     };
     async move {
-        let _until_the_end = (connected, kept);
         let connection = session.leave.connection.clone();
         let ended = {
             let mut run = std::pin::pin!(socket.run(&mut session));
@@ -95,6 +94,8 @@ pub(super) fn serve(
         };
         drop(session);
         debug!(connection = %connection.id(), ?ended, "closed");
+        // Named, so that they are here until now.
+        drop((connected, kept));
     }
 }
 

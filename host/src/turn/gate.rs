@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -177,7 +177,7 @@ async fn attend(gate: Arc<Gate>) {
         };
         match entry {
             Entry::Commit(commit) => {
-                let outcome = while_ready(&mut raised, commit).await;
+                let outcome = while_ready(&mut raised, pin!(commit)).await;
                 let mut line = gate.line();
                 line.commits -= 1;
                 if let Err(failure) = outcome {
@@ -189,7 +189,7 @@ async fn attend(gate: Arc<Gate>) {
                 if !is_last && raised.is_none() {
                     raised = Some(gate.wave.raise());
                 }
-                while_ready(&mut raised, departure(outcome)).await;
+                while_ready(&mut raised, pin!(departure(outcome))).await;
                 raised = raised.filter(|raised| !is_last && !raised.is_due());
             }
         }

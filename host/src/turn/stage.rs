@@ -257,7 +257,7 @@ impl Stage {
                 (staged.is_fit && !staged.committing, staged.next_tick)
             };
             if is_fit {
-                tokio::time::sleep_until(next_tick.into()).await;
+                self.0.given.component.sleeps().until(next_tick).await;
                 // It may have changed meanwhile, or have left another way.
                 if self.staged().is_fit {
                     return;

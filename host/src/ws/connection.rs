@@ -172,7 +172,11 @@ impl Socket {
         let now = Instant::now();
         let reader = Reader {
             read,
-            read_ahead,
+            // What is empty may still be a part of a buffer.
+            read_ahead: match read_ahead.is_empty() {
+                true => Bytes::new(),
+                false => read_ahead,
+            },
             decoder: Decoder::new(settings.incoming),
             watch: Watch::new(settings.keep_alive, now),
             last_heard: now,
@@ -261,10 +265,19 @@ struct Reader {
 
 impl Reader {
     async fn converse<H: Handler>(&mut self, handler: &mut H) -> Ended {
+        if !self.read_ahead.is_empty() {
+            // Rare, and no reason to have room for it ever after.
+            Box::pin(self.take_in_ahead(handler)).await;
+        }
         if let Err(lost) = self.listen(handler).await {
             return lost;
         }
         self.close_down().await
+    }
+
+    async fn take_in_ahead<H: Handler>(&mut self, handler: &mut H) {
+        let read_ahead = std::mem::take(&mut self.read_ahead);
+        self.take_in(&read_ahead, handler).await;
     }
 
     /// Reads until one side closes, whose reason is then in `ending`.
@@ -272,22 +285,15 @@ impl Reader {
     /// # Errors
     /// The connection ended without a closing handshake.
     async fn listen<H: Handler>(&mut self, handler: &mut H) -> Result<(), Ended> {
-        let read_ahead = std::mem::take(&mut self.read_ahead);
-        if !read_ahead.is_empty() {
-            self.take_in(&read_ahead, handler).await;
-        }
-        drop(read_ahead);
         let mut alarm = pin!(sleep_until(self.watch.due));
         while self.ending.is_none() {
-            tokio::select! {
+            let chunk = tokio::select! {
                 biased;
                 () = self.outbound.0.closing() => {
                     self.ending = Some(Ended::ByHost { confirmed: false });
+                    continue;
                 }
-                chunk = read(&mut self.read) => {
-                    let chunk = chunk?;
-                    self.take_in(&chunk, handler).await;
-                }
+                chunk = read(&mut self.read) => chunk?,
                 () = alarm.as_mut() => {
                     let progress = self.outbound.0.progress().unwrap_or(self.last_heard);
                     let alive = self.last_heard.max(progress);
@@ -300,8 +306,10 @@ impl Reader {
                         }
                     }
                     alarm.as_mut().reset(self.watch.due);
+                    continue;
                 }
-            }
+            };
+            self.take_in(&chunk, handler).await;
         }
         Ok(())
     }

@@ -19,6 +19,8 @@ mod imports;
 mod invocation;
 mod live;
 mod manifest;
+#[cfg(any(all(target_family = "wasm", feature = "allocator"), test))]
+mod memory;
 mod place;
 mod pointer;
 pub mod prelude;
@@ -32,6 +34,10 @@ mod stored;
 pub mod test;
 mod timer;
 mod tracked;
+
+#[cfg(all(target_family = "wasm", feature = "allocator"))]
+#[global_allocator]
+static ALLOCATOR: memory::Lists = memory::Lists::new();
 
 pub use access::{Subject, Subscriber, View, Viewer};
 pub use actor::Actor;

@@ -2,6 +2,7 @@
 //!
 //! Invariants: an actor has one consumer at a time; however it ends, every item is answered.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,6 +20,7 @@ use crate::fanout::{Close, while_ready};
 use crate::rooms::Client;
 use crate::store::Stored;
 use crate::turn::{Live, Which};
+
 /// Consumes an actor's queue until it is empty or the actor leaves memory.
 pub(super) async fn drain(mut guard: DrainGuard) {
     let (actor, shared) = (guard.actor.clone(), guard.shared.clone());
@@ -32,12 +34,13 @@ pub(super) async fn drain(mut guard: DrainGuard) {
     // Gathers what turns let out while more of them wait.
     let mut raised = None;
     loop {
-        let pace = live.keep_pace(shared.run_ahead);
+        let pace = pin!(live.keep_pace(shared.run_ahead));
         if let Err(failure) = while_ready(&mut raised, pace).await {
             return guard.lose(&failure);
         }
         if !actor.activated.load(Ordering::Relaxed) {
-            while_ready(&mut raised, Box::pin(actor.activate(live, &shared))).await;
+            let mut activated = Box::pin(actor.activate(live, &shared));
+            while_ready(&mut raised, activated.as_mut()).await;
         }
         let next = actor.mailbox().next();
         let Some((item, is_more)) = next else {
@@ -50,23 +53,24 @@ pub(super) async fn drain(mut guard: DrainGuard) {
         let keeps_awake = !matches!(&item, Item::Due(which, _) if live.is_idle_timer(*which));
         match item {
             Item::Call(call) => {
-                while_ready(&mut raised, actor.run_call(call, live, &shared)).await;
+                let ran = pin!(actor.run_call(call, live, &shared));
+                while_ready(&mut raised, ran).await;
             }
             Item::Due(which, due_ms) => {
-                let ran = Box::pin(actor.run_due(which, due_ms, live, &shared));
-                while_ready(&mut raised, ran).await;
+                let mut ran = Box::pin(actor.run_due(which, due_ms, live, &shared));
+                while_ready(&mut raised, ran.as_mut()).await;
             }
             Item::Connect(client) => {
                 if let Some(id) = &client.connection {
                     live.ledger().connected(id.clone(), client.user.clone());
                 }
                 let origin = Origin::Client(client);
-                let ran = Box::pin(actor.run_hook(Hook::Connect, origin, live, &shared));
-                while_ready(&mut raised, ran).await;
+                let mut ran = Box::pin(actor.run_hook(Hook::Connect, origin, live, &shared));
+                while_ready(&mut raised, ran.as_mut()).await;
             }
             Item::Disconnect(client) => {
-                let ran = Box::pin(disconnect(&actor, client, live, &shared));
-                while_ready(&mut raised, ran).await;
+                let mut ran = Box::pin(disconnect(&actor, client, live, &shared));
+                while_ready(&mut raised, ran.as_mut()).await;
             }
             Item::Retire(how) => {
                 raised = None;
@@ -117,7 +121,8 @@ pub(super) async fn drain(mut guard: DrainGuard) {
             make_way().await;
         }
         // Tokio cannot interrupt a loop that never waits.
-        while_ready(&mut raised, tokio::task::coop::consume_budget()).await;
+        let budget = pin!(tokio::task::coop::consume_budget());
+        while_ready(&mut raised, budget).await;
     }
     // Should what is under way be lost, somebody must tell those who watch.
     let (actor, shared) = (guard.actor.clone(), guard.shared.clone());
