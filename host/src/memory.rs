@@ -1,7 +1,7 @@
 //! Memory that the allocator keeps for what comes next.
 //!
 //! An allocator keeps freed memory for its thread, and gives it back only as that thread
-//! allocates. After a crowd has left nobody does. [`actor`](crate::actor) says when many have left;
+//! allocates. After a crowd has left nobody does. `actor` says when many have left;
 //! whoever runs the host has its threads ask here before they sleep, and let go then.
 //!
 //! Invariant: a thread lets go at most once for each time that many have left.
