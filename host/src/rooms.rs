@@ -210,13 +210,12 @@ impl Connection {
 
     /// The actors it has had contact with.
     pub fn contacts(&self) -> Vec<ActorKey> {
-        self.state().contacts.to_vec()
+        self.state().contacts.clone().into_vec()
     }
 
     /// The actors it has had contact with; there will be no further ones.
     pub fn take_contacts(&self) -> Vec<ActorKey> {
-        let contacts = std::mem::take(&mut self.state().contacts);
-        contacts.to_vec()
+        std::mem::take(&mut self.state().contacts).into_vec()
     }
 
     /// Lets a call in, unless its id is taken or the others are too many.

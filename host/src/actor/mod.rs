@@ -15,6 +15,7 @@ mod ready;
 mod resident;
 #[cfg(test)]
 mod simulation;
+mod sweep;
 mod table;
 mod waits;
 
@@ -42,7 +43,6 @@ use crate::clock::{WallClock, instant};
 use crate::config;
 use crate::engine::{CallResult, Component, Invocation, Origin, Pending, Subject};
 use crate::fanout::Outlet;
-use crate::memory;
 use crate::metrics::{Metrics, Stopwatch};
 use crate::rooms::{Client, Connection, Connections};
 use crate::router::{Conflict, Router};
@@ -66,9 +66,6 @@ const MAX_DECISIONS: u32 = 4;
 /// What is left of the idle timeout when few more actors fit into memory, so that one who
 /// names many keeps others out for no longer.
 const SCARCE_IDLE: Duration = Duration::from_secs(1);
-
-/// How many actors must have left memory until it is worth giving theirs back.
-const MANY_GONE: usize = 1_000;
 
 /// How often a host that stops tries to send all actors out of memory.
 const RETIRE_ROUNDS: usize = 3;
@@ -409,7 +406,7 @@ impl Actors {
             run_id: random_id(4),
             began: instant(),
         });
-        let sweeper = tokio::spawn(sweep(shared.clone()));
+        let sweeper = tokio::spawn(sweep::sweep(shared.clone()));
         shared.wake_sleeping(|_| true);
         Actors { shared, sweeper }
     }
@@ -798,37 +795,6 @@ impl Actors {
 impl Drop for Actors {
     fn drop(&mut self) {
         self.sweeper.abort();
-    }
-}
-
-/// Sends idle actors out of memory.
-async fn sweep(shared: Arc<Shared>) {
-    let idle = Duration::from_millis(shared.settings.idle_timeout_ms);
-    let pace = (idle / 4).clamp(Duration::from_millis(20), Duration::from_secs(10));
-    let mut swept = instant();
-    // The most that were in memory since that was given back.
-    let mut most = 0;
-    loop {
-        tokio::time::sleep(pace.min(SCARCE_IDLE)).await;
-        if instant() - swept < pace && !shared.table.is_scarce() {
-            continue;
-        }
-        swept = instant();
-        let Some(before) = shared.uptime_ms().checked_sub(shared.idle_timeout_ms()) else {
-            continue;
-        };
-        let mut in_memory = 0;
-        for actor in shared.table.all() {
-            in_memory += 1;
-            if actor.is_idle_since(before) {
-                let _ = actor.deliver(Item::Retire(Retire::WhenIdle), &shared);
-            }
-        }
-        most = most.max(in_memory);
-        if most - in_memory >= MANY_GONE {
-            most = in_memory;
-            memory::much_was_freed();
-        }
     }
 }
 

@@ -15,7 +15,7 @@
 use std::time::{Duration, Instant};
 
 /// What waits for moments. All clones share one descriptor, which is opened by the first that
-/// waits, in its runtime.
+/// waits, in its runtime. It goes on while a test has paused tokio's timers.
 #[derive(Clone)]
 pub struct Sleeps {
     /// None goes by tokio's timers, whatever there is.
@@ -303,6 +303,17 @@ mod tests {
         assert_eq!(sleeps.len(), 0);
         // Nor does what was given up.
         sleeps.pause(5 * MS).await;
+    }
+
+    #[tokio::test]
+    async fn the_longest_waits_are_waited_for() {
+        let sleeps = Sleeps::default();
+        for time in [Duration::from_nanos(u64::MAX), Duration::MAX] {
+            let mut long = Box::pin(sleeps.pause(time));
+            assert_eq!(futures_util::poll!(&mut long), Poll::Pending);
+            sleeps.pause(MS).await;
+            assert_eq!(futures_util::poll!(&mut long), Poll::Pending);
+        }
     }
 
     #[tokio::test]

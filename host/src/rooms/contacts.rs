@@ -9,6 +9,7 @@ use crate::hash::KeyedSet;
 const FEW: usize = 8;
 
 /// A set of actors.
+#[derive(Clone)]
 pub(super) enum Contacts {
     Few(Vec<ActorKey>),
     Many(KeyedSet<ActorKey>),
@@ -61,10 +62,10 @@ impl Contacts {
         }
     }
 
-    pub(super) fn to_vec(&self) -> Vec<ActorKey> {
+    pub(super) fn into_vec(self) -> Vec<ActorKey> {
         match self {
-            Contacts::Few(few) => few.clone(),
-            Contacts::Many(many) => many.iter().cloned().collect(),
+            Contacts::Few(few) => few,
+            Contacts::Many(many) => many.into_iter().collect(),
         }
     }
 }
@@ -93,7 +94,7 @@ mod tests {
             contacts.remove(&actor(number + 1));
             assert_eq!(contacts.len(), number + 1);
         }
-        let known: KeyedSet<_> = contacts.to_vec().into_iter().collect();
+        let known: KeyedSet<_> = contacts.clone().into_vec().into_iter().collect();
         assert_eq!(known, (0..20).map(actor).collect());
         for number in 0..20 {
             contacts.remove(&actor(number));
@@ -105,6 +106,6 @@ mod tests {
         contacts.insert(actor(1));
         contacts.insert(actor(2));
         contacts.remove(&actor(1));
-        assert_eq!(contacts.to_vec(), [actor(2)]);
+        assert_eq!(contacts.into_vec(), [actor(2)]);
     }
 }
