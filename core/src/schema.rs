@@ -11,6 +11,7 @@
 //! hold, and errors are gathered by `explain` since the crate's own way takes time and
 //! memory exponential in the depth of a value where alternatives are recursive.
 
+mod changes;
 mod explain;
 mod rules;
 
@@ -22,6 +23,7 @@ use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, code, cut};
+use crate::patch::PatchOp;
 use crate::pointer::write_escaped;
 use rules::Rules;
 
@@ -37,6 +39,8 @@ pub const MAX_DEPTH_IN_PLACE: usize = 48;
 pub const MAX_PATTERNS: usize = 64;
 /// The most bytes that one compiled pattern may take.
 pub const MAX_PATTERN_BYTES: usize = 1 << 20;
+/// How many members and elements a value has at most that is always checked as a whole.
+const SMALL: usize = 32;
 /// How many violations a message lists.
 pub const MAX_LISTED: usize = 8;
 
@@ -118,6 +122,36 @@ impl Schema {
         }
     }
 
+    /// Checks a value that satisfied the schema before these changes were made to it: with
+    /// the answer of [`Schema::check`], at a cost that follows the changes. What changed is
+    /// checked, and sizes and member names of what is around it. Where the schema ties the
+    /// parts of a value together, by `anyOf`, `enum` or `uniqueItems` for instance, it is
+    /// checked from there down as a whole.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use tidegate_core::{PatchOp, Schema};
+    /// let schema = Schema::compile(&json!({"items": {"type": "integer"}, "maxItems": 3})).unwrap();
+    /// let add = |index: usize, value| PatchOp::Add { path: format!("/{index}"), value };
+    ///
+    /// assert!(schema.check_changes(&json!([1, 2, 3]), &[add(2, json!(3))]).is_ok());
+    /// assert_eq!(
+    ///     schema.check_changes(&json!([1, 2, "3"]), &[add(2, json!("3"))]).unwrap_err().to_string(),
+    ///     "/2: expected integer, found string"
+    /// );
+    /// assert!(schema.check_changes(&json!([1, 2, 3, 4]), &[add(3, json!(4))]).is_err());
+    /// ```
+    pub fn check_changes(&self, value: &Value, changes: &[PatchOp]) -> Result<(), Violations> {
+        if is_small(value) {
+            return self.check(value);
+        }
+        let Compiled { source, rules, .. } = &*self.0;
+        match changes::verdict(rules, source, value, changes) {
+            Some(true) => Ok(()),
+            Some(false) | None => self.check(value),
+        }
+    }
+
     /// The schema as the manifest has it.
     pub fn source(&self) -> &Value {
         &self.0.source
@@ -176,6 +210,27 @@ impl fmt::Display for Violations {
 }
 
 impl std::error::Error for Violations {}
+
+/// Whether a value has so few parts that checking all of them is the quickest.
+fn is_small(value: &Value) -> bool {
+    fn fits(value: &Value, left: &mut usize) -> bool {
+        let parts = match value {
+            Value::Array(elements) => elements.len(),
+            Value::Object(members) => members.len(),
+            _ => 0,
+        };
+        let Some(rest) = left.checked_sub(parts) else {
+            return false;
+        };
+        *left = rest;
+        match value {
+            Value::Array(elements) => elements.iter().all(|part| fits(part, left)),
+            Value::Object(members) => members.values().all(|part| fits(part, left)),
+            _ => true,
+        }
+    }
+    fits(value, &mut SMALL.clone())
+}
 
 /// The failure of a call whose input its method's schema refuses.
 pub fn input_failure(method: &str, violations: &Violations) -> Failure {

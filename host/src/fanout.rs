@@ -466,6 +466,15 @@ impl Audience {
         held.extend(outlets.cloned().inspect(|outlet| outlet.hold()));
     }
 
+    /// Holds those of them back who subscribe to the events, and adds them to `held`.
+    fn hold_some(&self, ids: &HashSet<String>, held: &mut Vec<Arc<dyn Outlet>>) {
+        let subscribers = self.lock();
+        let outlets = ids
+            .iter()
+            .filter_map(|id| subscribers.events.get(id.as_str()));
+        held.extend(outlets.cloned().inspect(|outlet| outlet.hold()));
+    }
+
     /// How many subscribe to the state, and how many to the events.
     pub fn len(&self) -> (usize, usize) {
         let subscribers = self.lock();

@@ -262,6 +262,46 @@ async fn a_state_that_breaks_its_schema_is_refused() {
 }
 
 #[tokio::test]
+async fn a_change_within_a_large_state_that_breaks_its_schema_is_refused() {
+    let host = Host::serving(["puppet"]).await;
+    let mut socket = host.connect().await;
+    let inventory = actor("inventory", "1");
+    let mut set = async |members: Value| {
+        let steps = json!([{"set": members}]);
+        socket.call(&inventory, "run", Some(steps)).await
+    };
+    let items = vec![json!({"count": 0}); 100];
+    set(json!({"items": items})).await.result();
+    for (members, detail) in [
+        (
+            json!({"items/50/count": "7"}),
+            "/items/50/count: expected integer, found string",
+        ),
+        (json!({"items/99": {}}), "/items/99/count: missing"),
+        (
+            json!({"items/-": {"count": 1}}),
+            "/items: expected at most 100 elements, found 101",
+        ),
+        (json!({"items": null}), "/items: expected array, found null"),
+    ] {
+        let refused = set(members).await;
+        assert_eq!(refused.code(), "state.invalid");
+        let message = refused.error();
+        assert!(message.ends_with(detail), "{message}");
+    }
+    set(json!({"items/50/count": 7, "note": "allowed"}))
+        .await
+        .result();
+    let snapshot = socket.subscribe_state(&inventory).await;
+    let mut expected = items;
+    expected[50] = json!({"count": 7});
+    assert_eq!(
+        snapshot["state"],
+        json!({"items": expected, "note": "allowed"})
+    );
+}
+
+#[tokio::test]
 async fn the_state_outlives_the_instance() {
     let host = Host::builder()
         .component("lab")

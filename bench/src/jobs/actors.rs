@@ -132,7 +132,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Table>> {
     }
     table.note(
         "Counters. RSS each: what the server's memory grew by, divided; of evicted actors it is \
-         what the allocator has not given back. Cold: the first call, which makes the actor. \
+         their entries in the store's index and what the allocator has not given back. Cold: the first call, which makes the actor. \
          Again: the second one; where actors were evicted it brings them back. Hot: one actor \
          over and over. Bare wasmtime has no connections, no queues and no store; ratios are to \
          the one that gets memory on demand, as the host does.",

@@ -13,17 +13,22 @@ use crate::server::{Level, Tidegate};
 
 /// The lengths of the documents, about, in bytes.
 const SIZES: [u64; 3] = [1_000, 100_000, 10_000_000];
-/// How the handler counts: the name of the path and its method.
-const PATHS: [(&str, &str); 2] = [("tracked", "incrementTracked"), ("plain", "increment")];
+/// What the state is made of and how the handler counts: names, and the methods that fill the
+/// state and count.
+const CASES: [(&str, &str, &str, &str); 3] = [
+    ("tracked", "texts", "fill", "incrementTracked"),
+    ("tracked", "items", "fillWithItems", "incrementItemTracked"),
+    ("plain", "texts", "fill", "increment"),
+];
 
 pub(super) async fn run(bench: &Bench) -> Result<Vec<Table>> {
-    let mut table = Table::new("state-size", &["path", "state bytes"]);
+    let mut table = Table::new("state-size", &["path", "state of", "state bytes"]);
     for round in 0..bench.scale.rounds() {
-        for (path, method) in PATHS {
+        for (path, parts, fill, increment) in CASES {
             for size in SIZES {
-                let labels = [path.to_owned(), size.to_string()];
+                let labels = [path.to_owned(), parts.to_owned(), size.to_string()];
                 progress("state-size", round, &labels);
-                table.add(&labels, measure(bench, method, size).await?);
+                table.add(&labels, measure(bench, fill, increment, size).await?);
             }
         }
     }
@@ -33,7 +38,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Table>> {
         ("p50 to the smallest", "p50 µs"),
     ] {
         let floor = |labels: &[String]| {
-            let floor = vec![labels[0].clone(), smallest.clone()];
+            let floor = vec![labels[0].clone(), labels[1].clone(), smallest.clone()];
             (*labels != floor).then_some(floor)
         };
         table.ratio(name, figure, floor, figure);
@@ -42,7 +47,12 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Table>> {
     Ok(vec![table])
 }
 
-async fn measure(bench: &Bench, method: &'static str, size: u64) -> Result<Sample> {
+async fn measure(
+    bench: &Bench,
+    fill: &'static str,
+    increment: &'static str,
+    size: u64,
+) -> Result<Sample> {
     let host = Tidegate::new(Level::None).start(bench).await?;
     let plan = |method| Plan {
         connections: 1,
@@ -52,11 +62,11 @@ async fn measure(bench: &Bench, method: &'static str, size: u64) -> Result<Sampl
     };
     let fill = Method {
         actor: "document",
-        name: "fill",
+        name: fill,
         input: format!(r#"{{"bytes":{size}}}"#),
     };
     closed::so_often(&host.server, &plan(fill), 1).await?;
-    let increment = plan(Method::bare("document", method));
+    let increment = plan(Method::bare("document", increment));
     let outcome = closed::for_a_while(&host.server, &increment, bench.scale.window()).await?;
     Ok(outcome.sample())
 }

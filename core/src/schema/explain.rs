@@ -28,7 +28,7 @@ pub(super) fn explain(rules: &Rules, value: &Value) -> Violations {
         levels: MAX_LEVELS,
         suspicion: None,
     };
-    search.walk(0, value);
+    search.walk(Rules::ROOT, value);
     if search.found == 0 {
         let suspicion = search.suspicion.take();
         search.path = suspicion.clone().unwrap_or_default();

@@ -4,13 +4,16 @@
 //! references leave the document, or whose checks would cost without bound, is refused
 //! first. `explain` walks them.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use jsonschema::Validator;
 use serde_json::{Map, Value};
 
+use super::changes;
 use super::{
     MAX_DEPTH_IN_PLACE, MAX_EXPANSION, MAX_EXPANSION_IN_PLACE, MAX_PATTERNS, SchemaError, kind_of,
     options, push_token, shown,
@@ -74,12 +77,44 @@ const CONDITIONS: [(&[&str], &str); 5] = [
 
 const CIRCLE: &str = "a `$ref` leads back to itself without going into a member or an element";
 
+/// Keywords that leave a rule open (see [`Rule::is_open`]), the [`ASSERTIONS`] aside: those
+/// that are followed into the parts of a value, and those that assert nothing.
+const OPEN: [&str; 22] = [
+    "$ref",
+    "allOf",
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "prefixItems",
+    "items",
+    "$schema",
+    "$id",
+    "$anchor",
+    "$comment",
+    "$defs",
+    "definitions",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "format",
+    "contentMediaType",
+];
+
+/// The assertions that look into the parts of an array or an object.
+const CLOSED: [&str; 3] = ["enum", "const", "uniqueItems"];
+
 /// The index of a rule.
 pub(super) type Id = usize;
 
-/// All rules of a schema; the first is the schema's own.
+/// All rules of a schema.
 pub(super) struct Rules {
     rules: Vec<Rule>,
+    /// Where in the schema each of them stands.
+    places: Vec<Place>,
     patterns: usize,
 }
 
@@ -103,9 +138,14 @@ pub(super) struct Rule {
     pub(super) additional_properties: Option<Id>,
     pub(super) prefix_items: Vec<Id>,
     pub(super) items: Option<Id>,
+    /// Of an array or an object it asks nothing but a type, a size, certain members, and
+    /// that each part satisfies the rules for it, each for itself.
+    pub(super) is_open: bool,
     /// Subschemas that `explain` does not go into, at the same place and further down.
     in_place: Vec<Id>,
     further_down: Vec<Id>,
+    /// The validator of this rule and all below it; compiled when a change first needs it.
+    part: OnceLock<Option<Box<Validator>>>,
 }
 
 /// A part of a schema that is compiled when somebody first wants to know why a value was
@@ -173,18 +213,20 @@ impl Rules {
             root: source,
             known: HashMap::new(),
             found: Vec::new(),
+            places: Vec::new(),
             anchors: OnceCell::new(),
             patterns: 0,
         };
-        reader.id_of(source, Place::Root);
-        let mut rules = Vec::new();
+        reader.id_of(source, || Place::Root);
+        let mut rules: Vec<Rule> = Vec::new();
         // One after the other rather than by recursion: references can make a chain as
         // long as the schema, longer than a stack.
-        while let Some((schema, _)) = reader.found.get(rules.len()) {
+        while let Some(schema) = reader.found.get(rules.len()) {
             rules.push(reader.rule(rules.len(), schema)?);
         }
         let rules = Rules {
             rules,
+            places: reader.places,
             patterns: reader.patterns,
         };
         if rules.patterns > MAX_PATTERNS {
@@ -196,12 +238,25 @@ impl Rules {
         Ok(rules)
     }
 
+    /// The rule of the whole schema.
+    pub(super) const ROOT: Id = 0;
+
     pub(super) fn get(&self, id: Id) -> &Rule {
         &self.rules[id]
     }
 
     pub(super) fn patterns(&self) -> usize {
         self.patterns
+    }
+
+    /// The validator of a rule and all below it, in the schema that these are the rules of.
+    /// `None` for one that the schema's text cannot refer to.
+    pub(super) fn part(&self, id: Id, source: &Value) -> Option<&Validator> {
+        let compile = || {
+            let reference = reference(&self.places, id)?;
+            changes::part(source, &reference).map(Box::new)
+        };
+        self.rules[id].part.get_or_init(compile).as_deref()
     }
 
     /// Refuses a schema that applies to one value in more ways than it is worth.
@@ -235,7 +290,7 @@ impl Rules {
         }
         let mut everywhere = Cost::new(self, Rule::edges);
         everywhere.cycles = Cycles::Allowed;
-        if everywhere.of(0, 0)?.0 > MAX_EXPANSION {
+        if everywhere.of(Rules::ROOT, 0)?.0 > MAX_EXPANSION {
             return refuse(format!(
                 "with each `$ref` followed it has more than {MAX_EXPANSION} subschemas"
             ));
@@ -342,28 +397,31 @@ struct Reader<'a> {
     root: &'a Value,
     /// Ids by the address of the schema, so that each is read once.
     known: HashMap<*const Value, Id>,
-    /// The schemas by their ids, with their places.
-    found: Vec<(&'a Value, Place<'a>)>,
+    /// The schemas by their ids, and their places.
+    found: Vec<&'a Value>,
+    places: Vec<Place>,
     /// The schemas that have an `$anchor`, found when the first is referred to.
     anchors: OnceCell<HashMap<&'a str, &'a Value>>,
     patterns: usize,
 }
 
-/// Where a subschema stands, written out only when something is wrong with it.
-enum Place<'a> {
+/// Where a subschema stands, written out only when something is wrong with it, or when it is
+/// compiled for itself.
+enum Place {
     Root,
     /// Where a `$ref` leads to.
-    Target(&'a Value),
-    Keyword(Id, &'a str),
-    Member(Id, &'a str, &'a str),
-    Element(Id, &'a str, usize),
+    Target(Box<str>),
+    Keyword(Id, &'static str),
+    Member(Id, &'static str, Box<str>),
+    Element(Id, &'static str, usize),
 }
 
 impl<'a> Reader<'a> {
-    fn id_of(&mut self, schema: &'a Value, place: Place<'a>) -> Id {
+    fn id_of(&mut self, schema: &'a Value, place: impl FnOnce() -> Place) -> Id {
         let next = self.found.len();
         *self.known.entry(schema).or_insert_with(|| {
-            self.found.push((schema, place));
+            self.found.push(schema);
+            self.places.push(place());
             next
         })
     }
@@ -395,8 +453,8 @@ impl<'a> Reader<'a> {
             let schema = self
                 .target(reference)
                 .map_err(|message| self.keyword_error(id, "$ref", message))?;
-            rule.all_of
-                .push(self.id_of(schema, Place::Target(reference)));
+            let target = || Place::Target(reference.as_str().unwrap_or_default().into());
+            rule.all_of.push(self.id_of(schema, target));
         }
         rule.all_of.extend(self.list(id, keywords, "allOf"));
         rule.any_of = self.list(id, keywords, "anyOf");
@@ -427,6 +485,7 @@ impl<'a> Reader<'a> {
 
         rule.assertions = Lazy::new(pick(keywords, &ASSERTIONS));
         rule.shape = Lazy::new(shape(keywords));
+        rule.is_open = keywords.keys().all(|name| is_open(name));
         self.patterns += usize::from(keywords.contains_key("pattern"));
         for (names, text) in CONDITIONS {
             let mut bytes = MAX_CONDITION_BYTES;
@@ -451,7 +510,7 @@ impl<'a> Reader<'a> {
             let message = format!("expected {DIALECT:?}, found {}", shown(dialect));
             return Err(self.keyword_error(id, "$schema", message));
         }
-        if keywords.contains_key("$id") && id != 0 {
+        if keywords.contains_key("$id") && id != Rules::ROOT {
             let message = "expected `$id` at the root of the schema only".to_owned();
             return Err(self.keyword_error(id, "$id", message));
         }
@@ -496,14 +555,14 @@ impl<'a> Reader<'a> {
         keyword: &'static str,
     ) -> Option<Id> {
         let schema = keywords.get(keyword)?;
-        Some(self.id_of(schema, Place::Keyword(id, keyword)))
+        Some(self.id_of(schema, || Place::Keyword(id, keyword)))
     }
 
     fn list(&mut self, id: Id, keywords: &'a Map<String, Value>, keyword: &'static str) -> Vec<Id> {
         let Some(Value::Array(schemas)) = keywords.get(keyword) else {
             return Vec::new();
         };
-        let each = |(index, schema)| self.id_of(schema, Place::Element(id, keyword, index));
+        let each = |(index, schema)| self.id_of(schema, || Place::Element(id, keyword, index));
         schemas.iter().enumerate().map(each).collect()
     }
 
@@ -517,7 +576,7 @@ impl<'a> Reader<'a> {
             return Vec::new();
         };
         let each = |(name, schema): (&'a String, &'a Value)| {
-            let place = Place::Member(id, keyword, name);
+            let place = || Place::Member(id, keyword, name.as_str().into());
             (name.as_str(), self.id_of(schema, place))
         };
         schemas.iter().map(each).collect()
@@ -530,29 +589,66 @@ impl<'a> Reader<'a> {
     }
 
     fn pointer(&self, id: Id) -> String {
-        match &self.found[id].1 {
-            Place::Root => String::new(),
-            // A target that something is wrong with is named by the reference to it, which
-            // is its pointer, or its anchor.
-            Place::Target(reference) => {
-                let fragment = reference.as_str().unwrap_or_default();
-                percent_decoded(fragment.trim_start_matches('#')).unwrap_or_default()
-            }
-            Place::Keyword(parent, keyword) => self.pointer_below(*parent, &[keyword]),
-            Place::Member(parent, keyword, name) => self.pointer_below(*parent, &[keyword, name]),
-            Place::Element(parent, keyword, index) => {
-                self.pointer_below(*parent, &[keyword, &index.to_string()])
-            }
-        }
+        pointer(&self.places, id)
     }
+}
 
-    fn pointer_below(&self, id: Id, tokens: &[&str]) -> String {
-        let mut pointer = self.pointer(id);
-        for token in tokens {
-            push_token(&mut pointer, token);
-        }
-        pointer
+/// The JSON pointer of a subschema. Of one below an anchor that a `$ref` leads to, it begins
+/// with the anchor's name.
+fn pointer(places: &[Place], id: Id) -> String {
+    let (start, tokens) = way(places, id);
+    let start = start.trim_start_matches('#');
+    let mut pointer = percent_decoded(start).unwrap_or_default();
+    for token in tokens {
+        push_token(&mut pointer, &token);
     }
+    pointer
+}
+
+/// What a `$ref` to a subschema is; `None` of one below an anchor.
+fn reference(places: &[Place], id: Id) -> Option<String> {
+    let (start, tokens) = way(places, id);
+    let mut reference = start.to_owned();
+    if !tokens.is_empty() && !start["#".len()..].is_empty() && !start.starts_with("#/") {
+        return None;
+    }
+    for token in tokens {
+        let mut pointer = String::new();
+        push_token(&mut pointer, &token);
+        percent_encode(&pointer, &mut reference);
+    }
+    Some(reference)
+}
+
+/// The way to a subschema: the reference to where it starts, and the tokens from there.
+fn way(places: &[Place], id: Id) -> (&str, Vec<Cow<'_, str>>) {
+    let mut tokens: Vec<Cow<str>> = Vec::new();
+    let mut here = id;
+    let start = loop {
+        here = match &places[here] {
+            Place::Root => break "#",
+            Place::Target(reference) => break reference,
+            Place::Keyword(parent, keyword) => {
+                tokens.push(Cow::Borrowed(keyword));
+                *parent
+            }
+            Place::Member(parent, keyword, name) => {
+                tokens.extend([Cow::Borrowed(&**name), Cow::Borrowed(*keyword)]);
+                *parent
+            }
+            Place::Element(parent, keyword, index) => {
+                tokens.extend([Cow::Owned(index.to_string()), Cow::Borrowed(*keyword)]);
+                *parent
+            }
+        };
+    };
+    tokens.reverse();
+    (start, tokens)
+}
+
+fn is_open(keyword: &str) -> bool {
+    let asserts = ASSERTIONS.contains(&keyword) && !CLOSED.contains(&keyword);
+    asserts || OPEN.contains(&keyword)
 }
 
 fn error(pointer: &str, message: String) -> SchemaError {
@@ -649,6 +745,17 @@ fn gather_anchors<'a>(schema: &'a Value, anchors: &mut HashMap<&'a str, &'a Valu
                 .for_each(|element| gather_anchors(element, anchors));
         }
         _ => {}
+    }
+}
+
+/// Appends a JSON pointer as it stands in the fragment of a URI.
+fn percent_encode(pointer: &str, fragment: &mut String) {
+    for byte in pointer.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-._~$".contains(&byte) {
+            fragment.push(char::from(byte));
+        } else {
+            write!(fragment, "%{byte:02X}").expect("a string takes all that is written to it");
+        }
     }
 }
 

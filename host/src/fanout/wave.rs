@@ -1,7 +1,7 @@
 //! What turns that follow right upon each other let out, in one write for each receiver.
 //!
 //! A system call for each frame is most of what a delivery costs. So while an actor has more
-//! to do at once, or tells many, what it lets out gathers in its receivers' queues, and is
+//! to do at once, or tells several, what it lets out gathers in its receivers' queues, and is
 //! written when it comes to rest. `turn` and `actor` raise the wave; what leaves is held by it.
 //!
 //! Invariants: each receiver gets the same things in the same order as without; a receiver
@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use super::{Audience, Outlet, Recipients};
 
-/// Receivers of one message from which on they are written to outside of their list's lock.
-const MANY: usize = 16;
+/// Receivers of one message from which on they are written to outside of their list's lock,
+/// which would otherwise be held for as many system calls.
+const SEVERAL: usize = 2;
 
 /// Where what an actor lets out gathers.
 #[derive(Default)]
@@ -81,20 +82,32 @@ impl Wave {
 
     /// Holds those back who are about to be told of an event.
     pub fn hold_for_event(&self, audience: &Audience, to: &Recipients) {
-        // To hold all back for the sake of a few is not worth it.
-        if matches!(to, Recipients::Only(_)) {
+        let mut crest = self.crest();
+        if crest.raised == 0 || crest.events {
             return;
         }
-        let mut crest = self.crest();
-        if crest.raised > 0 && !std::mem::replace(&mut crest.events, true) {
-            audience.hold_events(&mut crest.held);
+        match to {
+            // To hold all back for the sake of a few is not worth it.
+            Recipients::Only(ids) if ids.len() < SEVERAL => {}
+            Recipients::Only(ids) => audience.hold_some(ids, &mut crest.held),
+            Recipients::Everyone | Recipients::Except(_) => {
+                crest.events = true;
+                audience.hold_events(&mut crest.held);
+            }
         }
     }
 
-    /// Gathers what one turn lets out where many are told.
+    /// Gathers what all who subscribe to the state are told until what is returned falls.
+    pub fn gather_for_patch(&self, audience: &Audience) -> Option<Raised<'_>> {
+        let raised = self.raise_for(audience);
+        self.hold_for_patch(audience);
+        raised
+    }
+
+    /// Gathers what one turn lets out where several are told.
     pub fn raise_for(&self, audience: &Audience) -> Option<Raised<'_>> {
         let (state, events) = audience.len();
-        (state.max(events) >= MANY).then(|| self.raise())
+        (state.max(events) >= SEVERAL).then(|| self.raise())
     }
 
     fn fall(&self) {
@@ -248,19 +261,28 @@ mod tests {
     }
 
     #[test]
-    fn an_event_for_a_few_holds_nobody_back() {
-        let outlet = Counted::new("a");
-        let (audience, wave) = (audience_of(std::slice::from_ref(&outlet)), Wave::new(LONG));
-        let _raised = wave.raise();
-        wave.hold_for_event(&audience, &Recipients::Only(["a".to_owned()].into()));
-        assert_eq!(outlet.seen(), (0, 0));
+    fn an_event_for_some_holds_only_them_back() {
+        let outlets = ["a", "b", "c"].map(Counted::new);
+        let (audience, wave) = (audience_of(&outlets), Wave::new(LONG));
+        let only = |ids: &[&str]| Recipients::Only(ids.iter().map(|&id| id.to_owned()).collect());
+        let raised = wave.raise();
+        wave.hold_for_event(&audience, &only(&["a"]));
+        assert_eq!(outlets[0].seen(), (0, 0));
+        wave.hold_for_event(&audience, &only(&["a", "b", "gone"]));
+        assert_eq!(
+            outlets.each_ref().map(Counted::seen),
+            [(1, 0), (1, 0), (0, 0)]
+        );
+        drop(raised);
+        assert_eq!(
+            outlets.each_ref().map(Counted::seen),
+            [(0, 1), (0, 1), (0, 0)]
+        );
     }
 
     #[test]
-    fn only_many_receivers_make_a_wave_of_one_turn() {
-        let outlets: Vec<_> = (0..MANY)
-            .map(|number| Counted::new(&number.to_string()))
-            .collect();
+    fn only_several_receivers_make_a_wave_of_one_turn() {
+        let outlets = ["a", "b"].map(Counted::new);
         let wave = Wave::new(LONG);
         assert!(wave.raise_for(&audience_of(&outlets[1..])).is_none());
         assert!(wave.raise_for(&audience_of(&outlets)).is_some());

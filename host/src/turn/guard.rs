@@ -383,6 +383,7 @@ impl Live {
                 let live = self.clone();
                 let departure = async move |outcome: Result<(), Failure>| {
                     if outcome.is_ok() {
+                        let _raised = live.gate.wave().gather_for_patch(&live.audience);
                         live.audience.restart(&live.source(), || snapshot);
                     }
                 };
@@ -413,6 +414,7 @@ impl Live {
             }
         } else {
             let snapshot = || self.snapshot();
+            let _raised = self.gate.wave().gather_for_patch(&self.audience);
             self.audience.restart(&self.source(), snapshot);
         }
     }
@@ -468,7 +470,9 @@ impl Live {
         // again.
         let views = outlets.into_iter().zip(views);
         let views = views.filter_map(|(outlet, view)| Some((outlet, view.ok()?)));
-        let views = views.collect();
+        let views: Vec<_> = views.collect();
+        let wave = self.gate.wave();
+        let _raised = (views.len() > 1).then(|| wave.gather_for_patch(&self.audience));
         self.audience.publish_views(views, &shown, &self.source())
     }
 

@@ -35,6 +35,11 @@ impl Fit {
             fits: true,
         }
     }
+
+    /// Whether it is known to fit this one.
+    pub(super) fn is_of(self, component: &Component) -> bool {
+        self.fits && self.of == component.serial
+    }
 }
 
 /// What was done so that a state fits.

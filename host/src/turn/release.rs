@@ -219,7 +219,7 @@ async fn release(effects: Effects, reply: Option<Reply>, recheck: Duration) {
         metrics.delivered.patches.inc_by(taken);
     }
     let wave = live.gate.wave();
-    // Many are written to behind the last of it, and outside of the list's lock.
+    // Several are written to behind the last of it, and outside of the list's lock.
     let _raised = wave.raise_for(audience);
     // What the caller is owed leaves in one write.
     let _cork = reply

@@ -325,13 +325,17 @@ impl Stage {
         }
         let declared = self.actor_type();
         if let Some(schema) = declared.and_then(|actor| actor.state.schema.as_ref()) {
-            schema
-                .check(ledger.document.value())
-                .map_err(|violations| {
-                    Failure::host(code::STATE_INVALID).message(format!(
-                        "the turn would leave an invalid state: {violations}"
-                    ))
-                })?;
+            let state = ledger.document.value();
+            let checked = if ledger.fit.is_of(&self.0.given.component) {
+                schema.check_changes(state, &patches)
+            } else {
+                schema.check(state)
+            };
+            checked.map_err(|violations| {
+                Failure::host(code::STATE_INVALID).message(format!(
+                    "the turn would leave an invalid state: {violations}"
+                ))
+            })?;
         }
         Ok(Some(patches))
     }

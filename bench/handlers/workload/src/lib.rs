@@ -1,5 +1,5 @@
 //! The actors that the benchmarks drive, where no example does: `document` is a large state
-//! with one number that changes, `board` tells its subscribers what it is told, `pulse`
+//! of few long texts or of many small items, with a number that changes, `board` tells its subscribers what it is told, `pulse`
 //! streams.
 
 use std::time::{Duration, Instant};
@@ -11,11 +11,33 @@ tidegate_sdk::export!(Document, Board, Pulse);
 /// The length of each of a document's texts, in bytes.
 const CELL: usize = 1_000;
 
-/// A state of any length with a number in it.
+/// A state of any length with numbers in it.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 pub struct Document {
     count: u64,
     cells: Vec<String>,
+    items: Vec<Item>,
+}
+
+/// One of many small things that a state has.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Item {
+    name: String,
+    count: u64,
+    done: bool,
+}
+
+impl Item {
+    /// How long one is in a state, about, in bytes.
+    const LENGTH: usize = 50;
+
+    fn new() -> Item {
+        Item {
+            name: "thing".to_owned(),
+            count: 1_000_000,
+            done: false,
+        }
+    }
 }
 
 #[actor]
@@ -23,6 +45,11 @@ impl Document {
     /// Makes the state about so many bytes long.
     pub fn fill(&mut self, bytes: usize) {
         self.cells = vec!["x".repeat(CELL); bytes.div_ceil(CELL)];
+    }
+
+    /// Makes the state about so many bytes long, of items.
+    pub fn fill_with_items(&mut self, bytes: usize) {
+        self.items = vec![Item::new(); bytes.div_ceil(Item::LENGTH)];
     }
 
     /// Counts; the whole state is encoded and compared.
@@ -35,6 +62,14 @@ impl Document {
     pub fn increment_tracked(state: &mut Tracked<Self>) -> Result<u64> {
         let count = state.get(["count"])?.unwrap_or(0) + 1;
         state.set(["count"], &count)?;
+        Ok(count)
+    }
+
+    /// Counts the first item by place.
+    pub fn increment_item_tracked(state: &mut Tracked<Self>) -> Result<u64> {
+        let place = ["items", "0", "count"];
+        let count = state.get(place)?.unwrap_or(0) + 1;
+        state.set(place, &count)?;
         Ok(count)
     }
 }
@@ -107,6 +142,18 @@ mod tests {
         assert_eq!(document.invoke("incrementTracked", None), Ok(json!(2)));
         let cells = document.state()["cells"].as_array().map(Vec::len);
         assert_eq!(cells, Some(3));
+    }
+
+    #[test]
+    fn an_item_of_a_document_counts() {
+        let mut document = test::Actor::<Document>::new("a");
+        let input = json!({"bytes": 2_500});
+        document.invoke("fillWithItems", input).unwrap();
+        let counted = document.invoke("incrementItemTracked", None);
+        assert_eq!(counted, Ok(json!(1_000_001)));
+        let items = &document.state()["items"];
+        assert_eq!(items.as_array().map(Vec::len), Some(50));
+        assert_eq!(items.to_string().len() / 50, Item::LENGTH);
     }
 
     #[test]

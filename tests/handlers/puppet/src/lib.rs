@@ -40,9 +40,27 @@ impl manifest::Guest for Puppet {
         clockwork["cron"] = json!({"note": {"everyMs": 100}});
         let mut eager = actor.clone();
         eager["hooks"] = json!(["activate"]);
+        let mut inventory = actor.clone();
+        inventory["state"] = json!({
+            "schema": {
+                "type": "object",
+                "properties": {"items": {"type": "array", "maxItems": 100, "items": {
+                    "type": "object",
+                    "properties": {"count": {"type": "integer"}},
+                    "required": ["count"],
+                }}},
+                "required": ["items"],
+            },
+            "initial": {"items": []},
+        });
         let manifest = json!({
             "tidegate": "0.1",
-            "actors": {"puppet": actor, "clockwork": clockwork, "eager": eager},
+            "actors": {
+                "puppet": actor,
+                "clockwork": clockwork,
+                "eager": eager,
+                "inventory": inventory,
+            },
         });
         manifest.to_string()
     }
