@@ -88,8 +88,8 @@ struct ConnectionState {
     calls: KeyedMap<Box<str>, OpenCall>,
     /// These bytes, all together.
     calls_bytes: usize,
-    /// Sources that owe it a snapshot, one for each actor.
-    missed: KeyedMap<ActorKey, Arc<dyn Refresh>>,
+    /// Sources that owe it a snapshot, one for each actor. Few connections ever miss anything.
+    missed: Option<Box<KeyedMap<ActorKey, Arc<dyn Refresh>>>>,
     /// A task waits to send them.
     catching_up: bool,
 }
@@ -316,11 +316,11 @@ impl Connection {
             self.outbound.drained().await;
             let missed = {
                 let mut state = self.state();
-                let missed = std::mem::take(&mut state.missed);
-                if missed.is_empty() || !self.outbound.is_open() {
+                let missed = state.missed.take().filter(|_| self.outbound.is_open());
+                let Some(missed) = missed else {
                     state.catching_up = false;
                     return;
-                }
+                };
                 missed
             };
             for source in missed.into_values() {
@@ -350,7 +350,8 @@ impl Outlet for Connection {
 
     fn refresh_later(&self, source: Arc<dyn Refresh>) {
         let mut state = self.state();
-        state.missed.insert(source.actor().clone(), source);
+        let missed = state.missed.get_or_insert_default();
+        missed.insert(source.actor().clone(), source);
         if !state.catching_up
             && let Some(itself) = self.itself.upgrade()
         {

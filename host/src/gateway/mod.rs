@@ -60,6 +60,7 @@ use crate::ws::{self, CloseCode, handshake};
 /// What the doors lead to.
 pub(crate) struct Doors {
     pub(super) settings: config::Gateway,
+    socket_settings: Arc<ws::Settings>,
     pub(super) actors: Arc<Actors>,
     pub(super) connections: Arc<Connections>,
     pub(super) metrics: Arc<Metrics>,
@@ -123,19 +124,19 @@ impl Doors {
             false => Ok(None),
         }
     }
+}
 
-    fn socket_settings(&self) -> ws::Settings {
-        let settings = &self.settings;
-        let mut socket = ws::Settings::default();
-        socket.incoming.max_message = settings.max_frame_bytes;
-        socket.incoming.max_discard = settings.max_discard_bytes;
-        socket.outbound.max_bytes = settings.outbound_bytes;
-        socket.outbound.max_frames = settings.outbound_frames;
-        socket.keep_alive.ping_interval = Duration::from_millis(settings.ping_interval_ms);
-        socket.keep_alive.pong_timeout = Duration::from_millis(settings.pong_timeout_ms);
-        socket.close_timeout = Duration::from_millis(settings.close_timeout_ms);
-        socket
-    }
+/// What the configuration says of WebSockets.
+fn socket_settings(settings: &config::Gateway) -> ws::Settings {
+    let mut socket = ws::Settings::default();
+    socket.incoming.max_message = settings.max_frame_bytes;
+    socket.incoming.max_discard = settings.max_discard_bytes;
+    socket.outbound.max_bytes = settings.outbound_bytes;
+    socket.outbound.max_frames = settings.outbound_frames;
+    socket.keep_alive.ping_interval = Duration::from_millis(settings.ping_interval_ms);
+    socket.keep_alive.pong_timeout = Duration::from_millis(settings.pong_timeout_ms);
+    socket.close_timeout = Duration::from_millis(settings.close_timeout_ms);
+    socket
 }
 
 /// What lies behind the doors.
@@ -217,6 +218,7 @@ impl Gateway {
                 scratch,
                 max_record_bytes,
             ),
+            socket_settings: Arc::new(socket_settings(&settings)),
             settings,
             actors,
             connections,
@@ -507,7 +509,8 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
                 Ok(upgraded) => upgraded,
                 Err(error) => return debug!(%error, "an upgrade was given up"),
             };
-            let socket = match ws::Socket::from_upgraded(upgraded, doors.socket_settings()) {
+            let settings = doors.socket_settings.clone();
+            let socket = match ws::Socket::from_upgraded(upgraded, settings) {
                 Ok(socket) => socket,
                 Err(error) => return debug!(%error, "an upgrade failed"),
             };

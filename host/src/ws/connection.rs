@@ -166,24 +166,25 @@ impl Socket {
     ///
     /// # Errors
     /// The socket's options cannot be set: it is gone already.
-    pub fn new(stream: TcpStream, read_ahead: Bytes, settings: Settings) -> io::Result<Self> {
+    pub fn new(
+        stream: TcpStream,
+        read_ahead: Bytes,
+        settings: impl Into<Arc<Settings>>,
+    ) -> io::Result<Self> {
+        let settings = settings.into();
         stream.set_nodelay(true)?;
         let (read, write) = stream.into_split();
         let now = Instant::now();
         let reader = Reader {
             read,
             // What is empty may still be a part of a buffer.
-            read_ahead: match read_ahead.is_empty() {
-                true => Bytes::new(),
-                false => read_ahead,
-            },
+            read_ahead: (!read_ahead.is_empty()).then(|| Box::new(read_ahead)),
             decoder: Decoder::new(settings.incoming),
             watch: Watch::new(settings.keep_alive, now),
             last_heard: now,
-            close_timeout: settings.close_timeout,
             ending: None,
             heard_close: false,
-            outbound: Released(Arc::new(Outbound::new(write, settings.outbound))),
+            outbound: Released(Arc::new(Outbound::new(write, settings))),
         };
         Ok(Self {
             reader: Box::new(reader),
@@ -195,7 +196,10 @@ impl Socket {
     ///
     /// # Errors
     /// The connection was not served as `TokioIo<TcpStream>`, or is gone.
-    pub fn from_upgraded(upgraded: Upgraded, settings: Settings) -> Result<Self, UpgradeError> {
+    pub fn from_upgraded(
+        upgraded: Upgraded,
+        settings: impl Into<Arc<Settings>>,
+    ) -> Result<Self, UpgradeError> {
         let parts = upgraded
             .downcast::<TokioIo<TcpStream>>()
             .map_err(|_| UpgradeError::NotTcp)?;
@@ -211,26 +215,30 @@ impl Socket {
     /// keeps alive, and does the closing handshake whoever starts it.
     ///
     /// When it returns or is dropped, the socket is closed and nothing is queued.
-    pub async fn run<H: Handler>(self, handler: &mut H) -> Ended {
+    //
+    // This and what it runs are no `async fn`, which have room for their arguments twice; each
+    // connection has room for all of them.
+    pub fn run<H: Handler>(self, handler: &mut H) -> impl Future<Output = Ended> + Send {
         let mut reader = self.reader;
-        let close_timeout = reader.close_timeout;
         let outbound = reader.outbound.0.clone();
-        let ended = tokio::select! {
-            biased;
-            () = outbound.drive(close_timeout) => None,
-            ended = reader.converse(handler) => Some(ended),
-        };
-        ended.unwrap_or_else(|| {
-            // The peer gets no more time, and the kernel shall not keep what it did not read.
-            reader.reset();
-            let lost = || {
-                outbound
-                    .take_failure()
-                    .map(|error| Ended::Lost(Some(error)))
+        async move {
+            let ended = tokio::select! {
+                biased;
+                () = outbound.drive() => None,
+                ended = reader.converse(handler) => Some(ended),
             };
-            let unconfirmed = Ended::ByHost { confirmed: false };
-            reader.ending.take().or_else(lost).unwrap_or(unconfirmed)
-        })
+            ended.unwrap_or_else(|| {
+                // The peer gets no more time, and the kernel shall not keep what it did not read.
+                reader.reset();
+                let lost = || {
+                    outbound
+                        .take_failure()
+                        .map(|error| Ended::Lost(Some(error)))
+                };
+                let unconfirmed = Ended::ByHost { confirmed: false };
+                reader.ending.take().or_else(lost).unwrap_or(unconfirmed)
+            })
+        }
     }
 }
 
@@ -248,13 +256,12 @@ impl Drop for Released {
 #[derive(Debug)]
 struct Reader {
     read: OwnedReadHalf,
-    /// What was read before the connection was a WebSocket.
-    read_ahead: Bytes,
+    /// What was read before the connection was a WebSocket; most clients wait.
+    read_ahead: Option<Box<Bytes>>,
     decoder: Decoder,
     /// When to ping and when to give up.
     watch: Watch,
     last_heard: Instant,
-    close_timeout: Duration,
     /// Why the connection is closing, once it is.
     ending: Option<Ended>,
     /// The peer has said the last word it will be listened to.
@@ -264,101 +271,112 @@ struct Reader {
 }
 
 impl Reader {
-    async fn converse<H: Handler>(&mut self, handler: &mut H) -> Ended {
-        if !self.read_ahead.is_empty() {
-            // Rare, and no reason to have room for it ever after.
-            Box::pin(self.take_in_ahead(handler)).await;
+    fn converse<H: Handler>(&mut self, handler: &mut H) -> impl Future<Output = Ended> + Send {
+        let read_ahead = self.read_ahead.take();
+        async move {
+            if let Some(read_ahead) = read_ahead {
+                // Rare, and no reason to have room for it ever after.
+                Box::pin(self.take_in(&read_ahead, handler)).await;
+            }
+            if let Err(lost) = self.listen(handler).await {
+                return lost;
+            }
+            self.close_down().await
         }
-        if let Err(lost) = self.listen(handler).await {
-            return lost;
-        }
-        self.close_down().await
-    }
-
-    async fn take_in_ahead<H: Handler>(&mut self, handler: &mut H) {
-        let read_ahead = std::mem::take(&mut self.read_ahead);
-        self.take_in(&read_ahead, handler).await;
     }
 
     /// Reads until one side closes, whose reason is then in `ending`.
     ///
     /// # Errors
     /// The connection ended without a closing handshake.
-    async fn listen<H: Handler>(&mut self, handler: &mut H) -> Result<(), Ended> {
-        let mut alarm = pin!(sleep_until(self.watch.due));
-        while self.ending.is_none() {
-            let chunk = tokio::select! {
-                biased;
-                () = self.outbound.0.closing() => {
-                    self.ending = Some(Ended::ByHost { confirmed: false });
-                    continue;
-                }
-                chunk = read(&mut self.read) => chunk?,
-                () = alarm.as_mut() => {
-                    let progress = self.outbound.0.progress().unwrap_or(self.last_heard);
-                    let alive = self.last_heard.max(progress);
-                    match self.watch.ring(Instant::now(), alive) {
-                        Ring::Ping => self.outbound.0.push_control(Frame::ping()),
-                        Ring::Wait => {}
-                        Ring::GiveUp => {
-                            self.reset();
-                            return Err(Ended::Silent);
-                        }
+    fn listen<H: Handler>(
+        &mut self,
+        handler: &mut H,
+    ) -> impl Future<Output = Result<(), Ended>> + Send {
+        let due = self.watch.due;
+        async move {
+            let mut alarm = pin!(sleep_until(due));
+            while self.ending.is_none() {
+                let chunk = tokio::select! {
+                    biased;
+                    () = self.outbound.0.closing() => {
+                        self.ending = Some(Ended::ByHost { confirmed: false });
+                        continue;
                     }
-                    alarm.as_mut().reset(self.watch.due);
-                    continue;
-                }
-            };
-            self.take_in(&chunk, handler).await;
+                    chunk = read(&mut self.read) => chunk?,
+                    () = alarm.as_mut() => {
+                        let keep_alive = self.outbound.0.settings().keep_alive;
+                        let progress = self.outbound.0.progress().unwrap_or(self.last_heard);
+                        let alive = self.last_heard.max(progress);
+                        match self.watch.ring(keep_alive, Instant::now(), alive) {
+                            Ring::Ping => self.outbound.0.push_control(Frame::ping()),
+                            Ring::Wait => {}
+                            Ring::GiveUp => {
+                                self.reset();
+                                return Err(Ended::Silent);
+                            }
+                        }
+                        alarm.as_mut().reset(self.watch.due);
+                        continue;
+                    }
+                };
+                self.take_in(&chunk, handler).await;
+            }
+            Ok(())
         }
-        Ok(())
     }
 
     /// Acts on all that `bytes` complete.
     ///
     /// What the handler pushes meanwhile leaves together, at the end or when the handler has to
     /// wait, whichever is first.
-    async fn take_in<H: Handler>(&mut self, bytes: &[u8], handler: &mut H) {
-        let mut input = bytes;
+    fn take_in<H: Handler>(
+        &mut self,
+        mut input: &[u8],
+        handler: &mut H,
+    ) -> impl Future<Output = ()> + Send {
         let outbound = self.outbound.0.clone();
-        let mut hold = Hold::new(&outbound);
-        loop {
-            let message = match self.decoder.decode(&mut input) {
-                Ok(None) => break,
-                Ok(Some(Incoming::Text(text))) => Message::Text(text),
-                Ok(Some(Incoming::Binary(bytes))) => Message::Binary(bytes),
-                Ok(Some(Incoming::TooLarge { size })) => Message::TooLarge { size },
-                Ok(Some(Incoming::Ping(payload))) => {
-                    self.outbound.0.push_control(Frame::pong(&payload));
-                    continue;
+        async move {
+            let mut hold = Hold::new(&outbound);
+            loop {
+                let message = match self.decoder.decode(&mut input) {
+                    Ok(None) => break,
+                    Ok(Some(Incoming::Text(text))) => Message::Text(text),
+                    Ok(Some(Incoming::Binary(bytes))) => Message::Binary(bytes),
+                    Ok(Some(Incoming::TooLarge { size })) => Message::TooLarge { size },
+                    Ok(Some(Incoming::Ping(payload))) => {
+                        self.outbound.0.push_control(Frame::pong(&payload));
+                        continue;
+                    }
+                    Ok(Some(Incoming::Pong(_))) => continue,
+                    Ok(Some(Incoming::Close(close))) => {
+                        let echo = close.as_ref().map(|close| Close::from(close.code()));
+                        self.outbound.0.end(echo.as_ref(), Unsent::Sent);
+                        self.ending = Some(Ended::ByPeer(close));
+                        self.heard_close = true;
+                        break;
+                    }
+                    Err(error) => {
+                        let close = Close::new(error.close_code(), error.to_string());
+                        self.outbound.0.end(Some(&close), Unsent::Sent);
+                        self.ending = Some(Ended::Violation(error));
+                        self.heard_close = true;
+                        break;
+                    }
+                };
+                if let Some(remains) = handler.on_message(message) {
+                    // Boxed, because messages seldom have to wait.
+                    Box::pin(hold.during(remains)).await;
                 }
-                Ok(Some(Incoming::Pong(_))) => continue,
-                Ok(Some(Incoming::Close(close))) => {
-                    let echo = close.as_ref().map(|close| Close::from(close.code()));
-                    self.outbound.0.end(echo.as_ref(), Unsent::Sent);
-                    self.ending = Some(Ended::ByPeer(close));
-                    self.heard_close = true;
+                if self.outbound.0.is_closing() {
+                    self.listen_for_close(input);
                     break;
                 }
-                Err(error) => {
-                    let close = Close::new(error.close_code(), error.to_string());
-                    self.outbound.0.end(Some(&close), Unsent::Sent);
-                    self.ending = Some(Ended::Violation(error));
-                    self.heard_close = true;
-                    break;
-                }
-            };
-            if let Some(remains) = handler.on_message(message) {
-                hold.during(remains).await;
             }
-            if self.outbound.0.is_closing() {
-                self.listen_for_close(input);
-                break;
-            }
+            handler.on_rest();
+            // The silence of a peer that nobody listened to means nothing.
+            self.last_heard = Instant::now();
         }
-        handler.on_rest();
-        // The silence of a peer that nobody listened to means nothing.
-        self.last_heard = Instant::now();
     }
 
     /// Finishes the closing handshake that `ending` began; the close frame is queued.
@@ -452,7 +470,6 @@ impl Drop for Hold<'_> {
 /// When to ping and when to give up.
 #[derive(Debug)]
 struct Watch {
-    keep_alive: KeepAlive,
     /// When the ping was sent that is not answered.
     pinged: Option<Instant>,
     due: Instant,
@@ -468,18 +485,17 @@ enum Ring {
 impl Watch {
     fn new(keep_alive: KeepAlive, now: Instant) -> Self {
         Self {
-            keep_alive,
             pinged: None,
             due: after(now, keep_alive.ping_interval),
         }
     }
 
     /// What to do at `now`, after `due`, if the last sign of life was at `alive`.
-    fn ring(&mut self, now: Instant, alive: Instant) -> Ring {
+    fn ring(&mut self, keep_alive: KeepAlive, now: Instant, alive: Instant) -> Ring {
         let KeepAlive {
             ping_interval,
             pong_timeout,
-        } = self.keep_alive;
+        } = keep_alive;
         self.pinged = self.pinged.filter(|pinged| alive <= *pinged);
         let (ring, due) = match self.pinged.map(|pinged| after(pinged, pong_timeout)) {
             Some(deadline) if now >= deadline => (Ring::GiveUp, deadline),
@@ -572,9 +588,9 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut watch = Watch::new(KEEP_ALIVE, start);
         assert_eq!(watch.due, at(30));
-        assert_eq!(watch.ring(at(30), start), Ring::Ping);
+        assert_eq!(watch.ring(KEEP_ALIVE, at(30), start), Ring::Ping);
         assert_eq!(watch.due, at(50));
-        assert_eq!(watch.ring(at(50), start), Ring::GiveUp);
+        assert_eq!(watch.ring(KEEP_ALIVE, at(50), start), Ring::GiveUp);
     }
 
     #[test]
@@ -582,12 +598,12 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut watch = Watch::new(KEEP_ALIVE, start);
-        assert_eq!(watch.ring(at(30), at(12)), Ring::Wait);
+        assert_eq!(watch.ring(KEEP_ALIVE, at(30), at(12)), Ring::Wait);
         assert_eq!(watch.due, at(42));
-        assert_eq!(watch.ring(at(42), at(12)), Ring::Ping);
-        assert_eq!(watch.ring(at(62), at(43)), Ring::Wait);
+        assert_eq!(watch.ring(KEEP_ALIVE, at(42), at(12)), Ring::Ping);
+        assert_eq!(watch.ring(KEEP_ALIVE, at(62), at(43)), Ring::Wait);
         assert_eq!(watch.due, at(73));
-        assert_eq!(watch.ring(at(73), at(43)), Ring::Ping);
+        assert_eq!(watch.ring(KEEP_ALIVE, at(73), at(43)), Ring::Ping);
     }
 
     #[test]
@@ -599,12 +615,12 @@ mod tests {
             ..KEEP_ALIVE
         };
         let mut watch = Watch::new(keep_alive, start);
-        assert_eq!(watch.ring(at(30), start), Ring::Ping);
+        assert_eq!(watch.ring(keep_alive, at(30), start), Ring::Ping);
         assert_eq!(watch.due, at(60));
-        assert_eq!(watch.ring(at(60), at(31)), Ring::Wait);
-        assert_eq!(watch.ring(at(61), at(31)), Ring::Ping);
-        assert_eq!(watch.ring(at(91), at(31)), Ring::Wait);
-        assert_eq!(watch.ring(at(161), at(31)), Ring::GiveUp);
+        assert_eq!(watch.ring(keep_alive, at(60), at(31)), Ring::Wait);
+        assert_eq!(watch.ring(keep_alive, at(61), at(31)), Ring::Ping);
+        assert_eq!(watch.ring(keep_alive, at(91), at(31)), Ring::Wait);
+        assert_eq!(watch.ring(keep_alive, at(161), at(31)), Ring::GiveUp);
     }
 
     #[test]

@@ -18,7 +18,6 @@ use std::io;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -27,7 +26,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use self::queue::{Batch, Phase, State};
-use super::{Close, CloseCode, Frame};
+use super::{Close, CloseCode, Frame, Settings};
 
 /// How many writes a pusher makes for what others pushed meanwhile, before the connection's task
 /// takes over.
@@ -92,15 +91,15 @@ pub struct Counters {
 /// The sending side of one connection, shared by everyone who has something to say to it.
 #[derive(Debug)]
 pub struct Outbound {
-    limits: OutboundLimits,
+    settings: Arc<Settings>,
     state: Mutex<State>,
     drained: Notify,
 }
 
 impl Outbound {
-    pub(super) fn new(half: OwnedWriteHalf, limits: OutboundLimits) -> Self {
+    pub(super) fn new(half: OwnedWriteHalf, settings: Arc<Settings>) -> Self {
         Self {
-            limits,
+            settings,
             state: Mutex::new(State::new(Some(half))),
             drained: Notify::new(),
         }
@@ -180,6 +179,11 @@ impl Outbound {
         }
     }
 
+    /// The settings of the connection.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic half-way through a change runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -188,13 +192,13 @@ impl Outbound {
     /// The state, if there is room for another frame.
     fn admit(&self) -> Result<MutexGuard<'_, State>, Refused> {
         let mut state = self.lock();
-        if state.is_full(self.limits) {
+        if state.is_full(self.settings.outbound) {
             state = self.relax(state);
         }
         if state.phase != Phase::Open {
             return Err(Refused::Closed);
         }
-        if state.is_full(self.limits) {
+        if state.is_full(self.settings.outbound) {
             state.overflowed = true;
             state.counters.refused += 1;
             return Err(Refused::Full);
@@ -236,7 +240,7 @@ impl Outbound {
             let result = batch.write(&half);
             state = self.lock();
             state.settle(&mut batch, result);
-            relieved |= state.relieve(self.limits);
+            relieved |= state.relieve(self.settings.outbound);
             if state.blocked || matches!(state.phase, Phase::Broken | Phase::Over) {
                 break;
             }
@@ -332,8 +336,8 @@ impl Outbound {
     }
 
     /// Writes what is queued as the socket finds room. Resolves when the connection has been
-    /// closing for `close_timeout`; whatever is not done by then is not worth waiting for.
-    pub(super) async fn drive(&self, close_timeout: Duration) {
+    /// closing for [`Settings::close_timeout`]; whatever is not done by then is not worth waiting for.
+    pub(super) async fn drive(&self) {
         poll_fn(|cx| match self.pump(cx) {
             Phase::Open => Poll::Pending,
             Phase::Closing | Phase::Broken | Phase::Over => Poll::Ready(()),
@@ -345,7 +349,7 @@ impl Outbound {
         });
         // The time-out is the only way out of a future that never resolves. Boxed, because an
         // open connection need not have the room for it.
-        let _elapsed = Box::pin(timeout(close_timeout, pump)).await;
+        let _elapsed = Box::pin(timeout(self.settings.close_timeout, pump)).await;
     }
 
     /// Writes what can be written now, and has the task woken when there is more to do.

@@ -33,7 +33,7 @@ impl Item {
 
     fn new() -> Item {
         Item {
-            name: "thing".to_owned(),
+            name: "the thing".to_owned(),
             count: 1_000_000,
             done: false,
         }

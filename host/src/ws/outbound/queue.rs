@@ -16,9 +16,6 @@ use super::{Counters, OutboundLimits, Queued};
 /// How many frames one write takes along.
 const MAX_SLICES: usize = 64;
 
-/// The room for frames that an idle connection may keep; a larger queue is given back once empty.
-const KEPT_CAPACITY: usize = 8;
-
 /// The low-water mark is this fraction of the limits.
 const LOW_WATER: usize = 4;
 
@@ -31,7 +28,7 @@ pub(super) struct State {
     /// The rest of a frame whose beginning is on the wire.
     pub(super) partial: Option<Bytes>,
     /// Pings and pongs, which go before all whole frames.
-    pub(super) control: VecDeque<Bytes>,
+    pub(super) control: Control,
     pub(super) frames: VecDeque<Bytes>,
     /// What is in the three fields above and in the hands of a writer.
     pub(super) queued: Queued,
@@ -53,6 +50,36 @@ pub(super) struct State {
     pub(super) counters: Counters,
 }
 
+/// Pings and pongs. Few connections ever have one that waits, so none has room for any before.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::box_collection,
+    reason = "an empty queue takes four words, a box one"
+)]
+pub(super) struct Control(Option<Box<VecDeque<Bytes>>>);
+
+impl Control {
+    pub(super) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |frames| frames.len())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn push_back(&mut self, frame: Bytes) {
+        self.0.get_or_insert_default().push_back(frame);
+    }
+
+    fn push_front(&mut self, frame: Bytes) {
+        self.0.get_or_insert_default().push_front(frame);
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<Bytes> {
+        self.0.as_mut()?.pop_front()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,
@@ -69,7 +96,7 @@ impl State {
             half,
             phase: Phase::Open,
             partial: None,
-            control: VecDeque::new(),
+            control: Control::default(),
             frames: VecDeque::new(),
             queued: Queued::default(),
             blocked: false,
@@ -99,11 +126,11 @@ impl State {
 
     /// Drops all frames of which nothing is on the wire.
     pub(super) fn discard(&mut self) {
-        for frame in self.control.drain(..).chain(self.frames.drain(..)) {
+        let control = std::mem::take(&mut self.control).0.unwrap_or_default();
+        let frames = std::mem::take(&mut self.frames);
+        for frame in control.into_iter().chain(frames) {
             self.queued.subtract(&frame);
         }
-        self.control = VecDeque::new();
-        self.frames = VecDeque::new();
     }
 
     /// Drops everything, because nothing will be written any more.
@@ -147,13 +174,9 @@ impl State {
         }
         if self.is_empty() {
             self.congested = false;
-            // What a burst made room for is not kept by a connection at rest.
-            if self.frames.capacity() > KEPT_CAPACITY {
-                self.frames = VecDeque::new();
-            }
-            if self.control.capacity() > KEPT_CAPACITY {
-                self.control = VecDeque::new();
-            }
+            // A connection at rest keeps no room for frames: most are at rest.
+            self.frames = VecDeque::new();
+            self.control = Control::default();
         }
     }
 
@@ -254,7 +277,9 @@ impl Batch {
         let frames = (free - control).min(state.frames.len());
         self.others
             .reserve_exact((self.len() + control + frames).saturating_sub(1));
-        for frame in state.control.drain(..control) {
+        while self.len() < MAX_SLICES
+            && let Some(frame) = state.control.pop_front()
+        {
             self.push(frame);
         }
         self.control_end = self.len();
@@ -407,6 +432,6 @@ mod tests {
             let frames = MAX_SLICES.min(state.frames.len());
             write(&mut state, &[3 * frames]);
         }
-        assert!(state.frames.capacity() <= KEPT_CAPACITY);
+        assert_eq!(state.frames.capacity(), 0);
     }
 }
