@@ -215,10 +215,9 @@ impl Socket {
     /// keeps alive, and does the closing handshake whoever starts it.
     ///
     /// When it returns or is dropped, the socket is closed and nothing is queued.
-    //
-    // This and what it runs are no `async fn`, which have room for their arguments twice; each
-    // connection has room for all of them.
     pub fn run<H: Handler>(self, handler: &mut H) -> impl Future<Output = Ended> + Send {
+        // This and what it runs are no `async fn`: those have room for their arguments twice, and
+        // every connection has room for all of them.
         let mut reader = self.reader;
         let outbound = reader.outbound.0.clone();
         async move {

@@ -16,6 +16,9 @@ use super::{Counters, OutboundLimits, Queued};
 /// How many frames one write takes along.
 const MAX_SLICES: usize = 64;
 
+/// For how many frames room is made when more than one begins to wait.
+const FIRST_ROOM: usize = 8;
+
 /// The low-water mark is this fraction of the limits.
 const LOW_WATER: usize = 4;
 
@@ -25,12 +28,12 @@ pub(super) struct State {
     /// Absent while somebody writes, and once all is written for good. Dropping it sends the FIN.
     pub(super) half: Option<OwnedWriteHalf>,
     pub(super) phase: Phase,
-    /// The rest of a frame whose beginning is on the wire.
-    pub(super) partial: Option<Bytes>,
+    /// The first of `frames` is the rest of one whose beginning is on the wire.
+    pub(super) torn: bool,
     /// Pings and pongs, which go before all whole frames.
     pub(super) control: Control,
-    pub(super) frames: VecDeque<Bytes>,
-    /// What is in the three fields above and in the hands of a writer.
+    pub(super) frames: Frames,
+    /// What is in the two fields above and in the hands of a writer.
     pub(super) queued: Queued,
     /// The socket had no room; the connection's task waits for some.
     pub(super) blocked: bool,
@@ -48,6 +51,56 @@ pub(super) struct State {
     /// What a write failed with.
     pub(super) failure: Option<io::Error>,
     pub(super) counters: Counters,
+}
+
+/// Frames in their order. The first has its own place, because a receiver of a fan-out often has
+/// one that waits for the rest of the wave, and should not allocate for it.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// Present unless all of it is empty.
+    first: Option<Bytes>,
+    others: VecDeque<Bytes>,
+}
+
+impl Frames {
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    pub(super) fn push_back(&mut self, frame: Bytes) {
+        if self.first.is_none() {
+            self.first = Some(frame);
+            return;
+        }
+        if self.others.capacity() == 0 {
+            self.others.reserve_exact(FIRST_ROOM);
+        }
+        self.others.push_back(frame);
+    }
+
+    fn push_front(&mut self, frame: Bytes) {
+        if let Some(second) = self.first.replace(frame) {
+            self.others.push_front(second);
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Bytes> {
+        let first = self.first.take();
+        self.first = self.others.pop_front();
+        first
+    }
+
+    fn pop_back(&mut self) -> Option<Bytes> {
+        self.others.pop_back().or_else(|| self.first.take())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        self.first.iter().chain(&self.others)
+    }
 }
 
 /// Pings and pongs. Few connections ever have one that waits, so none has room for any before.
@@ -95,9 +148,9 @@ impl State {
         Self {
             half,
             phase: Phase::Open,
-            partial: None,
+            torn: false,
             control: Control::default(),
-            frames: VecDeque::new(),
+            frames: Frames::default(),
             queued: Queued::default(),
             blocked: false,
             congested: false,
@@ -121,24 +174,25 @@ impl State {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.partial.is_none() && self.control.is_empty() && self.frames.is_empty()
+        self.control.is_empty() && self.frames.is_empty()
     }
 
     /// Drops all frames of which nothing is on the wire.
     pub(super) fn discard(&mut self) {
-        let control = std::mem::take(&mut self.control).0.unwrap_or_default();
-        let frames = std::mem::take(&mut self.frames);
-        for frame in control.into_iter().chain(frames) {
+        let mut control = std::mem::take(&mut self.control);
+        let mut frames = std::mem::take(&mut self.frames);
+        if self.torn {
+            self.frames.first = frames.pop_front();
+        }
+        while let Some(frame) = control.pop_front().or_else(|| frames.pop_front()) {
             self.queued.subtract(&frame);
         }
     }
 
     /// Drops everything, because nothing will be written any more.
     pub(super) fn abandon(&mut self) {
+        self.torn = false;
         self.discard();
-        if let Some(torn) = self.partial.take() {
-            self.queued.subtract(&torn);
-        }
         self.overflowed = false;
     }
 
@@ -175,7 +229,7 @@ impl State {
         if self.is_empty() {
             self.congested = false;
             // A connection at rest keeps no room for frames: most are at rest.
-            self.frames = VecDeque::new();
+            self.frames = Frames::default();
             self.control = Control::default();
         }
     }
@@ -184,7 +238,7 @@ impl State {
     fn take_back(&mut self, batch: &mut Batch, taken: usize) {
         let mut sent = 0;
         let mut rest = taken;
-        for frame in batch.frames() {
+        for frame in batch.frames.iter() {
             if rest < frame.len() {
                 break;
             }
@@ -201,7 +255,8 @@ impl State {
             let torn = position == 0 && batch.torn;
             if position == sent && (rest > 0 || torn) {
                 frame.advance(rest);
-                self.partial = Some(frame);
+                self.torn = true;
+                self.frames.push_front(frame);
             } else if position < batch.control_end {
                 self.control.push_front(frame);
             } else {
@@ -244,20 +299,17 @@ impl Queued {
 
 /// Frames on their way from the queue to the socket: a torn one, then control frames up to
 /// `control_end`, then data.
-///
-/// The first has its own place, because most writes carry one frame and should not allocate.
 pub(super) struct Batch {
-    first: Option<Bytes>,
-    others: Vec<Bytes>,
+    frames: Frames,
     torn: bool,
     control_end: usize,
 }
 
 impl Batch {
     pub(super) fn of(first: Option<Bytes>) -> Self {
+        let others = VecDeque::new();
         Self {
-            first,
-            others: Vec::new(),
+            frames: Frames { first, others },
             torn: false,
             control_end: 0,
         }
@@ -268,61 +320,50 @@ impl Batch {
         if !self.is_empty() {
             return;
         }
-        if let Some(partial) = state.partial.take() {
-            self.torn = true;
-            self.push(partial);
+        self.torn = std::mem::take(&mut state.torn);
+        if state.control.is_empty() && state.frames.len() <= MAX_SLICES {
+            // As it is, with the room that was made for it.
+            self.frames = std::mem::take(&mut state.frames);
+            self.control_end = usize::from(self.torn);
+            return;
         }
-        let free = MAX_SLICES - self.len();
-        let control = free.min(state.control.len());
-        let frames = (free - control).min(state.frames.len());
-        self.others
-            .reserve_exact((self.len() + control + frames).saturating_sub(1));
-        while self.len() < MAX_SLICES
-            && let Some(frame) = state.control.pop_front()
-        {
-            self.push(frame);
+        if self.torn {
+            self.frames.first = state.frames.pop_front();
         }
+        self.take(|| state.control.pop_front());
         self.control_end = self.len();
-        for frame in state.frames.drain(..frames) {
-            self.push(frame);
+        self.take(|| state.frames.pop_front());
+    }
+
+    fn take(&mut self, mut next: impl FnMut() -> Option<Bytes>) {
+        while self.len() < MAX_SLICES
+            && let Some(frame) = next()
+        {
+            self.frames.push_back(frame);
         }
     }
 
     pub(super) fn write(&self, half: &OwnedWriteHalf) -> io::Result<usize> {
-        if self.others.is_empty() {
-            return self
-                .first
-                .as_ref()
-                .map_or(Ok(0), |only| half.try_write(only));
+        if let (Some(only), 1) = (&self.frames.first, self.len()) {
+            return half.try_write(only);
         }
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        for (slice, frame) in slices.iter_mut().zip(self.frames()) {
+        for (slice, frame) in slices.iter_mut().zip(self.frames.iter()) {
             *slice = IoSlice::new(frame);
         }
         half.try_write_vectored(&slices[..self.len()])
     }
 
-    fn frames(&self) -> impl Iterator<Item = &Bytes> {
-        self.first.iter().chain(&self.others)
-    }
-
     fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.others.len()
+        self.frames.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
-    fn push(&mut self, frame: Bytes) {
-        match &self.first {
-            None => self.first = Some(frame),
-            Some(_) => self.others.push(frame),
-        }
+        self.frames.is_empty()
     }
 
     fn pop(&mut self) -> Option<Bytes> {
-        self.others.pop().or_else(|| self.first.take())
+        self.frames.pop_back()
     }
 }
 
@@ -353,7 +394,7 @@ mod tests {
         for taken in writes {
             let mut batch = Batch::of(None);
             batch.fill(state);
-            let bytes: Vec<u8> = batch.frames().flatten().copied().collect();
+            let bytes: Vec<u8> = batch.frames.iter().flatten().copied().collect();
             wire.extend_from_slice(&bytes[..*taken]);
             state.settle(&mut batch, Ok(*taken));
         }
@@ -386,7 +427,8 @@ mod tests {
         batch.fill(&mut state);
         state.settle(&mut batch, Err(io::ErrorKind::WouldBlock.into()));
         assert!(state.blocked);
-        assert_eq!(state.partial.as_deref(), Some(&b"\x01a"[..]));
+        assert!(state.torn);
+        assert_eq!(state.frames.first.as_deref(), Some(&b"\x01a"[..]));
         assert_eq!(
             (state.queued, state.control.len(), state.frames.len()),
             (queued, control, frames)
@@ -432,6 +474,35 @@ mod tests {
             let frames = MAX_SLICES.min(state.frames.len());
             write(&mut state, &[3 * frames]);
         }
-        assert_eq!(state.frames.capacity(), 0);
+        assert_eq!(state.frames.others.capacity(), 0);
+    }
+
+    #[test]
+    fn one_frame_waits_without_an_allocation() {
+        let mut state = State::new(None);
+        let frame = Frame::text("x").into_bytes();
+        state.queued.add(&frame);
+        state.frames.push_back(frame);
+        assert_eq!(state.frames.others.capacity(), 0);
+        assert_eq!(write(&mut state, &[3]), b"\x81\x01x");
+    }
+
+    #[test]
+    fn what_is_discarded_is_all_but_a_torn_frame() {
+        for (taken, left) in [(0, &b""[..]), (1, b"\x011"), (7, b"\x01a")] {
+            let mut state = queue();
+            if taken > 0 {
+                write(&mut state, &[taken]);
+            }
+            state.discard();
+            assert_eq!(state.queued.bytes, left.len());
+            assert_eq!(
+                state.frames.iter().flatten().copied().collect::<Vec<_>>(),
+                left
+            );
+            state.abandon();
+            assert!(state.is_empty());
+            assert_eq!(state.queued, Queued::default());
+        }
     }
 }
