@@ -13,6 +13,7 @@
 
 mod changes;
 mod explain;
+mod places;
 mod rules;
 
 use std::fmt;
@@ -126,20 +127,22 @@ impl Schema {
     /// the answer of [`Schema::check`], at a cost that follows the changes. What changed is
     /// checked, and sizes and member names of what is around it. Where the schema ties the
     /// parts of a value together, by `anyOf`, `enum` or `uniqueItems` for instance, it is
-    /// checked from there down as a whole.
+    /// checked from there down as a whole, and so is a text of which a part changed.
     ///
     /// ```
     /// use serde_json::json;
     /// use tidegate_core::{PatchOp, Schema};
-    /// let schema = Schema::compile(&json!({"items": {"type": "integer"}, "maxItems": 3})).unwrap();
-    /// let add = |index: usize, value| PatchOp::Add { path: format!("/{index}"), value };
-    ///
-    /// assert!(schema.check_changes(&json!([1, 2, 3]), &[add(2, json!(3))]).is_ok());
-    /// assert_eq!(
-    ///     schema.check_changes(&json!([1, 2, "3"]), &[add(2, json!("3"))]).unwrap_err().to_string(),
-    ///     "/2: expected integer, found string"
-    /// );
-    /// assert!(schema.check_changes(&json!([1, 2, 3, 4]), &[add(3, json!(4))]).is_err());
+    /// let schema = Schema::compile(&json!({"items": {"type": "integer"}, "maxItems": 100})).unwrap();
+    /// let mut value = json!((0..99).collect::<Vec<_>>());
+    /// let mut add = |added| {
+    ///     let elements = value.as_array_mut().unwrap();
+    ///     let path = format!("/{}", elements.len());
+    ///     elements.push(json!(added));
+    ///     schema.check_changes(&value, &[PatchOp::Add { path, value: json!(added) }])
+    /// };
+    /// assert!(add(99).is_ok());
+    /// let violations = add(100).unwrap_err();
+    /// assert_eq!(violations.to_string(), "/: expected at most 100 elements, found 101");
     /// ```
     pub fn check_changes(&self, value: &Value, changes: &[PatchOp]) -> Result<(), Violations> {
         if is_small(value) {
@@ -214,22 +217,23 @@ impl std::error::Error for Violations {}
 /// Whether a value has so few parts that checking all of them is the quickest.
 fn is_small(value: &Value) -> bool {
     fn fits(value: &Value, left: &mut usize) -> bool {
-        let parts = match value {
-            Value::Array(elements) => elements.len(),
-            Value::Object(members) => members.len(),
-            _ => 0,
+        let mut take = |parts| {
+            let rest = left.checked_sub(parts);
+            *left = rest.unwrap_or_default();
+            rest.is_some()
         };
-        let Some(rest) = left.checked_sub(parts) else {
-            return false;
-        };
-        *left = rest;
         match value {
-            Value::Array(elements) => elements.iter().all(|part| fits(part, left)),
-            Value::Object(members) => members.values().all(|part| fits(part, left)),
+            Value::Array(elements) => {
+                take(elements.len()) && elements.iter().all(|part| fits(part, left))
+            }
+            Value::Object(members) => {
+                take(members.len()) && members.values().all(|part| fits(part, left))
+            }
             _ => true,
         }
     }
-    fits(value, &mut SMALL.clone())
+    let mut left = SMALL;
+    fits(value, &mut left)
 }
 
 /// The failure of a call whose input its method's schema refuses.

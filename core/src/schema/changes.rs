@@ -9,19 +9,14 @@
 
 use std::collections::HashSet;
 
-use jsonschema::Validator;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::options;
 use super::rules::{Id, Rule, Rules};
 use crate::patch::PatchOp;
 use crate::pointer::{Pointer, array_index};
 
 /// How many rules are followed before the whole value is checked instead.
 const MAX_STEPS: usize = 4_096;
-
-/// What the schema is called in the one that is made of a part of it.
-const WHOLE: &str = "tidegate:whole";
 
 /// Whether the value satisfies the schema. `None` when that is not to be said from the
 /// changes, and the whole value must be checked.
@@ -44,17 +39,6 @@ pub(super) fn verdict(
         }
     }
     Some(true)
-}
-
-/// A validator of what the schema says at the place of a rule.
-pub(super) fn part(source: &Value, reference: &str) -> Option<Validator> {
-    let mut whole = source.as_object()?.clone();
-    whole.insert("$id".to_owned(), Value::from(WHOLE));
-    let part = json!({
-        "$ref": format!("{WHOLE}{reference}"),
-        "$defs": {"whole": whole},
-    });
-    options().build(&part).ok()
 }
 
 /// What is checked of a place.
@@ -156,3 +140,6 @@ fn next(rule: &Rule, value: &Value, token: &str) -> Vec<Id> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

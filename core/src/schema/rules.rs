@@ -4,16 +4,14 @@
 //! references leave the document, or whose checks would cost without bound, is refused
 //! first. `explain` walks them.
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use jsonschema::Validator;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::changes;
+use super::places::{Place, Places, percent_decoded};
 use super::{
     MAX_DEPTH_IN_PLACE, MAX_EXPANSION, MAX_EXPANSION_IN_PLACE, MAX_PATTERNS, SchemaError, kind_of,
     options, push_token, shown,
@@ -79,7 +77,7 @@ const CIRCLE: &str = "a `$ref` leads back to itself without going into a member 
 
 /// Keywords that leave a rule open (see [`Rule::is_open`]), the [`ASSERTIONS`] aside: those
 /// that are followed into the parts of a value, and those that assert nothing.
-const OPEN: [&str; 22] = [
+const OPEN: [&str; 20] = [
     "$ref",
     "allOf",
     "properties",
@@ -100,12 +98,13 @@ const OPEN: [&str; 22] = [
     "deprecated",
     "readOnly",
     "writeOnly",
-    "format",
-    "contentMediaType",
 ];
 
 /// The assertions that look into the parts of an array or an object.
 const CLOSED: [&str; 3] = ["enum", "const", "uniqueItems"];
+
+/// What a schema is called in the one that is made of a part of it.
+const WHOLE: &str = "tidegate:whole";
 
 /// The index of a rule.
 pub(super) type Id = usize;
@@ -114,7 +113,7 @@ pub(super) type Id = usize;
 pub(super) struct Rules {
     rules: Vec<Rule>,
     /// Where in the schema each of them stands.
-    places: Vec<Place>,
+    places: Places,
     patterns: usize,
 }
 
@@ -213,7 +212,7 @@ impl Rules {
             root: source,
             known: HashMap::new(),
             found: Vec::new(),
-            places: Vec::new(),
+            places: Places::default(),
             anchors: OnceCell::new(),
             patterns: 0,
         };
@@ -253,8 +252,8 @@ impl Rules {
     /// `None` for one that the schema's text cannot refer to.
     pub(super) fn part(&self, id: Id, source: &Value) -> Option<&Validator> {
         let compile = || {
-            let reference = reference(&self.places, id)?;
-            changes::part(source, &reference).map(Box::new)
+            let reference = self.places.reference(id)?;
+            part(source, &reference).map(Box::new)
         };
         self.rules[id].part.get_or_init(compile).as_deref()
     }
@@ -399,21 +398,10 @@ struct Reader<'a> {
     known: HashMap<*const Value, Id>,
     /// The schemas by their ids, and their places.
     found: Vec<&'a Value>,
-    places: Vec<Place>,
+    places: Places,
     /// The schemas that have an `$anchor`, found when the first is referred to.
     anchors: OnceCell<HashMap<&'a str, &'a Value>>,
     patterns: usize,
-}
-
-/// Where a subschema stands, written out only when something is wrong with it, or when it is
-/// compiled for itself.
-enum Place {
-    Root,
-    /// Where a `$ref` leads to.
-    Target(Box<str>),
-    Keyword(Id, &'static str),
-    Member(Id, &'static str, Box<str>),
-    Element(Id, &'static str, usize),
 }
 
 impl<'a> Reader<'a> {
@@ -437,7 +425,7 @@ impl<'a> Reader<'a> {
                 let found = kind_of(other);
                 let message =
                     format!("expected a JSON Schema (an object, true or false), found {found}");
-                Err(error(&self.pointer(id), message))
+                Err(error(&self.places.pointer(id), message))
             }
         }
     }
@@ -583,67 +571,21 @@ impl<'a> Reader<'a> {
     }
 
     fn keyword_error(&self, id: Id, keyword: &str, message: String) -> SchemaError {
-        let mut pointer = self.pointer(id);
+        let mut pointer = self.places.pointer(id);
         push_token(&mut pointer, keyword);
         error(&pointer, message)
     }
-
-    fn pointer(&self, id: Id) -> String {
-        pointer(&self.places, id)
-    }
 }
 
-/// The JSON pointer of a subschema. Of one below an anchor that a `$ref` leads to, it begins
-/// with the anchor's name.
-fn pointer(places: &[Place], id: Id) -> String {
-    let (start, tokens) = way(places, id);
-    let start = start.trim_start_matches('#');
-    let mut pointer = percent_decoded(start).unwrap_or_default();
-    for token in tokens {
-        push_token(&mut pointer, &token);
-    }
-    pointer
-}
-
-/// What a `$ref` to a subschema is; `None` of one below an anchor.
-fn reference(places: &[Place], id: Id) -> Option<String> {
-    let (start, tokens) = way(places, id);
-    let mut reference = start.to_owned();
-    if !tokens.is_empty() && !start["#".len()..].is_empty() && !start.starts_with("#/") {
-        return None;
-    }
-    for token in tokens {
-        let mut pointer = String::new();
-        push_token(&mut pointer, &token);
-        percent_encode(&pointer, &mut reference);
-    }
-    Some(reference)
-}
-
-/// The way to a subschema: the reference to where it starts, and the tokens from there.
-fn way(places: &[Place], id: Id) -> (&str, Vec<Cow<'_, str>>) {
-    let mut tokens: Vec<Cow<str>> = Vec::new();
-    let mut here = id;
-    let start = loop {
-        here = match &places[here] {
-            Place::Root => break "#",
-            Place::Target(reference) => break reference,
-            Place::Keyword(parent, keyword) => {
-                tokens.push(Cow::Borrowed(keyword));
-                *parent
-            }
-            Place::Member(parent, keyword, name) => {
-                tokens.extend([Cow::Borrowed(&**name), Cow::Borrowed(*keyword)]);
-                *parent
-            }
-            Place::Element(parent, keyword, index) => {
-                tokens.extend([Cow::Owned(index.to_string()), Cow::Borrowed(*keyword)]);
-                *parent
-            }
-        };
-    };
-    tokens.reverse();
-    (start, tokens)
+/// A validator of the part of a schema that a `$ref` leads to.
+fn part(source: &Value, reference: &str) -> Option<Validator> {
+    let mut whole = source.as_object()?.clone();
+    whole.insert("$id".to_owned(), Value::from(WHOLE));
+    let part = json!({
+        "$ref": format!("{WHOLE}{reference}"),
+        "$defs": {"whole": whole},
+    });
+    options().build(&part).ok()
 }
 
 fn is_open(keyword: &str) -> bool {
@@ -746,33 +688,4 @@ fn gather_anchors<'a>(schema: &'a Value, anchors: &mut HashMap<&'a str, &'a Valu
         }
         _ => {}
     }
-}
-
-/// Appends a JSON pointer as it stands in the fragment of a URI.
-fn percent_encode(pointer: &str, fragment: &mut String) {
-    for byte in pointer.bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-._~$".contains(&byte) {
-            fragment.push(char::from(byte));
-        } else {
-            write!(fragment, "%{byte:02X}").expect("a string takes all that is written to it");
-        }
-    }
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        if *first == b'%' {
-            let digits = after.get(..2)?;
-            let digits = digits.iter().all(u8::is_ascii_hexdigit).then_some(digits)?;
-            let digits = std::str::from_utf8(digits).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &after[2..];
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
