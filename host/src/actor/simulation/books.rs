@@ -34,10 +34,12 @@ pub(super) struct Counts {
     pub(super) disconnects: u64,
     /// Actors that came into memory with a history.
     pub(super) loads: u64,
+    /// Disks that were put back as they once were.
+    pub(super) put_back: u64,
 }
 
 impl Counts {
-    fn fields(&mut self) -> [&mut u64; 17] {
+    fn fields(&mut self) -> [&mut u64; 18] {
         [
             &mut self.lives,
             &mut self.disk_calls,
@@ -56,6 +58,7 @@ impl Counts {
             &mut self.destroyed,
             &mut self.disconnects,
             &mut self.loads,
+            &mut self.put_back,
         ]
     }
 
@@ -212,6 +215,21 @@ impl Books {
         }
     }
 
+    /// The disk is as it once was: whatever came since may be lost, and others will come in its
+    /// place.
+    pub(super) fn put_back(&mut self, all: &[ActorKey]) {
+        self.counts.put_back += 1;
+        self.in_doubt.extend(all.iter().cloned());
+        for ledger in self.ledgers.values_mut() {
+            for entry in &mut ledger.entries {
+                if matches!(entry.way, Way::Message(_)) && entry.fate == Fate::Made {
+                    entry.fate = Fate::Sent;
+                }
+            }
+            ledger.destroys.fill(false);
+        }
+    }
+
     pub(super) fn begin_life(&mut self) {
         self.is_over = false;
         self.counts.lives += 1;
@@ -261,16 +279,15 @@ impl Books {
             let what = format!("{actor} at {epoch} {version} was {known} and is {text}");
             self.wrong(what);
         }
-        if let Some((epoch_before, version_before)) = self.before.get(actor).cloned()
+        if let Some((epoch_before, version_before)) = self.latest.get(actor).cloned()
             && version_before > 0
+            // What is destroyed begins another.
+            && actor.id.as_str() != "d"
+            && epoch != epoch_before
         {
-            // What is relaxed begins a history each time it is loaded, as does what was destroyed.
-            let may_begin = !self.is_strict || actor.id.as_str() == "d";
-            if epoch != epoch_before && !may_begin {
-                self.wrong(format!(
-                    "{actor}: the epoch {epoch_before} at {version_before} became {epoch}"
-                ));
-            }
+            self.wrong(format!(
+                "{actor}: the epoch {epoch_before} at {version_before} became {epoch}"
+            ));
         }
         let later = self
             .latest
@@ -486,6 +503,8 @@ impl Books {
     pub(super) fn accept_clock(&mut self, id: &'static str) {
         for timer in self.clocks.entry(id).or_default() {
             timer.cancelled_ms = None;
+            // Another one may get it.
+            timer.id = None;
             if timer.fate == Fate::Made {
                 timer.fate = Fate::Sent;
             }

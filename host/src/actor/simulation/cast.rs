@@ -295,12 +295,18 @@ impl Watcher {
             } => {
                 let ops: Vec<PatchOp> =
                     serde_json::from_str(patches).map_err(|error| error.to_string())?;
-                let Some(seen) = seen.as_mut().filter(|seen| seen.epoch == **epoch) else {
-                    return Err(format!("a patch of the epoch {epoch}"));
+                let Some(seen) = seen.as_mut() else {
+                    return Err("a patch of nothing".to_owned());
                 };
-                let joins = *from <= seen.version && seen.version < *version;
+                // The answer to who comes back may go on in another epoch.
+                if comes_back {
+                    seen.epoch = epoch.to_string();
+                }
+                if seen.epoch != **epoch {
+                    return Err(format!("a patch of the epoch {epoch}"));
+                }
                 let is_nothing = ops.is_empty() && seen.version == *version;
-                if !joins && !is_nothing {
+                if *from != seen.version || (*from >= *version && !is_nothing) {
                     return Err(format!("{from} to {version} after {}", seen.version));
                 }
                 patch::apply(&mut seen.state, &ops).map_err(|error| error.to_string())?;

@@ -13,8 +13,10 @@
 
 mod books;
 mod cast;
+mod joining;
 mod life;
 mod schedule;
+mod shut_out;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};

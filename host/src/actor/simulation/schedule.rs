@@ -103,6 +103,7 @@ impl Schedule {
 
     /// Lives several times; gives what has happened, or what was wrong.
     pub(super) fn run(mut self) -> Result<Counts, Vec<String>> {
+        let mut kept = None;
         for _ in 0..3 + self.dice.below(5) {
             if self.dice.percent(60) {
                 let fault = self.dice.one_of(&Fault::ALL);
@@ -110,12 +111,26 @@ impl Schedule {
                 self.disk.plan(fault, after as u64);
             }
             self.live(false)?;
+            match self.dice.below(10) {
+                0..2 => kept = Some(self.disk.copy()),
+                2..4 => self.put_back(kept.as_ref()),
+                _ => {}
+            }
         }
         self.busy_percent = 0;
         self.live(true)?;
         let mut book = self.book.lock();
         book.counts.disk_calls = self.disk.calls();
         Ok(book.counts)
+    }
+
+    /// Goes on with the disk as it once was.
+    fn put_back(&mut self, kept: Option<&SimDisk>) {
+        if let Some(kept) = kept {
+            tracing::info!("the disk is put back as it was");
+            self.disk = kept.copy();
+            self.book.lock().put_back(&all_actors());
+        }
     }
 
     fn live(&mut self, is_last: bool) -> Result<(), Vec<String>> {
