@@ -22,8 +22,18 @@ pub enum Existing {
 }
 
 impl Actors {
-    /// An actor as of one commit that is safe; none where there is nothing to keep.
+    /// An actor as of one commit that is safe; none where there is nothing to keep. What it is
+    /// taken for elsewhere begins a history of its own, so the copy says nothing of earlier ones.
     pub async fn copy(&self, key: &ActorKey) -> Result<Option<Stored>, Failure> {
+        let copied = self.copy_whole(key).await?;
+        Ok(copied.map(|stored| Stored {
+            run: "".into(),
+            earlier: Vec::new(),
+            ..stored
+        }))
+    }
+
+    async fn copy_whole(&self, key: &ActorKey) -> Result<Option<Stored>, Failure> {
         let actor = self.shared.table.get(key);
         if let Some(live) = actor.as_ref().and_then(|actor| actor.loaded()) {
             let stored = live.to_stored();
@@ -55,7 +65,7 @@ impl Actors {
     ) -> Result<(), Failure> {
         let shared = &self.shared;
         let (actor, mut stored) = self.prepare(key, stored, existing).await?;
-        stored.epoch = new_epoch();
+        stored.begin_as(new_epoch());
         // It comes into memory as it is to be: nobody can load what was there before, and
         // who finds it waits at its gate until it is stored.
         let resident = shared.table.get_or_insert(key, Admission::IfRoom, || {

@@ -81,8 +81,9 @@ impl Held {
     }
 }
 
-/// The actor type and the id of a sender, and the history that it sent in.
-type Sender = (Arc<str>, Arc<str>, Arc<str>);
+/// The actor type and the id of a sender, which goes on counting its messages when it goes on
+/// in another epoch.
+type Sender = (Arc<str>, Arc<str>);
 
 /// The first message of each sender whose turn the store has refused, by its number.
 #[derive(Default)]
@@ -94,7 +95,7 @@ impl Postponed {
         if self.0.is_empty() {
             return true;
         }
-        let key = (heard.actor.clone(), heard.id.clone(), heard.epoch.clone());
+        let key = (heard.actor.clone(), heard.id.clone());
         match self.0.get(&key) {
             Some(first) if heard.seq > *first => false,
             Some(_) => {
@@ -106,8 +107,7 @@ impl Postponed {
     }
 
     pub(super) fn note(&mut self, heard: Heard) {
-        let key = (heard.actor, heard.id, heard.epoch);
-        self.0.insert(key, heard.seq);
+        self.0.insert((heard.actor, heard.id), heard.seq);
     }
 }
 
@@ -117,7 +117,7 @@ fn insert(queue: &mut VecDeque<Arc<Sent>>, sent: &Arc<Sent>) {
     if queue.contains(sent) {
         return;
     }
-    let is_later = |other: &Arc<Sent>| other.epoch == sent.epoch && other.seq > sent.seq;
+    let is_later = |other: &Arc<Sent>| other.seq > sent.seq;
     let place = queue.iter().position(is_later);
     queue.insert(place.unwrap_or(queue.len()), sent.clone());
 }
@@ -317,7 +317,8 @@ mod tests {
         let heard = |seq| Heard {
             actor: "log".into(),
             id: "b".into(),
-            epoch: "e".into(),
+            // The sender came back in between.
+            epoch: if seq < 7 { "e" } else { "f" }.into(),
             seq,
         };
         let mut postponed = Postponed::default();

@@ -241,12 +241,7 @@ impl Actor {
                     let gather = shared.gather();
                     Ok(Live::initial(key, slot, declared, new_epoch(), gather))
                 }
-                Ok(Some((mut stored, mut weight))) => {
-                    // Versions that were shown may have been lost with power and come again.
-                    if self.durability() == Durability::Relaxed {
-                        stored.epoch = new_epoch();
-                        weight = weight.outdated();
-                    }
+                Ok(Some((stored, weight))) => {
                     let component = self.slot.component();
                     let (clock, gather) = (&shared.clock, shared.gather());
                     let live = Live::restored(key.clone(), slot, stored, weight, clock, gather);

@@ -6,6 +6,8 @@
 //! a small write. The key's tag is when the first of its timers is due.
 //!
 //! Actors of components without durability are kept in memory beside it.
+//!
+//! Invariant: of an actor that is in memory and on disk, what is in memory is newer.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use tidegate_core::{ActorId, ActorKey, Name};
 use tokio::sync::Semaphore;
 use tracing::info;
 
+use super::runs::Run;
 use super::{
     Change, Commit, Committed, Durability, Later, Listing, Memory, Store, StoreError, StoreFigures,
     Stored, Weight,
@@ -53,6 +56,7 @@ pub enum DurableError {
 /// Keeps actors on disk.
 pub struct Durable {
     journal: Arc<Journal>,
+    run: Run,
     /// Those that need not outlast the process.
     memory: Memory,
     reading: Reading,
@@ -112,6 +116,7 @@ impl Durable {
     pub fn on(journal: Journal, max_stored: usize, reading: Reading) -> Durable {
         Durable {
             journal: Arc::new(journal),
+            run: Run::new(),
             memory: Memory::new(max_stored),
             reading,
             reads: Semaphore::new(READS),
@@ -123,7 +128,8 @@ impl Durable {
         &self.journal
     }
 
-    fn put(actor: &ActorKey, stored: &Stored, weight: &mut Weight) -> Entry {
+    fn put(&self, actor: &ActorKey, mut stored: Stored, weight: &mut Weight) -> Entry {
+        self.run.sign(&mut stored);
         let value = stored.to_text();
         *weight = Weight {
             whole: value.len(),
@@ -233,7 +239,11 @@ impl Store for Durable {
             if let Some(kept) = self.memory.load(actor).await? {
                 return Ok(Some(kept));
             }
-            self.look_up(actor, read).await
+            let mut found = self.look_up(actor, read).await?;
+            if let Some((stored, _)) = &mut found {
+                self.run.take_over(stored);
+            }
+            Ok(found)
         })
     }
 
@@ -253,12 +263,17 @@ impl Store for Durable {
         let safety = match commit.durability {
             Durability::Strict => Safety::Synced,
             Durability::Relaxed => Safety::Written,
-            Durability::None => return Committed::Now,
+            Durability::None => {
+                // What is on disk falls behind, and a change of what is here does not fit it.
+                *weight = weight.outdated();
+                return Committed::Now;
+            }
         };
         let before = *weight;
         let is_heavy = weight.changes > weight.whole.max(CHANGES_BYTES) || weight.count >= CHANGES;
-        let entry = if weight.whole == 0 || is_heavy {
-            Durable::put(commit.actor, &whole(), weight)
+        let is_whole = weight.whole == 0 || is_heavy;
+        let entry = if is_whole {
+            self.put(commit.actor, whole(), weight)
         } else {
             let value = commit.change.to_text();
             weight.changes += value.len();
@@ -275,6 +290,10 @@ impl Store for Durable {
             *weight = before;
             return Committed::Refused(unavailable(error.clone()));
         }
+        if is_whole {
+            // It may be from when it had no durability.
+            self.memory.forget(commit.actor);
+        }
         Committed::Later(Box::pin(async move { appended.await.map_err(unavailable) }))
     }
 
@@ -288,8 +307,10 @@ impl Store for Durable {
         match durability {
             Durability::None => self.memory.retire(actor, stored, changed, durability),
             _ if changed => {
-                let entry = Durable::put(actor, &stored, &mut Weight::default());
-                self.append(entry, Safety::Written)
+                let entry = self.put(actor, stored, &mut Weight::default());
+                let appended = self.append(entry, Safety::Written);
+                self.memory.forget(actor);
+                appended
             }
             _ => Box::pin(std::future::ready(Ok(()))),
         }
@@ -427,6 +448,9 @@ mod tests {
         Stored {
             epoch: "e".into(),
             version: count,
+            run: "".into(),
+            earlier: Vec::new(),
+            is_begun: false,
             state: json!({"count": count, "filler": "x".repeat(1000)}),
             state_version: 0,
             connections: Vec::new(),

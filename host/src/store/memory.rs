@@ -98,6 +98,11 @@ impl Memory {
         }
     }
 
+    /// Keeps an actor no longer.
+    pub(super) fn forget(&self, actor: &ActorKey) {
+        self.lock().remove(actor);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ActorKey, Box<str>>> {
         self.actors.lock().unwrap_or_else(PoisonError::into_inner)
     }

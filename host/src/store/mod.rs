@@ -5,12 +5,14 @@
 //! in a [journal](crate::journal) on disk, [`Memory`] in this process, with which it forgets
 //! them.
 //!
-//! Invariant: what is loaded is the effect of a prefix of an actor's commits, which holds
-//! all that were told to be safe.
+//! Invariants: what is loaded is the effect of a prefix of an actor's commits, which holds
+//! all that were told to be safe; an epoch and a version name one content, also where folders
+//! are copied or put back.
 
 mod durable;
 mod memory;
 mod record;
+mod runs;
 
 use std::collections::BinaryHeap;
 use std::pin::Pin;
@@ -24,8 +26,8 @@ pub use self::durable::{Durable, DurableError, Reading};
 
 pub use self::memory::Memory;
 pub use self::record::{
-    Answer, Change, Connected, ConnectionChange, Damaged, Heard, Outcome, Sent, Stored,
-    StoredTimer, Timer, TimerChange,
+    Answer, Begun, Change, Connected, ConnectionChange, Damaged, Earlier, Heard, Outcome, Sent,
+    Stored, StoredTimer, Timer, TimerChange,
 };
 
 /// What one turn changes.
@@ -83,7 +85,7 @@ pub enum Committed {
 /// Where actors are kept.
 pub trait Store: Send + Sync + 'static {
     /// An actor as it was last committed or retired, and what is stored of it; none if it
-    /// never was.
+    /// never was. One that another run of the store has written goes on in another epoch.
     fn load<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Weight)>>;
     /// What is stored of an actor as it is stored: as it once was, and what has changed since.
     /// None where only the latest is.

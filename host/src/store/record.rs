@@ -17,8 +17,17 @@ pub struct Stored {
     /// Names the history that `version` counts in.
     #[serde(with = "text")]
     pub epoch: Arc<str>,
-    /// Commits that changed the state since the epoch began.
+    /// Commits that changed the state since the history began.
     pub version: u64,
+    /// The run of a store that has written in this epoch. None is written to by two.
+    #[serde(with = "text", default, skip_serializing_if = "is_unnamed")]
+    pub run: Arc<str>,
+    /// The epochs that this one goes on from, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Earlier>,
+    /// What is stored is of the last of these; the next change says that an epoch begins.
+    #[serde(skip)]
+    pub is_begun: bool,
     /// The state document.
     pub state: Value,
     /// Which version of the state that is, as the manifest counts them.
@@ -46,6 +55,29 @@ pub struct Stored {
     /// The last messages that it has heard, the longest silent sender first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub heard: Vec<Heard>,
+}
+
+/// An epoch that another one goes on from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Earlier {
+    /// Its name.
+    #[serde(with = "text")]
+    pub epoch: Arc<str>,
+    /// The last version that the two have in common.
+    pub version: u64,
+}
+
+/// An epoch that begins where another one is left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Begun {
+    /// Its name.
+    #[serde(with = "text")]
+    pub epoch: Arc<str>,
+    /// The run of a store that writes in it.
+    #[serde(with = "text")]
+    pub run: Arc<str>,
 }
 
 /// A message to another actor.
@@ -98,6 +130,10 @@ pub struct Heard {
     pub epoch: Arc<str>,
     /// Its number.
     pub seq: u64,
+}
+
+fn is_unnamed(run: &Arc<str>) -> bool {
+    run.is_empty()
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -188,6 +224,9 @@ pub struct Timer {
 pub struct Change {
     /// The version that it makes; the same as before where no patch changes the state.
     pub version: u64,
+    /// The epoch that it is the first of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins: Option<Box<Begun>>,
     /// What changes in the state.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patches: Vec<PatchOp>,
@@ -238,6 +277,29 @@ pub enum ConnectionChange {
 pub struct Damaged(String);
 
 impl Stored {
+    /// How many earlier epochs are remembered: one for each run of the host that changed the
+    /// actor.
+    pub const EARLIER: usize = 16;
+
+    /// Goes on in another epoch, which begins here.
+    pub fn go_on_as(&mut self, begun: Begun) {
+        let left = Earlier {
+            epoch: std::mem::replace(&mut self.epoch, begun.epoch),
+            version: self.version,
+        };
+        self.run = begun.run;
+        self.earlier.push(left);
+        let excess = self.earlier.len().saturating_sub(Stored::EARLIER);
+        self.earlier.drain(..excess);
+    }
+
+    /// Becomes a history of its own: nothing that was known of another one holds.
+    pub fn begin_as(&mut self, epoch: Arc<str>) {
+        self.epoch = epoch;
+        self.earlier = Vec::new();
+        self.is_begun = false;
+    }
+
     /// Reads a whole record.
     pub fn parse(text: &str) -> Result<Stored, Damaged> {
         serde_json::from_str(text).map_err(|error| Damaged(error.to_string()))
@@ -281,6 +343,9 @@ impl Stored {
         }
         patch::apply(&mut self.state, &change.patches)
             .map_err(|error| Damaged(error.to_string()))?;
+        if let Some(begun) = &change.begins {
+            self.go_on_as((**begun).clone());
+        }
         self.version = change.version;
         self.apply_happenings(&change);
         Ok(())
@@ -408,6 +473,9 @@ mod tests {
         Stored {
             epoch: "e".into(),
             version: 3,
+            run: "r".into(),
+            earlier: vec![earlier("d", 2)],
+            is_begun: false,
             state: json!({"count": 1, "text": "ab"}),
             state_version: 0,
             connections: vec![Connected {
@@ -421,6 +489,20 @@ mod tests {
             last_sent: 2,
             heard: vec![heard(4)],
         }
+    }
+
+    fn earlier(epoch: &str, version: u64) -> Earlier {
+        Earlier {
+            epoch: epoch.into(),
+            version,
+        }
+    }
+
+    fn begun(epoch: &str) -> Option<Box<Begun>> {
+        Some(Box::new(Begun {
+            epoch: epoch.into(),
+            run: "s".into(),
+        }))
     }
 
     fn sent(seq: u64) -> Sent {
@@ -464,6 +546,7 @@ mod tests {
         assert_eq!(Stored::parse(&stored.to_text()), Ok(stored));
         let change = Change {
             version: 4,
+            begins: begun("f"),
             patches: vec![PatchOp::Remove {
                 path: "/count".to_owned(),
             }],
@@ -506,6 +589,7 @@ mod tests {
         };
         let change = Change {
             version: 4,
+            begins: begun("f"),
             patches: vec![grown],
             timers: vec![TimerChange::Cancel(1), TimerChange::Set(timer(7, 9))],
             connections: vec![
@@ -521,6 +605,8 @@ mod tests {
             heard: Some(heard(9)),
         };
         stored.apply(change).unwrap();
+        assert_eq!((&*stored.epoch, &*stored.run), ("f", "s"));
+        assert_eq!(stored.earlier, [earlier("d", 2), earlier("e", 3)]);
         assert_eq!((stored.outbox, stored.last_sent), (vec![sent(3)], 3));
         assert_eq!(stored.heard, [heard(9)]);
         stored.outbox = Vec::new();
@@ -535,6 +621,23 @@ mod tests {
         };
         stored.apply(nothing).unwrap();
         assert_eq!(stored.first_due_ms(), None);
+    }
+
+    #[test]
+    fn only_the_last_epochs_are_remembered() {
+        let mut stored = stored();
+        for number in 0..50 {
+            let change = Change {
+                version: 3,
+                begins: begun(&number.to_string()),
+                ..Change::default()
+            };
+            stored.apply(change).unwrap();
+        }
+        assert_eq!(stored.earlier.len(), Stored::EARLIER);
+        assert_eq!(stored.earlier.last(), Some(&earlier("48", 3)));
+        stored.begin_as("other".into());
+        assert_eq!((&*stored.epoch, stored.earlier), ("other", Vec::new()));
     }
 
     #[test]

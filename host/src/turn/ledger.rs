@@ -14,6 +14,7 @@ use tidegate_core::{ActorKey, Document, Failure, patch};
 use super::answers::{Answers, Bounds, Keyed};
 use super::gate::Gate;
 use super::guard::Waiting;
+use super::lineage::Lineage;
 use super::messages::{Hearing, Outbox};
 use super::migrate::Fit;
 use super::recent::Recent;
@@ -64,6 +65,8 @@ pub struct Ledger {
     /// Names what was committed last.
     pub(super) committed_token: u64,
     pub(super) epoch: Arc<str>,
+    /// What the epoch goes on from.
+    pub(super) lineage: Option<Box<Lineage>>,
     /// Names it to subscribers, together with what they are not shown of it.
     pub(super) shown_epoch: Arc<str>,
     pub(super) version: u64,
@@ -126,6 +129,9 @@ impl Live {
         let stored = Stored {
             epoch,
             version: 0,
+            run: "".into(),
+            earlier: Vec::new(),
+            is_begun: false,
             state: declared.initial.clone(),
             state_version: declared.version,
             connections: Vec::new(),
@@ -157,7 +163,7 @@ impl Live {
     fn new(
         key: ActorKey,
         slot: Arc<Slot>,
-        stored: Stored,
+        mut stored: Stored,
         timers: ActorTimers,
         weight: Weight,
         gather: Duration,
@@ -177,6 +183,7 @@ impl Live {
                 committed_bytes: state_bytes,
                 token,
                 committed_token: token,
+                lineage: Lineage::of(&mut stored),
                 shown_epoch: stored.epoch.clone(),
                 epoch: stored.epoch,
                 version: stored.version,
@@ -242,6 +249,8 @@ impl Live {
         }
         ledger.hidden = declared.state.hidden.clone().into();
         ledger.name_epoch();
+        // Commits that changed nothing for the others may have changed something for these.
+        ledger.shown_version = ledger.version;
         ledger.encoded = None;
         ledger.recent = Recent::default();
         true
@@ -324,7 +333,7 @@ impl Live {
         ledger.timers.clear();
         ledger.weight = Weight::default();
         ledger.answers = Answers::default();
-        ledger.outbox = Outbox::default();
+        ledger.outbox = ledger.outbox.emptied();
         ledger.hearing = Hearing::default();
     }
 
@@ -373,8 +382,8 @@ impl Live {
         since: Option<&Since>,
     ) -> (Vec<Arc<Message>>, u64) {
         let version = ledger.version;
-        let known = since.filter(|since| *since.epoch == *ledger.shown_epoch);
-        if let Some(seen) = known.map(|since| since.version)
+        let seen = since.and_then(|since| ledger.version_of(since));
+        if let Some(seen) = seen
             && (ledger.shown_version..=version).contains(&seen)
         {
             let body = Body::Patch {
@@ -389,7 +398,8 @@ impl Live {
                 version,
             );
         }
-        if let Some(patches) = known.and_then(|since| ledger.recent.since(since.version)) {
+        let shown_version = ledger.shown_version;
+        if let Some(patches) = seen.and_then(|seen| ledger.recent.since(seen, shown_version)) {
             return (patches, version);
         }
         let (whole, version) = self.snapshot_of(ledger);
@@ -400,10 +410,20 @@ impl Live {
     /// less than the memory knows.
     pub async fn recall(&self, since: &Since, store: &dyn Store) {
         let wants = |ledger: &Ledger| {
-            *since.epoch == *ledger.shown_epoch
-                && ledger.recent.wants(since.version, ledger.shown_version)
+            let seen = ledger.version_of(since);
+            seen.is_some_and(|seen| ledger.recent.wants(seen, ledger.shown_version))
         };
-        if !wants(&self.ledger()) {
+        {
+            let mut ledger = self.ledger();
+            // Before the store is looked at: what is committed from here on is a patch in memory,
+            // so that nothing lies between those and what the store has.
+            ledger.is_watched = true;
+            if !wants(&ledger) {
+                return;
+            }
+        }
+        // The store has what was committed until then, once that is safe.
+        if self.gate.passed().await.is_err() {
             return;
         }
         let history = match store.history(&self.key).await {
@@ -418,7 +438,7 @@ impl Live {
             return;
         }
         // One that begins anew meanwhile has nothing to do with this one.
-        match history.filter(|(base, _)| base.epoch == ledger.epoch) {
+        match history.filter(|(base, changes)| ledger.goes_on_from(base, changes)) {
             Some(history) => ledger.recent.complete(
                 &self.key,
                 &ledger.shown_epoch,
@@ -502,6 +522,9 @@ impl Live {
             }
         }
         ledger.weight = weight;
+        if let Some(lineage) = &mut ledger.lineage {
+            lineage.is_stored();
+        }
         Ok(())
     }
 
@@ -597,9 +620,13 @@ impl Ledger {
             id: id.clone(),
             user: user.clone(),
         };
+        let lineage = self.lineage.as_deref();
         Stored {
             epoch: self.epoch.clone(),
             version: self.version,
+            run: "".into(),
+            earlier: lineage.map_or(Vec::new(), |lineage| lineage.earlier().to_vec()),
+            is_begun: lineage.is_some_and(Lineage::is_begun),
             state,
             state_version: self.state_version,
             connections: self.connections.iter().map(connected).collect(),
@@ -629,6 +656,7 @@ impl Ledger {
         self.token = token;
         self.committed_token = token;
         self.epoch = epoch;
+        self.lineage = None;
         self.name_epoch();
         self.version = version;
         self.shown_version = version;
@@ -640,13 +668,18 @@ impl Ledger {
     /// What is hidden becomes part of the epoch's name: who has seen more or less of a version
     /// has not seen the same.
     fn name_epoch(&mut self) {
-        self.shown_epoch = match self.hidden.is_empty() {
-            true => self.epoch.clone(),
+        self.shown_epoch = self.shown_name(&self.epoch);
+    }
+
+    /// What subscribers are told an epoch is called.
+    pub(super) fn shown_name(&self, epoch: &Arc<str>) -> Arc<str> {
+        match self.hidden.is_empty() {
+            true => epoch.clone(),
             false => {
                 let hidden = serde_json::to_string(&*self.hidden).unwrap_or_default();
-                format!("{}-{:08x}", self.epoch, crc32fast::hash(hidden.as_bytes())).into()
+                format!("{epoch}-{:08x}", crc32fast::hash(hidden.as_bytes())).into()
             }
-        };
+        }
     }
 
     /// Notes connections that had contact before.
@@ -678,6 +711,9 @@ impl Ledger {
         fired.append(&mut change.timers);
         change.timers = fired;
         change.settled = self.outbox.take_settled(!change.is_empty());
+        if !change.is_empty() {
+            change.begins = self.begins();
+        }
     }
 
     /// The ids of those that have contact.

@@ -46,6 +46,15 @@ impl Outbox {
         outbox
     }
 
+    /// One that has sent nothing, and goes on counting: what is under way must not be taken for
+    /// later than what comes.
+    pub(super) fn emptied(&self) -> Outbox {
+        Outbox {
+            last: self.last,
+            ..Outbox::default()
+        }
+    }
+
     pub(super) fn to_stored(&self) -> Vec<Sent> {
         let unsettled = self.unsettled.values();
         unsettled

@@ -118,7 +118,7 @@ pub async fn fitted(
     info!(actor = %key, from, to = declared.version, "migrated a state");
     stored.state = state;
     stored.state_version = declared.version;
-    stored.epoch = new_epoch();
+    stored.begin_as(new_epoch());
     // Also where no turn ever changed the state: it is no longer that of a new actor.
     stored.version += 1;
     Ok(stored)

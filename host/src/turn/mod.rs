@@ -12,6 +12,7 @@ mod answers;
 mod gate;
 mod guard;
 mod ledger;
+mod lineage;
 mod messages;
 mod migrate;
 mod outside;

@@ -55,8 +55,12 @@ impl Recent {
         }
     }
 
-    /// Those behind a version, if none is missing.
-    pub(super) fn since(&self, version: u64) -> Option<Vec<Arc<Message>>> {
+    /// Those that lead from a version to the one that was shown last, if none is missing.
+    pub(super) fn since(&self, version: u64, shown_version: u64) -> Option<Vec<Arc<Message>>> {
+        let last = self.patches.back()?;
+        if last.version != shown_version {
+            return None;
+        }
         let behind = self
             .patches
             .iter()
@@ -95,7 +99,7 @@ impl Recent {
             .front()
             .map_or(shown_version, |first| first.from);
         let mut state = base.state;
-        let mut from = base.version;
+        let (mut from, mut reached) = (base.version, base.version);
         let mut earlier = VecDeque::new();
         for change in changes {
             if change.patches.is_empty() || change.version > end {
@@ -104,21 +108,22 @@ impl Recent {
             if patch::apply(&mut state, &change.patches).is_err() {
                 return;
             }
+            reached = change.version;
             let shown = patch::without_hidden(change.patches, hidden);
-            if shown.is_empty() {
+            // The last one leads to where the others begin, even if it shows nothing new.
+            if shown.is_empty() && reached != end {
                 continue;
             }
-            let version = change.version;
-            let body = body(&shown, &state, epoch.clone(), from, version);
+            let body = body(&shown, &state, epoch.clone(), from, reached);
             earlier.push_back(Shown {
                 from,
-                version,
+                version: reached,
                 message: Arc::new(Message::new(key.clone(), body)),
             });
-            from = version;
+            from = reached;
         }
         // With a gap they are of no use.
-        if earlier.back().is_none_or(|last| last.version != end) {
+        if reached != end {
             return;
         }
         self.bytes += earlier
@@ -208,7 +213,7 @@ mod tests {
     fn what_the_store_has_comes_before_what_was_shown() {
         let mut recent = Recent::default();
         recent.add(5, 6, shown(6));
-        assert_eq!(recent.since(3).map(|_| ()), None);
+        assert_eq!(recent.since(3, 6).map(|_| ()), None);
         assert!(recent.wants(3, 6) && !recent.wants(5, 6));
         let changes = vec![
             change(3, "/n"),
@@ -222,9 +227,9 @@ mod tests {
         ];
         complete(&mut recent, 6, (base(2), changes));
         let all = [(2, 3), (3, 5), (5, 6)];
-        assert_eq!(steps(&recent.since(2).unwrap()), all);
-        assert_eq!(steps(&recent.since(4).unwrap()), all[1..]);
-        assert!(recent.since(1).is_none() && !recent.wants(1, 6));
+        assert_eq!(steps(&recent.since(2, 6).unwrap()), all);
+        assert_eq!(steps(&recent.since(4, 6).unwrap()), all[1..]);
+        assert!(recent.since(1, 6).is_none() && !recent.wants(1, 6));
     }
 
     #[test]
@@ -232,8 +237,25 @@ mod tests {
         let mut recent = Recent::default();
         recent.add(5, 6, shown(6));
         complete(&mut recent, 6, (base(2), vec![change(3, "/n")]));
-        assert!(recent.since(2).is_none());
-        assert_eq!(steps(&recent.since(5).unwrap()), [(5, 6)]);
+        assert!(recent.since(2, 6).is_none());
+        assert_eq!(steps(&recent.since(5, 6).unwrap()), [(5, 6)]);
+    }
+
+    #[test]
+    fn what_ends_with_something_hidden_joins_on_as_well() {
+        let mut recent = Recent::default();
+        let changes = vec![change(3, "/n"), change(4, "/secret")];
+        complete(&mut recent, 4, (base(2), changes));
+        assert_eq!(steps(&recent.since(2, 4).unwrap()), [(2, 3), (3, 4)]);
+        recent.add(4, 5, shown(5));
+        assert_eq!(steps(&recent.since(3, 5).unwrap()), [(3, 4), (4, 5)]);
+    }
+
+    #[test]
+    fn what_does_not_lead_to_what_was_shown_last_is_of_no_use() {
+        let mut recent = Recent::default();
+        recent.add(5, 6, shown(6));
+        assert!(recent.since(5, 7).is_none());
     }
 
     #[test]
@@ -242,8 +264,8 @@ mod tests {
         for version in 1..=300 {
             recent.add(version - 1, version, shown(version));
         }
-        assert!(recent.since(43).is_none());
-        assert_eq!(recent.since(44).unwrap().len(), Recent::PATCHES);
+        assert!(recent.since(43, 300).is_none());
+        assert_eq!(recent.since(44, 300).unwrap().len(), Recent::PATCHES);
         assert!(!recent.wants(3, 300), "the store has no more");
     }
 }

@@ -364,6 +364,7 @@ impl Stage {
         });
         let mut change = Change {
             version: ledger.version + u64::from(changed),
+            begins: None,
             patches: patches.unwrap_or_default(),
             timers: timers.clone(),
             connections: Vec::new(),

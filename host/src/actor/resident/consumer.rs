@@ -18,7 +18,6 @@ use super::Actor;
 use crate::engine::{Hook, Origin};
 use crate::fanout::{Close, while_ready};
 use crate::rooms::Client;
-use crate::store::Stored;
 use crate::turn::{Live, Which};
 
 /// Consumes an actor's queue until it is empty or the actor leaves memory.
@@ -184,10 +183,8 @@ impl DrainGuard {
         let Some(live) = self.actor.loaded() else {
             return;
         };
-        let stored = Stored {
-            epoch: new_epoch(),
-            ..live.to_stored()
-        };
+        let mut stored = live.to_stored();
+        stored.begin_as(new_epoch());
         let (key, durability) = (&self.actor.key, self.actor.durability());
         let kept = self.shared.store.retire(key, stored, true, durability);
         if let Some(Err(error)) = kept.now_or_never() {
