@@ -198,7 +198,8 @@ pub struct Access {
     pub max_waiting: usize,
     /// Subscriptions that a guard is asked about at once.
     pub max_batch: usize,
-    /// Time from a commit until a guard is asked again about those who subscribe already.
+    /// Time from a commit until a guard is asked again about those who subscribe already, where
+    /// its author wants it asked later.
     pub recheck_ms: u64,
 }
 

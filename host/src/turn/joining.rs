@@ -228,19 +228,21 @@ impl Live {
             let Some(receiver) = self.audience.viewer(&outlet) else {
                 return;
             };
-            let basis = match self.decide_on(&component, &receiver).await {
-                Ok(basis) => basis,
+            let decided = self.decide_on(&component, &receiver).await;
+            let shown = match decided {
+                Ok(basis) if component.access(self.key.actor.as_str()).project => {
+                    self.refresh_view(&receiver, &component, &basis).await
+                }
+                Ok(basis) => Ok(self.refresh_decided(&outlet, &basis).await),
+                Err(failure) => Err(failure),
+            };
+            let shown = match shown {
+                Ok(shown) => shown,
+                // There is nothing that could make up for what it has missed.
                 Err(failure) => {
                     self.audience.leave_stream(&outlet, Stream::State);
                     return receiver.end(&self.key, &failure);
                 }
-            };
-            let shown = match component.access(self.key.actor.as_str()).project {
-                true => {
-                    self.refresh_view(&outlet, &receiver, &component, &basis)
-                        .await
-                }
-                false => self.refresh_decided(&outlet, &basis).await,
             };
             if matches!(Showing::of(shown, &mut still).await, Showing::Done) {
                 return;
@@ -271,9 +273,13 @@ impl Live {
         basis: &Basis,
     ) -> Option<Shows> {
         let pinned = basis.clone().unwrap_or_else(|| self.pin());
-        let outlet = outlet.clone();
-        let shows = self.when_safe(&pinned, move |live, _, is_fit| {
-            let snapshot = || is_fit().then(|| live.snapshot());
+        let (outlet, decided) = (outlet.clone(), pinned.clone());
+        let shows = self.when_safe(&pinned, move |live, _, _| {
+            let snapshot = || {
+                let mut ledger = live.ledger();
+                let is_fit = ledger.is_at(&decided);
+                is_fit.then(|| live.snapshot_of(&mut ledger))
+            };
             let source = live.source();
             live.audience.refresh_state(&outlet, &source, snapshot)
         });
@@ -282,25 +288,22 @@ impl Live {
 
     async fn refresh_view(
         self: &Arc<Self>,
-        outlet: &Arc<str>,
         receiver: &Arc<dyn Outlet>,
         component: &Component,
         basis: &Basis,
-    ) -> Option<Shows> {
+    ) -> Result<Option<Shows>, Failure> {
         let clients = [receiver.client()];
         let (mut views, pinned) = self.views(component, &clients, basis, None).await;
-        // Where the guard fails, nothing new is shown; the next commit asks it again.
-        let view = views.pop().and_then(Result::ok);
-        let outlet = outlet.clone();
+        let Some(view) = views.pop() else {
+            return Ok(None);
+        };
+        let (view, outlet) = (view?, receiver.id().clone());
         let shows = self.when_safe(&pinned, move |live, shown, is_fit| {
-            let Some(view) = view else {
-                return true;
-            };
             let source = live.source();
             live.audience
                 .refresh_view(&outlet, view, shown, &source, is_fit)
         });
-        shows.await
+        Ok(shows.await)
     }
 
     /// Shows every state subscriber its view anew.
