@@ -101,7 +101,10 @@ async fn timers(order: &[u64]) -> Costs {
     let ((), cancel) = timed(|| drop(alarms));
     // All are due at one moment, which comes when all are set.
     let due_ms = now_ms + (set * 4).as_millis() as u64 + 50;
-    let alarms: Vec<_> = order.iter().map(|n| timers.set(Due::Moment(due_ms), *n)).collect();
+    let alarms: Vec<_> = order
+        .iter()
+        .map(|n| timers.set(Due::Moment(due_ms), *n))
+        .collect();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let left = Duration::from_millis(due_ms).saturating_sub(now.expect("a clock after 1970"));
     let began = Instant::now() + left;

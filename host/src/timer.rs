@@ -97,7 +97,13 @@ impl<K> fmt::Debug for Timers<K> {
 impl<K> Timers<K> {
     /// How many alarms are set.
     pub fn len(&self) -> usize {
-        self.clock.alarms.lock().waiting.iter().map(BTreeMap::len).sum()
+        self.clock
+            .alarms
+            .lock()
+            .waiting
+            .iter()
+            .map(BTreeMap::len)
+            .sum()
     }
 
     /// Whether none is.

@@ -21,9 +21,7 @@ async fn set(socket: &mut Socket, clock: &Actor, timer: Value) {
 async fn fired(host: &Host, clock: &Actor, count: usize) -> Vec<Value> {
     let firings = |state: &Value| state["firings"].as_array().map_or(0, Vec::len);
     let mut watcher = host.connect().await;
-    let state = watcher
-        .watch(clock, |state| firings(state) >= count)
-        .await;
+    let state = watcher.watch(clock, |state| firings(state) >= count).await;
     state["firings"].as_array().expect("a list").clone()
 }
 
@@ -33,7 +31,12 @@ async fn an_interval_goes_on_whenever_the_clock_is_set() {
     let host = by(&wall).start().await;
     let clock = actor("clock", "a");
     let mut socket = host.connect().await;
-    set(&mut socket, &clock, json!({"label": "tick", "ms": 100, "every": true})).await;
+    set(
+        &mut socket,
+        &clock,
+        json!({"label": "tick", "ms": 100, "every": true}),
+    )
+    .await;
     let mut count = fired(&host, &clock, 2).await.len();
     for ahead_ms in [-LONG_MS, 0, YEAR_MS, -YEAR_MS] {
         wall.set_ahead(ahead_ms);
@@ -64,7 +67,12 @@ async fn a_delay_does_not_end_because_the_clock_was_set_ahead() {
     let host = by(&wall).start().await;
     let clock = actor("clock", "a");
     let mut socket = host.connect().await;
-    set(&mut socket, &clock, json!({"label": "hour", "ms": 3_600_000})).await;
+    set(
+        &mut socket,
+        &clock,
+        json!({"label": "hour", "ms": 3_600_000}),
+    )
+    .await;
     wall.set_ahead(2 * 3_600_000);
     set(&mut socket, &clock, json!({"label": "now", "ms": 1_500})).await;
     let firings = fired(&host, &clock, 1).await;
@@ -97,7 +105,12 @@ async fn a_clock_that_was_years_ahead_when_the_host_began_holds_nothing_up() {
     let host = on().start().await;
     let clock = actor("clock", "a");
     let mut socket = host.connect().await;
-    set(&mut socket, &clock, json!({"label": "tick", "ms": 100, "every": true})).await;
+    set(
+        &mut socket,
+        &clock,
+        json!({"label": "tick", "ms": 100, "every": true}),
+    )
+    .await;
     let count = fired(&host, &clock, 1).await.len();
     wall.set_ahead(0);
     let count = fired(&host, &clock, count + 20).await.len();

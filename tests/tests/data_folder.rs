@@ -213,7 +213,9 @@ async fn a_cut_of_what_was_acknowledged_is_refused_unless_the_loss_is_accepted()
             }
             false => host.kill().await,
         }
-        edit(&newest(&folder), |bytes| bytes.truncate(bytes.len() - 1_500));
+        edit(&newest(&folder), |bytes| {
+            bytes.truncate(bytes.len() - 1_500)
+        });
         let refusal = refused(&folder).await;
         refusal.says(["acknowledged changes are gone", "store.accept-loss"]);
         let host = on(&folder).argument("--accept-loss").start().await;
@@ -239,7 +241,8 @@ async fn how_the_last_host_ended_is_said() {
     // As older versions leave it.
     fs::remove_file(folder.path().join("store/watermark")).expect("removing a file");
     let host = on(&folder).start().await;
-    host.logged("nothing tells up to where the journal was synced").await;
+    host.logged("nothing tells up to where the journal was synced")
+        .await;
     assert_eq!(count(&host).await, 3);
 }
 

@@ -8,6 +8,7 @@
 
 mod backup;
 mod census;
+mod gone;
 mod instances;
 mod mailbox;
 mod messages;
@@ -514,6 +515,9 @@ impl Actors {
             let live = actor.live(&self.shared).await?;
             self.check_gate(key, live)?;
             self.check_fit(key, &actor, live).await?;
+            if stream == Stream::State {
+                self.part_with_gone(&actor, live).await;
+            }
             let serving = actor.serving();
             let decided = live
                 .authorize(outlet.client(), subject(stream), &self.shared.access)
@@ -596,13 +600,15 @@ impl Actors {
         }
     }
 
-    /// The last committed state, as this client may see it. Never waits for a turn.
+    /// The last committed state, as this client may see it. Never waits for a turn, but for those
+    /// that part with connections that are gone, and for these only so long.
     pub async fn read(&self, key: &ActorKey, who: Client) -> Result<Read, Failure> {
         loop {
             let actor = self.actor(key)?;
             let live = actor.live(&self.shared).await?;
             self.check_gate(key, live)?;
             self.check_fit(key, &actor, live).await?;
+            self.part_with_gone(&actor, live).await;
             let decided = live
                 .authorize(who.clone(), Subject::State, &self.shared.access)
                 .await;

@@ -48,6 +48,8 @@ pub(super) struct Actor {
     mailbox: Mutex<Mailbox>,
     instance: Mutex<Option<Box<Instance>>>,
     activated: AtomicBool,
+    /// Whether it has been told the end of connections that had closed before it was in memory.
+    pub(super) has_parted: AtomicBool,
     /// The manifest's schedules, while it is active.
     schedules: Mutex<Schedules>,
     /// Messages whose turns the store has refused.
@@ -118,6 +120,7 @@ impl Actor {
             mailbox: Mutex::default(),
             instance: Mutex::new(None),
             activated: AtomicBool::new(false),
+            has_parted: AtomicBool::new(false),
             schedules: Mutex::default(),
             postponed: Mutex::default(),
             last_busy: AtomicU64::new(shared.uptime_ms()),
@@ -912,6 +915,7 @@ impl Actor {
                     disconnect(self, client, live, shared).await;
                 }
             }
+            self.has_parted.store(true, Ordering::Release);
         }
     }
 

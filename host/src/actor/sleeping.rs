@@ -108,12 +108,19 @@ impl Sleeping {
     /// Gives the timers of an actor that comes back the spans that they were set for, if this
     /// process has set them.
     pub(super) fn restore(&self, actor: &ActorKey, stored: &mut Stored) {
-        let ahead_ms = self.sleeping().get(actor).and_then(|(wake, _)| wake.ahead_ms);
+        let ahead_ms = self
+            .sleeping()
+            .get(actor)
+            .and_then(|(wake, _)| wake.ahead_ms);
         let Some(ahead_ms) = ahead_ms else {
             return;
         };
         for StoredTimer { timer, .. } in &mut stored.timers {
-            timer.steady_ms = Some(timer.due_ms.saturating_add_signed(ahead_ms.saturating_neg()));
+            timer.steady_ms = Some(
+                timer
+                    .due_ms
+                    .saturating_add_signed(ahead_ms.saturating_neg()),
+            );
         }
     }
 }

@@ -221,12 +221,14 @@ impl Tokens {
             return Err(Reason::TooFar.failure(in_seconds("exp", &claims, now_ms)));
         }
         if begins_at_ms.is_some_and(|begin| now_ms.saturating_add(self.leeway_ms) < begin) {
-            return Err(match begins_at_ms.map(|begin| begin.saturating_sub(now_ms)) {
-                Some(wait_ms) if wait_ms > self.max_lifetime_ms => {
-                    Reason::NotYetValid.failure(in_seconds("nbf", &claims, now_ms))
-                }
-                _ => Reason::NotYetValid.failure("the token is not valid yet"),
-            });
+            return Err(
+                match begins_at_ms.map(|begin| begin.saturating_sub(now_ms)) {
+                    Some(wait_ms) if wait_ms > self.max_lifetime_ms => {
+                        Reason::NotYetValid.failure(in_seconds("nbf", &claims, now_ms))
+                    }
+                    _ => Reason::NotYetValid.failure("the token is not valid yet"),
+                },
+            );
         }
         Ok(Identity {
             claims: Value::Object(claims).to_string().into(),

@@ -17,7 +17,8 @@ pub(super) fn apply(time: Duration) -> Duration {
         0 => time,
         ahead_ms => {
             let ms = (time.as_millis() as u64).saturating_add_signed(ahead_ms);
-            Duration::from_millis(ms) + Duration::from_nanos(u64::from(time.subsec_nanos() % 1_000_000))
+            Duration::from_millis(ms)
+                + Duration::from_nanos(u64::from(time.subsec_nanos() % 1_000_000))
         }
     }
 }

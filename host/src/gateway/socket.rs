@@ -102,7 +102,9 @@ pub(super) fn serve(
 
 /// Ends a connection whose token is good no longer.
 fn expire(connection: &Connection) {
-    connection.outbound().close(TOKEN_EXPIRED, "the token has expired");
+    connection
+        .outbound()
+        .close(TOKEN_EXPIRED, "the token has expired");
 }
 
 /// When the token of a connection is refused from.
@@ -257,7 +259,8 @@ impl Session {
         let frame = protocol::parse(text);
         watch.passed(Stage::Parse);
         // A new token comes in time as long as the connection is open.
-        if has_expired(self.caller.refused_from_ms()) && !matches!(frame, Ok(ClientFrame::Auth { .. }))
+        if has_expired(self.caller.refused_from_ms())
+            && !matches!(frame, Ok(ClientFrame::Auth { .. }))
         {
             expire(&self.leave.connection);
             return None;

@@ -14,8 +14,8 @@ use futures_util::Stream;
 use tidegate_core::{ActorKey, Failure};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::actor::{self, Actors};
 use super::caller::{expired, has_expired};
+use crate::actor::{self, Actors};
 use crate::auth::limits::AddressPermit;
 use crate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh, sse};
 use crate::metrics::Connected;

@@ -172,7 +172,10 @@ async fn a_span_ends_when_it_has_passed_however_the_clock_is_set() {
         bench.next().await;
         let waited = before.elapsed();
         let left = Duration::from_millis(1_500);
-        assert!(waited >= left && waited <= left + Duration::from_millis(2), "{waited:?}");
+        assert!(
+            waited >= left && waited <= left + Duration::from_millis(2),
+            "{waited:?}"
+        );
     }
 }
 

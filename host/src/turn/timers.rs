@@ -208,8 +208,7 @@ impl ActorTimers {
         match timer.every_ms {
             Some(every_ms) => {
                 let timer = timer.next(every_ms, clock);
-                self.fired
-                    .push(TimerChange::Set(StoredTimer { id, timer }));
+                self.fired.push(TimerChange::Set(StoredTimer { id, timer }));
             }
             None => {
                 self.timers.remove(&id);

@@ -417,4 +417,3 @@ fn file_of(digest: &Digest) -> String {
 fn digest_of(name: &str) -> Option<Digest> {
     Digest::parse(name.strip_suffix(COMPONENT)?)
 }
-

@@ -147,8 +147,7 @@ async fn resume(host: &Host, held: &mut [Option<Shown>], world: &World) -> (Sock
     let mut findings = Findings::default();
     for (ledger, (held, there)) in held.iter_mut().zip(world.all()).enumerate() {
         let to = actor("ledger", &ledger.to_string());
-        let mut subscription =
-            json!({"type": "state:sub", "actor": to.kind, "actorId": to.id});
+        let mut subscription = json!({"type": "state:sub", "actor": to.kind, "actorId": to.id});
         if let Some(held) = held {
             findings.resumed += 1;
             subscription["since"] = json!({"epoch": held.epoch, "version": held.version});
@@ -162,7 +161,10 @@ async fn resume(host: &Host, held: &mut [Option<Shown>], world: &World) -> (Sock
                 break;
             }
             findings.take(ledger, held, &frame);
-            if held.as_ref().is_none_or(|held| held.version >= there.version) {
+            if held
+                .as_ref()
+                .is_none_or(|held| held.version >= there.version)
+            {
                 break;
             }
         }

@@ -332,7 +332,10 @@ mod tests {
         let other = token(json!({"alg": "HS256"}), claims(), &[7; 32]);
         assert_eq!(reason(&other), "signature");
         assert_eq!(reason(&good(json!({"nbf": 2_000}))), "not-yet-valid");
-        assert_eq!(reason(&good(json!({"exp": 1_700_000_000_000_u64}))), "too-far");
+        assert_eq!(
+            reason(&good(json!({"exp": 1_700_000_000_000_u64}))),
+            "too-far"
+        );
         assert_eq!(reason(&good(json!({"sub": ""}))), "malformed");
         assert_eq!(reason(&good(json!([]))), "malformed");
     }

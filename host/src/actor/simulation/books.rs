@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 use tidegate_core::{ActorKey, Failure};
 
+use super::life::CLOCK_OFF_MS;
+
 /// How much has happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {

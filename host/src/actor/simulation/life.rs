@@ -251,7 +251,7 @@ impl Life {
             88..91 => self.destroy(),
             91..94 => self.connect(),
             94..96 => self.disconnect(),
-            95..99 if self.ahead_ms.is_some() => self.set_clock(),
+            96..99 if self.ahead_ms.is_some() => self.set_clock(),
             96..98 => self.replace(),
             _ => (0..dice.below(30)).for_each(|_| self.add("a", Way::Call)),
         }
