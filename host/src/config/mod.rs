@@ -162,6 +162,9 @@ pub struct Auth {
     pub issuer: Option<String>,
     /// Clocks may differ by so much when `exp` and `nbf` are checked.
     pub leeway_ms: u64,
+    /// How far away `exp` may be. What is further is no time that anybody means: a number of
+    /// milliseconds, mostly, where seconds are expected.
+    pub max_lifetime_ms: u64,
     /// Lets clients in that send no token, as anonymous ones. A token that is sent must be
     /// valid in any case.
     pub allow_anonymous: bool,
@@ -180,6 +183,8 @@ impl Default for Auth {
             audience: None,
             issuer: None,
             leeway_ms: 5_000,
+            // 10 000 years of 365.25 days, for those who mean "never".
+            max_lifetime_ms: 315_576_000_000_000,
             allow_anonymous: false,
             max_token_bytes: 8 << 10,
             reload_interval_ms: 2_000,
@@ -295,6 +300,8 @@ pub struct Store {
     pub queue_bytes: usize,
     /// Longest file of the store, in bytes.
     pub segment_bytes: u32,
+    /// Starts although the end of what was safe is gone from the store, and goes on without it.
+    pub accept_loss: bool,
 }
 
 impl Default for Store {
@@ -307,6 +314,7 @@ impl Default for Store {
             max_record_bytes: 64 << 20,
             queue_bytes: 128 << 20,
             segment_bytes: 64 << 20,
+            accept_loss: false,
         }
     }
 }
@@ -719,6 +727,14 @@ impl Config {
             store.segment_bytes.into(),
             1 << 12,
             1 << 30,
+        )?;
+        // At most what browsers can tell.
+        let lifetime_ms = auth.max_lifetime_ms;
+        within(
+            "auth.max-lifetime-ms",
+            lifetime_ms,
+            1_000,
+            8_640_000_000_000_000,
         )?;
         within(
             "engine.compile-threads",

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tidegate_tests::{Host, actor, dialect};
+use tidegate_tests::{Host, actor};
 
 /// What all clients know of all actors.
 #[derive(Clone)]
@@ -23,8 +23,6 @@ pub(crate) struct Tally {
     totals: BTreeSet<u64>,
     /// The latest that a subscriber was shown, or that was found after a restart.
     shown: Option<Shown>,
-    /// The latest that a subscriber holds, who will come back with it.
-    watched: Option<Shown>,
     lost: u64,
     duplicated: u64,
     /// Entries that nobody was told of and that are there.
@@ -56,14 +54,8 @@ impl Tally {
     pub(crate) fn show(&mut self, shown: Shown) {
         let is_later = |before: &Shown| before.version < shown.version;
         if self.shown.as_ref().is_none_or(is_later) {
-            self.shown = Some(shown.clone());
+            self.shown = Some(shown);
         }
-        self.watched = Some(shown);
-    }
-
-    /// What a subscriber holds who comes back.
-    pub(crate) fn watched(&self) -> Option<Shown> {
-        self.watched.clone()
     }
 
     /// Compares with what there is after a restart.
@@ -189,42 +181,6 @@ impl Shown {
         }
     }
 
-    /// Takes a frame about the state. The first one may go on in another epoch from what is held.
-    pub(crate) fn follow(
-        held: &mut Option<Shown>,
-        frame: &Value,
-        is_first: bool,
-    ) -> Result<(), String> {
-        let fits = match (frame["type"].as_str(), &mut *held) {
-            (Some("state:snapshot"), held) if is_first => {
-                *held = Some(Shown::snapshot(frame));
-                true
-            }
-            (Some("state:patch"), Some(shown)) => {
-                let follows = frame["from"] == shown.version;
-                if is_first {
-                    frame["epoch"]
-                        .as_str()
-                        .unwrap_or_default()
-                        .clone_into(&mut shown.epoch);
-                }
-                dialect::apply(&mut shown.state, &frame["patches"]);
-                shown.version = frame["version"].as_u64().unwrap_or_default();
-                follows && frame["epoch"] == *shown.epoch && shown.total() == Some(shown.version)
-            }
-            _ => false,
-        };
-        match fits {
-            true => Ok(()),
-            false => Err(format!("a subscriber was told {frame}")),
-        }
-    }
-
-    /// Whether the other one comes behind it.
-    pub(crate) fn is_before(&self, other: &Shown) -> bool {
-        self.epoch != other.epoch || self.version < other.version
-    }
-
     pub(crate) fn total(&self) -> Option<u64> {
         self.state["total"].as_u64()
     }
@@ -245,7 +201,7 @@ impl Shown {
 }
 
 /// What there is of all actors.
-pub(crate) struct World(pub(crate) Vec<Shown>);
+pub(crate) struct World(Vec<Shown>);
 
 impl World {
     /// Asks the host.
@@ -259,6 +215,11 @@ impl World {
             world.push(Shown::snapshot(&snapshot));
         }
         World(world)
+    }
+
+    /// The states, by the numbers of the actors.
+    pub(crate) fn all(&self) -> &[Shown] {
+        &self.0
     }
 
     /// Compares it with what clients know.
