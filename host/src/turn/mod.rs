@@ -9,9 +9,11 @@
 //! before every earlier commit that it builds on is. An actor may run ahead of that.
 
 mod answers;
+mod cost;
 mod gate;
 mod guard;
 mod ledger;
+mod listener;
 mod messages;
 mod migrate;
 mod outside;
@@ -21,9 +23,11 @@ mod stage;
 mod timers;
 
 pub use answers::{Bounds, Keyed};
+pub use cost::{BASE_COST, no_room};
 pub use gate::Gate;
 pub use guard::{Basis, Read, Undecided};
 pub use ledger::{Ledger, Live, unavailable};
+pub use listener::{Chunk, Listener};
 pub use messages::{Hearing, Outbox};
 pub use migrate::{Fitted, fitted};
 pub use outside::{Caller, Outside};

@@ -34,7 +34,8 @@ impl Recent {
     const PATCHES: usize = 256;
     const BYTES: usize = 128 << 10;
 
-    pub(super) fn add(&mut self, from: u64, version: u64, message: Arc<Message>) {
+    pub(super) fn add(&mut self, from: u64, version: u64, message: &Message) {
+        let message = Arc::new(message.bare());
         self.bytes += message.weight();
         self.patches.push_back(Shown {
             from,
@@ -42,6 +43,11 @@ impl Recent {
             message,
         });
         self.trim();
+    }
+
+    /// What they weigh in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn trim(&mut self) {
@@ -62,8 +68,11 @@ impl Recent {
             .iter()
             .position(|shown| shown.version > version)?;
         let patches = self.patches.range(behind..);
-        (self.patches[behind].from <= version)
-            .then(|| patches.map(|shown| shown.message.clone()).collect())
+        (self.patches[behind].from <= version).then(|| {
+            patches
+                .map(|shown| Arc::new(shown.message.bare()))
+                .collect()
+        })
     }
 
     /// Whether the store may have patches that lead from this version to the first of these.
@@ -207,7 +216,7 @@ mod tests {
     #[test]
     fn what_the_store_has_comes_before_what_was_shown() {
         let mut recent = Recent::default();
-        recent.add(5, 6, shown(6));
+        recent.add(5, 6, &shown(6));
         assert_eq!(recent.since(3).map(|_| ()), None);
         assert!(recent.wants(3, 6) && !recent.wants(5, 6));
         let changes = vec![
@@ -230,7 +239,7 @@ mod tests {
     #[test]
     fn a_gap_is_not_bridged() {
         let mut recent = Recent::default();
-        recent.add(5, 6, shown(6));
+        recent.add(5, 6, &shown(6));
         complete(&mut recent, 6, (base(2), vec![change(3, "/n")]));
         assert!(recent.since(2).is_none());
         assert_eq!(steps(&recent.since(5).unwrap()), [(5, 6)]);

@@ -57,6 +57,8 @@ pub struct ActorTimers {
     fired: Vec<TimerChange>,
     /// When the first one is due.
     first_due_ms: Option<u64>,
+    /// What their inputs take.
+    bytes: usize,
 }
 
 impl ActorTimers {
@@ -88,9 +90,20 @@ impl ActorTimers {
         self.find_first();
     }
 
+    /// Works out anew what depends on all of them.
     fn find_first(&mut self) {
         let dues = self.timers.values().map(|(timer, _)| timer.due_ms);
         self.first_due_ms = dues.min();
+        let inputs = self
+            .timers
+            .values()
+            .filter_map(|(timer, _)| timer.input.as_deref());
+        self.bytes = inputs.map(str::len).sum();
+    }
+
+    /// What their inputs take, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// When the first one is due, once this has changed.
@@ -233,6 +246,7 @@ impl ActorTimers {
     /// Ends all of them.
     pub fn clear(&mut self) {
         self.timers.clear();
+        self.bytes = 0;
         self.fired.clear();
         self.first_due_ms = None;
     }
