@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 
 /// In bytes, if that is known.
 pub(super) fn memory() -> Option<usize> {
-    let information = rustix::system::sysinfo();
-    let machine = information
-        .totalram
-        .saturating_mul(information.mem_unit.into());
-    let machine = usize::try_from(machine).unwrap_or(usize::MAX);
+    let machine = machine_total(&fs::read_to_string("/proc/meminfo").ok()?)?;
     let group = fs::read_to_string("/proc/self/cgroup").ok();
     let group = group.and_then(|groups| group_limit(&groups, Path::new("/sys/fs/cgroup")));
-    Some(group.map_or(machine, |group| group.min(machine))).filter(|memory| *memory > 0)
+    Some(group.map_or(machine, |group| group.min(machine)))
+}
+
+/// What `/proc/meminfo` says (proc_meminfo(5)), which is in kibibytes.
+fn machine_total(meminfo: &str) -> Option<usize> {
+    let mut lines = meminfo.lines();
+    let total = lines.find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: usize = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1 << 10)
 }
 
 /// The lowest limit of the process's control group and those above it (cgroups(7)). `groups` is
