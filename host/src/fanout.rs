@@ -18,6 +18,7 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use tidegate_core::{ActorKey, Failure, protocol};
 
+use crate::budget::{Budget, Exhausted};
 use crate::rooms::Client;
 use crate::ws::Frame;
 
@@ -60,7 +61,7 @@ pub enum Dialect {
 }
 
 /// What it is. JSON is text that is spliced into frames as it stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Body {
     /// The whole state.
     Snapshot {
@@ -102,6 +103,12 @@ impl Message {
             frames: Forms::default(),
             events: Forms::default(),
         }
+    }
+
+    /// The same, in no form yet: for who keeps it. Forms belong to those that they are sent to,
+    /// and are taken from the memory that there is for these.
+    pub fn bare(&self) -> Message {
+        Message::new(self.actor.clone(), self.body.clone())
     }
 
     /// What it takes to keep it, in bytes, about.
@@ -155,11 +162,11 @@ impl Message {
         }
     }
 
-    /// As a WebSocket frame of the protocol.
-    pub fn frame(&self, dialect: Dialect) -> &Frame {
-        self.form(&self.frames, dialect).get_or_init(|| {
+    /// As a WebSocket frame of the protocol, taken from the budget when it is made.
+    pub fn frame(&self, dialect: Dialect, budget: &Arc<Budget>) -> Result<&Frame, Exhausted> {
+        made(self.form(&self.frames, dialect), || {
             let (actor, id) = (self.actor.actor.as_str(), self.actor.id.as_str());
-            Frame::text(match &self.body {
+            let text = match &self.body {
                 Body::Snapshot {
                     state,
                     epoch,
@@ -172,14 +179,19 @@ impl Message {
                     ..
                 } => protocol::patch(actor, id, self.patches(dialect), epoch, *from, *version),
                 Body::Event { name, payload } => protocol::event(actor, id, name, payload),
-            })
+            };
+            Frame::shared_text(text, budget)
         })
     }
 
-    /// As a server-sent event (WHATWG HTML, section 9.2).
-    pub fn server_sent_event(&self, dialect: Dialect) -> &Bytes {
-        self.form(&self.events, dialect).get_or_init(|| {
-            Bytes::from(match &self.body {
+    /// As a server-sent event (WHATWG HTML, section 9.2), taken from the budget when it is made.
+    pub fn server_sent_event(
+        &self,
+        dialect: Dialect,
+        budget: &Arc<Budget>,
+    ) -> Result<&Bytes, Exhausted> {
+        made(self.form(&self.events, dialect), || {
+            let text = match &self.body {
                 Body::Snapshot {
                     state,
                     epoch,
@@ -207,9 +219,22 @@ impl Message {
                     None,
                     &format!(r#"{{"event":"{name}","payload":{payload}}}"#),
                 ),
-            })
+            };
+            budget.bytes(text.into_bytes())
         })
     }
+}
+
+/// What is in its place, made if need be.
+fn made<T>(
+    place: &OnceLock<T>,
+    make: impl FnOnce() -> Result<T, Exhausted>,
+) -> Result<&T, Exhausted> {
+    if let Some(made) = place.get() {
+        return Ok(made);
+    }
+    let made = make()?;
+    Ok(place.get_or_init(|| made))
 }
 
 /// One server-sent event. Line breaks in JSON text are white space between tokens, never
@@ -240,7 +265,7 @@ pub enum Stream {
 pub enum Offer {
     /// It will be sent.
     Taken,
-    /// The receiver is owed too much already; nothing was taken.
+    /// The receiver is owed too much already, or all receivers are; nothing was taken.
     Full,
     /// The receiver is gone.
     Gone,

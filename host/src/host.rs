@@ -15,6 +15,7 @@ use self::loading::Loading;
 use crate::actor::Actors;
 use crate::application::Handler;
 use crate::auth::{AdminKey, AuthError, ClientAddress, KeySource, Tokens};
+use crate::budget::Budgets;
 use crate::config::Config;
 use crate::engine::{Engine, Grants, LoadError};
 use crate::gateway::{Gateway, Inside, Keys};
@@ -91,7 +92,8 @@ pub enum StartError {
 impl Host {
     /// Loads the handlers, then opens the doors.
     pub async fn start(config: Config, handlers: Vec<Handler>) -> Result<Host, StartError> {
-        let metrics = Arc::new(Metrics::new());
+        let budgets = Budgets::new(&config.memory);
+        let metrics = Arc::new(Metrics::with_budgets(budgets));
         // What can be wrong with settings shows before components are compiled.
         let data_dir = config
             .data_dir
@@ -114,12 +116,16 @@ impl Host {
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
         let max_stored = config.actors.max_stored;
         let (store, kept): (Arc<dyn Store>, _) = match config.store.memory {
-            true => (Arc::new(Memory::new(max_stored)), None),
+            true => {
+                let budget = metrics.budgets.actors.clone();
+                (Arc::new(Memory::new(max_stored).within(budget)), None)
+            }
             false => {
                 let (folder, settings) = (data_dir.join("store"), config.store.clone());
                 let open = move || Durable::open(&folder, &settings, max_stored);
                 let opened = tokio::task::spawn_blocking(open).await;
                 let store = opened.map_err(|error| StartError::Engine(error.to_string()))??;
+                let store = store.within(metrics.budgets.actors.clone());
                 let kept = open_versions(&data_dir, kept_versions, &handlers)?;
                 (Arc::new(store), Some(Arc::new(kept)))
             }

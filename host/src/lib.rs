@@ -11,11 +11,12 @@
 //! | 3 | [`turn`], [`router`] |
 //! | 2 | [`engine`] |
 //! | 1 | [`store`], [`fanout`], [`rooms`], [`timer`], [`auth`], [`versions`] |
-//! | 0 | [`clock`], [`config`], [`hash`], [`journal`], [`memory`], [`metrics`], [`ws`] |
+//! | 0 | [`budget`], [`clock`], [`config`], [`hash`], [`journal`], [`memory`], [`metrics`], [`ws`] |
 
 pub mod actor;
 pub mod application;
 pub mod auth;
+pub mod budget;
 pub mod clock;
 pub mod compose;
 pub mod config;

@@ -6,6 +6,7 @@
 //! Invariant: the number of series is bounded by what is loaded, never by what clients
 //! send or handlers answer.
 
+mod budgets;
 mod stages;
 mod store;
 
@@ -21,9 +22,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::budgets::BudgetPage;
 pub use self::stages::{Stage, Stages, Stopwatch};
 use self::store::StorePage;
 pub use self::store::{DiskFigures, StoreFigures};
+use crate::budget::Budgets;
 
 /// A number that only grows.
 pub type Count = Counter<u64, AtomicU64>;
@@ -175,6 +178,8 @@ pub struct Metrics {
     pub stages: Arc<Stages>,
     /// How the store is asked how it is doing.
     store: StorePage,
+    /// What the host may hold for clients and actors, and what it does.
+    pub budgets: Budgets,
 }
 
 impl Default for Metrics {
@@ -195,8 +200,13 @@ fn seconds() -> Histogram {
 }
 
 impl Metrics {
-    /// All zero.
+    /// All zero, with budgets that have no limits.
     pub fn new() -> Metrics {
+        Metrics::with_budgets(Budgets::default())
+    }
+
+    /// All zero, with these budgets.
+    pub fn with_budgets(budgets: Budgets) -> Metrics {
         let mut registry = Registry::with_prefix("tidegate");
         let build = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The running host", Info::new(build));
@@ -229,6 +239,7 @@ impl Metrics {
             swaps: Count::default(),
             stages: Arc::new(Stages::new()),
             store: StorePage::default(),
+            budgets,
             registry,
         };
         metrics.register();
@@ -291,6 +302,7 @@ impl Metrics {
             "Time that calls over WebSocket spent on parts of their way, of one call in many";
         registry.register_with_unit("call_stage", help, Unit::Seconds, self.stages.family());
         registry.register_collector(Box::new(self.store.clone()));
+        registry.register_collector(Box::new(BudgetPage(self.budgets.clone())));
     }
 
     /// The handles of one actor type.
@@ -407,6 +419,11 @@ pub struct ActorMetrics {
 }
 
 impl ActorMetrics {
+    /// What the host may hold.
+    pub fn budgets(&self) -> &Budgets {
+        &self.all.budgets
+    }
+
     /// Counts a turn that committed.
     pub fn committed(&self, entry: Entry) {
         match entry {

@@ -17,6 +17,7 @@ use tidegate_core::{ActorKey, Failure, protocol};
 use tokio_util::sync::CancellationToken;
 
 use self::contacts::Contacts;
+use crate::budget::{Chunks, Exhausted};
 use crate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh};
 use crate::hash::{KeyedHash, KeyedMap, KeyedSet};
 use crate::metrics::Metrics;
@@ -60,8 +61,16 @@ impl fmt::Display for RequestId {
 /// Verified claims as a JSON object.
 type Claims = Arc<str>;
 
+/// What a call that has no answer yet takes beside its input, in bytes.
+const CALL_COST: usize = 512;
+/// What contact with an actor takes, in bytes, here and at the actor: to be known, and perhaps to
+/// subscribe.
+const CONTACT_COST: usize = 512;
 /// What a connection may be owed while parts of results are still added to it.
 const CHUNKS_AHEAD_BYTES: usize = 256 << 10;
+/// How often it is looked whether there is room again where all connections together are owed too
+/// much.
+const PRESSED_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether it has been read.
 const CHUNK_PAUSE: Duration = Duration::from_millis(5);
 
@@ -88,6 +97,10 @@ struct ConnectionState {
     calls: KeyedMap<Box<str>, OpenCall>,
     /// These bytes, all together.
     calls_bytes: usize,
+    /// What has been taken of the host's budget for calls.
+    calls_taken: Chunks,
+    /// The same for contacts.
+    contacts_taken: Chunks,
     /// Sources that owe it a snapshot, one for each actor. Few connections ever miss anything.
     missed: Option<Box<KeyedMap<ActorKey, Arc<dyn Refresh>>>>,
     /// A task waits to send them.
@@ -113,6 +126,8 @@ pub enum Contact {
     Known,
     /// It is refused: the connection knows too many actors.
     TooMany,
+    /// It is refused: all connections together do.
+    NoRoom(Exhausted),
 }
 
 /// What the calls of one connection may be that have no answer yet.
@@ -131,6 +146,8 @@ pub enum CallRefused {
     DuplicateId,
     /// Too many calls have no answer yet.
     TooMany,
+    /// All clients together have sent too much.
+    NoRoom(Exhausted),
 }
 
 impl Connection {
@@ -199,13 +216,29 @@ impl Connection {
         if state.contacts.len() >= limit {
             return Contact::TooMany;
         }
+        let cost = (state.contacts.len() + 1) * CONTACT_COST;
+        let budget = &self.outbound.budgets().actors;
+        if let Err(exhausted) = state.contacts_taken.fit(cost, budget) {
+            return Contact::NoRoom(exhausted);
+        }
         state.contacts.insert(actor.clone());
         Contact::First
     }
 
     /// Takes back a contact that came to nothing.
     pub fn forget(&self, actor: &ActorKey) {
-        self.state().contacts.remove(actor);
+        let mut state = self.state();
+        state.contacts.remove(actor);
+        self.fit_contacts(&mut state);
+    }
+
+    /// Gives back what contacts do not need any more.
+    fn fit_contacts(&self, state: &mut ConnectionState) {
+        let cost = state.contacts.len() * CONTACT_COST;
+        // It only gives back.
+        let _ = state
+            .contacts_taken
+            .fit(cost, &self.outbound.budgets().actors);
     }
 
     /// The actors it has had contact with.
@@ -215,7 +248,10 @@ impl Connection {
 
     /// The actors it has had contact with; there will be no further ones.
     pub fn take_contacts(&self) -> Vec<ActorKey> {
-        std::mem::take(&mut self.state().contacts).into_vec()
+        let mut state = self.state();
+        let contacts = std::mem::take(&mut state.contacts);
+        self.fit_contacts(&mut state);
+        contacts.into_vec()
     }
 
     /// Lets a call in, unless its id is taken or the others are too many.
@@ -233,6 +269,9 @@ impl Connection {
         if state.calls.len() >= limits.calls || !(fits || state.calls.is_empty()) {
             return Err(CallRefused::TooMany);
         }
+        let cost = state.calls_bytes + bytes + (state.calls.len() + 1) * CALL_COST;
+        let taken = state.calls_taken.fit(cost, &self.outbound.budgets().inputs);
+        taken.map_err(CallRefused::NoRoom)?;
         let cancel = CancellationToken::new();
         let call = OpenCall {
             bytes,
@@ -294,6 +333,9 @@ impl Connection {
             let mut state = self.state();
             let call = state.calls.remove(id);
             state.calls_bytes -= call.map_or(0, |call| call.bytes);
+            let cost = state.calls_bytes + state.calls.len() * CALL_COST;
+            // It only gives back.
+            let _ = state.calls_taken.fit(cost, &self.outbound.budgets().inputs);
         }
         self.send(Frame::text(match result {
             Ok(result) => protocol::rpc_result(id, result.as_deref()),
@@ -314,6 +356,10 @@ impl Connection {
     async fn catch_up(self: Arc<Self>) {
         loop {
             self.outbound.drained().await;
+            while self.outbound.is_open() && self.outbound.budgets().outbound.is_pressed() {
+                // Not its own queue, but all together hold too much.
+                tokio::time::sleep(PRESSED_PAUSE).await;
+            }
             let missed = {
                 let mut state = self.state();
                 let missed = state.missed.take().filter(|_| self.outbound.is_open());
@@ -331,6 +377,16 @@ impl Connection {
     }
 }
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let budgets = self.outbound.budgets();
+        // They only give back.
+        let _ = state.calls_taken.fit(0, &budgets.inputs);
+        let _ = state.contacts_taken.fit(0, &budgets.actors);
+    }
+}
+
 impl Outlet for Connection {
     fn id(&self) -> &Arc<str> {
         &self.id
@@ -341,7 +397,11 @@ impl Outlet for Connection {
     }
 
     fn offer(&self, message: &Message) -> Offer {
-        match self.outbound.push(message.frame(self.dialect).clone()) {
+        let budget = &self.outbound.budgets().outbound;
+        let Ok(frame) = message.frame(self.dialect, budget) else {
+            return Offer::Full;
+        };
+        match self.outbound.push(frame.clone()) {
             Ok(()) => Offer::Taken,
             Err(Refused::Full) => Offer::Full,
             Err(Refused::Closed) => Offer::Gone,

@@ -129,6 +129,17 @@ impl Socket {
         self.push(Message::Frame(frame)).await;
     }
 
+    /// Sends a part of a text message, of which there may be more.
+    pub async fn send_part(&mut self, text: &str, is_first: bool, is_last: bool) {
+        self.transcript.push(format!("-> part {}", shortened(text)));
+        let kind = match is_first {
+            true => Data::Text,
+            false => Data::Continue,
+        };
+        let frame = Frame::message(text.to_owned(), OpCode::Data(kind), is_last);
+        self.push(Message::Frame(frame)).await;
+    }
+
     /// Sends a text frame that the other side may close the socket over, at any point, and
     /// waits until it has.
     pub async fn send_until_closed(&mut self, text: &str) -> Closed {

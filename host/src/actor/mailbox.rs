@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::budget::Share;
 use crate::engine::Origin;
 use crate::metrics::Stopwatch;
 use crate::rooms::{Client, RequestId};
@@ -102,6 +103,8 @@ pub struct Call {
     pub traceparent: Option<String>,
     /// The request that it came with, for the log.
     pub request: Option<RequestId>,
+    /// What it has taken of the host's budget, where no connection answers for that.
+    pub share: Option<Share>,
     /// Set when nobody wants the result any longer.
     pub cancel: CancellationToken,
     /// When it came.

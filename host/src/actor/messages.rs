@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::mailbox::{Call, Item};
-use super::{Shared, Undelivered};
+use super::{CALL_COST, Shared, Undelivered};
+use crate::budget::Exhausted;
 use crate::clock::instant;
 use crate::engine::Origin;
 use crate::metrics::Stopwatch;
@@ -158,6 +159,9 @@ impl Shared {
                 }
             }
         };
+        let budget = &self.budgets.inputs;
+        let share = budget.share(CALL_COST + sent.weight());
+        let share = share.map_err(Exhausted::failure)?;
         let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         let call = Call {
             method: (*sent.method).to_owned(),
@@ -174,6 +178,7 @@ impl Shared {
             deadline: None,
             traceparent: None,
             request: None,
+            share: Some(share),
             cancel: CancellationToken::new(),
             arrived: instant(),
             watch: Stopwatch::default(),

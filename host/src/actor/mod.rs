@@ -44,6 +44,7 @@ use self::resident::Actor;
 use self::sleeping::{Sleeping, Wake};
 use self::table::{Admission, Table};
 use self::waits::Waits;
+use crate::budget::{Budgets, Exhausted};
 use crate::clock::{WallClock, instant};
 use crate::config;
 use crate::engine::{CallResult, Component, Invocation, Origin, Pending, Subject};
@@ -68,6 +69,12 @@ pub use crate::turn::Read;
 /// What is left of the idle timeout when few more actors fit into memory, so that one who
 /// names many keeps others out for no longer.
 const SCARCE_IDLE: Duration = Duration::from_secs(1);
+
+/// What a call takes beside its input, in bytes.
+const CALL_COST: usize = 512;
+
+/// When an actor that there was no room for may find some: idle ones are being sent away.
+const ROOM_AFTER: Duration = SCARCE_IDLE;
 
 /// How often a host that stops tries to send all actors out of memory.
 const RETIRE_ROUNDS: usize = 3;
@@ -96,6 +103,8 @@ struct Shared {
     store: Arc<dyn Store>,
     /// Commits of one actor that may be under way while it goes on.
     run_ahead: usize,
+    /// What all actors and clients together may make the host hold.
+    budgets: Budgets,
     connections: Arc<Connections>,
     table: Table,
     instances: Instances,
@@ -388,7 +397,8 @@ impl Actors {
             absent: Mutex::default(),
             itself: itself.clone(),
             instances: Instances::new(settings.resident_instances, evicted),
-            table: Table::new(settings.max_in_memory),
+            table: Table::new(settings.max_in_memory, metrics.budgets.actors.clone()),
+            budgets: metrics.budgets.clone(),
             settings,
             access,
             store,
@@ -884,6 +894,9 @@ impl Ways {
         call: Invocation,
         rest: Rest,
     ) -> Result<(), Failure> {
+        let input = call.input.as_ref().map_or(0, String::len);
+        let share = shared.budgets.inputs.share(CALL_COST + input);
+        let share = share.map_err(Exhausted::failure)?;
         let call = Call {
             method: call.method,
             input: call.input,
@@ -894,6 +907,7 @@ impl Ways {
             deadline: rest.deadline,
             traceparent: rest.traceparent.as_deref().map(str::to_owned),
             request: None,
+            share: Some(share),
             cancel: rest.cancel,
             arrived: instant(),
             watch: Stopwatch::default(),
@@ -1028,7 +1042,9 @@ fn not_found(key: &ActorKey) -> Failure {
 }
 
 fn too_many_actors() -> Failure {
-    Failure::host(code::ACTOR_LIMIT).message("the host has too many actors in memory")
+    Failure::host(code::ACTOR_LIMIT)
+        .message("the host has too many actors in memory")
+        .param("retryAfterMs", ROOM_AFTER.as_millis() as u64)
 }
 
 fn mailbox_full() -> Failure {

@@ -269,6 +269,7 @@ impl Actor {
         };
         let load = async || {
             let live = load().await?;
+            live.charge()?;
             let held = shared.absent().remove(&self.key).unwrap_or_default();
             let is_open = |connected: &Connected| shared.connections.is_open(&connected.id);
             live.ledger().hold(held.into_iter().filter(is_open));
@@ -431,6 +432,8 @@ impl Actor {
             deadline,
             traceparent,
             request,
+            // Until the turn is over, which has the input.
+            share: _share,
             cancel,
             arrived,
             mut watch,

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidegate_core::ActorKey;
 
 use super::resident::Actor;
+use crate::budget::Budget;
+use crate::turn::BASE_COST;
 
 /// Shards keep look-ups on different cores out of each other's way.
 const SHARDS: usize = 32;
@@ -32,15 +34,18 @@ pub(super) enum Admission {
 
 pub(super) struct Table {
     limit: usize,
+    /// What actors cost is taken from it when they are loaded.
+    budget: Arc<Budget>,
     count: AtomicUsize,
     shards: [Mutex<Shard>; SHARDS],
     hasher: Hasher,
 }
 
 impl Table {
-    pub(super) fn new(limit: usize) -> Table {
+    pub(super) fn new(limit: usize, budget: Arc<Budget>) -> Table {
         Table {
             limit,
+            budget,
             count: AtomicUsize::new(0),
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: Hasher::default(),
@@ -60,7 +65,13 @@ impl Table {
 
     /// Whether most of the room is taken.
     pub(super) fn is_scarce(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > self.limit / 4 * 3
+        self.count.load(Ordering::Relaxed) > self.limit / 4 * 3 || self.budget.is_scarce()
+    }
+
+    /// Whether there is room for one more, once there are so many.
+    fn has_room(&self, count: usize) -> bool {
+        let free = self.budget.limit().saturating_sub(self.budget.used());
+        count < self.limit && free >= BASE_COST
     }
 
     /// The actor, made if need be; none when there are too many.
@@ -74,7 +85,7 @@ impl Table {
             Entry::Occupied(actor) => Some(actor.get().clone()),
             Entry::Vacant(place) => {
                 let before = self.count.fetch_add(1, Ordering::Relaxed);
-                if before >= self.limit && admission == Admission::IfRoom {
+                if !self.has_room(before) && admission == Admission::IfRoom {
                     self.count.fetch_sub(1, Ordering::Relaxed);
                     return None;
                 }

@@ -29,6 +29,8 @@ pub struct Config {
     pub access: Access,
     /// The doors for operators.
     pub admin: Admin,
+    /// What all clients and actors together may make the host hold.
+    pub memory: Memory,
     /// Mailboxes and the life of actors.
     pub actors: Actors,
     /// Where actors are kept, and how safely.
@@ -62,8 +64,14 @@ pub struct Gateway {
     /// File descriptors that sockets leave to everything else: the store's files, compiled
     /// components, what handlers ask of other hosts. Half of all where there are few.
     pub reserved_descriptors: usize,
-    /// The same from one address.
+    /// The same from one address. Behind a reverse proxy that is not in `trusted-proxies` all
+    /// clients have one.
     pub max_connections_per_address: usize,
+    /// Places beyond these for requests to `/health`, `/ready` and operators' doors, which are
+    /// served when no other place is free. They are among `reserved-descriptors`.
+    pub reserved_connections: usize,
+    /// Time for the head of a request that takes one of them.
+    pub reserved_timeout_ms: u64,
     /// WebSocket frames of one connection per second, on average; 0 sets no limit.
     pub frames_per_second: u32,
     /// Frames that one connection may send at once, ahead of that average.
@@ -73,6 +81,8 @@ pub struct Gateway {
     pub calls_per_second: u32,
     /// Calls that one user may make at once, ahead of that average.
     pub calls_burst: u32,
+    /// Longest head of an HTTP request, in bytes; at least 8 KiB.
+    pub max_head_bytes: usize,
     /// Longest WebSocket message and HTTP body, in bytes.
     pub max_frame_bytes: usize,
     /// Longest WebSocket message that is read over and answered with an error; a longer
@@ -100,6 +110,9 @@ pub struct Gateway {
     pub header_timeout_ms: u64,
     /// Time for a client to send the body of a request.
     pub body_timeout_ms: u64,
+    /// Time for a client to send a WebSocket message, from its first byte to its last; one that
+    /// takes longer closes the socket with 1008.
+    pub message_timeout_ms: u64,
     /// Time for a client to take anything of what is written to it; one that does not is
     /// cut off.
     pub write_timeout_ms: u64,
@@ -120,11 +133,14 @@ impl Default for Gateway {
             trusted_proxies: Vec::new(),
             max_connections: 20_000,
             reserved_descriptors: 256,
-            max_connections_per_address: 20_000,
+            max_connections_per_address: 2_000,
+            reserved_connections: 16,
+            reserved_timeout_ms: 2_000,
             frames_per_second: 0,
             frames_burst: 1_000,
             calls_per_second: 0,
             calls_burst: 100,
+            max_head_bytes: 32 << 10,
             max_frame_bytes: 1 << 20,
             max_discard_bytes: 64 << 20,
             outbound_bytes: 4 << 20,
@@ -137,6 +153,7 @@ impl Default for Gateway {
             pong_timeout_ms: 20_000,
             header_timeout_ms: 10_000,
             body_timeout_ms: 30_000,
+            message_timeout_ms: 30_000,
             write_timeout_ms: 60_000,
             close_timeout_ms: 5_000,
             shutdown_grace_ms: 10_000,
@@ -264,6 +281,38 @@ impl Default for Admin {
             max_page: 1_000,
             max_import_bytes: 64 << 30,
             kept_versions: 10,
+        }
+    }
+}
+
+/// What all clients and actors together may make the host hold, in bytes. What a single one may
+/// is said elsewhere. The memories of guests are `engine.grown-memory-bytes`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Memory {
+    /// All of the following, of which each that is 0 has its part of this. No more than half of what the machine, or
+    /// the process's control group, has.
+    pub bytes: usize,
+    /// Messages and bodies that are being received, and inputs of calls that wait or run; 0
+    /// is a quarter of `memory.bytes`. What finds no room fails with `host.memory`.
+    pub inputs_bytes: usize,
+    /// What turns have staged and receivers have not taken; 0 is a quarter. When it
+    /// becomes scarce, the connections that are owed most are closed.
+    pub outbound_bytes: usize,
+    /// Actors in memory, with their states and what is remembered beside, and contacts of
+    /// connections with them; 0 is a half. When it becomes scarce, idle actors leave
+    /// sooner; further ones fail with `actor.limit`, turns that make one larger with
+    /// `host.memory`.
+    pub actors_bytes: usize,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory {
+            bytes: 4 << 30,
+            inputs_bytes: 0,
+            outbound_bytes: 0,
+            actors_bytes: 0,
         }
     }
 }
@@ -669,6 +718,7 @@ impl Config {
             auth,
             access,
             admin,
+            memory,
             actors,
             store,
             component,
@@ -683,7 +733,6 @@ impl Config {
             ),
             ("gateway.frames-burst", gateway.frames_burst.into()),
             ("gateway.calls-burst", gateway.calls_burst.into()),
-            ("gateway.max-frame-bytes", gateway.max_frame_bytes as u64),
             ("gateway.outbound-bytes", gateway.outbound_bytes as u64),
             ("gateway.outbound-frames", gateway.outbound_frames as u64),
             (
@@ -718,6 +767,12 @@ impl Config {
             ("engine.stack-bytes", engine.stack_bytes as u64),
             ("engine.max-component-bytes", engine.max_component_bytes),
         ])?;
+        // Less would not serve a single client.
+        within("memory.bytes", memory.bytes as u64, 1 << 20, u64::MAX)?;
+        let frame_bytes = gateway.max_frame_bytes as u64;
+        within("gateway.max-frame-bytes", frame_bytes, 1, 1 << 30)?;
+        let head_bytes = gateway.max_head_bytes as u64;
+        within("gateway.max-head-bytes", head_bytes, 8 << 10, 1 << 20)?;
         let record_bytes = store.max_record_bytes as u64;
         within("store.max-record-bytes", record_bytes, 1 << 10, 1 << 30)?;
         let queue_bytes = store.queue_bytes as u64;
@@ -747,6 +802,12 @@ impl Config {
             ("gateway.pong-timeout-ms", gateway.pong_timeout_ms, 1),
             ("gateway.header-timeout-ms", gateway.header_timeout_ms, 1),
             ("gateway.body-timeout-ms", gateway.body_timeout_ms, 1),
+            ("gateway.message-timeout-ms", gateway.message_timeout_ms, 1),
+            (
+                "gateway.reserved-timeout-ms",
+                gateway.reserved_timeout_ms,
+                1,
+            ),
             ("gateway.write-timeout-ms", gateway.write_timeout_ms, 1),
             ("gateway.close-timeout-ms", gateway.close_timeout_ms, 0),
             ("gateway.shutdown-grace-ms", gateway.shutdown_grace_ms, 0),

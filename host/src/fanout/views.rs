@@ -13,6 +13,7 @@ use serde_json::Value;
 use tidegate_core::{ActorKey, patch};
 
 use super::{Audience, Body, Message, Offer, Outlet, Refresh, StateSubscriber};
+use crate::budget::Share;
 use crate::rooms::Client;
 
 /// What one subscriber sees of the state.
@@ -29,14 +30,17 @@ pub enum View {
 pub struct OwnView {
     document: Value,
     text: OnceLock<Arc<str>>,
+    /// What it has taken of the memory that there is for actors, if it is not small.
+    _share: Option<Share>,
 }
 
 impl OwnView {
-    /// A view that shows this document.
-    pub fn new(document: Value) -> Arc<OwnView> {
+    /// A view that shows this document, for which this share was taken.
+    pub fn new(document: Value, share: Option<Share>) -> Arc<OwnView> {
         Arc::new(OwnView {
             document,
             text: OnceLock::new(),
+            _share: share,
         })
     }
 

@@ -15,7 +15,11 @@ use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use tidegate_core::Failure;
+use tidegate_core::failure::code;
+
 use super::Doors;
+use crate::budget::{Budget, Exhausted, FREE, Share};
 
 /// A body whose rest is read over once nobody reads it any more.
 pub(super) struct ReadOver {
@@ -72,6 +76,49 @@ impl Drop for ReadOver {
             tokio::spawn(read_over(incoming, self.doors.clone()));
         }
     }
+}
+
+/// A whole body, and what it has taken of the budget, if it is not small.
+///
+/// # Errors
+/// It is longer than `limit`, it ends early, or there is no room for it.
+pub(super) async fn read_within(
+    mut body: axum::body::Body,
+    limit: usize,
+    budget: &Arc<Budget>,
+) -> Result<(Vec<u8>, Option<Share>), Failure> {
+    let mut bytes = Vec::new();
+    let mut share = None;
+    let too_long = || {
+        Failure::host(code::REQUEST_TOO_LARGE)
+            .message(format!("the body is longer than {limit} bytes"))
+    };
+    // What it says of its length is not made room for, but refused at once.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_long());
+    }
+    while let Some(frame) = body.frame().await {
+        let early = |_| Failure::host(code::REQUEST_MALFORMED).message("the body ended early");
+        let Ok(data) = frame.map_err(early)?.into_data() else {
+            continue;
+        };
+        let needed = bytes.len() + data.len();
+        if needed > limit {
+            return Err(too_long());
+        }
+        if needed > bytes.capacity() {
+            let end = body.size_hint().exact();
+            let end = end.map_or(limit, |rest| (needed as u64).saturating_add(rest) as usize);
+            let room = needed.max(end.min(limit).min(2 * bytes.capacity()));
+            if room > FREE {
+                let share = share.get_or_insert_with(|| budget.empty_share());
+                share.fit(room).map_err(Exhausted::failure)?;
+            }
+            bytes.reserve_exact(room - bytes.len());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes, share))
 }
 
 async fn read_over(mut incoming: Incoming, doors: Arc<Doors>) {

@@ -32,20 +32,22 @@ use serde_json::value::RawValue;
 use tidegate_core::failure::code;
 use tidegate_core::protocol::{self, Since};
 use tidegate_core::{ActorKey, Failure};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::caller::{Arrival, Caller, TokenFrom, expired};
+use super::relief::{Cut, Receiver};
 use super::sse::{SseOutlet, SseStream};
-use super::{Doors, Peer};
+use super::{Doors, Peer, body};
 use crate::actor::{Call, FirstContact, Stream, random_id};
 use crate::auth::Identity;
 use crate::auth::limits::{AddressPermit, RetryAfter};
+use crate::budget::{Budget, Exhausted, Share};
 use crate::engine::Origin;
 use crate::fanout::{Dialect, sse};
 use crate::metrics::{Kind, Metrics, Stopwatch};
 use crate::rooms::RequestId;
-use crate::turn::ReplyTo;
+use crate::turn::{Listener, ReplyTo};
 
 /// Longest `traceparent` that is passed on; version 00 of W3C Trace Context has 55 bytes.
 const TRACEPARENT_MAX_BYTES: usize = 128;
@@ -172,6 +174,8 @@ pub(super) async fn method_not_allowed() -> ErrorResponse {
 pub(super) async fn call(
     State(doors): State<Arc<Doors>>,
     path: Target,
+    Extension(Peer(peer)): Extension<Peer>,
+    Extension(cut): Extension<Cut>,
     arrival: Arrival,
     headers: HeaderMap,
     body: Body,
@@ -180,15 +184,18 @@ pub(super) async fn call(
     let caller = doors.identify(&headers, None, TokenFrom::Header)?;
     doors.check_calls(caller.identity.as_deref(), arrival.address)?;
     let (key, method) = target(&doors, path)?;
+    let place = doors.admit_behind_proxy(peer, arrival.address)?;
     let patience = Duration::from_millis(doors.settings.body_timeout_ms);
-    let input = tokio::time::timeout(patience, read_input(body, doors.settings.max_frame_bytes))
+    let budgets = &doors.metrics.budgets;
+    let reading = read_input(body, doors.settings.max_frame_bytes, &budgets.inputs);
+    let (input, share) = tokio::time::timeout(patience, reading)
         .await
         .map_err(|_| failure(code::REQUEST_TIMEOUT, "the body did not arrive in time"))??;
     let (answer, result) = oneshot::channel();
     let is_stream = wants_events(&headers);
     let (reply, chunks) = match is_stream {
         true => {
-            let (chunks, heard) = mpsc::channel(CHUNKS_AHEAD);
+            let (chunks, heard) = Listener::new(budgets.outbound.clone());
             (ReplyTo::listener(answer, chunks), Some(heard))
         }
         false => (ReplyTo::waiter(answer), None),
@@ -213,6 +220,7 @@ pub(super) async fn call(
             deadline: None,
             traceparent: traceparent.map(str::to_owned),
             request: Some(RequestId::Http(arrival.id)),
+            share,
             cancel,
             arrived,
             watch: Stopwatch::default(),
@@ -228,18 +236,32 @@ pub(super) async fn call(
         // The channel ends with the turn, and the result comes behind it.
         let chunks = futures_util::stream::unfold(chunks, async |mut chunks| {
             let chunk = chunks.recv().await?;
-            Some((sse("chunk", None, &chunk), chunks))
+            Some((sse("chunk", None, &chunk.text), chunks))
         });
-        let last = futures_util::stream::once(result).map(|result| match result {
-            Ok(result) => sse("result", None, result.as_deref().unwrap_or("null")),
-            Err(failure) => sse("error", None, &failure.http_body()),
+        let last = futures_util::stream::once(result).map(move |result| {
+            let result = result.and_then(|result| {
+                let result = sse("result", None, result.as_deref().unwrap_or("null"));
+                result_of(&doors, result, &cut)
+            });
+            let error = |failure: Failure| Bytes::from(sse("error", None, &failure.http_body()));
+            // The place is held until here.
+            let _ = &place;
+            result.unwrap_or_else(error)
         });
-        let events = chunks.chain(last).map(|event| Ok(Bytes::from(event)));
+        let events = chunks.map(Bytes::from).chain(last).map(Ok);
         return Ok(event_stream(events.boxed()));
     }
     Ok(match result.await? {
-        Some(result) => json(StatusCode::OK, result),
+        Some(result) => json(StatusCode::OK, result_of(&doors, result, &cut)?),
         None => StatusCode::NO_CONTENT.into_response(),
+    })
+}
+
+/// The result of a call that has run.
+fn result_of(doors: &Doors, result: String, cut: &Cut) -> Result<Bytes, Failure> {
+    doors.owed(result, cut).map_err(|exhausted| {
+        let message = format!("the call has run, and there is no room for its result: {exhausted}");
+        exhausted.failure().message(message)
     })
 }
 
@@ -262,23 +284,15 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     }
 }
 
-/// Parts of a result that wait for a caller over HTTP.
-const CHUNKS_AHEAD: usize = 64;
-
-pub(super) async fn read_input(body: Body, limit: usize) -> Result<Option<String>, Failure> {
-    let bytes = axum::body::to_bytes(body, limit).await.map_err(|error| {
-        let too_large = std::error::Error::source(&error)
-            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-        match too_large {
-            true => failure(
-                code::REQUEST_TOO_LARGE,
-                format!("the body is longer than {limit} bytes"),
-            ),
-            false => failure(code::REQUEST_MALFORMED, "the body ended early"),
-        }
-    })?;
+/// The input of a call, and what it has taken of the budget, if it is not small.
+pub(super) async fn read_input(
+    body: Body,
+    limit: usize,
+    budget: &Arc<Budget>,
+) -> Result<(Option<String>, Option<Share>), Failure> {
+    let (bytes, share) = body::read_within(body, limit, budget).await?;
     if bytes.is_empty() {
-        return Ok(None);
+        return Ok((None, None));
     }
     let malformed = |detail: String| {
         failure(
@@ -286,9 +300,9 @@ pub(super) async fn read_input(body: Body, limit: usize) -> Result<Option<String
             format!("the body is not JSON: {detail}"),
         )
     };
-    let text = String::from_utf8(bytes.into()).map_err(|error| malformed(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|error| malformed(error.to_string()))?;
     serde_json::from_str::<&RawValue>(&text).map_err(|error| malformed(error.to_string()))?;
-    Ok(Some(text))
+    Ok((Some(text), share))
 }
 
 /// `GET /actors/{actor}/{id}/state` and `…/events`
@@ -296,6 +310,7 @@ pub(super) async fn read(
     State(doors): State<Arc<Doors>>,
     path: Target,
     Extension(Peer(peer)): Extension<Peer>,
+    Extension(cut): Extension<Cut>,
     arrival: Arrival,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -324,12 +339,10 @@ pub(super) async fn read(
         "state" => {
             let read = doors.actors.read(&key, caller.client()).await?;
             let end = format!(r#","epoch":"{}","version":{}}}"#, read.epoch, read.version);
-            // The document is shared by all who are reading it, however slowly.
-            let parts = [
-                Bytes::from_static(br#"{"state":"#),
-                Bytes::from_owner(Text(read.state)),
-                Bytes::from(end),
-            ];
+            // The document is shared by all who are reading it, however slowly; but who still
+            // reads an old version may be the last to hold it.
+            let state = doors.owed(read.state, &cut).map_err(Exhausted::failure)?;
+            let parts = [Bytes::from_static(br#"{"state":"#), state, Bytes::from(end)];
             let length: usize = parts.iter().map(Bytes::len).sum();
             let parts = futures_util::stream::iter(parts.map(Ok::<_, Infallible>));
             let mut response = json(StatusCode::OK, Body::from_stream(parts));
@@ -342,15 +355,6 @@ pub(super) async fn read(
             Ok(subscribe(&doors, key, Stream::Events, outlet, None, &caller, place).await?)
         }
         _ => Err(method_not_allowed().await),
-    }
-}
-
-/// Text that responses share.
-struct Text(Arc<str>);
-
-impl AsRef<[u8]> for Text {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
     }
 }
 
@@ -377,8 +381,10 @@ fn last_event(headers: &HeaderMap) -> Option<Since> {
 
 fn stream_outlet(doors: &Doors, caller: &Caller, dialect: Dialect) -> Arc<SseOutlet> {
     let id: Arc<str> = format!("sse-{}", random_id(8)).into();
-    let max_bytes = doors.settings.outbound_bytes;
-    Arc::new(SseOutlet::new(id, caller.user(), dialect, max_bytes))
+    let limits = doors.socket_settings.outbound;
+    let budget = doors.metrics.budgets.outbound.clone();
+    let outlet = SseOutlet::new(id, caller.user(), dialect, limits, budget);
+    Arc::new(outlet)
 }
 
 async fn subscribe(
@@ -400,7 +406,10 @@ async fn subscribe(
             }
         }
     };
-    let held = (doors.metrics.connected(Kind::Sse), place);
+    let receiver: Arc<dyn Receiver> = outlet.clone();
+    let listed = doors.receivers.list(Arc::downgrade(&receiver));
+    drop(receiver);
+    let held = (doors.metrics.connected(Kind::Sse), place, listed);
     // Made first, so that it undoes the subscription however this ends.
     let body = SseStream::new(
         outlet.clone(),

@@ -14,6 +14,8 @@ mod descriptors;
 mod http;
 mod origin;
 mod page;
+mod relief;
+mod reserved;
 mod socket;
 mod sse;
 
@@ -22,7 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::http::header::{self, HeaderValue};
 use ::http::{HeaderMap, Method, Request, StatusCode};
@@ -47,9 +49,11 @@ use tracing::{debug, info, warn};
 use self::body::ReadOver;
 use self::caller::{Arrival, REQUEST_ID, TokenFrom};
 use self::http::ErrorResponse;
+use self::reserved::{Reserved, ReservedPlace};
 use crate::actor::{Actors, random_id};
 use crate::auth::limits::{AddressLimits, AddressPermit, CallLimits};
 use crate::auth::{AdminKey, ClientAddress, Tokens};
+use crate::budget::Budgets;
 use crate::clock::Steps;
 use crate::config;
 use crate::engine::{Engine, Grants};
@@ -82,6 +86,14 @@ pub(crate) struct Doors {
     tasks: TaskTracker,
     /// One permit for each socket that may be open.
     sockets: Arc<Semaphore>,
+    /// Places for probes and operators beyond these.
+    reserved: Reserved,
+    /// Event streams that are open, and responses that are being read.
+    receivers: relief::Receivers,
+    /// When the log was last told of an address that has too many connections, in seconds since
+    /// the doors were opened.
+    crowd_told: AtomicU64,
+    opened: Instant,
     /// Tells the connections of this run of the host from those of other runs.
     run_id: String,
     next_connection: AtomicU64,
@@ -130,8 +142,10 @@ impl Doors {
 }
 
 /// What the configuration says of WebSockets.
-fn socket_settings(settings: &config::Gateway) -> ws::Settings {
+fn socket_settings(settings: &config::Gateway, budgets: &Budgets) -> ws::Settings {
     let mut socket = ws::Settings::default();
+    socket.budgets = budgets.clone();
+    socket.message_timeout = Duration::from_millis(settings.message_timeout_ms);
     socket.incoming.max_message = settings.max_frame_bytes;
     socket.incoming.max_discard = settings.max_discard_bytes;
     socket.outbound.max_bytes = settings.outbound_bytes;
@@ -180,6 +194,8 @@ pub struct Keys {
 pub struct Gateway {
     doors: Arc<Doors>,
     accepting: tokio::task::JoinHandle<()>,
+    /// Makes room when clients are owed too much; ends with this.
+    relieving: tokio::task::JoinHandle<()>,
     address: SocketAddr,
 }
 
@@ -207,6 +223,10 @@ impl Gateway {
         let doors = Arc::new(Doors {
             policy: origin::Policy::new(&settings.hosts, &settings.origins, address.ip()),
             sockets: Arc::new(Semaphore::new(sockets.min(Semaphore::MAX_PERMITS))),
+            reserved: Reserved::new(settings.reserved_connections),
+            receivers: relief::Receivers::default(),
+            crowd_told: AtomicU64::new(u64::MAX),
+            opened: Instant::now(),
             calls: CallLimits::new(settings.calls_per_second, settings.calls_burst),
             addresses: AddressLimits::new(settings.max_connections_per_address),
             client_addresses: keys.client_addresses,
@@ -222,7 +242,7 @@ impl Gateway {
                 scratch,
                 max_record_bytes,
             ),
-            socket_settings: Arc::new(socket_settings(&settings)),
+            socket_settings: Arc::new(socket_settings(&settings, &metrics.budgets)),
             settings,
             actors,
             connections,
@@ -234,9 +254,11 @@ impl Gateway {
             next_connection: AtomicU64::new(1),
         });
         let accepting = tokio::spawn(accept(listener, doors.clone()));
+        let relieving = tokio::spawn(relief::relieve(Arc::downgrade(&doors)));
         Ok(Gateway {
             doors,
             accepting,
+            relieving,
             address,
         })
     }
@@ -286,10 +308,19 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>) {
                 match admit(peer.ip(), &doors) {
                     Ok(place) => {
                         is_known = false;
-                        let served = serve(stream, peer, place, routes.clone(), doors.clone());
-                        doors.tasks.spawn(served);
+                        let (routes, doors) = (routes.clone(), doors.clone());
+                        let tasks = doors.tasks.clone();
+                        tasks.spawn(serve(stream, peer, place, routes, doors, None));
                     }
-                    Err(failure) => refuse(stream, peer, &failure, &doors),
+                    Err(failure) => match doors.reserved.admit(peer) {
+                        Some(place) => {
+                            let (routes, inside) = (routes.clone(), doors.clone());
+                            doors.tasks.spawn(reserved::serve_if_reserved(
+                                stream, peer, place, failure, routes, inside,
+                            ));
+                        }
+                        None => refuse(stream, peer, &failure, &doors),
+                    },
                 }
             }
             Err(error) if is_out_of_descriptors(&error) => {
@@ -321,10 +352,32 @@ fn open_reserve() -> Option<std::fs::File> {
 struct Place(#[expect(dead_code, reason = "held, never read")] Arc<Held>);
 
 struct Held {
-    _socket: OwnedSemaphorePermit,
-    /// None behind a trusted proxy, whose sockets carry many clients.
-    _address: Option<AddressPermit>,
+    _kind: Kind,
     metrics: Arc<Metrics>,
+}
+
+#[expect(dead_code, reason = "held, never read")]
+enum Kind {
+    Common {
+        socket: OwnedSemaphorePermit,
+        /// None behind a trusted proxy, whose sockets carry many clients.
+        address: Option<AddressPermit>,
+    },
+    Reserved(ReservedPlace),
+}
+
+impl Place {
+    fn new(kind: Kind, doors: &Doors) -> Place {
+        doors.metrics.sockets.inc();
+        Place(Arc::new(Held {
+            _kind: kind,
+            metrics: doors.metrics.clone(),
+        }))
+    }
+
+    fn reserved(place: ReservedPlace, doors: &Doors) -> Place {
+        Place::new(Kind::Reserved(place), doors)
+    }
 }
 
 impl Drop for Held {
@@ -340,14 +393,34 @@ fn admit(peer: IpAddr, doors: &Doors) -> Result<Place, Failure> {
     })?;
     let address = match doors.client_addresses.trusts(peer) {
         true => None,
-        false => Some(doors.addresses.admit(peer)?),
+        false => {
+            let address = doors.addresses.admit(peer);
+            Some(address.inspect_err(|_| doors.tell_of_crowd(peer))?)
+        }
     };
-    doors.metrics.sockets.inc();
-    Ok(Place(Arc::new(Held {
-        _socket: socket,
-        _address: address,
-        metrics: doors.metrics.clone(),
-    })))
+    Ok(Place::new(Kind::Common { socket, address }, doors))
+}
+
+/// How often the log is told of an address that has as many connections as it may.
+const CROWD_TOLD_EVERY: Duration = Duration::from_secs(60);
+
+impl Doors {
+    /// Says that it may be a proxy's address that has so many connections.
+    fn tell_of_crowd(&self, peer: IpAddr) {
+        let now = self.opened.elapsed().as_secs();
+        let told = self.crowd_told.load(Ordering::Relaxed);
+        let is_due = told == u64::MAX || now - told.min(now) >= CROWD_TOLD_EVERY.as_secs();
+        let (relaxed, cell) = (Ordering::Relaxed, &self.crowd_told);
+        if is_due && cell.compare_exchange(told, now, relaxed, relaxed).is_ok() {
+            warn!(
+                address = %peer,
+                limit = self.settings.max_connections_per_address,
+                "an address has as many connections as it may, further ones are refused: if it is \
+                 a reverse proxy's, name it in gateway.trusted-proxies, so that clients count by \
+                 the addresses that it forwards"
+            );
+        }
+    }
 }
 
 /// Where a request's socket leads.
@@ -529,13 +602,15 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
     accepted.response()
 }
 
-/// Serves HTTP on one connection until it ends, is upgraded, or the host stops.
+/// Serves HTTP on one connection until it ends, is upgraded, or the host stops. `once` serves a
+/// single request, whose head may take so long.
 async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     place: Place,
     routes: Router,
     doors: Arc<Doors>,
+    once: Option<Duration>,
 ) {
     let _ = stream.set_nodelay(true);
     // RFC 5482; Linux counts the time in which the peer's window stays shut as well.
@@ -543,22 +618,29 @@ async fn serve(
     let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(patience));
     let routes = TowerToHyperService::new(routes);
     let inside = doors.clone();
+    let cut = relief::Cut::default();
+    let cuts = cut.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (parts, body) = request.into_parts();
         let body = ReadOver::new(body, &parts.headers, inside.clone());
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(place.clone());
         request.extensions_mut().insert(Peer(peer.ip()));
+        request.extensions_mut().insert(cuts.clone());
         routes.call(request)
     });
+    let header_timeout = Duration::from_millis(doors.settings.header_timeout_ms);
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(doors.settings.header_timeout_ms))
+        .header_read_timeout(once.unwrap_or(header_timeout))
+        .keep_alive(once.is_none())
+        .max_buf_size(doors.settings.max_head_bytes)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = cut.told() => return debug!(%peer, "a connection that reads too slowly is cut"),
         () = doors.stopped() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -572,6 +654,7 @@ async fn serve(
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.accepting.abort();
+        self.relieving.abort();
         info!(address = %self.address, "closed");
     }
 }

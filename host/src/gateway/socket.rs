@@ -230,7 +230,7 @@ impl Session {
         metrics.bytes_received.inc_by(match &message {
             Message::Text(text) => text.len() as u64,
             Message::Binary(bytes) => bytes.len() as u64,
-            Message::TooLarge { size } => *size,
+            Message::TooLarge { size } | Message::NoRoom { size, .. } => *size,
         });
         match message {
             Message::Text(text) => return self.handle(&text, watch),
@@ -242,6 +242,7 @@ impl Session {
                     None,
                 ),
             },
+            Message::NoRoom { exhausted, .. } => self.refuse(&exhausted.failure(), None),
             Message::TooLarge { size } => {
                 let limit = self.leave.doors.settings.max_frame_bytes;
                 let message = format!("expected a frame of at most {limit} bytes, found {size}");
@@ -384,6 +385,10 @@ impl Session {
                 self.refuse_call(id, &failure);
                 None
             }
+            Err(CallRefused::NoRoom(exhausted)) => {
+                self.refuse_call(id, &exhausted.failure());
+                None
+            }
         }
     }
 
@@ -428,6 +433,8 @@ impl Session {
                 deadline: None,
                 traceparent: None,
                 request: Some(request),
+                // The connection has taken it.
+                share: None,
                 cancel,
                 arrived,
                 watch,
@@ -446,6 +453,7 @@ impl Session {
                     "one connection may have contact with {limit} actors"
                 ))
                 .param("limit", limit)),
+            Contact::NoRoom(exhausted) => Err(exhausted.failure()),
             contact => Ok(contact),
         }
     }

@@ -15,21 +15,28 @@ use tidegate_core::{ActorKey, Failure};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::caller::{expired, has_expired};
+use super::relief::Listed;
 use crate::actor::{self, Actors};
 use crate::auth::limits::AddressPermit;
+use crate::budget::{Budget, Chunks};
 use crate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh, sse};
 use crate::metrics::Connected;
 use crate::rooms::Client;
+use crate::ws::OutboundLimits;
 
 /// How often a silent stream shows that it is alive, to proxies above all.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What something that is queued costs beside its bytes.
+const PLACE_COST: usize = 2 * size_of::<Bytes>();
 
 /// The sending side of a stream.
 pub(super) struct SseOutlet {
     id: Arc<str>,
     user: Option<Arc<str>>,
     dialect: Dialect,
-    max_bytes: usize,
+    limits: OutboundLimits,
+    budget: Arc<Budget>,
     state: Mutex<State>,
 }
 
@@ -37,6 +44,9 @@ pub(super) struct SseOutlet {
 struct State {
     queue: VecDeque<Bytes>,
     bytes: usize,
+    /// What has been taken for the places of what is queued; the bytes are taken once for all
+    /// receivers.
+    taken: Chunks,
     missed: Option<Arc<dyn Refresh>>,
     closed: bool,
     /// What is queued is the last.
@@ -49,13 +59,15 @@ impl SseOutlet {
         id: Arc<str>,
         user: Option<Arc<str>>,
         dialect: Dialect,
-        max_bytes: usize,
+        limits: OutboundLimits,
+        budget: Arc<Budget>,
     ) -> SseOutlet {
         SseOutlet {
             id,
             user,
             dialect,
-            max_bytes,
+            limits,
+            budget,
             state: Mutex::default(),
         }
     }
@@ -68,7 +80,10 @@ impl SseOutlet {
         let mut state = self.state();
         state.closed = true;
         state.queue = VecDeque::new();
+        state.bytes = 0;
         state.missed = None;
+        // It only gives back.
+        let _ = state.taken.fit(0, &self.budget);
         state.wake();
     }
 
@@ -78,10 +93,17 @@ impl SseOutlet {
         if !state.closed {
             state.queue.clear();
             state.bytes = 0;
+            // It only gives back.
+            let _ = state.taken.fit(0, &self.budget);
             state.ending = false;
         }
         drop(state);
         self.finish(failure);
+    }
+
+    /// What it has not read yet, in bytes.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.state().bytes
     }
 
     /// Says why, behind what is queued, and ends.
@@ -113,12 +135,19 @@ impl Outlet for SseOutlet {
     }
 
     fn offer(&self, message: &Message) -> Offer {
-        let bytes = message.server_sent_event(self.dialect);
         let mut state = self.state();
         if state.closed || state.ending {
             return Offer::Gone;
         }
-        if state.bytes >= self.max_bytes {
+        let frames = state.queue.len();
+        if state.bytes >= self.limits.max_bytes || frames >= self.limits.max_frames {
+            return Offer::Full;
+        }
+        let Ok(bytes) = message.server_sent_event(self.dialect, &self.budget) else {
+            return Offer::Full;
+        };
+        let cost = (frames + 1) * PLACE_COST;
+        if state.taken.fit(cost, &self.budget).is_err() {
             return Offer::Full;
         }
         state.bytes += bytes.len();
@@ -164,7 +193,7 @@ pub(super) struct SseStream {
 }
 
 /// What a stream holds as long as it is open.
-pub(super) type Held = (Connected, Option<AddressPermit>);
+pub(super) type Held = (Connected, Option<AddressPermit>, Listed);
 
 impl SseStream {
     pub(super) fn new(
@@ -206,6 +235,9 @@ impl Stream for SseStream {
                 let mut state = self.outlet.state();
                 if let Some(bytes) = state.queue.pop_front() {
                     state.bytes -= bytes.len();
+                    let cost = state.queue.len() * PLACE_COST;
+                    // It only gives back.
+                    let _ = state.taken.fit(cost, &self.outlet.budget);
                     drop(state);
                     self.keep_alive.reset();
                     return Poll::Ready(Some(Ok(bytes)));

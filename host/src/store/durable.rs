@@ -22,6 +22,7 @@ use super::{
     Change, Commit, Committed, Durability, Later, Listing, Memory, Store, StoreError, StoreFigures,
     Stored, Weight,
 };
+use crate::budget::Budget;
 use crate::config;
 use crate::journal::{
     Entry, FolderDisk, Health, Journal, JournalError, OpenError, Safety, Settings, Space,
@@ -122,6 +123,14 @@ impl Durable {
             memory: Memory::new(max_stored),
             reading,
             reads: Semaphore::new(READS),
+        }
+    }
+
+    /// The same, where what is kept in memory beside it is taken from this budget.
+    pub fn within(self, budget: Arc<Budget>) -> Durable {
+        Durable {
+            memory: self.memory.within(budget),
+            ..self
         }
     }
 

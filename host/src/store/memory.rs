@@ -1,7 +1,7 @@
 //! The store that forgets: actors that are not in memory, kept in this process.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate_core::ActorKey;
 
@@ -9,17 +9,29 @@ use super::{
     Change, Commit, Committed, Durability, Later, Listing, Store, StoreError, StoreFigures, Stored,
     Weight,
 };
+use crate::budget::{Budget, Share};
 
 /// Keeps actors in this process. While an actor is in memory its own copy is the only
 /// one, so a commit has nothing to do.
 pub struct Memory {
     limit: usize,
-    actors: Mutex<HashMap<ActorKey, Box<str>>>,
+    /// What they are taken from.
+    budget: Arc<Budget>,
+    actors: Mutex<HashMap<ActorKey, Kept>>,
 }
+
+/// An actor as text.
+struct Kept {
+    text: Box<str>,
+    _share: Share,
+}
+
+/// What an actor takes beside its text, in bytes.
+const ENTRY_COST: usize = 256;
 
 impl Store for Memory {
     fn load<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Weight)>> {
-        let kept = self.lock().get(actor).cloned();
+        let kept = self.lock().get(actor).map(|kept| kept.text.clone());
         Box::pin(std::future::ready(match kept {
             Some(kept) => match Stored::parse(&kept) {
                 Ok(stored) => Ok(Some((stored, Weight::default()))),
@@ -52,8 +64,16 @@ impl Store for Memory {
                 self.limit
             ))),
             false => {
-                actors.insert(actor.clone(), stored.to_text().into());
-                Ok(())
+                let text = stored.to_text().into_boxed_str();
+                // What it has of the actor is replaced, whatever became of it.
+                actors.remove(actor);
+                let share = self.budget.share(ENTRY_COST + text.len());
+                share
+                    .map_err(|exhausted| StoreError(exhausted.to_string()))
+                    .map(|share| {
+                        let _share = share;
+                        drop(actors.insert(actor.clone(), Kept { text, _share }));
+                    })
             }
         };
         Box::pin(std::future::ready(result))
@@ -94,6 +114,7 @@ impl Memory {
     pub fn new(limit: usize) -> Memory {
         Memory {
             limit,
+            budget: Budget::unlimited(),
             actors: Mutex::default(),
         }
     }
@@ -103,7 +124,12 @@ impl Memory {
         self.lock().remove(actor);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ActorKey, Box<str>>> {
+    /// The same, empty, which takes what it holds from this budget.
+    pub fn within(self, budget: Arc<Budget>) -> Memory {
+        Memory { budget, ..self }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ActorKey, Kept>> {
         self.actors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

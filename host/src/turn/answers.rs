@@ -91,6 +91,11 @@ impl Answers {
         self.answers.values().cloned().collect()
     }
 
+    /// What they weigh in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Makes room for a further one.
     pub(super) fn prune(&mut self, now_ms: u64, bounds: Bounds) {
         let is_over = |answers: &Answers| {

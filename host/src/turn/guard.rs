@@ -21,6 +21,7 @@ use tidegate_core::{Failure, Pointer, patch};
 use tokio::sync::oneshot;
 use tracing::warn;
 
+use super::cost;
 use super::ledger::{Live, Pinned};
 use crate::clock::instant;
 use crate::config::{self, AccessDefault};
@@ -470,6 +471,12 @@ impl Live {
                 Answer::SameAs(other) => views[other].clone(),
                 Answer::Nothing => nothing(),
                 Answer::Document(document) => {
+                    let budget = &self.slot.metrics.budgets().actors;
+                    let share = cost::share_of_text(&document, budget);
+                    let share = share.map_err(|exhausted| Crash {
+                        failure: exhausted.failure(),
+                        detail: format!("a view finds no room: {exhausted}"),
+                    })?;
                     let document: Value =
                         serde_json::from_str(&document).map_err(|error| Crash {
                             failure: Failure::host(code::HANDLER_FAILED)
@@ -477,7 +484,7 @@ impl Live {
                             detail: format!("a view is not JSON: {error}"),
                         })?;
                     let document = patch::strip_hidden(&document, &hidden).into_owned();
-                    View::Own(OwnView::new(document))
+                    View::Own(OwnView::new(document, share))
                 }
             });
         }
@@ -507,7 +514,7 @@ impl Live {
 
 /// What a client sees that may see nothing.
 fn nothing() -> View {
-    View::Own(OwnView::new(Value::Null))
+    View::Own(OwnView::new(Value::Null, None))
 }
 
 /// Asks the guard as long as somebody waits for it. Those that wait get an answer also when

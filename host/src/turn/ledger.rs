@@ -19,6 +19,7 @@ use super::messages::{Hearing, Outbox};
 use super::migrate::Fit;
 use super::recent::Recent;
 use super::timers::{ActorTimers, Clock, Which};
+use crate::budget::Share;
 use crate::engine::Component;
 use crate::fanout::{Audience, Body, Message, Refresh};
 use crate::rooms::Client;
@@ -60,6 +61,8 @@ pub struct Ledger {
     pub(super) state_bytes: usize,
     /// The same of what was committed last.
     pub(super) committed_bytes: usize,
+    /// The same when it was last counted.
+    pub(super) counted_bytes: usize,
     /// Names what the turn sees now.
     pub(super) token: u64,
     /// Names what was committed last.
@@ -106,6 +109,8 @@ pub struct Ledger {
     pub(super) hidden: Arc<[String]>,
     /// What its guard decides.
     pub(super) guards: Guards,
+    /// What the actor has taken of the memory that there is for all of them.
+    pub(super) share: Share,
 }
 
 /// A committed state, to be read beside the turns that come after it.
@@ -171,6 +176,7 @@ impl Live {
         let state_bytes = stored.state.to_string().len();
         let connections = stored.connections.into_iter();
         let token = next_token();
+        let share = slot.metrics.budgets().actors.empty_share();
         let live = Arc::new(Live {
             key,
             audience: Audience::default(),
@@ -181,6 +187,7 @@ impl Live {
                 document: Document::new(stored.state),
                 state_bytes,
                 committed_bytes: state_bytes,
+                counted_bytes: state_bytes,
                 token,
                 committed_token: token,
                 lineage: Lineage::of(&mut stored),
@@ -207,6 +214,7 @@ impl Live {
                 announces_ends: false,
                 hidden: Arc::default(),
                 guards: Guards::default(),
+                share,
             }),
             source: OnceLock::new(),
         });
@@ -325,6 +333,7 @@ impl Live {
             version: ledger.version,
         });
         ledger.pinned = Some(pinned.clone());
+        ledger.take_for_readers();
         pinned
     }
 
@@ -348,7 +357,7 @@ impl Live {
     pub(super) fn snapshot_of(&self, ledger: &mut Ledger) -> (Arc<Message>, u64) {
         let version = ledger.version;
         if let Some(encoded) = &ledger.encoded {
-            return (encoded.clone(), version);
+            return (Arc::new(encoded.bare()), version);
         }
         let state = ledger.document.committed();
         let body = Body::Snapshot {
@@ -359,7 +368,8 @@ impl Live {
             version,
         };
         let encoded = Arc::new(Message::new(self.key.clone(), body));
-        ledger.encoded = Some(encoded.clone());
+        ledger.encoded = Some(Arc::new(encoded.bare()));
+        ledger.take_for_readers();
         (encoded, version)
     }
 

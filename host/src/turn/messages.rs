@@ -179,6 +179,11 @@ impl Hearing {
         heard.collect()
     }
 
+    /// Of how many it has heard.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether it has heard this before.
     pub fn knows(&self, heard: &Heard) -> bool {
         // Tuples of shared text are only found by their like.

@@ -9,11 +9,13 @@
 //! before every earlier commit that it builds on is. An actor may run ahead of that.
 
 mod answers;
+mod cost;
 mod gate;
 mod guard;
 mod joining;
 mod ledger;
 mod lineage;
+mod listener;
 mod messages;
 mod migrate;
 mod outside;
@@ -23,10 +25,12 @@ mod stage;
 mod timers;
 
 pub use answers::{Bounds, Keyed};
+pub use cost::{BASE_COST, no_room};
 pub use gate::Gate;
 pub use guard::{Basis, Read, Undecided};
 pub use joining::MAX_DECISIONS;
 pub use ledger::{Ledger, Live, unavailable};
+pub use listener::{Chunk, Listener};
 pub use messages::{Hearing, Outbox};
 pub use migrate::{Fitted, fitted};
 pub use outside::{Caller, Outside};

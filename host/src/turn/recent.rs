@@ -34,7 +34,8 @@ impl Recent {
     const PATCHES: usize = 256;
     const BYTES: usize = 128 << 10;
 
-    pub(super) fn add(&mut self, from: u64, version: u64, message: Arc<Message>) {
+    pub(super) fn add(&mut self, from: u64, version: u64, message: &Message) {
+        let message = Arc::new(message.bare());
         self.bytes += message.weight();
         self.patches.push_back(Shown {
             from,
@@ -42,6 +43,11 @@ impl Recent {
             message,
         });
         self.trim();
+    }
+
+    /// What they weigh in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn trim(&mut self) {
@@ -66,8 +72,11 @@ impl Recent {
             .iter()
             .position(|shown| shown.version > version)?;
         let patches = self.patches.range(behind..);
-        (self.patches[behind].from <= version)
-            .then(|| patches.map(|shown| shown.message.clone()).collect())
+        (self.patches[behind].from <= version).then(|| {
+            patches
+                .map(|shown| Arc::new(shown.message.bare()))
+                .collect()
+        })
     }
 
     /// Whether the store may have patches that lead from this version to the first of these.
@@ -212,7 +221,7 @@ mod tests {
     #[test]
     fn what_the_store_has_comes_before_what_was_shown() {
         let mut recent = Recent::default();
-        recent.add(5, 6, shown(6));
+        recent.add(5, 6, &shown(6));
         assert_eq!(recent.since(3, 6).map(|_| ()), None);
         assert!(recent.wants(3, 6) && !recent.wants(5, 6));
         let changes = vec![
@@ -235,7 +244,7 @@ mod tests {
     #[test]
     fn a_gap_is_not_bridged() {
         let mut recent = Recent::default();
-        recent.add(5, 6, shown(6));
+        recent.add(5, 6, &shown(6));
         complete(&mut recent, 6, (base(2), vec![change(3, "/n")]));
         assert!(recent.since(2, 6).is_none());
         assert_eq!(steps(&recent.since(5, 6).unwrap()), [(5, 6)]);
@@ -247,14 +256,14 @@ mod tests {
         let changes = vec![change(3, "/n"), change(4, "/secret")];
         complete(&mut recent, 4, (base(2), changes));
         assert_eq!(steps(&recent.since(2, 4).unwrap()), [(2, 3), (3, 4)]);
-        recent.add(4, 5, shown(5));
+        recent.add(4, 5, &shown(5));
         assert_eq!(steps(&recent.since(3, 5).unwrap()), [(3, 4), (4, 5)]);
     }
 
     #[test]
     fn what_does_not_lead_to_what_was_shown_last_is_of_no_use() {
         let mut recent = Recent::default();
-        recent.add(5, 6, shown(6));
+        recent.add(5, 6, &shown(6));
         assert!(recent.since(5, 7).is_none());
     }
 
@@ -262,7 +271,7 @@ mod tests {
     fn the_oldest_are_forgotten() {
         let mut recent = Recent::default();
         for version in 1..=300 {
-            recent.add(version - 1, version, shown(version));
+            recent.add(version - 1, version, &shown(version));
         }
         assert!(recent.since(43, 300).is_none());
         assert_eq!(recent.since(44, 300).unwrap().len(), Recent::PATCHES);

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use tidegate_core::failure::code;
 use tidegate_core::{Failure, protocol};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::guard::Guards;
 use super::ledger::Live;
+use super::listener::Listener;
 use super::outside::Outside;
+use crate::budget::Share;
 use crate::engine::Component;
 use crate::fanout::{Message, Recipients};
 use crate::metrics::Stopwatch;
@@ -29,6 +31,8 @@ pub struct Effects {
     pub(super) events: Vec<StagedEvent>,
     /// Messages to other actors.
     pub(super) sends: Vec<Arc<Sent>>,
+    /// What all of it, and the result, has taken of the host's budget until it has left.
+    pub(super) _share: Option<Share>,
 }
 
 /// An event that waits for its turn's commit.
@@ -59,7 +63,7 @@ enum Address {
     Waiter(oneshot::Sender<Result<Option<String>, Failure>>),
     Listener {
         result: oneshot::Sender<Result<Option<String>, Failure>>,
-        chunks: mpsc::Sender<String>,
+        chunks: Listener,
     },
     Then(Box<dyn FnOnce(Result<Option<String>, Failure>) + Send + Sync>),
 }
@@ -74,7 +78,7 @@ enum Ear {
         connection: Arc<Connection>,
         id: Arc<str>,
     },
-    Channel(mpsc::Sender<String>),
+    Channel(Listener),
 }
 
 impl Chunks {
@@ -87,7 +91,7 @@ impl Chunks {
                 let frame = protocol::rpc_stream(&id, &payload);
                 connection.send(Frame::text(frame));
             }
-            Ear::Channel(channel) => drop(channel.send(payload).await),
+            Ear::Channel(listener) => listener.send(payload).await,
         }
     }
 
@@ -95,7 +99,7 @@ impl Chunks {
     pub fn is_gone(&self) -> bool {
         match &self.0 {
             Ear::Connection { connection, .. } => !connection.outbound().is_open(),
-            Ear::Channel(channel) => channel.is_closed(),
+            Ear::Channel(listener) => listener.is_gone(),
         }
     }
 }
@@ -126,7 +130,7 @@ impl ReplyTo {
     /// Somebody in this process who waits and hears parts of the result meanwhile.
     pub fn listener(
         result: oneshot::Sender<Result<Option<String>, Failure>>,
-        chunks: mpsc::Sender<String>,
+        chunks: Listener,
     ) -> ReplyTo {
         ReplyTo(Some(Address::Listener { result, chunks }))
     }

@@ -21,6 +21,7 @@ use super::outside::{Caller, Outside};
 use super::recent;
 use super::release::{Chunks, Effects, StagedEvent, let_out};
 use super::timers::{Clock, StoredTimer, Timer, TimerChange};
+use crate::budget::{Exhausted, FREE, Share};
 use crate::clock::instant;
 use crate::config::Limits;
 use crate::engine::{
@@ -105,6 +106,8 @@ struct Staged {
     sends: Vec<Invocation>,
     /// What has been staged since the last commit, in bytes.
     bytes: usize,
+    /// What has been taken for these of the host's budget; most turns stage too little.
+    share: Option<Share>,
     /// Calls to other actors so far.
     calls: usize,
     /// A limit that was passed: the turn fails even if the guest does not mind.
@@ -140,6 +143,7 @@ impl Stage {
                 timers: Vec::new(),
                 sends: Vec::new(),
                 bytes: 0,
+                share: None,
                 calls: 0,
                 exceeded: None,
                 is_fit: false,
@@ -173,14 +177,28 @@ impl Stage {
         let limit = self.limits().effects_bytes;
         let mut staged = self.staged();
         staged.bytes = staged.bytes.saturating_add(bytes);
-        if staged.bytes <= limit {
-            return Ok(());
-        }
-        let failure = Failure::host(code::TURN_EFFECTS_LIMIT)
-            .message(format!("the turn staged more than {limit} bytes"))
-            .param("limit", limit);
+        let failure = if staged.bytes <= limit {
+            match self.fit(&mut staged) {
+                Ok(()) => return Ok(()),
+                Err(exhausted) => exhausted.failure(),
+            }
+        } else {
+            Failure::host(code::TURN_EFFECTS_LIMIT)
+                .message(format!("the turn staged more than {limit} bytes"))
+                .param("limit", limit)
+        };
         staged.exceeded.get_or_insert_with(|| failure.clone());
         Err(failure)
+    }
+
+    /// Takes what is staged from the host's budget.
+    fn fit(&self, staged: &mut Staged) -> Result<(), Exhausted> {
+        if staged.bytes <= FREE {
+            return Ok(());
+        }
+        let budget = &self.live().slot.metrics.budgets().outbound;
+        let share = staged.share.get_or_insert_with(|| budget.empty_share());
+        share.fit(staged.bytes)
     }
 
     fn charge_state(&self, bytes: usize) -> Result<(), Failure> {
@@ -343,10 +361,11 @@ impl Stage {
     fn finish(&self, patches: Option<Vec<PatchOp>>, outcome: Outcome) -> Result<Effects, Failure> {
         let given = &self.0.given;
         let live = &given.live;
-        let (events, timers, sends) = {
+        let (share, events, timers, sends) = {
             let mut staged = self.staged();
             staged.bytes = 0;
             (
+                staged.share.take(),
                 std::mem::take(&mut staged.events),
                 std::mem::take(&mut staged.timers),
                 std::mem::take(&mut staged.sends),
@@ -374,6 +393,7 @@ impl Stage {
             settled: Vec::new(),
             heard,
         };
+        ledger.take_for(&change)?;
         ledger.add_happenings(&mut change);
         if !change.is_empty() {
             let state = &|ledger: &Ledger| ledger.document.value().clone();
@@ -410,7 +430,7 @@ impl Stage {
             let (state, epoch) = (ledger.document.value(), ledger.shown_epoch.clone());
             let body = recent::body(&shown, state, epoch, from, version);
             let message = Arc::new(Message::new(live.key.clone(), body));
-            ledger.recent.add(from, version, message.clone());
+            ledger.recent.add(from, version, &message);
             Some((message, version))
         });
         drop(ledger);
@@ -422,6 +442,7 @@ impl Stage {
             patch: patch.flatten(),
             events,
             sends,
+            _share: share,
         })
     }
 

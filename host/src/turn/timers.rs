@@ -58,6 +58,8 @@ pub struct ActorTimers {
     fired: Vec<TimerChange>,
     /// When the first one is due.
     first_due: Option<Due>,
+    /// What their inputs take.
+    bytes: usize,
 }
 
 impl Timer {
@@ -120,17 +122,26 @@ impl ActorTimers {
         self.find_first();
     }
 
+    /// Works out anew what depends on all of them.
     fn find_first(&mut self) {
         let ahead_ms = self.ahead_ms();
         let timers = self.timers.values().map(|(timer, _)| timer);
         let first = timers.min_by_key(|timer| timer.due_ms(ahead_ms));
         self.first_due = first.map(Timer::due);
+        let timers = self.timers.values();
+        let inputs = timers.filter_map(|(timer, _)| timer.input.as_deref());
+        self.bytes = inputs.map(str::len).sum();
     }
 
     /// How far the wall clock was found to be ahead of the process's own.
     fn ahead_ms(&self) -> i64 {
         let any = self.timers.values().next();
         any.map_or(0, |(_, alarm)| alarm.ahead_ms())
+    }
+
+    /// What their inputs take, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// When the first one is due, once this has changed.
@@ -269,6 +280,7 @@ impl ActorTimers {
     /// Ends all of them.
     pub fn clear(&mut self) {
         self.timers.clear();
+        self.bytes = 0;
         self.fired.clear();
         self.first_due = None;
     }

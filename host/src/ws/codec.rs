@@ -2,15 +2,19 @@
 //!
 //! `connection` feeds a [`Decoder`] whatever a read brought, in pieces of any size. The same bytes
 //! give the same items however they are cut. The decoder holds at most [`Limits::max_message`]
-//! bytes, allocates for what has arrived and never for what a header merely claims, and holds
-//! nothing on the heap between messages.
+//! bytes, allocates for what has arrived and never for what a header merely claims, takes that from
+//! the host's budget, and holds nothing on the heap between messages.
+
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use soketto::Parsing;
 use soketto::base::{self, Codec, Header, OpCode};
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::{Close, CloseCode};
+use crate::budget::{Budget, Exhausted, FREE, Share};
 
 /// The longest frame header: two bytes, a length of eight, a mask of four.
 const MAX_HEADER: usize = 14;
@@ -56,6 +60,13 @@ pub enum Incoming {
     TooLarge {
         /// The size of the message in bytes.
         size: u64,
+    },
+    /// The end of a message for which the host had no memory, whose content is gone.
+    NoRoom {
+        /// The size of the message in bytes.
+        size: u64,
+        /// What is used up.
+        exhausted: Exhausted,
     },
     /// A ping, to be answered with a pong of the same payload.
     Ping(Bytes),
@@ -190,7 +201,18 @@ struct Assembly {
     /// The payload that has arrived, unmasked.
     payload: Vec<u8>,
     /// How much of a text's payload is known to be whole UTF-8 characters.
-    checked: usize,
+    checked: u32,
+    /// Present where it is long; most messages are small and come whole.
+    long: Option<Box<Long>>,
+}
+
+/// What is known of a message that does not come at once.
+#[derive(Debug, Default)]
+struct Long {
+    /// What the payload has taken of the budget.
+    share: Option<Share>,
+    /// Since when it is not complete.
+    since: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,11 +221,18 @@ enum Kind {
     Binary,
     /// Larger than [`Limits::max_message`]: counted, not kept.
     Skipped,
+    /// More than the host has memory for: counted, not kept.
+    NoRoom,
 }
 
 impl Decoder {
     /// A decoder at the beginning of a connection.
     pub fn new(limits: Limits) -> Self {
+        let limits = Limits {
+            // A position in a message is kept in 32 bits.
+            max_message: limits.max_message.min(u32::MAX as usize),
+            ..limits
+        };
         let mut codec = Codec::new();
         codec.set_max_data_size(usize::try_from(limits.largest()).unwrap_or(usize::MAX));
         Self {
@@ -214,6 +243,19 @@ impl Decoder {
         }
     }
 
+    /// Since when a message is not complete, as [`Decoder::note_unfinished`] was told.
+    pub fn unfinished_since(&self) -> Option<Instant> {
+        self.message.as_ref()?.long.as_ref()?.since
+    }
+
+    /// Notes when a message that has begun and is not complete was first seen to be so.
+    pub fn note_unfinished(&mut self, now: Instant) {
+        if let Some(message) = &mut self.message {
+            let long = message.long.get_or_insert_default();
+            long.since.get_or_insert(now);
+        }
+    }
+
     /// The next item of the stream, taken from the front of `input`; `None` when `input` is used up.
     ///
     /// Call it until it returns `None`, then again with what arrives next.
@@ -221,7 +263,20 @@ impl Decoder {
     /// # Errors
     /// The client broke the protocol. The decoder ignores whatever it is fed afterwards.
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, ProtocolError> {
-        let result = self.advance(input);
+        static UNLIMITED: LazyLock<Arc<Budget>> = LazyLock::new(Budget::unlimited);
+        self.decode_within(input, &UNLIMITED)
+    }
+
+    /// The same, where messages under assembly are taken from a budget, which is always the same.
+    ///
+    /// # Errors
+    /// The client broke the protocol. The decoder ignores whatever it is fed afterwards.
+    pub fn decode_within(
+        &mut self,
+        input: &mut &[u8],
+        budget: &Arc<Budget>,
+    ) -> Result<Option<Incoming>, ProtocolError> {
+        let result = self.advance(input, budget);
         if matches!(result, Err(_) | Ok(Some(Incoming::Close(_)))) {
             self.stage = Stage::Over;
             self.message = None;
@@ -229,7 +284,11 @@ impl Decoder {
         result
     }
 
-    fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, ProtocolError> {
+    fn advance(
+        &mut self,
+        input: &mut &[u8],
+        budget: &Arc<Budget>,
+    ) -> Result<Option<Incoming>, ProtocolError> {
         loop {
             match &mut self.stage {
                 Stage::Over => {
@@ -263,14 +322,14 @@ impl Decoder {
                 }
                 Stage::Data(payload) => {
                     let message = self.message.as_mut().expect("a data frame has a message");
-                    message.take(payload, input)?;
+                    message.take(payload, input, budget)?;
                     if payload.remaining > 0 {
                         return Ok(None);
                     }
                     let fin = payload.fin;
                     self.stage = AT_HEADER;
                     if fin && let Some(message) = self.message.take() {
-                        return message.finish().map(Some);
+                        return message.finish(budget).map(Some);
                     }
                 }
                 Stage::Control {
@@ -341,21 +400,30 @@ impl Decoder {
 }
 
 impl Payload {
+    /// What `into` must have room for to take what has arrived; none if it has.
+    fn room(&self, input: &[u8], into: &Vec<u8>) -> Option<usize> {
+        let arrived = self.remaining.min(input.len());
+        let needed = into.len() + arrived;
+        if needed <= into.capacity() {
+            return None;
+        }
+        // Doubling keeps growth linear; the end of the message caps it, so that a message that came
+        // in one piece takes exactly its size.
+        let end = if self.fin {
+            into.len() + self.remaining
+        } else {
+            usize::MAX
+        };
+        Some(needed.max(end.min(2 * into.capacity())))
+    }
+
     /// Moves what has arrived of the payload from `input` to the end of `into`, unmasked.
     fn take(&mut self, input: &mut &[u8], into: &mut Vec<u8>) {
-        let arrived = self.split(input);
         let start = into.len();
-        let needed = start + arrived.len();
-        if needed > into.capacity() {
-            // Doubling keeps growth linear; the end of the message caps it, so that a message that
-            // came in one piece takes exactly its size.
-            let end = if self.fin {
-                needed + self.remaining
-            } else {
-                usize::MAX
-            };
-            into.reserve_exact(needed.max(end.min(2 * into.capacity())) - start);
+        if let Some(room) = self.room(input, into) {
+            into.reserve_exact(room - start);
         }
+        let arrived = self.split(input);
         into.extend_from_slice(arrived);
         unmask(&mut into[start..], self.mask);
         self.mask.rotate_left(arrived.len() % 4);
@@ -377,6 +445,7 @@ impl Assembly {
             size: 0,
             payload: Vec::new(),
             checked: 0,
+            long: None,
         }
     }
 
@@ -390,15 +459,45 @@ impl Assembly {
             });
         }
         if self.size > limits.max_message as u64 {
-            self.kind = Kind::Skipped;
-            self.payload = Vec::new();
+            self.skip(Kind::Skipped);
         }
         Ok(())
     }
 
-    fn take(&mut self, payload: &mut Payload, input: &mut &[u8]) -> Result<(), ProtocolError> {
+    /// Keeps nothing of the message, neither what came nor what will.
+    fn skip(&mut self, kind: Kind) {
+        self.kind = kind;
+        self.payload = Vec::new();
+        if let Some(long) = &mut self.long {
+            long.share = None;
+        }
+    }
+
+    /// Takes from the budget what the payload is about to grow to.
+    fn charge(&mut self, room: usize, budget: &Arc<Budget>) {
+        if room <= FREE {
+            return;
+        }
+        let long = self.long.get_or_insert_default();
+        let share = long.share.get_or_insert_with(|| budget.empty_share());
+        if share.fit(room).is_err() {
+            self.skip(Kind::NoRoom);
+        }
+    }
+
+    fn take(
+        &mut self,
+        payload: &mut Payload,
+        input: &mut &[u8],
+        budget: &Arc<Budget>,
+    ) -> Result<(), ProtocolError> {
+        if matches!(self.kind, Kind::Text | Kind::Binary)
+            && let Some(room) = payload.room(input, &self.payload)
+        {
+            self.charge(room, budget);
+        }
         match self.kind {
-            Kind::Skipped => {
+            Kind::Skipped | Kind::NoRoom => {
                 payload.split(input);
             }
             Kind::Binary => payload.take(input, &mut self.payload),
@@ -412,19 +511,25 @@ impl Assembly {
 
     /// Checks what has arrived of a text; the beginning of a character may wait for its rest.
     fn check(&mut self) -> Result<(), ProtocolError> {
-        match simdutf8::compat::from_utf8(&self.payload[self.checked..]) {
-            Ok(_) => self.checked = self.payload.len(),
+        match simdutf8::compat::from_utf8(&self.payload[self.checked as usize..]) {
+            Ok(_) => self.checked = self.payload.len() as u32,
             Err(error) if error.error_len().is_some() => return Err(ProtocolError::InvalidUtf8),
-            Err(error) => self.checked += error.valid_up_to(),
+            Err(error) => self.checked += error.valid_up_to() as u32,
         }
         Ok(())
     }
 
-    fn finish(self) -> Result<Incoming, ProtocolError> {
+    fn finish(self, budget: &Budget) -> Result<Incoming, ProtocolError> {
         match self.kind {
             Kind::Skipped => Ok(Incoming::TooLarge { size: self.size }),
+            Kind::NoRoom => Ok(Incoming::NoRoom {
+                size: self.size,
+                exhausted: budget.exhausted(),
+            }),
             Kind::Binary => Ok(Incoming::Binary(self.payload.into())),
-            Kind::Text if self.checked < self.payload.len() => Err(ProtocolError::InvalidUtf8),
+            Kind::Text if (self.checked as usize) < self.payload.len() => {
+                Err(ProtocolError::InvalidUtf8)
+            }
             Kind::Text => {
                 // SAFETY: `check` validated the payload up to `checked`, which is its end.
                 Ok(Incoming::Text(unsafe {

@@ -30,13 +30,16 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, sleep_until};
 
 use super::outbound::Unsent;
-use super::{Close, Decoder, Frame, Incoming, Limits, Outbound, OutboundLimits, ProtocolError};
+use super::{
+    Close, CloseCode, Decoder, Frame, Incoming, Limits, Outbound, OutboundLimits, ProtocolError,
+};
+use crate::budget::{Budgets, Exhausted};
 
 /// How much one read takes at most.
 const READ_BUFFER: usize = 16 << 10;
 
 /// What a connection may cost and how long it may be silent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How large the client's messages may be.
     pub incoming: Limits,
@@ -47,6 +50,11 @@ pub struct Settings {
     /// How long the closing may take: what is queued, both close frames, and the peer's end of the
     /// TCP connection. Then the socket is reset. Default 5 s.
     pub close_timeout: Duration,
+    /// How long a message may take from its first byte to its last. Pings and pongs make no
+    /// difference. Default 30 s.
+    pub message_timeout: Duration,
+    /// What all connections together may hold.
+    pub budgets: Budgets,
 }
 
 impl Default for Settings {
@@ -56,6 +64,8 @@ impl Default for Settings {
             outbound: OutboundLimits::default(),
             keep_alive: KeepAlive::default(),
             close_timeout: Duration::from_secs(5),
+            message_timeout: Duration::from_secs(30),
+            budgets: Budgets::default(),
         }
     }
 }
@@ -92,6 +102,13 @@ pub enum Message {
     TooLarge {
         /// Its size in bytes.
         size: u64,
+    },
+    /// A message that the host had no memory for and skipped.
+    NoRoom {
+        /// Its size in bytes.
+        size: u64,
+        /// What is used up.
+        exhausted: Exhausted,
     },
 }
 
@@ -135,6 +152,8 @@ pub enum Ended {
     Violation(ProtocolError),
     /// The client did not answer a ping.
     Silent,
+    /// The client began a message and did not end it in time.
+    Unfinished,
     /// The stream ended or failed without a close frame; no error if it just ended.
     Lost(Option<io::Error>),
 }
@@ -304,6 +323,10 @@ impl Reader {
                     }
                     chunk = read(&mut self.read) => chunk?,
                     () = alarm.as_mut() => {
+                        if self.is_overdue(Instant::now()) {
+                            self.end_unfinished();
+                            continue;
+                        }
                         let keep_alive = self.outbound.0.settings().keep_alive;
                         let progress = self.outbound.0.progress().unwrap_or(self.last_heard);
                         let alive = self.last_heard.max(progress);
@@ -315,13 +338,45 @@ impl Reader {
                                 return Err(Ended::Silent);
                             }
                         }
-                        alarm.as_mut().reset(self.watch.due);
+                        alarm.as_mut().reset(self.alarm());
                         continue;
                     }
                 };
+                let was_unfinished = self.decoder.unfinished_since().is_some();
                 self.take_in(&chunk, handler).await;
+                // Most messages come whole: then no alarm is set.
+                if was_unfinished || self.decoder.unfinished_since().is_some() {
+                    alarm.as_mut().reset(self.alarm());
+                }
+                // Somebody who sends all the time is not to wait for the alarm.
+                if self.is_overdue(self.last_heard) {
+                    self.end_unfinished();
+                }
             }
             Ok(())
+        }
+    }
+
+    /// When to look next whether the peer is there, and whether it has finished what it began.
+    fn alarm(&self) -> Instant {
+        let timeout = self.outbound.0.settings().message_timeout;
+        let due = self.decoder.unfinished_since();
+        let due = due.map(|since| after(since, timeout));
+        due.map_or(self.watch.due, |due| due.min(self.watch.due))
+    }
+
+    fn is_overdue(&self, now: Instant) -> bool {
+        let timeout = self.outbound.0.settings().message_timeout;
+        let since = self.decoder.unfinished_since();
+        since.is_some_and(|since| now >= after(since, timeout))
+    }
+
+    /// Closes on a peer that does not end what it has begun.
+    fn end_unfinished(&mut self) {
+        if self.ending.is_none() {
+            let close = Close::new(CloseCode::POLICY, "a message took too long");
+            self.outbound.0.end(Some(&close), Unsent::Sent);
+            self.ending = Some(Ended::Unfinished);
         }
     }
 
@@ -337,9 +392,13 @@ impl Reader {
         let outbound = self.outbound.0.clone();
         async move {
             let mut hold = Hold::new(&outbound);
+            let budget = &outbound.budgets().inputs;
             loop {
-                let message = match self.decoder.decode(&mut input) {
+                let message = match self.decoder.decode_within(&mut input, budget) {
                     Ok(None) => break,
+                    Ok(Some(Incoming::NoRoom { size, exhausted })) => {
+                        Message::NoRoom { size, exhausted }
+                    }
                     Ok(Some(Incoming::Text(text))) => Message::Text(text),
                     Ok(Some(Incoming::Binary(bytes))) => Message::Binary(bytes),
                     Ok(Some(Incoming::TooLarge { size })) => Message::TooLarge { size },
@@ -375,6 +434,7 @@ impl Reader {
             handler.on_rest();
             // The silence of a peer that nobody listened to means nothing.
             self.last_heard = Instant::now();
+            self.decoder.note_unfinished(self.last_heard);
         }
     }
 
@@ -408,8 +468,10 @@ impl Reader {
     /// Looks for the peer's close frame in `bytes`; what else is in there comes too late.
     fn listen_for_close(&mut self, bytes: &[u8]) {
         let mut input = bytes;
+        let outbound = self.outbound.0.clone();
+        let budget = &outbound.budgets().inputs;
         while !self.heard_close {
-            match self.decoder.decode(&mut input) {
+            match self.decoder.decode_within(&mut input, budget) {
                 Ok(None) => break,
                 Ok(Some(Incoming::Close(_))) | Err(_) => self.heard_close = true,
                 Ok(Some(_)) => {}

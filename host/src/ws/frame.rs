@@ -6,10 +6,13 @@
 
 use std::io;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use soketto::base::{Codec, Header, OpCode};
 
 use super::Close;
+use crate::budget::{Budget, Exhausted};
 
 /// The longest header of an unmasked frame: two bytes and a length of eight.
 const HEADROOM: usize = 10;
@@ -18,6 +21,8 @@ const HEADROOM: usize = 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     bytes: Bytes,
+    /// Its bytes have been taken from a budget, once for all queues that it waits in.
+    is_shared: bool,
 }
 
 impl Frame {
@@ -26,6 +31,19 @@ impl Frame {
     /// Copies `text` once; a [`FrameBuilder`] encodes in place without that copy.
     pub fn text(text: impl AsRef<str>) -> Self {
         encode(OpCode::Text, text.as_ref().as_bytes())
+    }
+
+    /// A text message in one frame, for many connections: it is taken from the budget here, and
+    /// not by each queue that it waits in.
+    ///
+    /// # Errors
+    /// The budget has no room for it.
+    pub fn shared_text(text: impl AsRef<str>, budget: &Arc<Budget>) -> Result<Self, Exhausted> {
+        let bytes = encoded(OpCode::Text, text.as_ref().as_bytes());
+        Ok(Self {
+            bytes: budget.bytes(bytes)?,
+            is_shared: true,
+        })
     }
 
     /// A binary message in one frame.
@@ -37,6 +55,7 @@ impl Frame {
     pub fn ping() -> Self {
         Self {
             bytes: Bytes::from_static(&[0x89, 0]),
+            is_shared: false,
         }
     }
 
@@ -76,6 +95,11 @@ impl Frame {
     /// [`OutboundLimits::max_bytes`](super::OutboundLimits::max_bytes).
     pub fn wire_len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Whether its bytes have been taken from a budget already.
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     pub(super) fn into_bytes(self) -> Bytes {
@@ -143,6 +167,7 @@ impl FrameBuilder {
         self.buffer[start..HEADROOM].copy_from_slice(header);
         Frame {
             bytes: Bytes::from(self.buffer).slice(start..),
+            is_shared: false,
         }
     }
 }
@@ -170,6 +195,13 @@ impl io::Write for FrameBuilder {
 }
 
 fn encode(opcode: OpCode, payload: &[u8]) -> Frame {
+    Frame {
+        bytes: encoded(opcode, payload).into(),
+        is_shared: false,
+    }
+}
+
+fn encoded(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
     let mut codec = Codec::new();
     let mut header = Header::new(opcode);
     header.set_payload_len(payload.len());
@@ -177,9 +209,7 @@ fn encode(opcode: OpCode, payload: &[u8]) -> Frame {
     let mut bytes = Vec::with_capacity(header.len() + payload.len());
     bytes.extend_from_slice(header);
     bytes.extend_from_slice(payload);
-    Frame {
-        bytes: bytes.into(),
-    }
+    bytes
 }
 
 #[cfg(test)]

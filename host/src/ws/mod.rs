@@ -18,8 +18,8 @@
 //!
 //! - Frames reach the wire whole and in the order of their pushes; only pings and pongs overtake
 //!   (`outbound`).
-//! - What a connection holds in memory is bounded by [`Settings`], whatever the client does or
-//!   fails to do (`codec`, `outbound`).
+//! - What a connection holds in memory is bounded by [`Settings`], and what all hold together by
+//!   their budgets, whatever the client does or fails to do (`codec`, `outbound`).
 //! - [`Socket::run`] is the connection's only task. When it returns or is dropped, the socket is
 //!   closed and the queue is empty, however many `Arc<Outbound>` are still around (`connection`).
 

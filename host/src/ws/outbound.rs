@@ -27,6 +27,7 @@ use tokio::time::{Instant, timeout};
 
 use self::queue::{Batch, Phase, State};
 use super::{Close, CloseCode, Frame, Settings};
+use crate::budget::{Budget, Budgets};
 
 /// How many writes a pusher makes for what others pushed meanwhile, before the connection's task
 /// takes over.
@@ -57,8 +58,8 @@ impl Default for OutboundLimits {
 /// Why a frame was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refused {
-    /// The queue is at a limit: the client reads too slowly. [`Outbound::drained`] tells when there
-    /// is room again.
+    /// The queue is at a limit, or all queues together are: the client reads too slowly.
+    /// [`Outbound::drained`] tells when there is room again.
     #[error("the connection's outbound queue is full")]
     Full,
     /// The connection is closing or gone; nothing will ever be taken again.
@@ -114,8 +115,18 @@ impl Outbound {
     /// or the end of the connection. No part of the frame is then sent.
     pub fn push(&self, frame: Frame) -> Result<(), Refused> {
         let mut state = self.admit()?;
+        let is_shared = frame.is_shared();
         let frame = frame.into_bytes();
-        state.queued.add(&frame);
+        if state.count(&frame, is_shared, self.budget()).is_err() {
+            // What only a cork holds back may be all that is in the way.
+            state = self.relax(state);
+            if state.phase != Phase::Open {
+                return Err(Refused::Closed);
+            }
+            if state.count(&frame, is_shared, self.budget()).is_err() {
+                return Err(state.starve(self.settings.outbound));
+            }
+        }
         if state.may_write() && state.is_empty() {
             self.write_out(state, Some(frame));
         } else {
@@ -179,6 +190,16 @@ impl Outbound {
         }
     }
 
+    /// What its queue is taken from.
+    fn budget(&self) -> &Arc<Budget> {
+        &self.settings.budgets.outbound
+    }
+
+    /// What all connections together may hold.
+    pub(crate) fn budgets(&self) -> &Budgets {
+        &self.settings.budgets
+    }
+
     /// The settings of the connection.
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
@@ -199,9 +220,7 @@ impl Outbound {
             return Err(Refused::Closed);
         }
         if state.is_full(self.settings.outbound) {
-            state.overflowed = true;
-            state.counters.refused += 1;
-            return Err(Refused::Full);
+            return Err(state.overflow());
         }
         Ok(state)
     }
@@ -245,6 +264,7 @@ impl Outbound {
                 break;
             }
         }
+        state.uncount(self.budget());
         let unwanted = match state.phase {
             Phase::Open | Phase::Closing => state.half.replace(half),
             Phase::Broken | Phase::Over => Some(half),
@@ -322,6 +342,7 @@ impl Outbound {
         state.phase = Phase::Closing;
         if unsent == Unsent::Dropped {
             state.discard();
+            state.uncount(self.budget());
         }
         state.overflowed = false;
         let frame = Frame::close(close).into_bytes();
@@ -435,6 +456,7 @@ impl Outbound {
         let mut state = self.lock();
         state.phase = Phase::Over;
         state.abandon();
+        state.uncount(self.budget());
         state.task = None;
         // Held by a writer, it is dropped as soon as that one is back.
         let half = state.half.take();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidegate::budget::{Budget, Budgets};
 use tidegate::ws::{Frame, OutboundLimits, Refused, Settings};
 use tokio::sync::mpsc;
 
@@ -185,4 +186,68 @@ async fn a_pong_overtakes_what_is_queued() {
         }
     }
     assert!(before < count, "the pong came after all {count} frames");
+}
+
+/// All connections together may be owed this much.
+const TOGETHER: usize = 1 << 20;
+
+fn little_together() -> (Settings, Arc<Budget>) {
+    let outbound = Budget::new("outbound", TOGETHER);
+    let settings = Settings {
+        budgets: Budgets {
+            outbound: outbound.clone(),
+            ..Budgets::default()
+        },
+        ..Settings::default()
+    };
+    (settings, outbound)
+}
+
+#[tokio::test]
+async fn a_frame_for_many_counts_once() {
+    let (settings, budget) = little_together();
+    let text = "x".repeat(100 << 10);
+    let frame = Frame::shared_text(&text, &budget).unwrap();
+    let mut served = Vec::new();
+    for _ in 0..50 {
+        served.push(connect(settings.clone(), Echo).await);
+    }
+    let corks: Vec<_> = served
+        .iter()
+        .map(|(_, served)| served.outbound.cork())
+        .collect();
+    for (_, served) in &served {
+        served.outbound.push(frame.clone()).unwrap();
+        assert_eq!(served.outbound.queued().bytes, frame.wire_len());
+    }
+    assert_eq!(budget.used(), frame.wire_len());
+    drop((frame, corks));
+    for (client, _) in &mut served {
+        assert_eq!(client.hear_text().await, text);
+    }
+    drop(served);
+    soon(async {
+        while budget.used() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_connections_are_owed_has_a_limit_together() {
+    let (settings, budget) = little_together();
+    let (_silent, full) = connect(settings.clone(), Echo).await;
+    let count = fill(&full.outbound, 8 << 10);
+    let queued = full.outbound.queued();
+    assert!(count > 0 && queued.bytes < TOGETHER, "{queued:?}");
+    assert!(budget.is_pressed() || budget.refused() > 0);
+    // Who reads gets what there is for those who hold little.
+    let (mut client, _served) = connect(settings, Echo).await;
+    client.say(&frame(FIN | TEXT, &[b'x'; 30 << 10])).await;
+    assert_eq!(client.hear_text().await.len(), 30 << 10);
+    assert!(budget.used() <= TOGETHER);
+    full.outbound
+        .close_discarding(tidegate::ws::CloseCode::POLICY, "");
+    assert!(budget.used() < 64 << 10, "{}", budget.used());
 }

@@ -27,7 +27,11 @@ pub(super) async fn drain(mut guard: DrainGuard) {
     let live = match actor.live(&shared).await {
         Ok(live) => live,
         Err(failure) => {
-            warn!(actor = %actor.key, %failure, "an actor cannot be loaded");
+            // A crowd that finds no room must not fill the log; the metrics count it.
+            match &*failure.code {
+                code::ACTOR_LIMIT => debug!(actor = %actor.key, %failure, "no room for an actor"),
+                _ => warn!(actor = %actor.key, %failure, "an actor cannot be loaded"),
+            }
             return guard.fail(&failure);
         }
     };

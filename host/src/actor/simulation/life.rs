@@ -285,6 +285,7 @@ impl Life {
                 deadline: None,
                 traceparent: None,
                 request: None,
+                share: None,
                 cancel: CancellationToken::new(),
                 arrived: instant(),
                 watch: Stopwatch::default(),

@@ -488,9 +488,11 @@ pub(super) async fn rollback(
     let in_use = InUse::from(&query_of(query)?);
     kept(&doors.admin)?;
     let patience = Duration::from_millis(doors.admin.settings.upload_timeout_ms);
-    let body = tokio::time::timeout(patience, answers::read_input(body, MAX_BODY))
-        .await
-        .map_err(|_| failure(code::REQUEST_TIMEOUT, "the body did not arrive in time"))??;
+    let budget = &doors.metrics.budgets.inputs;
+    let (body, _share) =
+        tokio::time::timeout(patience, answers::read_input(body, MAX_BODY, budget))
+            .await
+            .map_err(|_| failure(code::REQUEST_TIMEOUT, "the body did not arrive in time"))??;
     let Back { version } = match body {
         None => Back::default(),
         Some(body) => serde_json::from_str(&body)

@@ -11,13 +11,18 @@ use bytes::{Buf, Bytes};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::Instant;
 
-use super::{Counters, OutboundLimits, Queued};
+use super::{Counters, OutboundLimits, Queued, Refused};
+use crate::budget::{Budget, Chunks, Exhausted};
 
 /// How many frames one write takes along.
 const MAX_SLICES: usize = 64;
 
 /// For how many frames room is made when more than one begins to wait.
 const FIRST_ROOM: usize = 8;
+
+/// What a frame that waits costs beside its bytes, in bytes: its place in the queue, which may
+/// have room for as many again.
+const FRAME_COST: usize = 2 * size_of::<Bytes>();
 
 /// The low-water mark is this fraction of the limits.
 const LOW_WATER: usize = 4;
@@ -35,6 +40,11 @@ pub(super) struct State {
     pub(super) frames: Frames,
     /// What is in the two fields above and in the hands of a writer.
     pub(super) queued: Queued,
+    /// What of these bytes is this connection's alone, or more: others are taken from the budget
+    /// once for all who wait for them.
+    own_bytes: u32,
+    /// What has been taken for them, and for the places of all frames.
+    taken: Chunks,
     /// The socket had no room; the connection's task waits for some.
     pub(super) blocked: bool,
     /// The socket has been full since the queue was last empty, so that what it takes now, the peer
@@ -43,7 +53,7 @@ pub(super) struct State {
     /// When a congested socket last took bytes.
     pub(super) progress: Option<Instant>,
     /// How many hold back the writing.
-    pub(super) corks: usize,
+    pub(super) corks: u32,
     /// A frame was refused and the queue has not fallen to the low-water mark since.
     pub(super) overflowed: bool,
     /// The connection's task.
@@ -133,6 +143,10 @@ impl Control {
     }
 }
 
+fn cost(own_bytes: u32, frames: usize) -> usize {
+    own_bytes as usize + frames * FRAME_COST
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,
@@ -152,6 +166,8 @@ impl State {
             control: Control::default(),
             frames: Frames::default(),
             queued: Queued::default(),
+            own_bytes: 0,
+            taken: Chunks::default(),
             blocked: false,
             congested: false,
             progress: None,
@@ -167,6 +183,56 @@ impl State {
     pub(super) fn is_full(&self, limits: OutboundLimits) -> bool {
         let Queued { frames, bytes } = self.queued;
         frames > 0 && (bytes >= limits.max_bytes || frames >= limits.max_frames)
+    }
+
+    /// Notes that a frame was not taken.
+    pub(super) fn overflow(&mut self) -> Refused {
+        self.overflowed = true;
+        self.counters.refused += 1;
+        Refused::Full
+    }
+
+    /// Notes that a frame was not taken because all queues together are too long. One that is
+    /// short need not become shorter first.
+    pub(super) fn starve(&mut self, limits: OutboundLimits) -> Refused {
+        let is_long = !self.is_low(limits);
+        let refused = self.overflow();
+        self.overflowed = is_long;
+        refused
+    }
+
+    /// Counts a frame that is about to wait, or to be written.
+    ///
+    /// # Errors
+    /// The budget has no room for it; then nothing has changed.
+    pub(super) fn count(
+        &mut self,
+        frame: &Bytes,
+        is_shared: bool,
+        budget: &Budget,
+    ) -> Result<(), Exhausted> {
+        let own = match is_shared {
+            true => 0,
+            // No queue is that long.
+            false => u32::try_from(frame.len()).unwrap_or(u32::MAX),
+        };
+        let own_bytes = self.own_bytes.saturating_add(own);
+        let cost = cost(own_bytes, self.queued.frames + 1);
+        self.taken.fit(cost, budget)?;
+        self.own_bytes = own_bytes;
+        self.queued.add(frame);
+        Ok(())
+    }
+
+    /// Gives back what is not needed any more.
+    pub(super) fn uncount(&mut self, budget: &Budget) {
+        // Frames leave in their order, whosever they are: what is left bounds what is left of its
+        // own.
+        let left = u32::try_from(self.queued.bytes).unwrap_or(u32::MAX);
+        self.own_bytes = self.own_bytes.min(left);
+        let cost = cost(self.own_bytes, self.queued.frames);
+        // It was counted before, so this takes nothing.
+        let _ = self.taken.fit(cost, budget);
     }
 
     pub(super) fn may_write(&self) -> bool {
@@ -268,13 +334,16 @@ impl State {
 
     /// Whether the queue has just fallen to the low-water mark after a refusal.
     pub(super) fn relieve(&mut self, limits: OutboundLimits) -> bool {
-        let relieved = self.overflowed
-            && self.queued.bytes <= limits.max_bytes / LOW_WATER
-            && self.queued.frames <= limits.max_frames / LOW_WATER;
+        let relieved = self.overflowed && self.is_low(limits);
         if relieved {
             self.overflowed = false;
         }
         relieved
+    }
+
+    fn is_low(&self, limits: OutboundLimits) -> bool {
+        self.queued.bytes <= limits.max_bytes / LOW_WATER
+            && self.queued.frames <= limits.max_frames / LOW_WATER
     }
 
     pub(super) fn register(&mut self, cx: &Context<'_>) {

@@ -1,0 +1,379 @@
+//! How much memory the host holds because somebody outside wants it: one [`Budget`] for each
+//! kind, over all clients and actors. Limits of single connections and actors are elsewhere; they
+//! say what one may do, these what all may do together.
+//!
+//! Whoever is about to hold something takes it from the budget first, and is refused when there
+//! is no room. The last quarter is kept for those who hold little, so that a few who hold much do
+//! not stand in the way of everybody else.
+//!
+//! Invariants: no more is taken than the limit; what was taken is given back when its holder
+//! goes. A holder of less than [`FREE`] takes nothing, and one of more takes whole chunks, so that
+//! what is small and frequent never touches what all share.
+
+mod machine;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use tidegate_core::Failure;
+use tidegate_core::failure::code;
+use tokio::sync::Notify;
+use tracing::info;
+
+use crate::config;
+
+/// What each holder has for nothing, in bytes.
+pub const FREE: usize = 4 << 10;
+
+/// What a holder of more takes at a time, in bytes.
+const CHUNK: usize = 16 << 10;
+
+/// Who holds no more than this, in bytes, may take of the last quarter.
+const LITTLE: usize = 64 << 10;
+
+/// When it is worth trying again; what is full is seen to at once.
+const RETRY_AFTER_MS: u64 = 1_000;
+
+/// The budgets of a host.
+#[derive(Clone, Debug)]
+pub struct Budgets {
+    /// What clients have sent and the host is not done with: messages and bodies that are not
+    /// complete, and the inputs of calls that wait or run.
+    pub inputs: Arc<Budget>,
+    /// What turns have staged and receivers have not taken yet.
+    pub outbound: Arc<Budget>,
+    /// The actors in memory with all that belongs to them, and whom connections have had contact
+    /// with.
+    pub actors: Arc<Budget>,
+}
+
+impl Budgets {
+    /// As the settings say, within what the machine has.
+    pub fn new(settings: &config::Memory) -> Budgets {
+        let wanted = settings.bytes;
+        // The rest is for guests, for the store and for the system.
+        let most = machine::memory().map_or(usize::MAX, |memory| memory / 2);
+        let bytes = wanted.min(most);
+        if bytes < wanted {
+            info!(
+                "half of this machine's memory is less than memory.bytes: {bytes} bytes of it are \
+                 for what clients make the host hold"
+            );
+        }
+        let part = |set: usize, part: usize| match set {
+            0 => part,
+            set => set,
+        };
+        Budgets {
+            inputs: Budget::new("inputs", part(settings.inputs_bytes, bytes / 4)),
+            outbound: Budget::new("outbound", part(settings.outbound_bytes, bytes / 4)),
+            actors: Budget::new("actors", part(settings.actors_bytes, bytes / 2)),
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> [&Arc<Budget>; 3] {
+        [&self.inputs, &self.outbound, &self.actors]
+    }
+}
+
+impl Default for Budgets {
+    /// Without limits.
+    fn default() -> Budgets {
+        Budgets {
+            inputs: Budget::unlimited(),
+            outbound: Budget::unlimited(),
+            actors: Budget::unlimited(),
+        }
+    }
+}
+
+/// How much all may hold of one kind, and how much they do.
+#[derive(Debug)]
+pub struct Budget {
+    name: &'static str,
+    limit: usize,
+    used: AtomicUsize,
+    refused: AtomicU64,
+    pressed: Notify,
+}
+
+/// There is no room in a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the host's memory for {budget} is used up")]
+pub struct Exhausted {
+    budget: &'static str,
+}
+
+impl Exhausted {
+    /// `host.memory`, with the budget's name and `retryAfterMs`.
+    pub fn failure(self) -> Failure {
+        Failure::host(code::HOST_MEMORY)
+            .message(format!("{self}: try again in {RETRY_AFTER_MS} ms"))
+            .param("budget", self.budget)
+            .param("retryAfterMs", RETRY_AFTER_MS)
+    }
+}
+
+impl Budget {
+    /// A budget of this name, as the metrics show it, in bytes.
+    pub fn new(name: &'static str, limit: usize) -> Arc<Budget> {
+        Arc::new(Budget {
+            name,
+            limit,
+            used: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            pressed: Notify::new(),
+        })
+    }
+
+    /// One that refuses nothing.
+    pub fn unlimited() -> Arc<Budget> {
+        Budget::new("unlimited", usize::MAX)
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What may be taken, in bytes.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// What is taken, in bytes.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// How often somebody was refused.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// What one is told for whom there is no room.
+    pub fn exhausted(&self) -> Exhausted {
+        Exhausted { budget: self.name }
+    }
+
+    /// Whether more than half is taken: what can be done without should go.
+    pub fn is_scarce(&self) -> bool {
+        self.used() > self.limit / 2
+    }
+
+    /// Whether only who holds little is still let in.
+    pub fn is_pressed(&self) -> bool {
+        self.used() > self.reserved_from()
+    }
+
+    /// Completes when the last quarter is begun, or somebody was refused, since it last did.
+    pub async fn pressed(&self) {
+        self.pressed.notified().await;
+    }
+
+    /// Takes exactly so many bytes, for one thing.
+    pub fn share(self: &Arc<Self>, bytes: usize) -> Result<Share, Exhausted> {
+        let mut share = self.empty_share();
+        share.set(bytes)?;
+        Ok(share)
+    }
+
+    /// Takes the bytes that many may hold, once; they are given back with the last of those.
+    pub fn bytes(self: &Arc<Self>, bytes: Vec<u8>) -> Result<Bytes, Exhausted> {
+        let _share = self.share(bytes.capacity())?;
+        Ok(Bytes::from_owner(Shared { bytes, _share }))
+    }
+
+    /// Nothing yet.
+    pub fn empty_share(self: &Arc<Self>) -> Share {
+        Share {
+            budget: self.clone(),
+            taken: 0,
+        }
+    }
+
+    fn reserved_from(&self) -> usize {
+        self.limit - self.limit / 4
+    }
+
+    /// Takes `bytes` for one who holds `holds` then.
+    fn take(&self, bytes: usize, holds: usize) -> Result<(), Exhausted> {
+        let most = match holds <= LITTLE {
+            true => self.limit,
+            false => self.reserved_from(),
+        };
+        let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= most);
+        let (relaxed, mark) = (Ordering::Relaxed, self.reserved_from());
+        match self.used.fetch_update(relaxed, relaxed, more) {
+            Ok(before) => {
+                if before <= mark && before + bytes > mark {
+                    self.pressed.notify_one();
+                }
+                Ok(())
+            }
+            Err(_) => {
+                self.refused.fetch_add(1, relaxed);
+                self.pressed.notify_one();
+                Err(self.exhausted())
+            }
+        }
+    }
+
+    fn give(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A part of a budget, given back when it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Budget>,
+    taken: usize,
+}
+
+impl Share {
+    /// Holds about `bytes` from now on: nothing while that is little, else whole chunks. When
+    /// that is refused, it holds what it held.
+    pub fn fit(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        match fitting(bytes, self.taken) {
+            Some(wanted) => self.set(wanted),
+            None => Ok(()),
+        }
+    }
+
+    /// Holds exactly so many bytes from now on.
+    pub fn set(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        match bytes.checked_sub(self.taken) {
+            Some(0) => {}
+            Some(more) => self.budget.take(more, bytes)?,
+            None => self.budget.give(self.taken - bytes),
+        }
+        self.taken = bytes;
+        Ok(())
+    }
+
+    /// What it holds, in bytes.
+    pub fn taken(&self) -> usize {
+        self.taken
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.give(self.taken);
+    }
+}
+
+struct Shared {
+    bytes: Vec<u8>,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A share whose holder keeps the budget elsewhere, because there are many holders. Whoever has
+/// one gives it back himself, by fitting it to 0.
+#[derive(Debug, Default)]
+pub struct Chunks(u32);
+
+impl Chunks {
+    /// As [`Share::fit`] does, of this budget, which is always the same.
+    pub fn fit(&mut self, bytes: usize, budget: &Budget) -> Result<(), Exhausted> {
+        let taken = self.0 as usize * CHUNK;
+        let Some(wanted) = fitting(bytes, taken) else {
+            return Ok(());
+        };
+        match wanted.checked_sub(taken) {
+            Some(more) => budget.take(more, wanted)?,
+            None => budget.give(taken - wanted),
+        }
+        // No limit of a single holder comes near to 2^32 chunks.
+        self.0 = (wanted / CHUNK) as u32;
+        Ok(())
+    }
+}
+
+/// What one who needs `bytes` is to have taken in place of what it has; none if that is right.
+fn fitting(bytes: usize, taken: usize) -> Option<usize> {
+    let wanted = match bytes {
+        0..=FREE => 0,
+        _ => bytes.div_ceil(CHUNK) * CHUNK,
+    };
+    // Who comes and goes around a chunk's end does not take and give each time.
+    let is_right = wanted <= taken && taken - wanted <= CHUNK && (wanted > 0 || taken == 0);
+    (!is_right).then_some(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_small_takes_nothing() {
+        let budget = Budget::new("test", 1 << 20);
+        let mut share = budget.empty_share();
+        share.fit(FREE).unwrap();
+        assert_eq!(budget.used(), 0);
+        share.fit(FREE + 1).unwrap();
+        assert_eq!(budget.used(), CHUNK);
+        share.fit(CHUNK + 1).unwrap();
+        assert_eq!(budget.used(), 2 * CHUNK);
+        share.fit(FREE + 1).unwrap();
+        assert_eq!(budget.used(), 2 * CHUNK, "it may need it again");
+        share.fit(1).unwrap();
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_is_held_is_given_back_with_its_holder() {
+        let budget = Budget::new("test", 1 << 20);
+        let one = budget.share(1_000).unwrap();
+        let mut chunks = Chunks::default();
+        chunks.fit(100_000, &budget).unwrap();
+        assert_eq!(budget.used(), 1_000 + 7 * CHUNK);
+        drop(one);
+        chunks.fit(0, &budget).unwrap();
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn the_last_quarter_is_for_those_who_hold_little() {
+        let budget = Budget::new("test", 1 << 20);
+        let mut much = budget.share(3 << 18).unwrap();
+        assert!(!budget.is_pressed());
+        let refused = much.set((3 << 18) + 1).unwrap_err();
+        assert_eq!(refused, Exhausted { budget: "test" });
+        assert_eq!(much.taken(), 3 << 18, "it has what it had");
+        let little: Vec<Share> = (0..4).map(|_| budget.share(LITTLE).unwrap()).collect();
+        assert!(budget.is_pressed());
+        assert_eq!(budget.used(), budget.limit());
+        assert!(budget.share(1).is_err());
+        drop((much, little));
+        assert_eq!((budget.used(), budget.refused()), (0, 2));
+    }
+
+    #[tokio::test]
+    async fn who_can_make_room_is_told() {
+        let budget = Budget::new("test", 100);
+        let share = budget.share(80).unwrap();
+        budget.pressed().await;
+        assert!(budget.share(21).is_err());
+        budget.pressed().await;
+        drop(share);
+    }
+
+    #[test]
+    fn a_refusal_says_which_budget_and_when_to_try_again() {
+        let failure = Budget::new("inputs", 0).share(1).unwrap_err().failure();
+        assert_eq!((&*failure.code, failure.status), ("host.memory", 503));
+        let params = failure.params.unwrap();
+        assert_eq!(params["budget"], "inputs");
+        assert_eq!(params["retryAfterMs"], RETRY_AFTER_MS);
+    }
+}
