@@ -16,7 +16,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use super::guard::Basis;
 use super::ledger::{Ledger, Live, Pinned};
 use crate::engine::{Component, Subject};
-use crate::fanout::{Outlet, Shown, Stream, View};
+use crate::fanout::{Outlet, Shown, Stream};
 
 /// Keeps an actor with a guard from showing another commit, and so from making more than one.
 pub type Still = OwnedMutexGuard<()>;

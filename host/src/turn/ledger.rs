@@ -174,6 +174,7 @@ impl Live {
         gather: Duration,
     ) -> Arc<Live> {
         let state_bytes = stored.state.to_string().len();
+        let lineage = Lineage::of(&mut stored);
         let connections = stored.connections.into_iter();
         let token = next_token();
         let share = slot.metrics.budgets().actors.empty_share();
@@ -190,7 +191,7 @@ impl Live {
                 counted_bytes: state_bytes,
                 token,
                 committed_token: token,
-                lineage: Lineage::of(&mut stored),
+                lineage,
                 shown_epoch: stored.epoch.clone(),
                 epoch: stored.epoch,
                 version: stored.version,
