@@ -551,6 +551,26 @@ impl Folder {
     pub fn path(&self) -> &Path {
         &self.0
     }
+
+    /// Another one with the same content.
+    pub fn copy(&self) -> Folder {
+        let copy = Folder::new();
+        copy_files(&self.0, &copy.0).expect("copying a folder");
+        copy
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy_files(&entry.path(), &target)?,
+            false => drop(std::fs::copy(entry.path(), target)?),
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Folder {

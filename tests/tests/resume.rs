@@ -128,11 +128,14 @@ async fn who_comes_back_after_a_kill_gets_what_was_missed() {
     add(&mut writer, &counter, 1000).await;
     let mut reader = host.connect().await;
     let mut patch = subscribe_since(&mut reader, &counter, since).await;
+    // The host goes on in an epoch of its own.
+    let epoch = patch["epoch"].clone();
+    assert_ne!(epoch, seen["epoch"]);
     for (from, count) in [(1, 11), (2, 111), (3, 1111)] {
         assert_eq!(patch["type"], "state:patch");
         assert_eq!(
             (patch["from"].as_u64(), &patch["epoch"]),
-            (Some(from), &seen["epoch"])
+            (Some(from), &epoch)
         );
         assert_eq!(patch["patches"][0]["value"], count);
         if count < 1111 {
@@ -145,7 +148,111 @@ async fn who_comes_back_after_a_kill_gets_what_was_missed() {
 }
 
 #[tokio::test]
-async fn a_relaxed_actor_begins_a_history_each_time_it_is_loaded() {
+async fn a_data_folder_that_is_put_back_has_another_future() {
+    let folder = Folder::new();
+    let on = |folder: &Folder| Host::builder().component("counter").data(folder.path());
+    let counter = actor("counter", "a");
+    // Two see version 5; one of them also what comes of it.
+    let mut host = on(&folder).start().await;
+    let mut writer = host.connect().await;
+    for _ in 0..5 {
+        add(&mut writer, &counter, 1).await;
+    }
+    let place = |seen: &Value| json!({"epoch": seen["epoch"], "version": seen["version"]});
+    let fifth = place(&writer.subscribe_state(&counter).await);
+    host.terminate().await;
+    host.ended().await;
+    let copy = folder.copy();
+    let host = on(&folder).start().await;
+    let mut writer = host.connect().await;
+    for _ in 5..8 {
+        add(&mut writer, &counter, 1).await;
+    }
+    let eighth = place(&writer.subscribe_state(&counter).await);
+    assert_eq!(
+        (&fifth["version"], &eighth["version"]),
+        (&json!(5), &json!(8))
+    );
+    host.kill().await;
+
+    let host = on(&copy).start().await;
+    let mut writer = host.connect().await;
+    // Without a word of the copy's own, and with as many as there were before.
+    for round in 0..2 {
+        let mut reader = host.connect().await;
+        let whole = subscribe_since(&mut reader, &counter, eighth.clone()).await;
+        assert_eq!(whole["type"], "state:snapshot", "{round}");
+        let count = if round == 0 { 5 } else { 305 };
+        assert_eq!(whole["state"], json!({"count": count}));
+        assert_ne!(whole["epoch"], eighth["epoch"]);
+        let mut stream = host
+            .get("/actors/counter/a/state")
+            .header("accept", "text/event-stream")
+            .header("last-event-id", &id_of(&eighth))
+            .stream()
+            .await;
+        stream.expect("snapshot").await;
+        // What both have in common still holds.
+        let mut reader = host.connect().await;
+        let missed = subscribe_since(&mut reader, &counter, fifth.clone()).await;
+        assert_eq!(missed["type"], "state:patch", "{round}");
+        assert_eq!(
+            (&missed["from"], &missed["epoch"]),
+            (&json!(5), &whole["epoch"])
+        );
+        if round == 0 {
+            assert_eq!(missed["patches"], json!([]));
+            for _ in 5..8 {
+                add(&mut writer, &counter, 100).await;
+            }
+        } else {
+            assert_eq!(missed["patches"][0]["value"], 105);
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_comes_back_after_many_restarts_gets_what_was_missed() {
+    let folder = Folder::new();
+    let on = || Host::builder().component("counter").data(folder.path());
+    let counter = actor("counter", "a");
+    let mut since = Value::Null;
+    for run in 0..4 {
+        let mut host = on().start().await;
+        let mut writer = host.connect().await;
+        add(&mut writer, &counter, 1).await;
+        if run == 0 {
+            let seen = writer.subscribe_state(&counter).await;
+            since = json!({"epoch": seen["epoch"], "version": seen["version"]});
+        }
+        if run % 2 == 0 {
+            host.terminate().await;
+            host.ended().await;
+        } else {
+            host.kill().await;
+        }
+    }
+    let host = on().start().await;
+    let mut reader = host.connect().await;
+    let mut patch = subscribe_since(&mut reader, &counter, since).await;
+    let epoch = patch["epoch"].clone();
+    for count in 2..=4 {
+        assert_eq!(patch["type"], "state:patch");
+        assert_eq!(patch["patches"][0]["value"], count);
+        assert_eq!(patch["epoch"], epoch);
+        if count < 4 {
+            patch = reader.next().await;
+        }
+    }
+}
+
+fn id_of(place: &Value) -> String {
+    let epoch = place["epoch"].as_str().expect("a name");
+    format!("{epoch}:{}", place["version"])
+}
+
+#[tokio::test]
+async fn a_relaxed_actor_goes_on_where_it_was_written_last() {
     let folder = Folder::new();
     let on = || {
         let host = Host::builder().component("counter").durability("relaxed");
@@ -160,10 +267,16 @@ async fn a_relaxed_actor_begins_a_history_each_time_it_is_loaded() {
     let host = on().start().await;
     let mut socket = host.connect().await;
     let since = json!({"epoch": seen["epoch"], "version": seen["version"]});
+    let nothing = subscribe_since(&mut socket, &counter, since).await;
+    assert_eq!(nothing["type"], "state:patch");
+    assert_eq!(nothing["patches"], json!([]));
+    assert_ne!(nothing["epoch"], seen["epoch"]);
+    // A version that may have been lost with power is not one of this history.
+    let mut socket = host.connect().await;
+    let since = json!({"epoch": seen["epoch"], "version": 2});
     let whole = subscribe_since(&mut socket, &counter, since).await;
     assert_eq!(whole["type"], "state:snapshot");
     assert_eq!(whole["state"], json!({"count": 1}));
-    assert_ne!(whole["epoch"], seen["epoch"]);
 }
 
 #[tokio::test]

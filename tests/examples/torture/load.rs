@@ -5,11 +5,12 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use tidegate_tests::{Host, Request, Socket, actor, dialect};
+use tidegate_tests::{Host, Request, Socket};
 use tokio::task::JoinSet;
 
 use crate::Random;
 use crate::errands::Errands;
+use crate::fork::come_back;
 use crate::mail::Mail;
 use crate::tally::{Shown, Tallies};
 
@@ -136,35 +137,24 @@ async fn post(address: String, tallies: Tallies, mut random: Random) {
 }
 
 async fn subscribe(mut socket: Socket, tallies: Tallies) {
-    let mut shown: HashMap<usize, Shown> = HashMap::new();
+    let mut held: Vec<Option<Shown>> = Vec::new();
     for number in 0..tallies.len() {
-        let ledger = actor("ledger", &number.to_string());
-        if !socket.try_subscribe_state(&ledger).await {
-            break;
+        held.push(tallies.of(number).watched());
+    }
+    let mut begun = vec![false; held.len()];
+    if come_back(&mut socket, &held).await {
+        while let Ok(frame) = socket.try_next().await {
+            let id = frame["actorId"].as_str().unwrap_or_default();
+            let number: usize = id.parse().unwrap_or_default();
+            let is_first = !std::mem::replace(&mut begun[number], true);
+            if let Err(wrong) = Shown::follow(&mut held[number], &frame, is_first) {
+                tallies.of(number).wrong(wrong);
+            }
         }
     }
-    while let Ok(frame) = socket.try_next().await {
-        let id = frame["actorId"].as_str().unwrap_or_default();
-        let number = id.parse().unwrap_or_default();
-        let fits = match (frame["type"].as_str(), shown.get_mut(&number)) {
-            (Some("state:snapshot"), None) => {
-                shown.insert(number, Shown::snapshot(&frame));
-                true
-            }
-            (Some("state:patch"), Some(shown)) => {
-                let follows = frame["from"] == shown.version && frame["epoch"] == *shown.epoch;
-                dialect::apply(&mut shown.state, &frame["patches"]);
-                shown.version = frame["version"].as_u64().unwrap_or_default();
-                follows && shown.total() == Some(shown.version)
-            }
-            _ => false,
-        };
-        if !fits {
-            let what = format!("a subscriber was told {frame}");
-            tallies.of(number).wrong(what);
+    for (number, shown) in held.into_iter().enumerate() {
+        if let Some(shown) = shown.filter(|_| begun[number]) {
+            tallies.of(number).show(shown);
         }
-    }
-    for (number, shown) in shown {
-        tallies.of(number).show(shown);
     }
 }

@@ -16,8 +16,9 @@
 //! - what nobody was told of is there at most once, and was sent by somebody;
 //! - no two callers were told the same number of entries;
 //! - what a subscriber was shown is there: its version, and all its entries;
-//! - its history goes on once it has begun: the epoch stays (unless durability is `relaxed`),
-//!   versions never go back and leave no gap;
+//! - its history goes on: versions never go back and leave no gap, also for subscribers who come
+//!   back after a kill with what they hold, and when a copy of the folder is put back, which has
+//!   another future (`fork.rs`);
 //!
 //! and, at the end, that timers and the ends of connections came once (`errands.rs`), and that
 //! messages between actors and repeated calls with keys took effect once (`mail.rs`).
@@ -25,6 +26,7 @@
 //! With `--durability none` it must fail, which shows that it can.
 
 mod errands;
+mod fork;
 mod load;
 mod mail;
 mod tally;
@@ -34,6 +36,7 @@ use std::time::{Duration, Instant};
 use tidegate_tests::{Builder, Folder, Host};
 
 use crate::errands::Errands;
+use crate::fork::{Fork, Forks};
 use crate::load::Load;
 use crate::mail::Mail;
 use crate::tally::{Tallies, World};
@@ -44,6 +47,8 @@ const ACTORS: usize = 50;
 const KILLED_AFTER_MS: std::ops::RangeInclusive<u64> = 20..=400;
 /// One start in so many is itself cut short by a kill.
 const START_KILLED: u64 = 4;
+/// A copy is made of the folder after one round in so many, and put back after the next.
+const FORKED: u64 = 5;
 
 #[tokio::main]
 async fn main() {
@@ -57,13 +62,13 @@ async fn main() {
     let level = arguments.next().unwrap_or_else(|| "strict".to_owned());
     println!("{rounds} rounds with the seed {seed}, durability {level}");
     let mut random = Random(seed);
-    // What is `relaxed` begins a history each time it comes into memory.
-    let epochs_stay = level == "strict";
     let folder = Folder::new();
     let tallies = Tallies::new(ACTORS);
     let errands = Errands::default();
     let mail = Mail::new();
     let mut recoveries = Recoveries::default();
+    let mut forks = Forks::default();
+    let mut fork = None;
     let mut kills = 0;
     for round in 1..=rounds {
         if random.below(START_KILLED) == 0 {
@@ -73,7 +78,7 @@ async fn main() {
             kills += 1;
         }
         let host = recoveries.of(host(&folder, &level)).await;
-        World::of(&host, ACTORS).await.check(&tallies, epochs_stay);
+        World::of(&host, ACTORS).await.check(&tallies);
         if round == 1 {
             errands.begin(&host).await;
         }
@@ -83,19 +88,26 @@ async fn main() {
         host.kill().await;
         kills += 1;
         load.ended().await;
+        if let Some(fork) = fork.take() {
+            let put_back: Fork = fork;
+            put_back.check(&level, &tallies, &mut forks).await;
+        } else if random.below(FORKED) == 0 {
+            fork = Some(Fork::of(&folder));
+        }
         if tallies.is_wrong() {
             println!("stopped in round {round}");
             break;
         }
     }
     let host = recoveries.of(host(&folder, &level)).await;
-    World::of(&host, ACTORS).await.check(&tallies, epochs_stay);
+    World::of(&host, ACTORS).await.check(&tallies);
     let account = errands.account(&host).await;
     let delivered = mail.account(&host).await;
     println!("kills {kills}");
     println!("{tallies}");
     println!("{account}");
     println!("{delivered}");
+    println!("{forks}");
     println!("{recoveries}");
     let wrong = account.wrong.len() + delivered.wrong.len();
     if tallies.is_wrong() || tallies.is_idle() || wrong > 0 {

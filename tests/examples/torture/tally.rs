@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tidegate_tests::{Host, actor};
+use tidegate_tests::{Host, actor, dialect};
 
 /// What all clients know of all actors.
 #[derive(Clone)]
@@ -23,6 +23,8 @@ pub(crate) struct Tally {
     totals: BTreeSet<u64>,
     /// The latest that a subscriber was shown, or that was found after a restart.
     shown: Option<Shown>,
+    /// The latest that a subscriber holds, who will come back with it.
+    watched: Option<Shown>,
     lost: u64,
     duplicated: u64,
     /// Entries that nobody was told of and that are there.
@@ -54,12 +56,18 @@ impl Tally {
     pub(crate) fn show(&mut self, shown: Shown) {
         let is_later = |before: &Shown| before.version < shown.version;
         if self.shown.as_ref().is_none_or(is_later) {
-            self.shown = Some(shown);
+            self.shown = Some(shown.clone());
         }
+        self.watched = Some(shown);
+    }
+
+    /// What a subscriber holds who comes back.
+    pub(crate) fn watched(&self) -> Option<Shown> {
+        self.watched.clone()
     }
 
     /// Compares with what there is after a restart.
-    fn check(&mut self, there: Shown, epochs_stay: bool) {
+    fn check(&mut self, there: Shown) {
         let mut wrong = Vec::new();
         let sent = self.acknowledged.len();
         let (counts, unsent) = there.counts(sent);
@@ -83,11 +91,6 @@ impl Tally {
             wrong.push(format!("a caller was told {total}, and there are {count}"));
         }
         if let Some(shown) = &self.shown {
-            // An actor that nothing ever happened to is not kept, and begins anew each time.
-            if shown.version > 0 && shown.epoch != there.epoch && epochs_stay {
-                let what = format!("the epoch {} became {}", shown.epoch, there.epoch);
-                wrong.push(what);
-            }
             if shown.version > there.version {
                 let what = format!(
                     "{} was shown, and {} is there",
@@ -169,6 +172,7 @@ pub(crate) fn entries(state: &Value) -> impl Iterator<Item = u64> {
 }
 
 /// A state that was shown.
+#[derive(Clone)]
 pub(crate) struct Shown {
     pub(crate) epoch: String,
     pub(crate) version: u64,
@@ -183,6 +187,42 @@ impl Shown {
             version: frame["version"].as_u64().expect("a version"),
             state: frame["state"].clone(),
         }
+    }
+
+    /// Takes a frame about the state. The first one may go on in another epoch from what is held.
+    pub(crate) fn follow(
+        held: &mut Option<Shown>,
+        frame: &Value,
+        is_first: bool,
+    ) -> Result<(), String> {
+        let fits = match (frame["type"].as_str(), &mut *held) {
+            (Some("state:snapshot"), held) if is_first => {
+                *held = Some(Shown::snapshot(frame));
+                true
+            }
+            (Some("state:patch"), Some(shown)) => {
+                let follows = frame["from"] == shown.version;
+                if is_first {
+                    frame["epoch"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .clone_into(&mut shown.epoch);
+                }
+                dialect::apply(&mut shown.state, &frame["patches"]);
+                shown.version = frame["version"].as_u64().unwrap_or_default();
+                follows && frame["epoch"] == *shown.epoch && shown.total() == Some(shown.version)
+            }
+            _ => false,
+        };
+        match fits {
+            true => Ok(()),
+            false => Err(format!("a subscriber was told {frame}")),
+        }
+    }
+
+    /// Whether the other one comes behind it.
+    pub(crate) fn is_before(&self, other: &Shown) -> bool {
+        self.epoch != other.epoch || self.version < other.version
     }
 
     pub(crate) fn total(&self) -> Option<u64> {
@@ -205,7 +245,7 @@ impl Shown {
 }
 
 /// What there is of all actors.
-pub(crate) struct World(Vec<Shown>);
+pub(crate) struct World(pub(crate) Vec<Shown>);
 
 impl World {
     /// Asks the host.
@@ -222,9 +262,9 @@ impl World {
     }
 
     /// Compares it with what clients know.
-    pub(crate) fn check(self, tallies: &Tallies, epochs_stay: bool) {
+    pub(crate) fn check(self, tallies: &Tallies) {
         for (actor, there) in self.0.into_iter().enumerate() {
-            tallies.of(actor).check(there, epochs_stay);
+            tallies.of(actor).check(there);
         }
     }
 }

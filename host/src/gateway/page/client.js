@@ -175,7 +175,7 @@ export class Connection extends EventTarget {
     this.id = clientId;
     this.failures = 0;
     for (const watch of this.#states.values()) {
-      this.#load(watch);
+      this.#comeBack(watch);
     }
     for (const { actor, actorId } of this.#events.values()) {
       this.#send({ type: "event:sub", actor, actorId });
@@ -202,7 +202,18 @@ export class Connection extends EventTarget {
   /** Asks for a snapshot, and for a patch of every change from then on. */
   #load(watch) {
     watch.version = null;
+    watch.comesBack = false;
     this.#send({ type: "state:sub", actor: watch.actor, actorId: watch.actorId });
+  }
+
+  /** Asks for what was missed since the last state, if there is one. */
+  #comeBack(watch) {
+    const { actor, actorId, epoch, version } = watch;
+    if (version === null) {
+      return this.#load(watch);
+    }
+    watch.comesBack = true;
+    this.#send({ type: "state:sub", actor, actorId, since: { epoch, version } });
   }
 
   #replaceState(frame) {
@@ -211,6 +222,7 @@ export class Connection extends EventTarget {
       watch.state = frame.state;
       watch.epoch = frame.epoch;
       watch.version = frame.version;
+      watch.comesBack = false;
       watch.onState(watch.state);
     }
   }
@@ -220,6 +232,11 @@ export class Connection extends EventTarget {
     // Without a version a snapshot is on its way, which has this change in it.
     if (!watch || watch.version === null) {
       return;
+    }
+    // The answer to what was missed may go on in another epoch.
+    if (watch.comesBack) {
+      watch.comesBack = false;
+      watch.epoch = frame.epoch;
     }
     if (frame.epoch !== watch.epoch || frame.from > watch.version) {
       return this.#load(watch);
