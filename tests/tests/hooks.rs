@@ -1,7 +1,7 @@
 //! The moments of an actor's life, and who counts as a connection.
 
 use serde_json::{Value, json};
-use tidegate_tests::{Host, actor};
+use tidegate_tests::{Folder, Host, Socket, actor};
 
 #[tokio::test]
 async fn a_connection_is_announced_at_its_first_contact_only() {
@@ -36,6 +36,67 @@ async fn a_subscription_is_a_contact() {
         };
         other.watch(&visits, arrived).await;
     }
+}
+
+#[tokio::test]
+async fn a_first_subscriber_sees_its_own_coming() {
+    let folder = Folder::new();
+    let on_disk = Host::builder().component("lab").data(folder.path());
+    for host in [on_disk.start().await, Host::serving(["lab"]).await] {
+        for round in 0..80 {
+            let visits = actor("visits", &round.to_string());
+            let mut socket = host.connect().await;
+            let snapshot = socket.subscribe_state(&visits).await;
+            assert_eq!(snapshot["state"]["connects"], json!([socket.id()]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_called_or_listened_first_sees_its_own_coming_as_well() {
+    let folder = Folder::new();
+    let host = Host::builder().component("lab").data(folder.path());
+    let host = host.start().await;
+    let first = async |socket: &mut Socket, id: &str, first: Value| {
+        let state = json!({"type": "state:sub", "actor": "visits", "actorId": id});
+        socket.send(first).await;
+        socket.send(state).await;
+        let snapshot = socket.expect_type("state:snapshot").await;
+        assert_eq!(snapshot["state"]["connects"], json!([socket.id()]));
+    };
+    for round in 0..20 {
+        let (called, heard) = (format!("called {round}"), format!("heard {round}"));
+        let mut socket = host.connect().await;
+        let call = json!({
+            "type": "rpc", "id": "1", "actor": "visits", "actorId": called, "method": "known",
+        });
+        first(&mut socket, &called, call).await;
+        let listen = json!({"type": "event:sub", "actor": "visits", "actorId": heard});
+        first(&mut socket, &heard, listen).await;
+    }
+}
+
+#[tokio::test]
+async fn a_first_subscriber_does_not_wait_for_a_busy_actor() {
+    let host = Host::serving(["lab"]).await;
+    let visits = actor("visits", "busy");
+    let mut busy = host.connect().await;
+    busy.call(&visits, "known", None).await.result();
+    let call = busy.begin_call(&visits, "call", json!({"ms": 3_000})).await;
+    // Frames are taken in order, so once this is answered that one is in the queue.
+    busy.call(&actor("lab", "1"), "zero", None).await;
+    let mut socket = host.connect().await;
+    let snapshot = socket.subscribe_state(&visits).await;
+    assert_eq!(snapshot["state"]["calls"], 0, "the call has not ended");
+    assert_eq!(snapshot["state"]["connects"], json!([busy.id()]));
+    busy.result_of(&call).await.result();
+    // And what its coming changes follows.
+    let id = socket.id().to_owned();
+    let came = |state: &Value| {
+        let ids = state["connects"].as_array();
+        ids.is_some_and(|ids| ids.contains(&json!(id)))
+    };
+    socket.watch(&visits, came).await;
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ pub(super) enum Item {
     /// A timer or schedule of the actor is due.
     Due(Which, u64),
     /// First contact of a connection.
-    Connect(Client),
+    Connect(Box<Arrival>),
     /// A connection that had contact has closed.
     Disconnect(Client),
     /// Another component serves the actor: its state is to be one of that component's.
@@ -39,13 +39,34 @@ impl Item {
     pub(super) fn refuse(self, actor: &ActorKey, failure: Failure) {
         match self {
             Item::Call(call) => call.reply.send(Err(failure)),
-            Item::Connect(client) | Item::Disconnect(client) => {
-                warn!(%actor, connection = ?client.connection, %failure, "a hook will not run");
-            }
+            Item::Connect(arrival) => hook_lost(actor, &arrival.client, &failure),
+            Item::Disconnect(client) => hook_lost(actor, &client, &failure),
             Item::Retire(_) | Item::Due(..) => {}
             // Who does not wait any longer wants no answer.
             Item::Fit(done) | Item::Destroy(done) => drop(done.send(Err(failure))),
         }
+    }
+}
+
+fn hook_lost(actor: &ActorKey, client: &Client, failure: &Failure) {
+    warn!(%actor, connection = ?client.connection, %failure, "a hook will not run");
+}
+
+/// The first contact of a connection with an actor.
+pub(super) struct Arrival {
+    pub(super) client: Client,
+    /// Dropped when the actor has been told of it, or never will be.
+    pub(super) _told: Option<oneshot::Sender<()>>,
+}
+
+impl Item {
+    /// The first contact of a connection, which nobody waits for.
+    #[cfg(test)]
+    pub(super) fn connect(client: Client) -> Item {
+        Item::Connect(Box::new(Arrival {
+            client,
+            _told: None,
+        }))
     }
 }
 

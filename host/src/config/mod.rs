@@ -198,7 +198,8 @@ pub struct Access {
     pub max_waiting: usize,
     /// Subscriptions that a guard is asked about at once.
     pub max_batch: usize,
-    /// Time from a commit until a guard is asked again about those who subscribe already.
+    /// Time from a commit until a guard is asked again about those who subscribe already, where
+    /// its author wants it asked later.
     pub recheck_ms: u64,
 }
 
@@ -328,6 +329,9 @@ pub struct Actors {
     /// Component instances that stay in memory; the least recently used one beyond that
     /// is dropped and made again when its actor has work.
     pub resident_instances: usize,
+    /// Time for which the first snapshot of a connection waits for what its own `connect` does,
+    /// behind a busy queue or in a slow hook.
+    pub connect_wait_ms: u64,
     /// Time from a cancellation until the turn is interrupted.
     pub cancel_grace_ms: u64,
     /// Calls with idempotency keys that one actor remembers; the oldest are forgotten first.
@@ -367,6 +371,7 @@ impl Default for Actors {
             max_in_memory: 1_000_000,
             max_stored: 10_000_000,
             resident_instances: 4_096,
+            connect_wait_ms: 100,
             cancel_grace_ms: 1_000,
             max_keys: 1_000,
             max_keys_bytes: 1 << 20,
@@ -733,6 +738,7 @@ impl Config {
             // More often than that would keep a disk busy for nothing.
             ("auth.reload-interval-ms", auth.reload_interval_ms, 10),
             ("access.recheck-ms", access.recheck_ms, 0),
+            ("actors.connect-wait-ms", actors.connect_wait_ms, 0),
             ("actors.cancel-grace-ms", actors.cancel_grace_ms, 0),
             ("actors.gather-ms", actors.gather_ms, 0),
             ("actors.run-here-us", actors.run_here_us, 0),

@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use super::caller::{Arrival, Caller, TokenFrom};
 use super::sse::{SseOutlet, SseStream};
 use super::{Doors, Peer};
-use crate::actor::{Call, Stream, random_id};
+use crate::actor::{Call, FirstContact, Stream, random_id};
 use crate::auth::Identity;
 use crate::auth::limits::{AddressPermit, RetryAfter};
 use crate::engine::Origin;
@@ -410,7 +410,12 @@ async fn subscribe(
         ended,
         held,
     );
-    doors.actors.subscribe(&key, stream, outlet, since).await?;
+    // A stream is no connection, of which the actor would be told.
+    let mut contact = FirstContact::Past;
+    let subscribed = doors
+        .actors
+        .subscribe(&key, stream, outlet, since, &mut contact);
+    subscribed.await?;
     Ok(event_stream(body))
 }
 

@@ -20,7 +20,7 @@ use tracing::debug;
 
 use super::caller::Caller;
 use super::{Doors, http};
-use crate::actor::{Call, Ready, Stream};
+use crate::actor::{Arriving, Call, FirstContact, Ready, Stream};
 use crate::auth::Identity;
 use crate::auth::limits::FrameLimit;
 use crate::engine::Origin;
@@ -73,6 +73,7 @@ pub(super) fn serve(
         address,
         expiry,
         ready: Mutex::default(),
+        arrivals: None,
         // Also when this task is dropped, its actors are told.
         leave: Leave { connection, doors },
     };
@@ -153,8 +154,13 @@ struct Session {
     /// Actors at rest that this read has brought work to. Never locked: a session is used by
     /// one thread at a time.
     ready: Mutex<Vec<Ready>>,
+    /// The actors that are being told of its first contact. Most are told before the next frame.
+    arrivals: Option<Box<Arrivals>>,
     leave: Leave,
 }
+
+#[derive(Default)]
+struct Arrivals(Vec<(ActorKey, Arriving)>);
 
 struct Leave {
     connection: Arc<Connection>,
@@ -428,34 +434,77 @@ impl Session {
     }
 
     /// Queues `connect`; without it, there was no contact.
-    fn connect(&self, key: &ActorKey) -> Result<(), Failure> {
-        let connected = self.leave.doors.actors.connect(key, &self.leave.connection);
-        connected.inspect_err(|_| self.leave.connection.forget(key))
+    fn connect(&mut self, key: &ActorKey) -> Result<(), Failure> {
+        let connection = &self.leave.connection;
+        let connected = self.leave.doors.actors.connect(key, connection);
+        let arriving = connected.inspect_err(|_| connection.forget(key))?;
+        if let Some(arriving) = arriving {
+            let Arrivals(arrivals) = &mut **self.arrivals.get_or_insert_default();
+            arrivals.retain_mut(|(_, arriving)| !arriving.is_over());
+            arrivals.push((key.clone(), arriving));
+        }
+        Ok(())
     }
 
-    async fn subscribe(&self, target: &Target<'_>, stream: Stream, since: Option<&Since>) {
-        let actors = &self.leave.doors.actors;
-        let subscribed = async {
-            let identity = self.caller.identity.as_deref();
-            self.leave.doors.check_calls(identity, self.address)?;
-            let key = actors.key(&target.actor, &target.actor_id)?;
-            let contact = self.contact(&key)?;
-            let outlet = self.leave.connection.clone();
-            let subscribed = actors.subscribe(&key, stream, outlet, since).await;
-            match (contact, subscribed) {
-                // Behind the subscription, so that the newcomer sees what its coming changes.
-                (Contact::First, Ok(())) => self.connect(&key).inspect_err(|_| {
-                    actors.unsubscribe(&key, stream, self.leave.connection.id());
-                }),
-                (Contact::First, Err(failure)) => {
-                    self.leave.connection.forget(&key);
-                    Err(failure)
-                }
-                (_, subscribed) => subscribed,
-            }
-        };
-        if let Err(failure) = subscribed.await {
+    /// Whether an actor is still being told of the first contact.
+    fn arriving(&mut self, key: &ActorKey) -> Option<Arriving> {
+        let Arrivals(arrivals) = &mut **self.arrivals.as_mut()?;
+        let place = arrivals.iter().position(|(other, _)| other == key)?;
+        let (_, arriving) = arrivals.swap_remove(place);
+        if arrivals.is_empty() {
+            self.arrivals = None;
+        }
+        Some(arriving)
+    }
+
+    async fn subscribe(&mut self, target: &Target<'_>, stream: Stream, since: Option<&Since>) {
+        if let Err(failure) = self.subscribed(target, stream, since).await {
             self.refuse_target(failure, target);
+        }
+    }
+
+    async fn subscribed(
+        &mut self,
+        target: &Target<'_>,
+        stream: Stream,
+        since: Option<&Since>,
+    ) -> Result<(), Failure> {
+        let identity = self.caller.identity.as_deref();
+        self.leave.doors.check_calls(identity, self.address)?;
+        let key = self
+            .leave
+            .doors
+            .actors
+            .key(&target.actor, &target.actor_id)?;
+        let contact = self.contact(&key)?;
+        let arriving = match stream {
+            Stream::State => self.arriving(&key),
+            Stream::Events => None,
+        };
+        let Leave { connection, doors } = &self.leave;
+        let mut first = match (contact, arriving) {
+            (Contact::First, _) => FirstContact::Due(connection),
+            (_, Some(arriving)) => FirstContact::UnderWay(arriving),
+            (_, None) => FirstContact::Past,
+        };
+        let outlet = connection.clone();
+        let subscribed = doors
+            .actors
+            .subscribe(&key, stream, outlet, since, &mut first);
+        let subscribed = subscribed.await;
+        let is_due = matches!(first, FirstContact::Due(_));
+        drop(first);
+        match (is_due, subscribed) {
+            // Behind the subscription, so that the newcomer hears what its coming brings about.
+            (true, Ok(())) => self.connect(&key).inspect_err(|_| {
+                let Leave { connection, doors } = &self.leave;
+                doors.actors.unsubscribe(&key, stream, connection.id());
+            }),
+            (true, Err(failure)) => {
+                connection.forget(&key);
+                Err(failure)
+            }
+            (false, subscribed) => subscribed,
         }
     }
 
