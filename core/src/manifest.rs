@@ -59,7 +59,7 @@ pub const MAX_PATTERNS: usize = 256;
 /// assert_eq!(
 ///     error.to_string(),
 ///     "/actors/counter/method: unknown field, expected description, state, methods, events, \
-///      cron, hooks or access"
+///      cron, hooks, access or recheck"
 /// );
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +87,8 @@ pub struct ActorType {
     pub hooks: Hooks,
     /// Which functions of the export `access` do anything; all of them when absent.
     pub access: Option<Access>,
+    /// When `authorize` is asked again about those who subscribe.
+    pub recheck: Recheck,
 }
 
 /// The state of an actor type's actors.
@@ -146,6 +148,17 @@ pub struct Access {
     pub authorize: bool,
     /// What each of them sees of the state.
     pub project: bool,
+}
+
+/// When `authorize` is asked again about those who subscribe, after a commit that changed the
+/// state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recheck {
+    /// Before anything of that commit, or of a later one, is let out to them.
+    #[default]
+    EachCommit,
+    /// A while later: until then one who may look no longer is still told.
+    Later,
 }
 
 /// Why a text is no manifest: the item, what was expected there, what was found.
@@ -352,7 +365,16 @@ impl<'a> Item<'a> {
     }
 
     fn actor_type(&self) -> Result<ActorType, ManifestError> {
-        let [description, state, methods, events, cron, hooks, access] = self.fields([
+        let [
+            description,
+            state,
+            methods,
+            events,
+            cron,
+            hooks,
+            access,
+            recheck,
+        ] = self.fields([
             "description",
             "state",
             "methods",
@@ -360,7 +382,16 @@ impl<'a> Item<'a> {
             "cron",
             "hooks",
             "access",
+            "recheck",
         ])?;
+        let access = access.map(|item| item.access()).transpose()?;
+        let recheck = match recheck {
+            Some(item) if access.is_some_and(|access| !access.authorize) => {
+                return item.refuse("expected `authorize` in access beside it".to_owned());
+            }
+            Some(item) => item.recheck()?,
+            None => Recheck::default(),
+        };
         let state = match state {
             Some(state) => state.state()?,
             None => StateSpec {
@@ -390,7 +421,8 @@ impl<'a> Item<'a> {
                 .map(|item| item.hooks())
                 .transpose()?
                 .unwrap_or_default(),
-            access: access.map(|item| item.access()).transpose()?,
+            access,
+            recheck,
         })
     }
 
@@ -544,6 +576,14 @@ impl<'a> Item<'a> {
             }
         }
         Ok(hooks)
+    }
+
+    fn recheck(&self) -> Result<Recheck, ManifestError> {
+        match self.string()? {
+            "each-commit" => Ok(Recheck::EachCommit),
+            "later" => Ok(Recheck::Later),
+            _ => self.expected("each-commit or later"),
+        }
     }
 
     fn access(&self) -> Result<Access, ManifestError> {

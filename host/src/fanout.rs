@@ -404,6 +404,16 @@ impl Audience {
         self.lock().events.insert(outlet.id().clone(), outlet);
     }
 
+    /// The same, if this is fit to be, which is asked under the audience's lock.
+    pub fn join_events_if(&self, outlet: Arc<dyn Outlet>, is_fit: impl FnOnce() -> bool) -> bool {
+        let mut subscribers = self.lock();
+        let joins = is_fit();
+        if joins {
+            subscribers.events.insert(outlet.id().clone(), outlet);
+        }
+        joins
+    }
+
     /// Ends a subscription to the events.
     pub fn leave_events(&self, outlet: &str) {
         self.lock().events.swap_remove(outlet);

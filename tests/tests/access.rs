@@ -154,27 +154,119 @@ async fn who_is_barred_loses_the_subscription() {
     let (mut ann, mut ben) = (scene.user("ann").await, scene.user("ben").await);
     scene.subscribe(&mut ben).await;
     ben.subscribe_events(&scene.vault).await;
-    let bar = ann
-        .call(&scene.vault, "barUser", json!({"sub": "ben"}))
-        .await;
-    bar.result();
-    let mut refusals = 0;
-    while refusals < 2 {
+    let events = scene
+        .http("ben", "events")
+        .header("accept", "text/event-stream");
+    let stream = events.stream().await;
+    // One right behind the other.
+    for (method, input) in [
+        ("barUser", json!({"sub": "ben"})),
+        ("ring", json!({"text": "hi"})),
+        ("put", json!({"secret": "ore"})),
+    ] {
+        ann.begin_call(&scene.vault, method, input).await;
+    }
+    for _ in 0..2 {
         let frame = ben.next().await;
-        match frame["type"].as_str() {
-            Some("error") => {
-                assert_eq!(frame["code"], "vault.not-admitted");
-                refusals += 1;
-            }
-            // Unless the guard is quicker, the view changes first.
-            _ => assert_eq!(frame["patches"][0]["value"], json!(null), "{frame}"),
-        }
+        assert_eq!(frame["type"], "error", "{frame}");
+        assert_eq!(frame["code"], "vault.not-admitted");
     }
     ann.call(&scene.vault, "ring", json!({"text": "hi"}))
         .await
         .result();
     let reply = ben.call(&scene.vault, "knock", json!({})).await;
     assert!(reply.types_before().is_empty(), "{reply:?}");
+    let told = stream.rest().await;
+    let told: Vec<_> = told.iter().map(|event| event.event.as_str()).collect();
+    assert_eq!(told, ["error"]);
+}
+
+#[tokio::test]
+async fn a_guard_that_is_asked_later_shuts_out_later() {
+    let builder = Host::builder().component("lab");
+    let host = builder.set("access.recheck-ms=10").start().await;
+    let lobby = actor("lobby", "1");
+    let mut socket = host.connect().await;
+    socket.subscribe_events(&lobby).await;
+    socket.subscribe_state(&lobby).await;
+    socket.call(&lobby, "close", json!({})).await.result();
+    for _ in 0..2 {
+        let refusal = socket.expect_type("error").await;
+        assert_eq!(refusal["code"], "lobby.closed");
+    }
+    let said = json!({"text": "hi"});
+    let reply = socket.call(&lobby, "callOut", said).await;
+    assert!(reply.types_before().is_empty(), "{reply:?}");
+}
+
+#[tokio::test]
+async fn who_comes_back_to_what_is_guarded_is_shown_it_as_it_is() {
+    let host = Host::serving(["lab"]).await;
+    let gate = actor("gate", "1");
+    let mut keeper = host.connect().await;
+    let mut set = async |open: bool, reads: u32| {
+        let input = json!({"open": open, "reads": reads});
+        keeper.call(&gate, "set", input).await.result();
+    };
+    set(true, 1).await;
+    let mut socket = host.connect().await;
+    let seen = socket.subscribe_state(&gate).await;
+    socket.unsubscribe_state(&gate).await;
+    let since = json!({"epoch": seen["epoch"], "version": seen["version"]});
+    let subscribe = json!({
+        "type": "state:sub", "actor": "gate", "actorId": "1", "since": since,
+    });
+    socket.send(subscribe.clone()).await;
+    let nothing = socket.next().await;
+    assert_eq!(
+        (&nothing["type"], &nothing["patches"]),
+        (&json!("state:patch"), &json!([]))
+    );
+    socket.unsubscribe_state(&gate).await;
+    // What was so while it was closed is nobody's business.
+    set(false, 2).await;
+    set(true, 3).await;
+    socket.send(subscribe).await;
+    let whole = socket.next().await;
+    assert_eq!(whole["type"], "state:snapshot");
+    assert_eq!(whole["state"], json!({"open": true, "reads": 3}));
+}
+
+#[tokio::test]
+async fn a_guard_that_is_too_slow_has_shut_out_whom_it_did_not_decide_on() {
+    let builder = Host::builder().component("lab").with_tokens();
+    let host = builder.limit("guard-deadline-ms", 200).start().await;
+    let vault = actor("vault", "1");
+    let mut ann = Socket::signed_in(&host, &token::of("ann")).await;
+    ann.call(&vault, "claim", json!({})).await.result();
+    let mut listener = Socket::signed_in(&host, &token::of("ann")).await;
+    listener.subscribe_events(&vault).await;
+    listener.call(&vault, "knock", json!({})).await.result();
+    let slow = json!({"mood": {"kind": "slowToAuthorize", "ms": 60_000}});
+    ann.call(&vault, "setMood", slow).await.result();
+    let refusal = listener.expect_type("error").await;
+    assert_eq!(refusal["code"], "turn.deadline");
+    // It holds nobody up from then on.
+    let ring = ann.call(&vault, "ring", json!({"text": "hi"})).await;
+    ring.result();
+}
+
+#[tokio::test]
+async fn who_is_destroyed_under_a_subscriber_is_somebody_else() {
+    let host = Host::serving(["lab"]).await;
+    let gate = actor("gate", "1");
+    let mut socket = host.connect().await;
+    let open = json!({"open": true, "reads": 1});
+    socket.call(&gate, "set", open).await.result();
+    socket.subscribe_state(&gate).await;
+    // A new gate is closed.
+    let gone = host.admin(http::Method::DELETE, "/actors/gate/1");
+    assert_eq!(gone.send().await.status, 204);
+    let frame = socket.next().await;
+    assert_eq!(
+        (&frame["type"], &frame["code"]),
+        (&json!("error"), &json!("gate.closed"))
+    );
 }
 
 #[tokio::test]
@@ -213,7 +305,7 @@ async fn a_guard_that_traps_lets_nobody_in() {
         .send()
         .await
         .failed(500, "handler.trapped");
-    // Who was let in before stays for a few tries of the guard, and then no longer.
+    // Who was let in before stays no longer.
     let refusal = ben.expect_type("error").await;
     assert_eq!(refusal["code"], "handler.trapped");
     let put = ben
@@ -337,20 +429,15 @@ async fn closed_by_default_means_that_only_guards_open() {
 async fn a_renewed_token_is_asked_about_again() {
     let builder = Host::builder().component("lab").with_tokens();
     let host = builder.set("access.recheck-ms=3600000").start().await;
-    let vault = actor("vault", "1");
-    let mut ann = Socket::signed_in(&host, &token::of("ann")).await;
-    ann.call(&vault, "claim", json!({})).await.result();
-    let admit = json!({"sub": "ben"});
-    ann.call(&vault, "admitUser", admit.clone()).await.result();
+    let lobby = actor("lobby", "1");
     let mut ben = Socket::signed_in(&host, &token::of("ben")).await;
-    ben.subscribe_events(&vault).await;
-    ben.call(&vault, "knock", json!({})).await.result();
-    ann.call(&vault, "barUser", admit).await.result();
+    ben.subscribe_events(&lobby).await;
+    ben.call(&lobby, "close", json!({})).await.result();
     ben.send(json!({"type": "auth", "token": token::of("ben")}))
         .await;
     ben.expect_type("auth:ok").await;
     let refusal = ben.expect_type("error").await;
-    assert_eq!(refusal["code"], "vault.not-admitted");
+    assert_eq!(refusal["code"], "lobby.closed");
 }
 
 #[tokio::test]

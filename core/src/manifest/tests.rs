@@ -100,8 +100,8 @@ fn any_json_may_be_a_state() {
 fn an_unknown_field_is_refused_wherever_it_is() {
     let state = "unknown field, expected schema, initial, version or hidden";
     let method = "unknown field, expected description, input, output, streaming or deadlineMs";
-    let actor =
-        "unknown field, expected description, state, methods, events, cron, hooks or access";
+    let actor = "unknown field, expected description, state, methods, events, cron, hooks, \
+                 access or recheck";
     for (manifest, expected) in [
         (
             json!({"tidegate": "0.1", "actors": {}, "channels": {}}),
@@ -544,5 +544,27 @@ proptest! {
         *manifest.pointer_mut(place).unwrap() = stray;
         let error = Manifest::parse(&manifest.to_string()).unwrap_err();
         prop_assert!(error.pointer.starts_with(place), "{}", error);
+    }
+}
+
+#[test]
+fn guards_are_asked_before_each_commit_is_shown_unless_it_says_later() {
+    let parsed = |actor| parse(with_actor(actor)).actors["counter"].recheck;
+    assert_eq!(parsed(json!({})), Recheck::EachCommit);
+    let later = json!({"access": ["authorize"], "recheck": "later"});
+    assert_eq!(parsed(later), Recheck::Later);
+    let each = json!({"recheck": "each-commit"});
+    assert_eq!(parsed(each), Recheck::EachCommit);
+    for (actor, refused) in [
+        (
+            json!({"recheck": "never"}),
+            "/actors/counter/recheck: expected each-commit or later, found \"never\"",
+        ),
+        (
+            json!({"access": ["project"], "recheck": "later"}),
+            "/actors/counter/recheck: expected `authorize` in access beside it",
+        ),
+    ] {
+        assert_eq!(refusal(with_actor(actor)), refused);
     }
 }

@@ -26,15 +26,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tidegate_core::failure::code;
+use tidegate_core::manifest::Hooks;
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorId, ActorKey, Failure, Name};
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use self::instances::Instances;
-use self::mailbox::{Delivered, Item, Retire};
+use self::mailbox::{Arrival, Delivered, Item, Retire};
 use self::messages::Held;
 use self::resident::Actor;
 use self::table::{Admission, Table};
@@ -49,8 +51,8 @@ use crate::router::{Conflict, Router};
 use crate::store::{Connected, Sent, Store};
 use crate::timer::{Alarm, Timers};
 use crate::turn::{
-    Bounds, Caller, Clock, Live, MessageBounds, Outside, ReplyTo, TimerKey, Undecided, Which,
-    unavailable,
+    Bounds, Caller, Clock, Live, MAX_DECISIONS, MessageBounds, Outside, ReplyTo, TimerKey,
+    Undecided, Which, unavailable,
 };
 
 pub use self::backup::Existing;
@@ -59,9 +61,6 @@ pub use self::mailbox::Call;
 pub use self::ready::Ready;
 pub use crate::fanout::Stream;
 pub use crate::turn::Read;
-
-/// How often a guard is asked until the state that it decided on is the one that is shown.
-const MAX_DECISIONS: u32 = 4;
 
 /// What is left of the idle timeout when few more actors fit into memory, so that one who
 /// names many keeps others out for no longer.
@@ -466,10 +465,28 @@ impl Actors {
         }
     }
 
-    /// First contact of a connection with an actor.
-    pub fn connect(&self, key: &ActorKey, connection: &Connection) -> Result<(), Failure> {
-        self.deliver(key, Item::Connect(connection.client()))
-            .map_err(|undelivered| undelivered.failure)
+    /// First contact of a connection with an actor. What is returned ends once the actor has been
+    /// told of it; none where it does not want to be.
+    pub fn connect(
+        &self,
+        key: &ActorKey,
+        connection: &Connection,
+    ) -> Result<Option<Arriving>, Failure> {
+        let client = connection.client();
+        let (told, arriving) = match self.hooks(key).is_some_and(|hooks| hooks.connect) {
+            true => {
+                let (told, arriving) = oneshot::channel();
+                (Some(told), Some(Arriving(arriving)))
+            }
+            false => (None, None),
+        };
+        let arrival = Box::new(Arrival {
+            client,
+            _told: told,
+        });
+        let delivered = self.deliver(key, Item::Connect(arrival));
+        delivered.map_err(|undelivered| undelivered.failure)?;
+        Ok(arriving)
     }
 
     /// A connection has closed: ends its subscriptions and queues `disconnect` for every
@@ -480,7 +497,7 @@ impl Actors {
                 Some(actor) => self.leave(&actor, |live| live.audience.leave(connection.id())),
                 // Nobody would notice: what is stored of connections is checked when the
                 // actor comes back.
-                None if !self.has_disconnect_hook(&key) => {
+                None if !self.hooks(&key).is_some_and(|hooks| hooks.disconnect) => {
                     self.shared.absent_without(&key, connection.id());
                     continue;
                 }
@@ -493,31 +510,51 @@ impl Actors {
         }
     }
 
-    fn has_disconnect_hook(&self, key: &ActorKey) -> bool {
-        let slot = self.shared.router.resolve(key.actor.as_str());
-        let component = slot.and_then(|slot| slot.component());
-        component.is_some_and(|component| {
-            let actors = &component.manifest.actors;
-            let declared = actors.get(key.actor.as_str());
-            declared.is_some_and(|declared| declared.hooks.disconnect)
-        })
+    /// Which hooks the actor has.
+    fn hooks(&self, key: &ActorKey) -> Option<Hooks> {
+        let component = self
+            .shared
+            .router
+            .resolve(key.actor.as_str())?
+            .component()?;
+        let declared = component.manifest.actors.get(key.actor.as_str())?;
+        Some(declared.hooks)
+    }
+
+    /// Waits until an actor has been told of a connection, but for a busy one, or a slow hook, no
+    /// longer than is set.
+    async fn arrived(&self, arriving: Arriving) {
+        let patience = Duration::from_millis(self.shared.settings.connect_wait_ms);
+        // Either way the subscriber is shown what there is.
+        let _ = tokio::time::timeout(patience, arriving.0).await;
     }
 
     /// Subscribes a receiver; for the state it gets the last committed state first, or the
-    /// patches that lead there from `since`. Never waits for a turn.
+    /// patches that lead there from `since`. Never waits for a turn, but for that of a connection's
+    /// own `connect`, and for that only so long.
     pub async fn subscribe(
         &self,
         key: &ActorKey,
         stream: Stream,
         outlet: Arc<dyn Outlet>,
         since: Option<&Since>,
+        contact: &mut FirstContact<'_>,
     ) -> Result<(), Failure> {
         let mut decisions = 0;
+        // Taken once a guard could not decide between two commits.
+        let mut still = None;
         loop {
             let actor = self.actor(key)?;
             let live = actor.live(&self.shared).await?;
             self.check_gate(key, live)?;
-            self.check_fit(key, &actor, live).await?;
+            if !actor.fits(live) {
+                still = None;
+                self.check_fit(key, &actor, live).await?;
+            }
+            decisions += 1;
+            if decisions >= MAX_DECISIONS && still.is_none() {
+                still = Some(live.hold_still().await);
+            }
             let serving = actor.serving();
             let decided = live
                 .authorize(outlet.client(), subject(stream), &self.shared.access)
@@ -526,32 +563,34 @@ impl Actors {
                 continue;
             }
             let basis = decided?;
-            decisions += 1;
-            match stream {
+            let joined = match stream {
                 Stream::State => {
-                    // An actor that changes all the time is shown as it is.
-                    let strictly = decisions < MAX_DECISIONS;
-                    let strictly = basis.clone().filter(|_| strictly);
-                    if let Some(since) = since {
-                        live.recall(since, &*self.shared.store).await;
-                    }
-                    if !live
-                        .subscribe_state(outlet.clone(), &strictly, since)
-                        .await?
-                    {
+                    // Who may not look has no contact either. What the hook changes is in the
+                    // first state that the newcomer is shown.
+                    if let Some(arriving) = contact.take(|new| self.connect(key, new))? {
+                        still = None;
+                        self.arrived(arriving).await;
                         continue;
                     }
+                    if let Some(since) = since.filter(|_| still.is_none()) {
+                        live.recall(since, &*self.shared.store).await;
+                    }
+                    live.subscribe_state(outlet.clone(), &basis, since, &mut still)
+                        .await?
                 }
-                Stream::Events => live.audience.join_events(outlet.clone()),
+                Stream::Events => live.subscribe_events(outlet.clone(), &basis),
+            };
+            if !joined {
+                continue;
             }
             // From here on the actor stays; if it has left meanwhile, its successor is
             // subscribed to.
             if !actor.wake(&self.shared) {
+                still = None;
                 continue;
             }
-            // What made this so, a commit or another component, may have come before there
-            // was anybody to ask the guard about again.
-            if !live.is_as_decided(&basis) || actor.serving() != serving {
+            // Another component may have come before there was anybody to ask its guard about.
+            if actor.serving() != serving {
                 live.authorize_again(Some(outlet.id()), Undecided::Leave)
                     .await;
             }
@@ -798,6 +837,43 @@ impl Drop for Actors {
     }
 }
 
+/// A connection whose first contact an actor is being told of.
+pub struct Arriving(oneshot::Receiver<()>);
+
+impl Arriving {
+    /// Whether there is nothing to wait for any more.
+    pub fn is_over(&mut self) -> bool {
+        !matches!(self.0.try_recv(), Err(TryRecvError::Empty))
+    }
+}
+
+/// How far the first contact of a subscriber with the actor is.
+pub enum FirstContact<'c> {
+    /// The actor has been told, or the subscriber is no connection.
+    Past,
+    /// The actor must be told of this connection.
+    Due(&'c Connection),
+    /// It is being told.
+    UnderWay(Arriving),
+}
+
+impl FirstContact<'_> {
+    /// Sees to it that the actor is told, and gives what to wait for, if there is anything.
+    fn take(
+        &mut self,
+        connect: impl FnOnce(&Connection) -> Result<Option<Arriving>, Failure>,
+    ) -> Result<Option<Arriving>, Failure> {
+        match std::mem::replace(self, FirstContact::Past) {
+            FirstContact::Past => Ok(None),
+            FirstContact::UnderWay(arriving) => Ok(Some(arriving)),
+            FirstContact::Due(connection) => {
+                // An actor that cannot be told has had no contact.
+                connect(connection).inspect_err(|_| *self = FirstContact::Due(connection))
+            }
+        }
+    }
+}
+
 /// The way from one actor to others.
 struct Ways(Weak<Shared>);
 
@@ -937,7 +1013,6 @@ async fn follow(shared: Arc<Shared>, component: Arc<Component>) {
             }
             continue;
         }
-        live.authorize_again(None, Undecided::Leave).await;
         live.adopt_and_show(&component).await;
     }
 }

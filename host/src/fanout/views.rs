@@ -154,36 +154,31 @@ impl Audience {
         subscribers.state.iter().map(viewer).collect()
     }
 
-    /// Whether all of them, or this one, have been shown this version, but for those who do
-    /// not read.
-    pub fn have_seen(&self, outlet: Option<&str>, version: u64) -> bool {
-        let subscribers = self.lock();
-        let has = |subscriber: &StateSubscriber| subscriber.stale || subscriber.version >= version;
-        match outlet {
-            Some(outlet) => subscribers.state.get(outlet).is_none_or(has),
-            None => subscribers.state.values().all(has),
-        }
-    }
-
     /// One of them.
-    pub fn viewer(&self, outlet: &str) -> Option<Client> {
+    pub fn viewer(&self, outlet: &str) -> Option<Arc<dyn Outlet>> {
         let subscribers = self.lock();
-        Some(subscribers.state.get(outlet)?.outlet.client())
+        Some(subscribers.state.get(outlet)?.outlet.clone())
     }
 
-    /// Adds or renews a subscription to the state, with a snapshot of its view.
+    /// Adds or renews a subscription to the state, with a snapshot of its view. False, and
+    /// nothing is done, where that is not fit to be shown, which is asked under the audience's
+    /// lock.
     pub fn join_view(
         &self,
         outlet: Arc<dyn Outlet>,
         view: View,
         shown: &Shown<'_>,
         source: &Arc<dyn Refresh>,
-    ) {
+        is_fit: &dyn Fn() -> bool,
+    ) -> bool {
         let mut subscribers = self.lock();
         let known = subscribers.state.get(&**outlet.id());
         if known.is_some_and(|subscriber| subscriber.stale) {
             // It gets a snapshot anyway, as soon as it has room for one.
-            return;
+            return true;
+        }
+        if !is_fit() {
+            return false;
         }
         let stale = match outlet.offer(&shown.snapshot(&view)) {
             Offer::Taken => false,
@@ -191,7 +186,7 @@ impl Audience {
                 outlet.refresh_later(source.clone());
                 true
             }
-            Offer::Gone => return,
+            Offer::Gone => return true,
         };
         let subscriber = StateSubscriber {
             version: shown.version,
@@ -201,21 +196,52 @@ impl Audience {
             outlet: outlet.clone(),
         };
         subscribers.state.insert(outlet.id().clone(), subscriber);
+        true
+    }
+
+    /// Sends a fresh snapshot of its view to a subscriber that missed something. False, and
+    /// nothing is sent, where that is not fit to be shown.
+    pub fn refresh_view(
+        &self,
+        outlet: &str,
+        view: View,
+        shown: &Shown<'_>,
+        source: &Arc<dyn Refresh>,
+        is_fit: &dyn Fn() -> bool,
+    ) -> bool {
+        let mut subscribers = self.lock();
+        let known = subscribers.state.get_mut(outlet);
+        let Some(subscriber) = known.filter(|subscriber| subscriber.stale) else {
+            return true;
+        };
+        if !is_fit() {
+            return false;
+        }
+        let message = shown.snapshot(&view);
+        subscriber.view = view;
+        if !subscriber.send(&message, shown.version, source) {
+            subscribers.state.swap_remove(outlet);
+        }
+        true
     }
 
     /// Shows these subscribers their views of a version that they have not seen. Returns
-    /// how many messages were taken.
+    /// how many messages were taken; none, and nothing is sent, where that is not fit to be.
     pub fn publish_views(
         &self,
         views: Vec<(Arc<str>, View)>,
         shown: &Shown<'_>,
         source: &Arc<dyn Refresh>,
-    ) -> u64 {
+        is_fit: &dyn Fn() -> bool,
+    ) -> Option<u64> {
         let mut steps = Steps::default();
         let mut taken = 0;
         // Those that are replaced stay alive as long as their places name them.
         let mut replaced = Vec::with_capacity(views.len());
         let mut subscribers = self.lock();
+        if !is_fit() {
+            return None;
+        }
         for (outlet, view) in views {
             let Some(subscriber) = subscribers.state.get_mut(&*outlet) else {
                 continue;
@@ -257,6 +283,6 @@ impl Audience {
             }
         }
         drop(subscribers);
-        taken
+        Some(taken)
     }
 }

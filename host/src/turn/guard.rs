@@ -1,35 +1,79 @@
 //! Who may see an actor, and what of it: asks the component's guard, beside the queue.
 //!
-//! `actor` asks before it subscribes anybody and after each commit; nothing here waits for
-//! a turn. Requests to subscribe that come while the guard is busy are decided together.
+//! `actor` asks before it subscribes anybody, and the release of a turn before it lets out what
+//! the turn changed; nothing here waits for a turn. Requests to subscribe that come while the
+//! guard is busy are decided together.
 //!
-//! Invariant: where a guard decides, nobody is sent anything that it did not allow. A guard
-//! that fails has allowed nothing.
+//! Invariants: where a guard decides, nobody is sent anything that it did not allow, and nothing
+//! that was committed after the turn for which it would refuse it, unless its author has said
+//! that it is asked later. A guard that fails has allowed nothing.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tidegate_core::document::Op;
 use tidegate_core::failure::code;
-use tidegate_core::protocol::Since;
+use tidegate_core::manifest::Recheck;
 use tidegate_core::{Failure, Pointer, patch};
 use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::ledger::{Live, Pinned};
+use crate::clock::instant;
 use crate::config::{self, AccessDefault};
 use crate::engine::{
     CallResult, Component, Crash, Flush, Imports, Invocation, NewTimer, Pending, Subject,
     View as Answer, WayOut,
 };
-use crate::fanout::{Message, Outlet, OwnView, Shown, Stream, View};
+use crate::fanout::{Message, OwnView, Shown, Stream, View};
 use crate::rooms::Client;
+
+/// What the guard of one actor has to do, and whether it depends on the state.
+#[derive(Default)]
+pub(super) struct Guarding {
+    waiting: Mutex<Waiting>,
+    /// Held by whoever decides about those to whom a commit is to be shown, so that nothing is
+    /// committed behind it meanwhile; and by one who comes in between.
+    pub(super) still: Arc<tokio::sync::Mutex<()>>,
+    /// It has looked at what turns change. Until then no commit makes a difference to it.
+    has_looked: AtomicBool,
+}
+
+/// What an actor's guard decides, and when.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Guards {
+    /// Who may subscribe and read.
+    pub(super) authorize: bool,
+    /// What each of them sees.
+    pub(super) project: bool,
+    /// When it is asked again about those who subscribe.
+    pub(super) recheck: Recheck,
+}
+
+impl Guards {
+    /// Those that a component declares.
+    pub(super) fn of(component: &Component, actor: &str) -> Guards {
+        let access = component.access(actor);
+        let declared = component.manifest.actors.get(actor);
+        Guards {
+            authorize: access.authorize,
+            project: access.project,
+            recheck: declared.map_or(Recheck::default(), |declared| declared.recheck),
+        }
+    }
+
+    /// Whether a commit is shown only to those who are decided on anew.
+    pub(super) fn at_each_commit(self) -> bool {
+        self.authorize && self.recheck == Recheck::EachCommit
+    }
+}
 
 /// Requests to subscribe that the guard has not decided yet.
 #[derive(Default)]
-pub(super) struct Waiting {
+struct Waiting {
     requests: VecDeque<Request>,
     /// Somebody asks the guard.
     busy: bool,
@@ -74,12 +118,32 @@ struct Committed {
     pinned: Arc<OnceLock<Arc<Pinned>>>,
 }
 
-impl Live {
+impl Guarding {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn component(&self) -> Result<Arc<Component>, Failure> {
+    fn looks(&self) {
+        self.has_looked.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Live {
+    /// What the guard of the component decides whose rules are followed.
+    pub(super) fn guards(&self) -> Guards {
+        self.ledger().guards
+    }
+
+    /// Most actors have no guard, and none of the room that this takes.
+    pub(super) fn guarding(&self) -> &Guarding {
+        self.guarding.get_or_init(Box::default)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.guarding().waiting()
+    }
+
+    pub(super) fn component(&self) -> Result<Arc<Component>, Failure> {
         let component = self.slot.component();
         let component = component.ok_or_else(|| Failure::unknown_actor(self.key.actor.as_str()))?;
         match self.ledger().fits(&self.key, &component) {
@@ -127,132 +191,39 @@ impl Live {
             .unwrap_or_else(|_| Err(Failure::host(code::INTERNAL).message("the guard is gone")))
     }
 
-    /// Asks the guard about all of these, as of one version of the state.
-    async fn decide(
+    /// Asks a guard about all of these, as of one version of the state: that of this component,
+    /// else of the one that serves the actor. Those whom it has not decided on by the `end` get
+    /// a failure.
+    pub(super) async fn decide(
         self: &Arc<Self>,
+        by: Option<&Arc<Component>>,
         who: &[(Client, Subject)],
+        end: Option<Instant>,
     ) -> (Vec<Result<Result<(), Failure>, Failure>>, Basis) {
         let pinned = Arc::new(OnceLock::new());
-        let mut questions = Questions::about(who);
+        let mut questions = Questions::about(who, end);
         while let Some(part) = questions.next() {
-            let decided = match self.component() {
+            let decided = match by.cloned().map_or_else(|| self.component(), Ok) {
                 Ok(component) => {
                     let state = Committed {
                         live: self.clone(),
                         pinned: pinned.clone(),
                     };
-                    let decided = component.authorize(&self.key, part, state).await;
+                    let asked = component.authorize(&self.key, part.who, state);
+                    let decided = questions.in_time(asked).await;
                     decided.map_err(|crash| self.report(crash, "authorize"))
                 }
                 Err(failure) => Err(failure),
             };
             questions.note(part, decided);
         }
-        (questions.answers, pinned.get().cloned())
-    }
-
-    /// Whether nothing was committed since the guard looked at the state.
-    pub fn is_as_decided(&self, basis: &Basis) -> bool {
-        let ledger = self.ledger();
-        basis
-            .as_ref()
-            .is_none_or(|seen| ledger.version == seen.version && ledger.shown_epoch == seen.epoch)
-    }
-
-    /// Sends the snapshot to a receiver, or the patches since what it has seen, and keeps it
-    /// informed from there on. False, and
-    /// nothing is sent, when the state is not the one that this basis is about.
-    pub async fn subscribe_state(
-        self: &Arc<Self>,
-        outlet: Arc<dyn Outlet>,
-        basis: &Basis,
-        since: Option<&Since>,
-    ) -> Result<bool, Failure> {
-        let component = self.component()?;
-        let metrics = &self.slot.metrics;
-        // What is committed from here on makes patches.
-        self.ledger().is_watched = true;
-        if !component.access(self.key.actor.as_str()).project {
-            metrics.published.snapshots.inc();
-            metrics.delivered.snapshots.inc();
-            return self.join_state(outlet, basis, since).await;
-        }
-        self.gate.passed().await?;
-        metrics.published.snapshots.inc();
-        metrics.delivered.snapshots.inc();
-        let id = outlet.id().clone();
-        let (mut views, pinned) = self.views(&component, &[outlet.client()]).await;
-        let view = views.pop().unwrap_or_else(|| Ok(nothing()))?;
-        self.gate.passed().await?;
-        let whole = || self.text_of(&pinned);
-        let shown = Shown {
-            actor: &self.key,
-            epoch: &pinned.epoch,
-            version: pinned.version,
-            patch: None,
-            whole: &whole,
-            restart: false,
-        };
-        self.audience
-            .join_view(outlet, view, &shown, &self.source());
-        // What was committed since then was shown to those who were here already.
-        let is_behind = {
-            let ledger = self.ledger();
-            ledger.version != pinned.version || ledger.shown_epoch != pinned.epoch
-        };
-        if is_behind {
-            self.show_to(&id).await;
-        }
-        Ok(true)
-    }
-
-    /// Subscribes to the whole state, when it is safe.
-    async fn join_state(
-        self: &Arc<Self>,
-        outlet: Arc<dyn Outlet>,
-        basis: &Basis,
-        since: Option<&Since>,
-    ) -> Result<bool, Failure> {
-        loop {
-            let mut is_decided = true;
-            let snapshot = || {
-                is_decided = self.is_as_decided(basis);
-                self.safe_messages(since).filter(|_| is_decided)
-            };
-            let joined = self
-                .audience
-                .join_state(outlet.clone(), &self.source(), snapshot);
-            if joined || !is_decided {
-                return Ok(joined);
-            }
-            // As of now, once it is safe: the patches behind it wait at the gate as well.
-            let (told, joined) = oneshot::channel();
-            let waits = {
-                let mut ledger = self.ledger();
-                let messages = self.messages_of(&mut ledger, since);
-                let (live, outlet) = (self.clone(), outlet.clone());
-                let departure = async move |outcome: Result<(), Failure>| {
-                    let source = live.source();
-                    let join = || live.audience.join_state(outlet, &source, || Some(messages));
-                    // Who does not wait any longer is undone by whoever gave up.
-                    let _ = told.send(outcome.map(|()| join()));
-                };
-                self.gate.leave(departure).is_none()
-            };
-            if waits {
-                let gone = |_| Err(Failure::host(code::INTERNAL).message("the host failed"));
-                return joined.await.unwrap_or_else(gone);
-            }
-        }
+        (questions.answers(), pinned.get().cloned())
     }
 
     /// Asks the guard again in a while, because what it goes by may have changed. Commits
     /// that come until then make no difference.
     pub(super) fn authorize_later(self: &Arc<Self>, recheck: Duration) {
-        if !self.ledger().access.authorize
-            || self.audience.is_empty()
-            || self.waiting().recheck_is_due
-        {
+        if self.audience.is_empty() || self.waiting().recheck_is_due {
             return;
         }
         self.waiting().recheck_is_due = true;
@@ -279,6 +250,23 @@ impl Live {
         });
     }
 
+    /// Decides anew on those who subscribe, ahead of what a turn of this component has changed:
+    /// who may look no longer is told so, and nothing of that turn or a later one. A guard that
+    /// fails, or takes longer than it may, has shut out those whom it did not decide on.
+    pub(super) async fn authorize_ahead(self: &Arc<Self>, ran: &Arc<Component>) {
+        if !self.guarding().has_looked.load(Ordering::Relaxed) || self.audience.is_empty() {
+            return;
+        }
+        // Another component may have taken over meanwhile, if the state fits it.
+        let serving = self.component().ok();
+        let by = serving.as_ref().unwrap_or(ran);
+        if by.access(self.key.actor.as_str()).authorize {
+            let end = answers_end(by);
+            self.decide_anew(by, None, Undecided::Leave, Some(end))
+                .await;
+        }
+    }
+
     /// Asks the guard again about those who subscribe already, all of them or one, and ends
     /// the subscriptions that it refuses. False if it has failed and some stay undecided.
     pub async fn authorize_again(
@@ -292,6 +280,16 @@ impl Live {
         if !component.access(self.key.actor.as_str()).authorize {
             return true;
         }
+        self.decide_anew(&component, outlet, undecided, None).await
+    }
+
+    async fn decide_anew(
+        self: &Arc<Self>,
+        by: &Arc<Component>,
+        outlet: Option<&str>,
+        undecided: Undecided,
+        end: Option<Instant>,
+    ) -> bool {
         let mut subscribers = self.audience.subscribers();
         subscribers.retain(|(receiver, _)| outlet.is_none_or(|outlet| **receiver.id() == *outlet));
         if subscribers.is_empty() {
@@ -306,7 +304,7 @@ impl Live {
             .iter()
             .map(|(receiver, stream)| (receiver.client(), subject(*stream)))
             .collect();
-        let (decided, _) = self.decide(&who).await;
+        let (decided, _) = self.decide(Some(by), &who, end).await;
         for ((receiver, stream), decision) in subscribers.into_iter().zip(decided) {
             let refused = match decision {
                 Ok(Ok(())) => continue,
@@ -328,15 +326,7 @@ impl Live {
     pub async fn read(self: &Arc<Self>, who: Client, basis: Basis) -> Result<Read, Failure> {
         let component = self.component()?;
         if !component.access(self.key.actor.as_str()).project {
-            let is_current = self.is_as_decided(&basis);
-            if let Some(seen) = basis.filter(|_| !is_current) {
-                return Ok(Read {
-                    state: self.text_of(&seen),
-                    epoch: seen.epoch.clone(),
-                    version: seen.version,
-                });
-            }
-            let (state, epoch, version) = self.committed();
+            let (state, epoch, version) = self.committed(&basis);
             self.gate.passed().await?;
             return Ok(Read {
                 state,
@@ -344,7 +334,7 @@ impl Live {
                 version,
             });
         }
-        let (mut views, pinned) = self.views(&component, &[who]).await;
+        let (mut views, pinned) = self.views(&component, &[who], &basis, None).await;
         self.gate.passed().await?;
         Ok(Read {
             state: match views.pop().unwrap_or_else(|| Ok(nothing()))? {
@@ -356,21 +346,13 @@ impl Live {
         })
     }
 
-    /// Shows every state subscriber its view of what was just committed. Returns how many
-    /// messages were taken.
-    pub(super) async fn show(
-        self: &Arc<Self>,
-        component: &Component,
-        patch: Option<&Message>,
-        restart: bool,
-    ) -> u64 {
-        let viewers = self.audience.viewers();
-        self.show_views(component, viewers, patch, restart).await
-    }
-
-    /// Goes by the rules of this component from here on, and shows everybody the state anew if
-    /// others held before.
+    /// Goes by the rules of this component from here on, and shows everybody who still may look
+    /// the state anew if others held before.
     pub async fn adopt_and_show(self: &Arc<Self>, component: &Component) {
+        if self.goes_by(component) {
+            return;
+        }
+        self.authorize_again(None, Undecided::Leave).await;
         let waits = {
             let mut ledger = self.ledger();
             if !self.adopt_in(&mut ledger, component) {
@@ -378,7 +360,7 @@ impl Live {
             }
             // Under one lock: what was committed by the old rules leaves before, what will be
             // by the new ones behind it.
-            !ledger.access.project && {
+            !ledger.guards.project && {
                 let snapshot = self.snapshot_of(&mut ledger);
                 let live = self.clone();
                 let departure = async move |outcome: Result<(), Failure>| {
@@ -405,13 +387,8 @@ impl Live {
         if self.gate.passed().await.is_err() {
             return;
         }
-        if self.is_projected() {
-            for _ in 0..MAX_REPEATS {
-                self.show(&component, None, true).await;
-                if self.is_shown(None) {
-                    return;
-                }
-            }
+        if self.guards().project {
+            self.show_views_again(&component).await;
         } else {
             let snapshot = || self.snapshot();
             let _raised = self.gate.wave().gather_for_patch(&self.audience);
@@ -419,81 +396,66 @@ impl Live {
         }
     }
 
-    /// Makes up for what one subscriber missed.
-    pub(super) async fn refresh_view(self: Arc<Self>, outlet: Arc<str>) {
-        self.show_to(&outlet).await;
+    /// Shows every state subscriber its view of what a turn has committed, which this patch leads
+    /// to. Returns how many messages were taken.
+    pub(super) async fn show(
+        self: &Arc<Self>,
+        component: &Component,
+        patch: Option<&Message>,
+    ) -> u64 {
+        let viewers = self.audience.viewers();
+        let (views, pinned) = self.views_of(component, viewers).await;
+        let whole = || self.text_of(&pinned);
+        let shown = Shown {
+            patch,
+            restart: false,
+            ..self.shown(&pinned, &whole)
+        };
+        let _raised = self.gate.wave().gather_for_patch(&self.audience);
+        // What is committed behind it shows itself.
+        let is_current = || self.ledger().is_at(&pinned);
+        let audience = &self.audience;
+        let taken = audience.publish_views(views, &shown, &self.source(), &is_current);
+        taken.unwrap_or_default()
     }
 
-    async fn show_to(self: &Arc<Self>, outlet: &Arc<str>) {
-        for _ in 0..MAX_REPEATS {
-            let viewer = self.audience.viewer(outlet);
-            let (Ok(component), Some(client)) = (self.component(), viewer) else {
-                return;
-            };
-            let viewers = vec![(outlet.clone(), client)];
-            self.show_views(&component, viewers, None, true).await;
-            if self.is_shown(Some(outlet)) {
-                return;
-            }
-        }
-    }
-
-    /// Whether nothing was committed while a guard was asked beside the queue: what it
-    /// answered may have been shown in place of what came of that commit.
-    fn is_shown(&self, outlet: Option<&str>) -> bool {
-        let version = self.ledger().version;
-        self.audience.have_seen(outlet, version)
-    }
-
-    async fn show_views(
+    /// What these see, without those about whom the guard failed: they keep what they saw, and
+    /// after the next commit it is asked again.
+    pub(super) async fn views_of(
         self: &Arc<Self>,
         component: &Component,
         viewers: Vec<(Arc<str>, Client)>,
-        patch: Option<&Message>,
-        restart: bool,
-    ) -> u64 {
-        if viewers.is_empty() {
-            return 0;
-        }
+    ) -> (Vec<(Arc<str>, View)>, Arc<Pinned>) {
         let (outlets, clients): (Vec<_>, Vec<_>) = viewers.into_iter().unzip();
-        let (views, pinned) = self.views(component, &clients).await;
-        let whole = || self.text_of(&pinned);
-        let shown = Shown {
-            actor: &self.key,
-            epoch: &pinned.epoch,
-            version: pinned.version,
-            patch,
-            whole: &whole,
-            restart,
-        };
-        // Where the guard failed they keep what they saw; after the next commit it is asked
-        // again.
+        let end = answers_end(component);
+        let (views, pinned) = self.views(component, &clients, &None, Some(end)).await;
         let views = outlets.into_iter().zip(views);
         let views = views.filter_map(|(outlet, view)| Some((outlet, view.ok()?)));
-        let views: Vec<_> = views.collect();
-        let wave = self.gate.wave();
-        let _raised = (views.len() > 1).then(|| wave.gather_for_patch(&self.audience));
-        self.audience.publish_views(views, &shown, &self.source())
+        (views.collect(), pinned)
     }
 
-    /// Asks the guard what each of these sees, and of which version.
-    async fn views(
+    /// Asks the guard what each of these sees: of the version that it has let them in on, else
+    /// of the last one.
+    pub(super) async fn views(
         self: &Arc<Self>,
         component: &Component,
         who: &[Client],
+        basis: &Basis,
+        end: Option<Instant>,
     ) -> (Vec<Result<View, Failure>>, Arc<Pinned>) {
-        let pinned = Arc::new(OnceLock::new());
-        let mut questions = Questions::about(who);
+        let pinned = Arc::new(basis.clone().map_or_else(OnceLock::new, OnceLock::from));
+        let mut questions = Questions::about(who, end);
         while let Some(part) = questions.next() {
             let state = Committed {
                 live: self.clone(),
                 pinned: pinned.clone(),
             };
-            let answers = component.project(&self.key, part, state).await;
+            let asked = component.project(&self.key, part.who, state);
+            let answers = questions.in_time(asked).await;
             let views = answers.and_then(|answers| self.view_of(answers));
             questions.note(part, views.map_err(|crash| self.report(crash, "project")));
         }
-        let views = questions.answers;
+        let views = questions.answers();
         // A guard that has not looked at the state speaks of any version of it.
         let pinned = pinned.get_or_init(|| self.pin()).clone();
         (views, pinned)
@@ -523,7 +485,7 @@ impl Live {
     }
 
     /// A pinned state as JSON text, without what is hidden.
-    fn text_of(&self, pinned: &Pinned) -> Arc<str> {
+    pub(super) fn text_of(&self, pinned: &Pinned) -> Arc<str> {
         let hidden = self.ledger().hidden.clone();
         patch::strip_hidden(&pinned.value, &hidden)
             .to_string()
@@ -583,7 +545,7 @@ async fn decide(mut deciding: Deciding, max_batch: usize) {
             .into_iter()
             .map(|request| ((request.who, request.to), request.answer))
             .unzip();
-        let (decided, basis) = live.decide(&who).await;
+        let (decided, basis) = live.decide(None, &who, None).await;
         for (answer, decision) in answers.into_iter().zip(decided) {
             let decision = decision.and_then(|decision| decision);
             // Who has gone meanwhile wants no answer.
@@ -592,10 +554,6 @@ async fn decide(mut deciding: Deciding, max_batch: usize) {
     }
 }
 
-/// How often a view is worked out again because of commits meanwhile. Each later commit
-/// shows it as well.
-const MAX_REPEATS: usize = 8;
-
 /// How often in a row a guard may fail when it is asked again, before those whom it has
 /// allowed go.
 const MAX_UNDECIDED: u32 = 3;
@@ -603,53 +561,111 @@ const MAX_UNDECIDED: u32 = 3;
 /// Guard calls of one round that may fail before the rest is given up.
 const MAX_FAILURES: usize = 16;
 
+/// When a guard must have answered about all who subscribe: it has its deadline for the question
+/// about all of them, and as long again to find those whom it cannot cope with.
+fn answers_end(component: &Component) -> Instant {
+    instant() + 2 * Duration::from_millis(component.limits().guard_deadline_ms)
+}
+
+/// Some of those whom a guard is asked about.
+struct Part<'a, W> {
+    /// Where they are among all.
+    first: usize,
+    who: &'a [W],
+}
+
 /// Asks about all, and where that fails about each half, so that one client whom the guard
 /// cannot cope with does not stand in for the others.
 struct Questions<'a, W, T> {
-    /// What is left to ask, in order from the back.
-    parts: Vec<&'a [W]>,
-    answers: Vec<Result<T, Failure>>,
+    /// What is left to ask.
+    parts: VecDeque<Part<'a, W>>,
+    answers: Vec<Option<Result<T, Failure>>>,
     failures: usize,
+    /// When all must be answered.
+    end: Option<Instant>,
 }
 
 impl<'a, W, T> Questions<'a, W, T> {
-    fn about(who: &'a [W]) -> Questions<'a, W, T> {
+    fn about(who: &'a [W], end: Option<Instant>) -> Questions<'a, W, T> {
         Questions {
-            parts: vec![who],
-            answers: Vec::with_capacity(who.len()),
+            parts: VecDeque::from([Part { first: 0, who }]),
+            answers: who.iter().map(|_| None).collect(),
             failures: 0,
+            end,
         }
     }
 
     /// Whom to ask about now.
-    fn next(&mut self) -> Option<&'a [W]> {
-        self.parts.pop()
+    fn next(&mut self) -> Option<Part<'a, W>> {
+        self.parts.pop_front().filter(|part| !part.who.is_empty())
+    }
+
+    /// The guard's word, if it comes within half of the time that is left: who makes it slow is
+    /// found, and the others are decided on in the other half.
+    async fn in_time<A>(&self, asked: impl Future<Output = Result<A, Crash>>) -> Result<A, Crash> {
+        let Some(end) = self.end else {
+            return asked.await;
+        };
+        let left = end.saturating_duration_since(instant());
+        let asked = tokio::time::timeout(left / 2, asked);
+        asked.await.unwrap_or_else(|_| {
+            Err(Crash {
+                failure: Failure::host(code::TURN_DEADLINE)
+                    .message("the actor's guard takes longer than it may"),
+                detail: "it did not answer in time".to_owned(),
+            })
+        })
     }
 
     /// Takes the guard's word about a part.
-    fn note(&mut self, part: &'a [W], answers: Result<Vec<T>, Failure>) {
+    fn note(&mut self, part: Part<'a, W>, answers: Result<Vec<T>, Failure>) {
         match answers {
-            Ok(answers) => self.answers.extend(answers.into_iter().map(Ok)),
+            Ok(answers) => {
+                let places = self.answers[part.first..].iter_mut();
+                for (place, answer) in places.zip(answers) {
+                    *place = Some(Ok(answer));
+                }
+            }
             Err(failure) => {
                 self.failures += 1;
-                if self.failures >= MAX_FAILURES {
-                    self.parts.push(part);
-                    let left: usize = self.parts.drain(..).map(<[W]>::len).sum();
-                    let refused = (0..left).map(|_| Err(failure.clone()));
-                    self.answers.extend(refused);
-                } else if part.len() == 1 {
-                    self.answers.push(Err(failure));
+                let is_over = self.end.is_some_and(|end| instant() >= end);
+                if self.failures >= MAX_FAILURES || is_over {
+                    self.parts.push_back(part);
+                    for part in std::mem::take(&mut self.parts) {
+                        self.refuse(&part, &failure);
+                    }
+                } else if part.who.len() == 1 {
+                    self.refuse(&part, &failure);
                 } else {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    self.parts.extend([second, first]);
+                    let (first, second) = part.who.split_at(part.who.len() / 2);
+                    let place = part.first + first.len();
+                    let halves = [(part.first, first), (place, second)];
+                    self.parts
+                        .extend(halves.map(|(first, who)| Part { first, who }));
                 }
             }
         }
+    }
+
+    fn refuse(&mut self, part: &Part<'a, W>, failure: &Failure) {
+        for place in &mut self.answers[part.first..][..part.who.len()] {
+            *place = Some(Err(failure.clone()));
+        }
+    }
+
+    /// One answer for each.
+    fn answers(self) -> Vec<Result<T, Failure>> {
+        let undecided = || Err(Failure::host(code::INTERNAL).message("the guard was not asked"));
+        let answers = self.answers.into_iter();
+        answers
+            .map(|answer| answer.unwrap_or_else(undecided))
+            .collect()
     }
 }
 
 impl Committed {
     fn pinned(&self) -> &Arc<Pinned> {
+        self.live.guarding().looks();
         self.pinned.get_or_init(|| self.live.pin())
     }
 }
@@ -725,6 +741,7 @@ impl Imports for Committed {
     }
 
     fn connections(&mut self) -> Vec<String> {
+        self.live.guarding().looks();
         let ledger = self.live.ledger();
         ledger.connections.keys().map(|id| id.to_string()).collect()
     }
@@ -741,18 +758,19 @@ mod tests {
     /// Asks a guard that fails whenever it is asked about one of these.
     fn ask(count: u32, poison: &[u32]) -> (Vec<bool>, usize) {
         let who: Vec<u32> = (0..count).collect();
-        let mut questions = Questions::about(&who);
+        let mut questions = Questions::about(&who, None);
         let mut calls = 0;
         while let Some(part) = questions.next() {
             calls += 1;
-            let is_poisoned = part.iter().any(|client| poison.contains(client));
+            let is_poisoned = part.who.iter().any(|client| poison.contains(client));
             let answers = match is_poisoned {
                 true => Err(Failure::host(code::HANDLER_TRAPPED)),
-                false => Ok(part.to_vec()),
+                false => Ok(part.who.to_vec()),
             };
             questions.note(part, answers);
         }
-        let allowed = questions.answers.iter().zip(&who);
+        let answers = questions.answers();
+        let allowed = answers.iter().zip(&who);
         let allowed = allowed.map(|(answer, client)| match answer {
             Ok(answered) => {
                 assert_eq!(answered, client, "each gets their own answer");
@@ -775,6 +793,27 @@ mod tests {
             let refused: Vec<_> = (0..1024).filter(|n| !allowed[*n as usize]).collect();
             assert_eq!(refused, [poison]);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_client_who_makes_a_guard_slow_shuts_nobody_else_out() {
+        let who: Vec<u32> = (0..1000).collect();
+        let end = instant() + Duration::from_secs(100);
+        let mut questions = Questions::about(&who, Some(end));
+        while let Some(part) = questions.next() {
+            let asked = async {
+                let is_slow = part.who.contains(&321);
+                let takes = if is_slow { 100_000 } else { 1 };
+                tokio::time::sleep(Duration::from_millis(takes)).await;
+                Ok(part.who.to_vec())
+            };
+            let answers = questions.in_time(asked).await;
+            questions.note(part, answers.map_err(|crash| crash.failure));
+        }
+        assert!(instant() <= end);
+        let answers = questions.answers();
+        let refused: Vec<_> = (0..1000).filter(|n| answers[*n].is_err()).collect();
+        assert_eq!(refused, [321]);
     }
 
     #[test]

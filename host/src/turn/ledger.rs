@@ -7,13 +7,13 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use serde_json::Value;
 use tidegate_core::failure::code;
-use tidegate_core::manifest::{Access, StateSpec};
+use tidegate_core::manifest::StateSpec;
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Document, Failure, patch};
 
 use super::answers::{Answers, Bounds, Keyed};
 use super::gate::Gate;
-use super::guard::Waiting;
+use super::guard::{Basis, Guarding, Guards};
 use super::lineage::Lineage;
 use super::messages::{Hearing, Outbox};
 use super::migrate::Fit;
@@ -45,8 +45,8 @@ pub struct Live {
     pub slot: Arc<Slot>,
     /// What its turns let out passes here.
     pub gate: Arc<Gate>,
-    /// Who waits for the guard's word.
-    pub(super) waiting: Mutex<Waiting>,
+    /// What its guard has to do, if it has one.
+    pub(super) guarding: OnceLock<Box<Guarding>>,
     ledger: Mutex<Ledger>,
     /// Itself, as what subscribers are told to ask for a snapshot.
     source: OnceLock<Weak<Live>>,
@@ -104,8 +104,8 @@ pub struct Ledger {
     announces_ends: bool,
     /// Top-level members of the state that nobody is shown.
     pub(super) hidden: Arc<[String]>,
-    /// Which functions of `access` decide.
-    pub(super) access: Access,
+    /// What its guard decides.
+    pub(super) guards: Guards,
 }
 
 /// A committed state, to be read beside the turns that come after it.
@@ -169,6 +169,7 @@ impl Live {
         gather: Duration,
     ) -> Arc<Live> {
         let state_bytes = stored.state.to_string().len();
+        let lineage = Lineage::of(&mut stored);
         let connections = stored.connections.into_iter();
         let token = next_token();
         let live = Arc::new(Live {
@@ -176,14 +177,14 @@ impl Live {
             audience: Audience::default(),
             slot,
             gate: Arc::new(Gate::new(gather)),
-            waiting: Mutex::default(),
+            guarding: OnceLock::new(),
             ledger: Mutex::new(Ledger {
                 document: Document::new(stored.state),
                 state_bytes,
                 committed_bytes: state_bytes,
                 token,
                 committed_token: token,
-                lineage: Lineage::of(&mut stored),
+                lineage,
                 shown_epoch: stored.epoch.clone(),
                 epoch: stored.epoch,
                 version: stored.version,
@@ -206,7 +207,7 @@ impl Live {
                 rules_of: 0,
                 announces_ends: false,
                 hidden: Arc::default(),
-                access: Access::default(),
+                guards: Guards::default(),
             }),
             source: OnceLock::new(),
         });
@@ -237,15 +238,15 @@ impl Live {
         let Some(declared) = component.manifest.actors.get(self.key.actor.as_str()) else {
             return false;
         };
-        let access = component.access(self.key.actor.as_str());
+        let guards = Guards::of(component, self.key.actor.as_str());
         let same =
-            *ledger.hidden == *declared.state.hidden && ledger.access.project == access.project;
+            *ledger.hidden == *declared.state.hidden && ledger.guards.project == guards.project;
         ledger.rules_of = component.serial;
         ledger.announces_ends = declared.hooks.disconnect;
-        ledger.access = access;
+        ledger.guards = guards;
         if same {
             // What a guard shows may follow other rules all the same.
-            return access.project;
+            return guards.project;
         }
         ledger.hidden = declared.state.hidden.clone().into();
         ledger.name_epoch();
@@ -254,11 +255,6 @@ impl Live {
         ledger.encoded = None;
         ledger.recent = Recent::default();
         true
-    }
-
-    /// Whether a guard says what each subscriber sees.
-    pub(super) fn is_projected(&self) -> bool {
-        self.ledger().access.project
     }
 
     /// What a call came to that has run before; none if it has not.
@@ -300,9 +296,17 @@ impl Live {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last committed state as subscribers see it, its epoch and its version.
-    pub fn committed(&self) -> (Arc<str>, Arc<str>, u64) {
-        let (message, version) = self.snapshot();
+    /// The state as subscribers see it, its epoch and its version: the one that a guard has
+    /// decided on, else the last one.
+    pub(super) fn committed(&self, basis: &Basis) -> (Arc<str>, Arc<str>, u64) {
+        let (message, version) = {
+            let mut ledger = self.ledger();
+            if let Some(seen) = basis.as_ref().filter(|seen| !ledger.is_at(seen)) {
+                drop(ledger);
+                return (self.text_of(seen), seen.epoch.clone(), seen.version);
+            }
+            self.snapshot_of(&mut ledger)
+        };
         match message.body() {
             Body::Snapshot { state, epoch, .. } => (state.clone(), epoch.clone(), version),
             _ => unreachable!("a snapshot is one"),
@@ -362,13 +366,10 @@ impl Live {
 
     /// Waits until no more commits are under way than may be; fails when the store has.
     pub async fn keep_pace(&self, run_ahead: usize) -> Result<(), Failure> {
-        // What a guard shows is worked out from the state as it is.
-        let access = self.ledger().access;
-        let run_ahead = match access.project || access.authorize {
-            true => 0,
-            false => run_ahead,
-        };
-        match self.gate.commits() > run_ahead {
+        // What a guard decides and shows is worked out from the state as it is, until that has
+        // been shown.
+        let guards = self.guards();
+        match guards.project || guards.authorize || self.gate.commits() > run_ahead {
             true => self.gate.passed().await,
             false => Ok(()),
         }
@@ -398,6 +399,8 @@ impl Live {
                 version,
             );
         }
+        // What lies in between is not for one who may have been shut out then.
+        let seen = seen.filter(|_| !ledger.guards.at_each_commit());
         let shown_version = ledger.shown_version;
         if let Some(patches) = seen.and_then(|seen| ledger.recent.since(seen, shown_version)) {
             return (patches, version);
@@ -411,6 +414,7 @@ impl Live {
     pub async fn recall(&self, since: &Since, store: &dyn Store) {
         let wants = |ledger: &Ledger| {
             let seen = ledger.version_of(since);
+            let seen = seen.filter(|_| !ledger.guards.at_each_commit());
             seen.is_some_and(|seen| ledger.recent.wants(seen, ledger.shown_version))
         };
         {
@@ -448,15 +452,6 @@ impl Live {
             ),
             None => ledger.recent.is_all(),
         }
-    }
-
-    /// The same, if all of it is safe.
-    pub(super) fn safe_messages(&self, since: Option<&Since>) -> Option<(Vec<Arc<Message>>, u64)> {
-        let mut ledger = self.ledger();
-        // Commits enter under the ledger's lock.
-        self.gate
-            .is_safe()
-            .then(|| self.messages_of(&mut ledger, since))
     }
 
     /// The whole state as a message, if all of it is safe.
@@ -552,8 +547,9 @@ pub fn unavailable(error: &StoreError) -> Failure {
 
 impl Refresh for Live {
     fn refresh(&self, outlet: &str) {
-        if self.is_projected() {
-            tokio::spawn(self.itself().refresh_view(outlet.into()));
+        let guards = self.guards();
+        if guards.project || guards.at_each_commit() {
+            tokio::spawn(self.itself().refresh_guarded(outlet.into()));
             return;
         }
         loop {

@@ -11,6 +11,7 @@
 mod answers;
 mod gate;
 mod guard;
+mod joining;
 mod ledger;
 mod lineage;
 mod messages;
@@ -24,6 +25,7 @@ mod timers;
 pub use answers::{Bounds, Keyed};
 pub use gate::Gate;
 pub use guard::{Basis, Read, Undecided};
+pub use joining::MAX_DECISIONS;
 pub use ledger::{Ledger, Live, unavailable};
 pub use messages::{Hearing, Outbox};
 pub use migrate::{Fitted, fitted};

@@ -7,6 +7,7 @@ use tidegate_core::failure::code;
 use tidegate_core::{Failure, protocol};
 use tokio::sync::{mpsc, oneshot};
 
+use super::guard::Guards;
 use super::ledger::Live;
 use super::outside::Outside;
 use crate::engine::Component;
@@ -204,19 +205,36 @@ pub async fn answer(live: &Live, reply: ReplyTo, result: Result<Option<String>, 
     }
 }
 
-/// Sends what a turn had to say. `reply` is none for hooks. Waits only where a guard says
-/// what each subscriber sees. A guard that says who may subscribe is asked again about those
-/// who do, `recheck` later.
+/// Shuts out those who may look no longer, and shows the others their views.
+async fn guard(effects: &Effects, guards: Guards) {
+    let live = &effects.live;
+    let _still = live.hold_still().await;
+    if guards.at_each_commit() {
+        live.authorize_ahead(&effects.component).await;
+    }
+    if guards.project {
+        let metrics = &live.slot.metrics;
+        let patch = effects.patch.as_ref().map(|(patch, _)| &**patch);
+        let taken = live.show(&effects.component, patch).await;
+        metrics.published.patches.inc();
+        metrics.delivered.patches.inc_by(taken);
+    }
+}
+
+/// Sends what a turn had to say. `reply` is none for hooks. Waits only where a guard decides
+/// who is told, or what each subscriber sees. One whose author says so is asked again about
+/// those who subscribe `recheck` later.
 async fn release(effects: Effects, reply: Option<Reply>, recheck: Duration) {
     let live = &effects.live;
     let audience = &live.audience;
     let metrics = &live.slot.metrics;
-    let is_projected = effects.changed && live.is_projected();
-    if is_projected {
-        let patch = effects.patch.as_ref().map(|(patch, _)| &**patch);
-        let taken = Box::pin(live.show(&effects.component, patch, false)).await;
-        metrics.published.patches.inc();
-        metrics.delivered.patches.inc_by(taken);
+    let guards = match effects.changed {
+        true => live.guards(),
+        false => Guards::default(),
+    };
+    let is_projected = guards.project;
+    if (is_projected || guards.at_each_commit()) && !audience.is_empty() {
+        Box::pin(guard(&effects, guards)).await;
     }
     let wave = live.gate.wave();
     // Several are written to behind the last of it, and outside of the list's lock.
@@ -238,7 +256,7 @@ async fn release(effects: Effects, reply: Option<Reply>, recheck: Duration) {
         metrics.published.events.inc();
         metrics.delivered.events.inc_by(taken);
     }
-    if effects.changed {
+    if guards.authorize && !guards.at_each_commit() {
         live.authorize_later(recheck);
     }
     for sent in effects.sends {

@@ -37,9 +37,11 @@ pub enum Subject {
 /// Somebody who wants to subscribe to an actor, or to read its state: what `#[authorize]`
 /// decides about.
 ///
-/// The host asks again about those who subscribe already: some time after a change of the
-/// state (a second, unless it is configured otherwise), when a client's token is renewed,
-/// and when the component is replaced. A subscription that is then refused ends.
+/// The host asks again about those who subscribe already: after each change of the state, before
+/// anything of it is sent, when a client's token is renewed, and when the component is replaced. A
+/// subscription that is then refused ends. `#[authorize(recheck = "later")]` has it ask some time
+/// after a change (a second, unless it is configured otherwise): cheaper, but who was shut out is
+/// still told what changes until then.
 ///
 /// ```
 /// use tidegate_sdk::{Subject, prelude::*};

@@ -54,6 +54,9 @@ pub trait Actor: Default + Serialize + DeserializeOwned + JsonSchema + 'static {
     /// Who may subscribe, if the actor decides it.
     #[doc(hidden)]
     const AUTHORIZE: Option<Look<Self, Subscriber, ()>>;
+    /// When the host asks it again about those who subscribe, if not at each commit.
+    #[doc(hidden)]
+    const RECHECK: Option<&'static str>;
     /// What each client sees of the state, if the actor decides it.
     #[doc(hidden)]
     const PROJECT: Option<Look<Self, Viewer, View>>;

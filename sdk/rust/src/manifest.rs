@@ -101,6 +101,7 @@ pub(crate) fn describe<A: Actor>() -> Document {
     set(&mut entry, "hooks", Some(hooks.into()));
     let access = (!access.is_empty()).then(|| access.into());
     set(&mut entry, "access", access);
+    set(&mut entry, "recheck", A::RECHECK.map(Value::from));
     Value::Object(entry)
 }
 

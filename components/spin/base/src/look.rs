@@ -42,6 +42,9 @@ pub struct Answer {
     pub projected: bool,
     /// A guard says who may see: it is asked again when the state has changed.
     pub guarded: bool,
+    /// Not before what has changed is told, but some time after.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recheck_later: bool,
     /// What the outbox held last when this was so.
     pub seq: u64,
 }

@@ -66,6 +66,8 @@ struct Stream<'a> {
     /// The document as it sees it, where a guard says what that is.
     view: Option<Value>,
     guarded: bool,
+    /// The guard's author has it asked some time after a commit.
+    recheck_later: bool,
     /// When the guard is asked again.
     recheck: Option<Instant>,
     undecided: u32,
@@ -125,6 +127,7 @@ pub(crate) fn serve(
         seq: first.seq,
         view: None,
         guarded: first.guarded,
+        recheck_later: first.recheck_later,
         recheck: None,
         undecided: 0,
         last_word: Instant::now(),
@@ -166,6 +169,10 @@ impl Stream<'_> {
             self.version = since.version;
             return self.say_patch("[]", since.version, since.version);
         }
+        // What lies in between is not for one who may have been shut out then.
+        if self.asks_at_once() {
+            return self.show(first);
+        }
         let missed = self.missed(since.version, first)?;
         let is_whole = missed
             .first()
@@ -206,6 +213,9 @@ impl Stream<'_> {
 
     /// Goes on behind the event that a client has seen last.
     fn come_back(&mut self, head: &Head) -> Result<(), End> {
+        if self.asks_at_once() {
+            return Ok(());
+        }
         let seen = head.text("last-event-id").and_then(|id| id.parse().ok());
         self.seq = seen.unwrap_or(self.seq).min(self.seq);
         Ok(())
@@ -311,7 +321,17 @@ impl Stream<'_> {
         }
     }
 
+    /// Whether a guard decides before anything is told.
+    fn asks_at_once(&self) -> bool {
+        self.guarded && !self.recheck_later
+    }
+
     fn take(&mut self, entries: Vec<Entry>) -> Result<(), End> {
+        // The state may have changed also where nothing says so: in what is hidden. A guard that
+        // says what is seen is asked both.
+        if self.asks_at_once() && self.view.is_none() && !entries.is_empty() {
+            self.guarded = self.watcher.ask(false)?.guarded;
+        }
         let mut has_changed = false;
         for entry in &entries {
             let is_event = entry.kind == "event";
@@ -332,7 +352,7 @@ impl Stream<'_> {
         if has_changed && self.view.is_some() {
             self.look_again()?;
         }
-        if has_changed && self.guarded && self.recheck.is_none() {
+        if has_changed && self.guarded && self.recheck_later && self.recheck.is_none() {
             self.recheck = Some(Instant::now() + RECHECK);
         }
         Ok(())

@@ -113,6 +113,7 @@ fn told(seen: views::Seen) -> String {
         version: seen.version,
         projected: seen.projected,
         guarded: seen.guarded,
+        recheck_later: seen.recheck_later,
         seq: seen.seq,
     };
     serde_json::to_string(&answer).expect("strings and numbers are JSON")

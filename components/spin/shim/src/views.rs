@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 use tidegate_core::failure::code;
-use tidegate_core::manifest::Access;
+use tidegate_core::manifest::{Access, Recheck};
 use tidegate_core::{ActorKey, Failure, patch};
 use tidegate_spin_base::look;
 
@@ -28,6 +28,8 @@ pub(crate) struct Seen {
     pub(crate) projected: bool,
     /// A guard says who may see.
     pub(crate) guarded: bool,
+    /// It is asked again some time after a commit, and not before that is told.
+    pub(crate) recheck_later: bool,
     /// What the outbox held last.
     pub(crate) seq: u64,
 }
@@ -48,6 +50,7 @@ pub(crate) async fn look(
     };
     let access = declared.access.unwrap_or(all);
     let hidden = declared.state.hidden.clone();
+    let recheck_later = declared.recheck == Recheck::Later;
     let (epoch, version) = (loaded.place.epoch.clone(), loaded.place.version);
     stage::enter(Stage::new(Given {
         request: request.clone(),
@@ -78,6 +81,7 @@ pub(crate) async fn look(
         version,
         projected: access.project && is_guarded,
         guarded: access.authorize && is_guarded,
+        recheck_later,
         seq: loaded.seq,
     })
 }

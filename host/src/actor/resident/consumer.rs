@@ -59,11 +59,12 @@ pub(super) async fn drain(mut guard: DrainGuard) {
                 let mut ran = Box::pin(actor.run_due(which, due_ms, live, &shared));
                 while_ready(&mut raised, ran.as_mut()).await;
             }
-            Item::Connect(client) => {
+            Item::Connect(arrival) => {
+                let client = &arrival.client;
                 if let Some(id) = &client.connection {
                     live.ledger().connected(id.clone(), client.user.clone());
                 }
-                let origin = Origin::Client(client);
+                let origin = Origin::Client(client.clone());
                 let mut ran = Box::pin(actor.run_hook(Hook::Connect, origin, live, &shared));
                 while_ready(&mut raised, ran.as_mut()).await;
             }
@@ -170,15 +171,16 @@ impl DrainGuard {
     /// safe. Its subscribers come back to that.
     fn lose(self, failure: &Failure) {
         warn!(actor = %self.actor.key, %failure, "an actor is given up and loaded again");
-        if let Some(live) = self.actor.loaded() {
+        let actor = self.actor.clone();
+        self.fail(failure);
+        // Behind its end: who joins meanwhile either sees that or is among these.
+        if let Some(live) = actor.loaded() {
             live.audience.close(Close::Lost);
         }
-        self.fail(failure);
     }
 
-    /// Keeps what was committed, as a history of its own, and sends the subscribers away:
-    /// they come back to the successor. A store that cannot do this at once has every
-    /// commit already.
+    /// Keeps what was committed, as a history of its own. A store that cannot do this at once
+    /// has every commit already.
     fn salvage(&self) {
         let Some(live) = self.actor.loaded() else {
             return;
@@ -190,7 +192,6 @@ impl DrainGuard {
         if let Some(Err(error)) = kept.now_or_never() {
             warn!(actor = %self.actor.key, %error, "an actor's state is lost");
         }
-        live.audience.close(Close::Lost);
     }
 
     fn abandon(&self, failure: &Failure) {
@@ -212,6 +213,9 @@ impl Drop for DrainGuard {
         if !self.finished {
             self.salvage();
             self.abandon(&Failure::host(code::INTERNAL).message("the host failed"));
+            if let Some(live) = self.actor.loaded() {
+                live.audience.close(Close::Lost);
+            }
         }
         self.shared.drain_ended();
     }

@@ -16,7 +16,7 @@ use super::{Actor, Schedules};
 use crate::engine::{Hook, Origin};
 use crate::rooms::Client;
 use crate::store::Stored;
-use crate::turn::{Live, unavailable};
+use crate::turn::{Live, Undecided, unavailable};
 
 impl Actor {
     /// Begins anew, as if it had never been. Who subscribes sees the new state; who is
@@ -39,6 +39,8 @@ impl Actor {
         if let Some(component) = &component {
             live.adopt_and_show(component).await;
         }
+        // The new state may be for others than the old one.
+        live.authorize_again(None, Undecided::Leave).await;
         self.activated.store(false, Ordering::Relaxed);
         *self.schedules() = Schedules::default();
         // As they are now: their claims may be newer than their contact.

@@ -14,7 +14,7 @@ use tidegate_core::{ActorKey, Failure, Name, PatchOp, patch};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Actors, Call, Stream};
+use super::super::{Actors, Call, FirstContact, Stream};
 use super::cast::{self, Dice};
 use crate::clock::{WallClock, instant};
 use crate::config;
@@ -339,7 +339,13 @@ impl Stage {
                 tokio::time::sleep(pause).await;
                 let actors = &stage.actors;
                 actors
-                    .subscribe(&actor, Stream::State, reader, since.as_ref())
+                    .subscribe(
+                        &actor,
+                        Stream::State,
+                        reader,
+                        since.as_ref(),
+                        &mut FirstContact::Past,
+                    )
                     .await
             }));
         }
@@ -418,7 +424,8 @@ fn what_is_committed_between_looking_back_and_joining_is_not_missed() {
         live.recall(&since, &*stage.actors.shared.store).await;
         stage.call(&actor, kind.call(6)).await;
         let reader = Reader::new("r", kind, Some(&since));
-        let joined = live.subscribe_state(reader.clone(), &None, Some(&since));
+        let mut still = None;
+        let joined = live.subscribe_state(reader.clone(), &None, Some(&since), &mut still);
         assert_eq!(joined.await, Ok(true));
         stage.call(&actor, kind.call(7)).await;
         assert_eq!(reader.reaches(7).await, Ok(()));

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::super::mailbox::Item;
-use super::super::{Actors, Call, Stream, follow};
+use super::super::{Actors, Call, FirstContact, Stream, follow};
 use super::books::{Book, Books, Fate, Timer, Way, fate_of};
 use super::cast::{self, Dice, Watched, Watcher};
 use super::schedule::{CLOCKS, LEDGERS, SENDERS, Schedule, all_actors};
@@ -430,8 +430,9 @@ impl Life {
         let (actors, book) = (self.actors.clone(), self.book.clone());
         tokio::spawn(async move {
             let outlet = watcher.clone();
+            let (actor, mut contact) = (&watcher.actor, FirstContact::Past);
             let subscribed =
-                actors.subscribe(&watcher.actor, Stream::State, outlet, since.as_ref());
+                actors.subscribe(actor, Stream::State, outlet, since.as_ref(), &mut contact);
             if let Err(failure) = subscribed.await {
                 watcher.is_closed.store(true, Ordering::Relaxed);
                 let mut book = book.lock();
@@ -519,7 +520,7 @@ impl Life {
             book.visitors - 1
         };
         // One that finds no room has no contact.
-        let item = Item::Connect(self.visitor(number));
+        let item = Item::connect(self.visitor(number));
         let _ = self.actors.deliver(&cast::key("visits", "v"), item);
     }
 

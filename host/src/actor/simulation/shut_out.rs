@@ -14,7 +14,7 @@ use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Failure};
 use tokio::sync::Notify;
 
-use super::super::Stream;
+use super::super::{FirstContact, Stream};
 use super::cast::Dice;
 use super::joining::{Kind, Stage, client_of, on_threads, rounds};
 use crate::fanout::{Body, Close, Message, Offer, Outlet, Refresh};
@@ -172,7 +172,10 @@ impl Stage {
             joining.push(tokio::spawn(async move {
                 tokio::time::sleep(pause).await;
                 let actors = &stage.actors;
-                let subscribed = actors.subscribe(&actor, stream, guest.clone(), since.as_ref());
+                let mut contact = FirstContact::Past;
+                let outlet = guest.clone();
+                let subscribed =
+                    actors.subscribe(&actor, stream, outlet, since.as_ref(), &mut contact);
                 if subscribed.await.is_err() {
                     guest.leaves();
                 }

@@ -244,6 +244,10 @@ fn implementation(
         None => quote!(::core::option::Option::None),
     };
     let (authorize, project) = (look(Guard::Authorize), look(Guard::Project));
+    let recheck = match guard(methods, Guard::Authorize).and_then(Method::recheck) {
+        Some(when) => quote!(::core::option::Option::Some(#when)),
+        None => quote!(::core::option::Option::None),
+    };
     let version = match &arguments.version {
         Some(version) => quote!(#version),
         None => quote!(0),
@@ -313,6 +317,7 @@ fn implementation(
                 const AUTHORIZE: ::core::option::Option<
                     ::tidegate_sdk::__private::Look<Self, ::tidegate_sdk::Subscriber, ()>,
                 > = #authorize;
+                const RECHECK: ::core::option::Option<&'static str> = #recheck;
                 const PROJECT: ::core::option::Option<
                     ::tidegate_sdk::__private::Look<
                         Self,

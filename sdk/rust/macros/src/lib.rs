@@ -35,6 +35,7 @@ use syn::parse_macro_input;
 /// | `#[before] fn f(&self, ctx: &Context<Self>, call: &Call<'_>) -> Result<T, E>` | what runs before each method that a client or another actor calls; `Err` refuses the call |
 /// | a parameter `#[before] x: &T`, or `x: T` | what `#[before]` returned |
 /// | `#[authorize] fn f(&self, who: &Subscriber) -> Result<(), E>` | who may subscribe to the state and to the events, and read them |
+/// | `#[authorize(recheck = "later")]` | the same, asked again some time after a change of the state instead of before the change is sent |
 /// | `#[project] fn f(&self, who: &Viewer) -> View` | what of the state each of them sees |
 /// | `#[migrate] fn f(stored: &Stored) -> Result<Self, E>` | the state, from one that another version of the component has stored |
 ///

@@ -39,6 +39,7 @@ pub(crate) struct Method {
     clock: Clock,
     parameters: Vec<Parameter>,
     output: ReturnType,
+    recheck: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -196,6 +197,7 @@ pub(crate) fn read(function: &mut ImplItemFn) -> Result<Option<Method>> {
         clock: own.clock,
         parameters,
         output: signature.output.clone(),
+        recheck: own.recheck,
     }))
 }
 
@@ -203,6 +205,8 @@ pub(crate) fn read(function: &mut ImplItemFn) -> Result<Option<Method>> {
 struct OwnAttributes {
     /// That it is a hook or a guard, and which.
     mark: Option<Ident>,
+    /// When a guard is asked again.
+    recheck: Option<&'static str>,
     name: Option<LitStr>,
     method: Option<Span>,
     clock: Clock,
@@ -234,7 +238,13 @@ fn take_attributes(attributes: &mut Vec<Attribute>) -> Result<OwnAttributes> {
             && (HOOKS.iter().any(|hook| ident == hook) || Guard::named(ident).is_some())
         {
             let second = own.mark.replace(ident.clone());
-            attribute.meta.require_path_only().and(match second {
+            let read = match Guard::named(ident) {
+                Some(Guard::Authorize) => guard::read_recheck(attribute).map(|recheck| {
+                    own.recheck = recheck;
+                }),
+                _ => attribute.meta.require_path_only().map(drop),
+            };
+            read.and(match second {
                 Some(_) => Err(Error::new(
                     ident.span(),
                     "one function is one hook: write two that call a third",

@@ -1,5 +1,6 @@
 //! Actors that decide who may call and who may see. `vault` goes by claims and by its state,
-//! and misbehaves on demand; `gate` decides by place, without decoding its state.
+//! and misbehaves on demand; `gate` decides by place, without decoding its state; `lobby` is asked
+//! again some time after it has changed.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -323,6 +324,43 @@ impl Gate {
     pub fn set(&mut self, open: bool, reads: Option<u32>) {
         self.open = open;
         self.reads = reads.unwrap_or_default();
+    }
+}
+
+/// Open or closed to all alike, some time after it has been opened or closed.
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+pub struct Lobby {
+    closed: bool,
+}
+
+/// What is called out.
+#[derive(Event)]
+pub enum LobbyEvent {
+    /// Something.
+    Called {
+        /// What.
+        text: String,
+    },
+}
+
+#[actor(events = LobbyEvent)]
+impl Lobby {
+    #[authorize(recheck = "later")]
+    fn may_stay(&self) -> Result<()> {
+        match self.closed {
+            true => Err(Failure::new("lobby.closed").status(403)),
+            false => Ok(()),
+        }
+    }
+
+    /// Closes it.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Calls something out.
+    pub fn call_out(&self, ctx: &mut Context<Self>, text: String) {
+        ctx.emit(LobbyEvent::Called { text });
     }
 }
 

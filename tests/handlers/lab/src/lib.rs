@@ -18,7 +18,7 @@ use tidegate_sdk::prelude::*;
 
 use caller::Caller;
 use clock::{Clock, Presence};
-use guarded::{Gate, Vault};
+use guarded::{Gate, Lobby, Vault};
 use ledger::Ledger;
 use ticker::Ticker;
 
@@ -31,7 +31,8 @@ tidegate_sdk::export!(
     Ticker,
     Ledger,
     guarded Vault,
-    guarded Gate
+    guarded Gate,
+    guarded Lobby
 );
 
 /// A state with an array, an object, a number, and those who have come.

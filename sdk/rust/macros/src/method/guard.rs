@@ -5,7 +5,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Error, FnArg, Ident, Result, Type};
+use syn::{Error, FnArg, Ident, LitStr, Meta, Result, Type};
 
 use super::{
     Access, Method, OwnAttributes, Parameter, Role, live, receiver_access, reference_to,
@@ -62,6 +62,27 @@ impl Guard {
             }
         }
     }
+}
+
+/// Reads when `#[authorize]` is asked again, if it says so: `#[authorize(recheck = "later")]`.
+pub(super) fn read_recheck(attribute: &syn::Attribute) -> Result<Option<&'static str>> {
+    if matches!(attribute.meta, Meta::Path(_)) {
+        return Ok(None);
+    }
+    let mut recheck = None;
+    attribute.parse_nested_meta(|meta| {
+        if !meta.path.is_ident("recheck") {
+            return Err(meta.error("expected `recheck = \"later\"`"));
+        }
+        let when: LitStr = meta.value()?.parse()?;
+        recheck = Some(match when.value().as_str() {
+            "each-commit" => "each-commit",
+            "later" => "later",
+            _ => return Err(Error::new(when.span(), "expected `each-commit` or `later`")),
+        });
+        Ok(())
+    })?;
+    Ok(recheck)
 }
 
 /// Takes `#[before]` from the parameters: for each of them, where it was marked so.
@@ -151,6 +172,11 @@ pub(super) fn read_given(parameter: &mut syn::PatType) -> Result<Parameter> {
 }
 
 impl Method {
+    /// When the host asks this guard again about those who subscribe, where it says so.
+    pub(crate) fn recheck(&self) -> Option<&'static str> {
+        self.recheck
+    }
+
     /// Whether it asks for what `#[before]` returns.
     pub(crate) fn wants_given(&self) -> bool {
         self.parameters
