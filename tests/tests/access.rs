@@ -218,7 +218,10 @@ async fn who_comes_back_to_what_is_guarded_is_shown_it_as_it_is() {
     });
     socket.send(subscribe.clone()).await;
     let nothing = socket.next().await;
-    assert_eq!((&nothing["type"], &nothing["patches"]), (&json!("state:patch"), &json!([])));
+    assert_eq!(
+        (&nothing["type"], &nothing["patches"]),
+        (&json!("state:patch"), &json!([]))
+    );
     socket.unsubscribe_state(&gate).await;
     // What was so while it was closed is nobody's business.
     set(false, 2).await;
@@ -260,7 +263,10 @@ async fn who_is_destroyed_under_a_subscriber_is_somebody_else() {
     let gone = host.admin(http::Method::DELETE, "/actors/gate/1");
     assert_eq!(gone.send().await.status, 204);
     let frame = socket.next().await;
-    assert_eq!((&frame["type"], &frame["code"]), (&json!("error"), &json!("gate.closed")));
+    assert_eq!(
+        (&frame["type"], &frame["code"]),
+        (&json!("error"), &json!("gate.closed"))
+    );
 }
 
 #[tokio::test]

@@ -82,9 +82,7 @@ async fn a_first_subscriber_does_not_wait_for_a_busy_actor() {
     let visits = actor("visits", "busy");
     let mut busy = host.connect().await;
     busy.call(&visits, "known", None).await.result();
-    let call = busy
-        .begin_call(&visits, "call", json!({"ms": 3_000}))
-        .await;
+    let call = busy.begin_call(&visits, "call", json!({"ms": 3_000})).await;
     // Frames are taken in order, so once this is answered that one is in the queue.
     busy.call(&actor("lab", "1"), "zero", None).await;
     let mut socket = host.connect().await;

@@ -153,7 +153,7 @@ async fn a_data_folder_that_is_put_back_has_another_future() {
     let on = |folder: &Folder| Host::builder().component("counter").data(folder.path());
     let counter = actor("counter", "a");
     // Two see version 5; one of them also what comes of it.
-    let host = on(&folder).start().await;
+    let mut host = on(&folder).start().await;
     let mut writer = host.connect().await;
     for _ in 0..5 {
         add(&mut writer, &counter, 1).await;
@@ -161,6 +161,7 @@ async fn a_data_folder_that_is_put_back_has_another_future() {
     let place = |seen: &Value| json!({"epoch": seen["epoch"], "version": seen["version"]});
     let fifth = place(&writer.subscribe_state(&counter).await);
     host.terminate().await;
+    host.ended().await;
     let copy = folder.copy();
     let host = on(&folder).start().await;
     let mut writer = host.connect().await;
@@ -168,7 +169,10 @@ async fn a_data_folder_that_is_put_back_has_another_future() {
         add(&mut writer, &counter, 1).await;
     }
     let eighth = place(&writer.subscribe_state(&counter).await);
-    assert_eq!((&fifth["version"], &eighth["version"]), (&json!(5), &json!(8)));
+    assert_eq!(
+        (&fifth["version"], &eighth["version"]),
+        (&json!(5), &json!(8))
+    );
     host.kill().await;
 
     let host = on(&copy).start().await;
@@ -192,7 +196,10 @@ async fn a_data_folder_that_is_put_back_has_another_future() {
         let mut reader = host.connect().await;
         let missed = subscribe_since(&mut reader, &counter, fifth.clone()).await;
         assert_eq!(missed["type"], "state:patch", "{round}");
-        assert_eq!((&missed["from"], &missed["epoch"]), (&json!(5), &whole["epoch"]));
+        assert_eq!(
+            (&missed["from"], &missed["epoch"]),
+            (&json!(5), &whole["epoch"])
+        );
         if round == 0 {
             assert_eq!(missed["patches"], json!([]));
             for _ in 5..8 {
@@ -211,16 +218,18 @@ async fn who_comes_back_after_many_restarts_gets_what_was_missed() {
     let counter = actor("counter", "a");
     let mut since = Value::Null;
     for run in 0..4 {
-        let host = on().start().await;
+        let mut host = on().start().await;
         let mut writer = host.connect().await;
         add(&mut writer, &counter, 1).await;
         if run == 0 {
             let seen = writer.subscribe_state(&counter).await;
             since = json!({"epoch": seen["epoch"], "version": seen["version"]});
         }
-        match run % 2 {
-            0 => host.terminate().await,
-            _ => host.kill().await,
+        if run % 2 == 0 {
+            host.terminate().await;
+            host.ended().await;
+        } else {
+            host.kill().await;
         }
     }
     let host = on().start().await;

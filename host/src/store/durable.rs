@@ -428,7 +428,7 @@ mod tests {
     use tidegate_core::PatchOp;
 
     use super::*;
-    use crate::store::{Change, StoredTimer, Timer, TimerChange};
+    use crate::store::{Begun, Change, Earlier, StoredTimer, Timer, TimerChange};
 
     struct Folder(PathBuf);
 
@@ -471,6 +471,21 @@ mod tests {
             outbox: Vec::new(),
             last_sent: 0,
             heard: Vec::new(),
+        }
+    }
+
+    /// Without the run that has written it.
+    fn unsigned(stored: Stored) -> Stored {
+        Stored {
+            run: "".into(),
+            ..stored
+        }
+    }
+
+    fn earlier(epoch: &str, version: u64) -> Earlier {
+        Earlier {
+            epoch: epoch.into(),
+            version,
         }
     }
 
@@ -531,16 +546,21 @@ mod tests {
             for committed in under_way {
                 safe(committed).await;
             }
-            let loaded = store.load(&actor).await.unwrap();
-            assert_eq!(loaded, Some((counted(50), weight)));
+            let (loaded, weighed) = store.load(&actor).await.unwrap().unwrap();
+            assert_eq!((unsigned(loaded), weighed), (counted(50), weight));
             store.close();
         }
         assert_eq!(weight.count, 49, "one was written whole");
         let store = folder.open();
-        assert_eq!(
-            store.load(&actor).await.unwrap(),
-            Some((counted(50), weight))
-        );
+        let (loaded, weighed) = store.load(&actor).await.unwrap().unwrap();
+        let expected = Stored {
+            epoch: loaded.epoch.clone(),
+            earlier: vec![earlier("e", 50)],
+            is_begun: true,
+            ..counted(50)
+        };
+        assert_ne!(&*loaded.epoch, "e");
+        assert_eq!((unsigned(loaded), weighed), (expected, weight));
         assert_eq!(
             store.list(&all()).await.unwrap(),
             std::slice::from_ref(&actor)
@@ -570,8 +590,90 @@ mod tests {
             most = most.max(weight.count);
         }
         assert!((500..=CHANGES).contains(&most), "{most}");
-        let loaded = store.load(&actor).await.unwrap();
-        assert_eq!(loaded, Some((counted(2_500), weight)));
+        let (loaded, weighed) = store.load(&actor).await.unwrap().unwrap();
+        assert_eq!((unsigned(loaded), weighed), (counted(2_500), weight));
+    }
+
+    #[tokio::test]
+    async fn each_run_goes_on_in_an_epoch_of_its_own() {
+        let folder = Folder::new("runs");
+        let actor = key("counter", "a");
+        let mut weight = Weight::default();
+        {
+            let store = folder.open();
+            safe(commit(
+                &store,
+                &actor,
+                &counts(1),
+                Durability::Strict,
+                &mut weight,
+            ))
+            .await;
+            store.close();
+        }
+        let mut epochs = vec!["e".to_owned()];
+        for version in 2..5 {
+            let store = folder.open();
+            let (loaded, mut weight) = store.load(&actor).await.unwrap().unwrap();
+            let (again, _) = store.load(&actor).await.unwrap().unwrap();
+            assert_eq!(loaded, again, "as long as nothing is written, too");
+            assert!(loaded.is_begun && !epochs.contains(&loaded.epoch.to_string()));
+            let known: Vec<_> = loaded.earlier.iter().map(|e| e.epoch.to_string()).collect();
+            assert_eq!(known, epochs);
+            assert_eq!(loaded.earlier.last().map(|e| e.version), Some(version - 1));
+            epochs.push(loaded.epoch.to_string());
+            let change = Change {
+                begins: Some(Box::new(Begun {
+                    epoch: loaded.epoch.clone(),
+                    run: loaded.run.clone(),
+                })),
+                ..counts(version)
+            };
+            safe(commit(
+                &store,
+                &actor,
+                &change,
+                Durability::Strict,
+                &mut weight,
+            ))
+            .await;
+            let (written, _) = store.load(&actor).await.unwrap().unwrap();
+            assert_eq!(written.epoch, loaded.epoch);
+            assert!(!written.is_begun);
+            store.close();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_takes_the_place_of_what_had_no_durability() {
+        let folder = Folder::new("levels");
+        let store = folder.open();
+        let actor = key("counter", "a");
+        let mut weight = Weight::default();
+        safe(commit(
+            &store,
+            &actor,
+            &counts(1),
+            Durability::Strict,
+            &mut weight,
+        ))
+        .await;
+        // Its component has no durability for a while.
+        let change = counts(2);
+        let committed = commit(&store, &actor, &change, Durability::None, &mut weight);
+        assert!(matches!(committed, Committed::Now));
+        let retired = store.retire(&actor, counted(2), true, Durability::None);
+        retired.await.unwrap();
+        safe(commit(
+            &store,
+            &actor,
+            &counts(3),
+            Durability::Strict,
+            &mut weight,
+        ))
+        .await;
+        let (loaded, _) = store.load(&actor).await.unwrap().unwrap();
+        assert_eq!(unsigned(loaded), counted(3));
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use crate::engine::{Component, Subject};
 use crate::fanout::{Outlet, Shown, Stream};
 
 /// Keeps an actor with a guard from showing another commit, and so from making more than one.
-pub type Still = OwnedMutexGuard<()>;
+pub(super) type Still = OwnedMutexGuard<()>;
 
 /// How often a guard is asked until the state that it decided on is the one that is shown; from
 /// then on the actor is held still meanwhile.
@@ -158,7 +158,8 @@ impl Live {
         let view = view?;
         let shows = self.when_safe(&pinned, move |live, shown, is_fit| {
             let source = live.source();
-            live.audience.join_view(outlet, view, shown, &source, is_fit)
+            live.audience
+                .join_view(outlet, view, shown, &source, is_fit)
         });
         match shows.await {
             Some(shows) => passed(shows, still).await,
@@ -267,11 +268,7 @@ impl Live {
         }
     }
 
-    async fn refresh_decided(
-        self: &Arc<Self>,
-        outlet: &Arc<str>,
-        basis: &Basis,
-    ) -> Option<Shows> {
+    async fn refresh_decided(self: &Arc<Self>, outlet: &Arc<str>, basis: &Basis) -> Option<Shows> {
         let pinned = basis.clone().unwrap_or_else(|| self.pin());
         let (outlet, decided) = (outlet.clone(), pinned.clone());
         let shows = self.when_safe(&pinned, move |live, _, _| {
@@ -321,7 +318,9 @@ impl Live {
             let shows = self.when_safe(&pinned, move |live, shown, is_fit| {
                 let _raised = live.gate.wave().gather_for_patch(&live.audience);
                 let source = live.source();
-                live.audience.publish_views(views, shown, &source, is_fit).is_some()
+                live.audience
+                    .publish_views(views, shown, &source, is_fit)
+                    .is_some()
             });
             if matches!(Showing::of(shows.await, &mut still).await, Showing::Done) {
                 return;

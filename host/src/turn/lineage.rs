@@ -56,7 +56,8 @@ impl Ledger {
             return Some(since.version);
         }
         let earlier = self.lineage.as_ref()?.earlier.iter();
-        let mut earlier = earlier.filter(|earlier| *self.shown_name(&earlier.epoch) == *since.epoch);
+        let mut earlier =
+            earlier.filter(|earlier| *self.shown_name(&earlier.epoch) == *since.epoch);
         let left = earlier.next()?;
         (since.version <= left.version).then_some(since.version)
     }
@@ -70,7 +71,10 @@ impl Ledger {
 
     /// Whether what the store has leads to the present history.
     pub(super) fn goes_on_from(&self, base: &Stored, changes: &[Change]) -> bool {
-        let mut begun = changes.iter().rev().filter_map(|change| change.begins.as_ref());
+        let mut begun = changes
+            .iter()
+            .rev()
+            .filter_map(|change| change.begins.as_ref());
         let epoch = begun.next().map_or(&base.epoch, |begun| &begun.epoch);
         let is_earlier = |lineage: &Lineage| lineage.earlier.iter().any(|e| e.epoch == *epoch);
         *epoch == self.epoch || self.lineage.as_deref().is_some_and(is_earlier)

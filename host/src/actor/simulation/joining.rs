@@ -424,7 +424,8 @@ fn what_is_committed_between_looking_back_and_joining_is_not_missed() {
         live.recall(&since, &*stage.actors.shared.store).await;
         stage.call(&actor, kind.call(6)).await;
         let reader = Reader::new("r", kind, Some(&since));
-        let joined = live.subscribe_state(reader.clone(), &None, Some(&since), &mut None);
+        let mut still = None;
+        let joined = live.subscribe_state(reader.clone(), &None, Some(&since), &mut still);
         assert_eq!(joined.await, Ok(true));
         stage.call(&actor, kind.call(7)).await;
         assert_eq!(reader.reaches(7).await, Ok(()));
