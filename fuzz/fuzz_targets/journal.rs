@@ -1,6 +1,7 @@
 //! Whatever is done to the files of a journal, opening it ends in a refusal that changes
 //! nothing or in a state that is a prefix of its history, and opening it again gives the
-//! same.
+//! same. What was cut off where nobody accepts a loss and its watermark is as it was, is refused:
+//! then the state is the last.
 //!
 //! The module is taken in by its path, for the host's dependencies take long to build with
 //! a fuzzer's flags and this module imports nothing of the host.
@@ -22,8 +23,9 @@ use libfuzzer_sys::fuzz_target;
 
 type State = BTreeMap<Box<str>, (Bytes, Vec<Bytes>)>;
 
-fn settings(check: Check) -> Settings {
+fn settings(check: Check, accept_loss: bool) -> Settings {
     Settings {
+        accept_loss,
         segment_bytes: 700,
         dead_percent: 101,
         check,
@@ -35,7 +37,7 @@ fn settings(check: Check) -> Settings {
 static CLOSED: LazyLock<(SimDisk, Vec<State>)> = LazyLock::new(|| {
     let disk = SimDisk::new(1);
     let (journal, mut stepper) =
-        Journal::open_stepped(disk.clone(), settings(Check::Index)).expect("an empty disk");
+        Journal::open_stepped(disk.clone(), settings(Check::Index, false)).expect("an empty disk");
     let mut states = vec![State::new()];
     for number in 0..40_u8 {
         let (space, key) = (Space(0), format!("key-{}", number % 5).into_boxed_str());
@@ -92,8 +94,8 @@ fn state_of(journal: &Journal) -> Option<State> {
 /// Which file, where, and what is there instead: bytes in place, or the end of the file.
 type Edit<'a> = (u8, u16, bool, &'a [u8]);
 
-fuzz_target!(|input: (bool, Vec<Edit<'_>>)| {
-    let (everything, edits) = input;
+fuzz_target!(|input: (bool, bool, Vec<Edit<'_>>)| {
+    let (everything, accept_loss, edits) = input;
     let check = [Check::Index, Check::Everything][usize::from(everything)];
     let (closed, states) = &*CLOSED;
     let disk = closed.copy();
@@ -112,7 +114,9 @@ fuzz_target!(|input: (bool, Vec<Edit<'_>>)| {
         disk.set_content(name, &content);
     }
     let before = disk.contents();
-    let first = match Journal::open_stepped(disk.clone(), settings(check)) {
+    let settings = settings(check, accept_loss);
+    let is_proven = !accept_loss && before.get("watermark") == closed.contents().get("watermark");
+    let first = match Journal::open_stepped(disk.clone(), settings.clone()) {
         Ok((journal, _stepper)) => state_of(&journal),
         Err(_) => {
             assert_eq!(disk.contents(), before);
@@ -121,9 +125,10 @@ fuzz_target!(|input: (bool, Vec<Edit<'_>>)| {
     };
     if let Some(first) = &first {
         assert!(states.contains(first), "no such state was ever there");
+        assert!(!is_proven || states.last() == Some(first), "a loss was not seen");
     }
     disk.restart(journal::simulation::Loss::Power);
     let (journal, _stepper) =
-        Journal::open_stepped(disk, settings(check)).expect("it opens as before");
+        Journal::open_stepped(disk, settings).expect("it opens as before");
     assert_eq!(state_of(&journal), first);
 });

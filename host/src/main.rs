@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    ignore_file_size_signal();
     let result = match Arguments::parse().command {
         Command::Up(up) => up.run(serve),
         Command::Config(config) => config.run(),
@@ -37,6 +38,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Has a file that may not grow (`RLIMIT_FSIZE`) fail the write, as a full disk does, rather than
+/// end the process: the store stops, and says so.
+fn ignore_file_size_signal() {
+    // SAFETY: to ignore a signal needs no handler, and nothing else runs yet.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 async fn serve(up: Up) -> anyhow::Result<()> {

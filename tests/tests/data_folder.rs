@@ -102,6 +102,26 @@ async fn one_host_at_a_time_has_a_folder() {
 }
 
 #[tokio::test]
+async fn a_folder_is_one_hosts_also_when_the_files_of_locks_are_removed() {
+    let folder = Folder::new();
+    let first = on(&folder).start().await;
+    let mut socket = first.connect().await;
+    increment(&mut socket).await;
+    let mut removed = 0;
+    for place in contents_of(folder.path()) {
+        let lock = place.join("lock");
+        if lock.exists() {
+            fs::remove_file(lock).expect("removing a file");
+            removed += 1;
+        }
+    }
+    assert!(removed > 0);
+    let refusal = on(&folder).refused().await;
+    refusal.says(["is in use by another process"]);
+    assert_eq!(increment(&mut socket).await, 2, "the first goes on");
+}
+
+#[tokio::test]
 async fn a_folder_that_cannot_be_written_is_refused() {
     let folder = counted(3, |host| host).await;
     let store = folder.path().join("store");
@@ -173,7 +193,57 @@ async fn damage_in_the_middle_is_refused() {
     });
     refused(&folder)
         .await
-        .says(["is damaged at byte", "restore a back-up"]);
+        .says(["is damaged or cut at byte", "restore a back-up"]);
+}
+
+#[tokio::test]
+async fn a_cut_of_what_was_acknowledged_is_refused_unless_the_loss_is_accepted() {
+    for orderly in [true, false] {
+        let folder = Folder::new();
+        let mut host = on(&folder).start().await;
+        let mut socket = host.connect().await;
+        for _ in 0..MANY {
+            increment(&mut socket).await;
+        }
+        socket.close().await;
+        match orderly {
+            true => {
+                host.terminate().await;
+                host.ended().await;
+            }
+            false => host.kill().await,
+        }
+        edit(&newest(&folder), |bytes| {
+            bytes.truncate(bytes.len() - 1_500)
+        });
+        let refusal = refused(&folder).await;
+        refusal.says(["acknowledged changes are gone", "store.accept-loss"]);
+        let host = on(&folder).argument("--accept-loss").start().await;
+        host.logged("is given up").await;
+        let left = count(&host).await;
+        assert!((1..MANY).contains(&left), "{left}");
+        host.kill().await;
+        assert_eq!(count(&on(&folder).start().await).await, left);
+    }
+}
+
+#[tokio::test]
+async fn how_the_last_host_ended_is_said() {
+    let folder = counted(3, |host| host).await;
+    let mut host = on(&folder).start().await;
+    host.logged("the journal was not closed").await;
+    host.terminate().await;
+    host.ended().await;
+    let host = on(&folder).start().await;
+    host.logged("opened the store").await;
+    assert!(!host.log().contains("was not closed"), "{}", host.log());
+    host.kill().await;
+    // As older versions leave it.
+    fs::remove_file(folder.path().join("store/watermark")).expect("removing a file");
+    let host = on(&folder).start().await;
+    host.logged("nothing tells up to where the journal was synced")
+        .await;
+    assert_eq!(count(&host).await, 3);
 }
 
 #[tokio::test]

@@ -31,6 +31,10 @@ pub(crate) struct Up {
     /// Keeps states in memory only. The same as store.memory=true.
     #[arg(long)]
     memory: bool,
+    /// Starts although the end of what was safe is gone from the store, and goes on without it.
+    /// The same as store.accept-loss=true.
+    #[arg(long)]
+    accept_loss: bool,
     #[command(flatten)]
     settings: Settings,
     /// The form of the log on standard error; RUST_LOG says how much of it.
@@ -79,6 +83,9 @@ impl Up {
         }
         if self.memory {
             layers = layers.argument("--memory", "store.memory", "true")?;
+        }
+        if self.accept_loss {
+            layers = layers.argument("--accept-loss", "store.accept-loss", "true")?;
         }
         let effective = layers.resolve()?;
         for warning in &effective.warnings {

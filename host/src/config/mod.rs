@@ -162,6 +162,9 @@ pub struct Auth {
     pub issuer: Option<String>,
     /// Clocks may differ by so much when `exp` and `nbf` are checked.
     pub leeway_ms: u64,
+    /// How far away `exp` may be. What is further is no time that anybody means: a number of
+    /// milliseconds, mostly, where seconds are expected.
+    pub max_lifetime_ms: u64,
     /// Lets clients in that send no token, as anonymous ones. A token that is sent must be
     /// valid in any case.
     pub allow_anonymous: bool,
@@ -180,6 +183,8 @@ impl Default for Auth {
             audience: None,
             issuer: None,
             leeway_ms: 5_000,
+            // 10 000 years of 365.25 days, for those who mean "never".
+            max_lifetime_ms: 315_576_000_000_000,
             allow_anonymous: false,
             max_token_bytes: 8 << 10,
             reload_interval_ms: 2_000,
@@ -294,6 +299,8 @@ pub struct Store {
     pub queue_bytes: usize,
     /// Longest file of the store, in bytes.
     pub segment_bytes: u32,
+    /// Starts although the end of what was safe is gone from the store, and goes on without it.
+    pub accept_loss: bool,
 }
 
 impl Default for Store {
@@ -306,6 +313,7 @@ impl Default for Store {
             max_record_bytes: 64 << 20,
             queue_bytes: 128 << 20,
             segment_bytes: 64 << 20,
+            accept_loss: false,
         }
     }
 }
@@ -328,6 +336,9 @@ pub struct Actors {
     /// Component instances that stay in memory; the least recently used one beyond that
     /// is dropped and made again when its actor has work.
     pub resident_instances: usize,
+    /// Time for which the first snapshot of a connection waits for what its own `connect` does,
+    /// behind a busy queue or in a slow hook.
+    pub connect_wait_ms: u64,
     /// Time from a cancellation until the turn is interrupted.
     pub cancel_grace_ms: u64,
     /// Calls with idempotency keys that one actor remembers; the oldest are forgotten first.
@@ -367,6 +378,7 @@ impl Default for Actors {
             max_in_memory: 1_000_000,
             max_stored: 10_000_000,
             resident_instances: 4_096,
+            connect_wait_ms: 100,
             cancel_grace_ms: 1_000,
             max_keys: 1_000,
             max_keys_bytes: 1 << 20,
@@ -715,6 +727,14 @@ impl Config {
             1 << 12,
             1 << 30,
         )?;
+        // At most what browsers can tell.
+        let lifetime_ms = auth.max_lifetime_ms;
+        within(
+            "auth.max-lifetime-ms",
+            lifetime_ms,
+            1_000,
+            8_640_000_000_000_000,
+        )?;
         within(
             "engine.compile-threads",
             engine.compile_threads as u64,
@@ -733,6 +753,7 @@ impl Config {
             // More often than that would keep a disk busy for nothing.
             ("auth.reload-interval-ms", auth.reload_interval_ms, 10),
             ("access.recheck-ms", access.recheck_ms, 0),
+            ("actors.connect-wait-ms", actors.connect_wait_ms, 0),
             ("actors.cancel-grace-ms", actors.cancel_grace_ms, 0),
             ("actors.gather-ms", actors.gather_ms, 0),
             ("actors.run-here-us", actors.run_here_us, 0),

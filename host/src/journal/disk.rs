@@ -7,7 +7,7 @@ use std::any::Any;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -70,8 +70,11 @@ impl fmt::Debug for Lock {
     }
 }
 
-/// The name of the file that the lock is on.
+/// The name of the file that is locked beside the folder itself.
 pub(super) const LOCK: &str = "lock";
+
+/// How often the lock's file is made anew when somebody removes it while it is being locked.
+const LOCK_TRIES: usize = 16;
 
 /// A real folder.
 #[derive(Debug)]
@@ -96,22 +99,49 @@ impl FolderDisk {
     }
 }
 
+impl FolderDisk {
+    /// Locks the file for this: where a folder cannot be locked it is all there is, and earlier
+    /// versions lock nothing else.
+    fn lock_file(&self) -> io::Result<File> {
+        let path = self.folder.join(LOCK);
+        for _ in 0..LOCK_TRIES {
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+                Err(fs::TryLockError::Error(error)) => return Err(error),
+            }
+            // Whoever comes next locks what has the name then.
+            let held = file.metadata()?;
+            let is_held =
+                |named: fs::Metadata| (named.dev(), named.ino()) == (held.dev(), held.ino());
+            if fs::metadata(&path).is_ok_and(is_held) {
+                return Ok(file);
+            }
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
 impl Disk for FolderDisk {
     fn folder(&self) -> &Path {
         &self.folder
     }
 
     fn lock(&self) -> io::Result<Lock> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(self.folder.join(LOCK))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock::new(file)),
-            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-        }
+        // A lock on the folder holds whatever becomes of the file.
+        let folder = File::open(&self.folder)?;
+        let folder = match folder.try_lock() {
+            Ok(()) => Some(folder),
+            Err(fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            // Some file systems (NFS) only lock what is open for writing, which a folder never is.
+            Err(fs::TryLockError::Error(_)) => None,
+        };
+        Ok(Lock::new((folder, self.lock_file()?)))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

@@ -86,6 +86,22 @@ pub enum OpenError {
         /// Where.
         offset: u64,
     },
+    /// The end of what was safe is there no longer.
+    #[error(
+        "{path} is damaged or cut at byte {offset}, and what it held was safe up to byte {safe}: \
+         about {records} acknowledged changes are gone; restore a back-up and check the disk, or \
+         start without them with `store.accept-loss`"
+    )]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// Up to where it is whole.
+        offset: u64,
+        /// Up to where it was safe.
+        safe: u64,
+        /// How many records were between, about.
+        records: u64,
+    },
     /// The settings contradict each other.
     #[error("{0}")]
     Settings(&'static str),

@@ -29,6 +29,8 @@ pub(super) enum FileKind {
     Hint(u32),
     /// One of the journal's that was never finished.
     Unfinished,
+    /// What was noted of its syncs.
+    Watermark,
     /// One that may lie beside any journal.
     Ignored,
     Foreign,
@@ -51,6 +53,7 @@ pub(super) fn file_kind(name: &str) -> FileKind {
     match (segment, hint) {
         (Some(number), _) => FileKind::Segment(number),
         (_, Some(number)) => FileKind::Hint(number),
+        _ if name == super::watermark::WATERMARK => FileKind::Watermark,
         _ if name == super::disk::LOCK || name == "lost+found" || name.starts_with('.') => {
             FileKind::Ignored
         }

@@ -389,17 +389,23 @@ pub(super) fn parse_record(
     })
 }
 
-/// Whether something behind `at`, where no sound record begins, was written when what is at
-/// `at` was known to be synced: then it was there once, whole.
-pub(super) fn synced_once(salt: u32, bytes: &[u8], at: usize, sequence: u64) -> bool {
-    (at..bytes.len().saturating_sub(RECORD_HEADER - 1)).any(|place| {
+/// A record behind `at`, where no sound one begins, that was written when what is at `at` was
+/// known to be synced: then it was there once, whole.
+pub(super) fn synced_once(
+    salt: u32,
+    bytes: &[u8],
+    at: usize,
+    sequence: u64,
+) -> Option<RecordHeader> {
+    (at..bytes.len().saturating_sub(RECORD_HEADER - 1)).find_map(|place| {
         // Cheap tests first: most places are within values.
         let claims = |header: &[u8]| {
             let synced = u32_at(header, 16)? as usize;
             let ahead = u64_at(header, 8)?.checked_sub(sequence)?;
             Some(synced > at && synced <= place && ahead <= bytes.len() as u64)
         };
-        claims(&bytes[place..]).unwrap_or(false)
-            && RecordHeader::parse(salt, &bytes[place..]).is_some()
+        claims(&bytes[place..])
+            .unwrap_or(false)
+            .then(|| RecordHeader::parse(salt, &bytes[place..]))?
     })
 }

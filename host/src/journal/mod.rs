@@ -38,6 +38,7 @@ mod recover;
 pub mod simulation;
 #[cfg(test)]
 mod tests;
+mod watermark;
 mod writer;
 
 use std::future::Future;
@@ -140,6 +141,8 @@ pub struct Settings {
     pub open_segments: usize,
     /// What is read when the journal is opened.
     pub check: Check,
+    /// Opens a journal also when the end of what was safe is gone, without it.
+    pub accept_loss: bool,
 }
 
 impl Default for Settings {
@@ -154,6 +157,7 @@ impl Default for Settings {
             compaction_bytes: 256 << 10,
             open_segments: 128,
             check: Check::Index,
+            accept_loss: false,
         }
     }
 }
@@ -173,7 +177,9 @@ pub enum Check {
 pub struct Recovery {
     /// How many keys have a value.
     pub keys: usize,
-    /// How many bytes of a write that was cut short were cut off.
+    /// How it had ended before.
+    pub ending: Ending,
+    /// How many bytes behind the last whole record were cut off.
     pub cut_bytes: u64,
     /// How many records were read.
     pub records: u64,
@@ -183,6 +189,25 @@ pub struct Recovery {
     pub hinted: usize,
     /// How long it took.
     pub took: Duration,
+}
+
+/// How a journal had ended when it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// It begins with this opening.
+    #[default]
+    New,
+    /// It was closed, and is whole.
+    Closed,
+    /// Its process or its machine ended. All that is known to have been synced is there.
+    Open,
+    /// Nothing tells how it ended, and up to where it was synced.
+    Unknown,
+    /// What was safe is gone, and [`Settings::accept_loss`] has it go on without.
+    Lost {
+        /// How many records that was, about.
+        records: u64,
+    },
 }
 
 /// Whether the journal works.

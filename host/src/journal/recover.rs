@@ -2,11 +2,11 @@
 //! has the rules.
 //!
 //! Invariant: nothing on the disk changes before everything was checked, and what is cut
-//! off was never known to be synced.
+//! off was never known to be synced, unless the settings accept that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,7 +18,8 @@ use super::format::{
 };
 use super::hint::{self, Subject};
 use super::index::{Index, SegmentUse};
-use super::{Check, Recovery, Settings};
+use super::watermark::{self, Noted, Notes, WATERMARK, Watermark};
+use super::{Check, Ending, Recovery, Settings};
 
 /// The segment that is written to.
 pub(super) struct Head {
@@ -38,6 +39,7 @@ pub(super) struct Recovered {
     pub(super) journal: u64,
     pub(super) index: Index,
     pub(super) head: Head,
+    pub(super) notes: Notes,
     /// Sealed segments that have no sound hint.
     pub(super) unhinted: Vec<u32>,
     pub(super) report: Recovery,
@@ -95,7 +97,11 @@ pub(super) fn refuse_foreign(disk: &Arc<dyn Disk>) -> Result<(), OpenError> {
                 let path = path(disk, number);
                 return Err(OpenError::Missing { path });
             }
-            FileKind::Segment(_) | FileKind::Unfinished | FileKind::Ignored => {}
+            // Without a segment there is nothing that it could be of; `recover` says so.
+            FileKind::Segment(_)
+            | FileKind::Unfinished
+            | FileKind::Watermark
+            | FileKind::Ignored => {}
         }
     }
     Ok(())
@@ -106,7 +112,12 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Recov
     let began = Instant::now();
     let files = list(disk)?;
     let segments = segments_of(&files);
+    let noted = noted(disk)?;
     if segments.is_empty() {
+        if let Some(Watermark { segment, .. }) = noted {
+            let path = path(disk, segment);
+            return Err(OpenError::Missing { path });
+        }
         for (kind, name) in &files {
             if *kind == FileKind::Unfinished {
                 remove(disk, name)?;
@@ -116,7 +127,7 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Recov
     }
 
     let folder = read_headers(disk, &segments)?;
-    let plan = plan(&folder, settings)?;
+    let plan = plan(&folder, settings, noted)?;
 
     // From here on the disk changes. What is left over goes last: the word that it is not
     // needed must be safe by then.
@@ -129,7 +140,7 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Recov
             FileKind::Segment(number) => !segments.contains_key(number),
             FileKind::Hint(number) => *number == head || !segments.contains_key(number),
             FileKind::Unfinished => true,
-            FileKind::Ignored | FileKind::Foreign => false,
+            FileKind::Watermark | FileKind::Ignored | FileKind::Foreign => false,
         };
         if leftover {
             remove(disk, name)?;
@@ -141,6 +152,21 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, settings: &Settings) -> Result<Recov
         synced.map_err(|error| OpenError::io(disk.folder().to_owned(), "synced", error))?;
     }
     Ok(recovered)
+}
+
+/// The newest watermark, if there is one.
+fn noted(disk: &Arc<dyn Disk>) -> Result<Option<Watermark>, OpenError> {
+    let path = disk.folder().join(WATERMARK);
+    match watermark::load(disk) {
+        Ok(Noted::Nothing) => Ok(None),
+        Ok(Noted::Known(watermark)) => Ok(Some(watermark)),
+        Ok(Noted::Newer(found)) => Err(OpenError::NewerFormat {
+            path,
+            found,
+            known: watermark::VERSION,
+        }),
+        Err(error) => Err(OpenError::io(path, "read", error)),
+    }
 }
 
 fn path(disk: &Arc<dyn Disk>, number: u32) -> PathBuf {
@@ -182,6 +208,7 @@ fn create(disk: &Arc<dyn Disk>, began: Instant) -> Result<Recovered, OpenError> 
     };
     let file = create_segment(disk, &header).map_err(refused)?;
     let start = header.length() as u32;
+    let notes = begin_notes(disk, header.journal, None, (1, start), 1)?;
     let mut index = Index::default();
     let usage = SegmentUse {
         bytes: u64::from(start),
@@ -200,12 +227,25 @@ fn create(disk: &Arc<dyn Disk>, began: Instant) -> Result<Recovered, OpenError> 
             synced: start,
             next_sequence: 1,
         },
+        notes,
         unhinted: Vec::new(),
         report: Recovery {
             took: began.elapsed(),
             ..Recovery::default()
         },
     })
+}
+
+/// Notes that what was found is synced, and that the journal is open.
+fn begin_notes(
+    disk: &Arc<dyn Disk>,
+    journal: u64,
+    last: Option<&Watermark>,
+    place: (u32, u32),
+    next_sequence: u64,
+) -> Result<Notes, OpenError> {
+    Notes::open(disk, journal, last, place, next_sequence)
+        .map_err(|error| OpenError::io(disk.folder().join(WATERMARK), "written", error))
 }
 
 /// Reads the headers of all segments and finds them to be of one journal.
@@ -392,19 +432,76 @@ struct Plan {
     /// The sealed segment before a head without records. Its seal may not have been synced,
     /// and an opening that was cut short may have left bytes behind it.
     sealed_last: Option<(u32, Scanned)>,
+    noted: Option<Watermark>,
+}
+
+/// What was safe behind the end of what is there, if anything is known to have been.
+fn lost(
+    folder: &Folder<'_>,
+    head: u32,
+    tail: &Scanned,
+    noted: Option<&Watermark>,
+) -> Result<Option<OpenError>, OpenError> {
+    let (end, sequence) = (tail.end, tail.next_sequence);
+    let torn = end < tail.bytes.len();
+    let claim = match torn {
+        true => synced_once(folder.salt, &tail.bytes, end, sequence),
+        false => None,
+    };
+    let mut lost = claim.map(|claim| OpenError::Lost {
+        path: path(folder.disk, head),
+        offset: end as u64,
+        safe: u64::from(claim.synced),
+        records: claim.sequence.saturating_sub(sequence),
+    });
+    let Some(noted) = noted else {
+        return Ok(lost);
+    };
+    if noted.segment > head && !folder.headers.contains_key(&noted.segment) {
+        let path = path(folder.disk, noted.segment);
+        return Err(OpenError::Missing { path });
+    }
+    let offset = match noted.segment > head {
+        // Nothing is left of what it held.
+        true => folder.header(noted.segment)?.1,
+        false => end as u64,
+    };
+    let behind = noted.segment > head || noted.segment == head && noted.offset as usize > end;
+    if behind {
+        lost = Some(OpenError::Lost {
+            path: path(folder.disk, noted.segment),
+            offset,
+            safe: u64::from(noted.offset),
+            records: noted.next_sequence.saturating_sub(sequence),
+        });
+    }
+    Ok(lost)
 }
 
 /// Reads and checks everything, without a change.
-fn plan(folder: &Folder<'_>, settings: &Settings) -> Result<Plan, OpenError> {
+fn plan(
+    folder: &Folder<'_>,
+    settings: &Settings,
+    noted: Option<Watermark>,
+) -> Result<Plan, OpenError> {
     let Some((newest, (header, bytes))) = folder.headers.last_key_value() else {
         return Err(OpenError::Missing {
             path: path(folder.disk, 1),
         });
     };
+    if noted.is_some_and(|noted| noted.journal != header.journal) {
+        return Err(OpenError::Mixed {
+            path: folder.disk.folder().join(WATERMARK),
+            other: path(folder.disk, *newest),
+        });
+    }
     let mut live: BTreeSet<u32> = header.live.iter().copied().collect();
     let mut head = *newest;
     let mut sealed_last = None;
-    let empty = *bytes == header.length() as u64;
+    // One whose records were safe has had its turn, whatever is left of them.
+    let was_used =
+        noted.is_some_and(|noted| noted.segment == head && noted.offset as usize > header.length());
+    let empty = *bytes == header.length() as u64 && !was_used;
     let tail = match live.last().copied() {
         Some(previous) if empty => {
             let scanned = folder.scan(previous)?;
@@ -421,10 +518,6 @@ fn plan(folder: &Folder<'_>, settings: &Settings) -> Result<Plan, OpenError> {
         }
         _ => folder.scan(head)?,
     };
-    let sequence = tail.next_sequence;
-    if tail.end < tail.bytes.len() && synced_once(folder.salt, &tail.bytes, tail.end, sequence) {
-        return Err(folder.damaged(head, tail.end));
-    }
     if let Some(next) = tail.sealed {
         return Err(OpenError::Missing {
             path: path(folder.disk, next),
@@ -434,6 +527,16 @@ fn plan(folder: &Folder<'_>, settings: &Settings) -> Result<Plan, OpenError> {
         live.remove(number);
     }
     let mut found = Found::default();
+    let ends_there = |noted: &Watermark| {
+        (noted.segment, noted.offset as usize) == (head, tail.end) && noted.closed
+    };
+    found.report.ending = match lost(folder, head, &tail, noted.as_ref())? {
+        None if noted.as_ref().is_some_and(ends_there) => Ending::Closed,
+        None if noted.is_some() => Ending::Open,
+        None => Ending::Unknown,
+        Some(OpenError::Lost { records, .. }) if settings.accept_loss => Ending::Lost { records },
+        Some(lost) => return Err(lost),
+    };
     for number in live {
         folder.take_sealed(number, settings.check, &mut found)?;
     }
@@ -451,6 +554,7 @@ fn plan(folder: &Folder<'_>, settings: &Settings) -> Result<Plan, OpenError> {
         head,
         tail,
         sealed_last,
+        noted,
     })
 }
 
@@ -471,14 +575,7 @@ fn finish(folder: &Folder<'_>, plan: Plan, began: Instant) -> Result<Recovered, 
         make_safe(disk, number, &scanned)?;
     }
     report.cut_bytes = (tail.bytes.len() - tail.end) as u64;
-    if report.cut_bytes > 0 {
-        tracing::warn!(
-            file = %head_path.display(),
-            offset = tail.end,
-            bytes = report.cut_bytes,
-            "the last write was cut short; what is left of it was never safe and is cut off"
-        );
-    }
+    say_ending(&head_path, &tail, &report);
     let file = make_safe(disk, head, &tail)?;
     disk.sync_folder().map_err(refused)?;
     let header = &folder.header(head)?.0;
@@ -499,6 +596,8 @@ fn finish(folder: &Folder<'_>, plan: Plan, began: Instant) -> Result<Recovered, 
     head.synced = head.offset;
     head.next_sequence += 1;
     index.segments.entry(head.number).or_default().bytes = u64::from(head.offset);
+    let (noted, place) = (plan.noted.as_ref(), (head.number, head.offset));
+    let notes = begin_notes(disk, header.journal, noted, place, head.next_sequence)?;
     report.keys = index.len();
     report.took = began.elapsed();
     Ok(Recovered {
@@ -506,9 +605,50 @@ fn finish(folder: &Folder<'_>, plan: Plan, began: Instant) -> Result<Recovered, 
         journal: header.journal,
         index,
         head,
+        notes,
         unhinted,
         report,
     })
+}
+
+/// Tells operators how the journal had ended, unless that is as it should be.
+fn say_ending(head: &Path, tail: &Scanned, report: &Recovery) {
+    let (file, offset, bytes) = (head.display(), tail.end, report.cut_bytes);
+    match report.ending {
+        Ending::New => {}
+        Ending::Closed if bytes == 0 => {}
+        Ending::Closed => tracing::warn!(
+            %file,
+            offset,
+            bytes,
+            "what follows the place at which the journal was closed is cut off"
+        ),
+        Ending::Open if bytes == 0 => tracing::warn!(
+            %file,
+            "the journal was not closed; all that is known to have been synced is there"
+        ),
+        Ending::Open => tracing::warn!(
+            %file,
+            offset,
+            bytes,
+            "the journal was not closed, and its last write was cut short; what is left of that \
+             is not known to have been synced, and is cut off"
+        ),
+        Ending::Unknown => tracing::warn!(
+            %file,
+            offset,
+            bytes,
+            "nothing tells up to where the journal was synced: an older version wrote it, or its \
+             watermark is gone; what is not whole at its end is cut off"
+        ),
+        Ending::Lost { records } => tracing::error!(
+            %file,
+            offset,
+            bytes,
+            records,
+            "what was safe behind this place is gone, and is given up as `store.accept-loss` says"
+        ),
+    }
 }
 
 /// Cuts off what is not sound, and syncs the rest. What was never known to be synced is

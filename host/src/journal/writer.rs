@@ -23,6 +23,7 @@ use super::files::{Segments, hint_name, segment_name};
 use super::format::{ENTRY_HEADER, Kind, RECORD_HEADER, Record, SegmentHeader};
 use super::index::{Index, SegmentUse};
 use super::recover::{Head, Recovered, create_segment, recover, refuse_foreign};
+use super::watermark::{Notes, WATERMARK};
 use super::{Health, Recovery, Safety, Settings, Space, SyncTimes, hint};
 
 /// The record that seals a segment.
@@ -316,6 +317,7 @@ pub(super) struct Writer {
     pub(super) settings: Settings,
     journal: u64,
     pub(super) head: Head,
+    notes: Notes,
     lock: Arc<Lock>,
     hints: Hints,
     /// What was taken and is not in the buffer yet.
@@ -382,6 +384,7 @@ impl Writer {
             journal,
             index,
             head,
+            notes,
             unhinted,
             report,
         } = recover(&disk, &settings)?;
@@ -407,6 +410,7 @@ impl Writer {
             settings,
             journal,
             head,
+            notes,
             lock: Arc::new(lock),
             hints: hints.map_or_else(|| Hints::Kept(VecDeque::new()), Hints::Sent),
             batch: VecDeque::new(),
@@ -658,13 +662,31 @@ impl Writer {
             synced.map_err(|error| self.failure("synced", error))?;
             self.shared.counters.synced(began.elapsed());
             self.head.synced = self.head.offset;
+            self.note(false)?;
             self.unsynced_since = None;
             self.untold_since = Some(now);
         }
+        // Not before it is noted: of what anybody was told the loss can be proven.
         for pending in self.unsynced.drain(..) {
             pending.finish(Ok(()));
         }
         Ok(())
+    }
+
+    /// Notes up to where the journal is synced, and whether it ends there.
+    fn note(&mut self, closed: bool) -> Result<(), DiskFailure> {
+        let head = &self.head;
+        let place = (head.number, head.synced);
+        let noted = self.notes.note(place, head.next_sequence, closed);
+        noted.map_err(|error| self.failure_of_notes("written", error))
+    }
+
+    fn failure_of_notes(&self, action: &'static str, error: io::Error) -> DiskFailure {
+        DiskFailure {
+            action,
+            path: self.disk.folder().join(WATERMARK),
+            error,
+        }
     }
 
     /// Begins a new segment. The old one is sealed once the new one is sure to be there.
@@ -691,6 +713,7 @@ impl Writer {
         let written = write_all(&*head.file, bytes, u64::from(head.offset));
         written.map_err(|error| self.failure("written", error))?;
         self.head.offset += SEAL as u32;
+        self.head.next_sequence += 1;
         self.unsynced_since.get_or_insert(now);
         self.sync(now)?;
         count(&self.shared.counters.appended_bytes, SEAL as u64);
@@ -749,9 +772,14 @@ impl Writer {
         self.sync(now)?;
         if self.untold_since.is_some() {
             self.tell_of_sync()?;
+        }
+        if self.head.synced < self.head.offset {
             self.unsynced_since = Some(now);
             self.sync(now)?;
         }
+        self.note(true)?;
+        let synced = self.notes.sync();
+        synced.map_err(|error| self.failure_of_notes("synced", error))?;
         self.ended = true;
         drop(self.shared.end(Phase::Closed));
         Ok(())

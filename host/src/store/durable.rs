@@ -94,6 +94,7 @@ impl Durable {
                 queue_bytes: settings.queue_bytes,
                 max_append_bytes: settings.max_record_bytes,
                 sync_interval: Duration::from_millis(settings.sync_interval_ms),
+                accept_loss: settings.accept_loss,
                 ..Settings::default()
             },
         )?;
@@ -101,6 +102,7 @@ impl Durable {
         info!(
             folder = %folder.display(),
             actors = found.keys,
+            ending = ?found.ending,
             cut_bytes = found.cut_bytes,
             took_ms = found.took.as_millis() as u64,
             "opened the store"

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::simulation::{Fault, Loss, Rng, SimDisk};
-use super::super::{Health, Journal, JournalError, Next, OpenError, Safety, Settings};
+use super::super::{Ending, Health, Journal, JournalError, Next, OpenError, Safety, Settings};
 use super::model::{State, World, apply, entries, poll, state_of, tight};
 
 /// The seed that `JOURNAL_SEED` names, or so many as `JOURNAL_SEEDS` says.
@@ -20,12 +20,12 @@ fn seeds(count_by_default: u64) -> Vec<u64> {
 #[test]
 fn what_is_found_after_a_crash_is_a_prefix_with_all_that_was_told_to_be_safe() {
     let began = Instant::now();
-    let (mut lives, mut compactions, mut cuts, mut stops) = (0, 0, 0, 0);
+    let (mut lives, mut compactions, mut cuts, mut stops, mut refusals) = (0, 0, 0, 0, 0);
     for seed in seeds(400) {
         let told = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
             world.run(8);
-            (world.compactions, world.cuts, world.stops)
+            (world.compactions, world.cuts, world.stops, world.refusals)
         });
         let Ok(counts) = told else {
             panic!("run again with JOURNAL_SEED={seed}");
@@ -34,14 +34,16 @@ fn what_is_found_after_a_crash_is_a_prefix_with_all_that_was_told_to_be_safe() {
         compactions += counts.0;
         cuts += counts.1;
         stops += counts.2;
+        refusals += counts.3;
     }
     let rate = f64::from(lives) / began.elapsed().max(Duration::from_millis(1)).as_secs_f64();
     println!(
-        "{lives} lives, {:.0} a minute; {compactions} compactions, {cuts} tails cut, {stops} stops",
+        "{lives} lives, {:.0} a minute; {compactions} compactions, {cuts} tails cut, {stops} stops, \
+         {refusals} losses refused",
         rate * 60.0
     );
     if std::env::var("JOURNAL_SEED").is_err() {
-        assert!(compactions > 100 && cuts > 100 && stops > 100);
+        assert!(compactions > 100 && cuts > 100 && stops > 100 && refusals > 100);
     }
 }
 
@@ -153,14 +155,73 @@ fn newest(disk: &SimDisk) -> String {
 }
 
 #[test]
-fn a_file_that_is_cut_at_any_byte_is_a_prefix() {
+fn a_cut_of_what_was_safe_is_refused_at_any_byte() {
+    let (disk, settings, history) = closed_in_few_segments();
+    let name = newest(&disk);
+    let whole = disk.content(&name).unwrap();
+    for cut in 0..whole.len() {
+        let disk = disk.copy();
+        disk.set_content(&name, &whole[..cut]);
+        let before = disk.contents();
+        let error = Journal::open_stepped(disk.clone(), settings.clone()).unwrap_err();
+        match error {
+            OpenError::Lost { offset, safe, .. } => {
+                assert!(offset <= cut as u64 && safe == whole.len() as u64);
+            }
+            error => assert!(
+                matches!(error, OpenError::Damaged { offset: 0, .. }),
+                "{error}"
+            ),
+        }
+        assert_eq!(disk.contents(), before, "a refusal changes nothing");
+    }
+    let (journal, _stepper) = Journal::open_stepped(disk, settings).unwrap();
+    assert_eq!(journal.stats().recovery.ending, Ending::Closed);
+    assert_eq!(Some(&state_of(&journal).unwrap()), history.last());
+}
+
+#[test]
+fn what_follows_the_end_of_a_closed_journal_is_cut_off() {
+    let (disk, settings, history) = closed_in_few_segments();
+    let name = newest(&disk);
+    let mut bytes = disk.content(&name).unwrap();
+    bytes.extend([7; 30]);
+    disk.set_content(&name, &bytes);
+    let (journal, _stepper) = Journal::open_stepped(disk, settings).unwrap();
+    let found = journal.stats().recovery;
+    assert_eq!((found.ending, found.cut_bytes), (Ending::Closed, 30));
+    assert_eq!(Some(&state_of(&journal).unwrap()), history.last());
+}
+
+fn closed_in_few_segments() -> (SimDisk, Settings, Vec<State>) {
     let settings = Settings {
         segment_bytes: 4000,
         dead_percent: 101,
         ..Settings::default()
     };
     let (disk, history) = closed(3, &settings, 30);
-    let name = newest(&disk);
+    (disk, settings, history)
+}
+
+#[test]
+fn a_file_that_is_cut_at_any_byte_is_a_prefix_if_the_loss_is_accepted() {
+    let (disk, settings, history) = closed_in_few_segments();
+    let accepting = Settings {
+        accept_loss: true,
+        ..settings
+    };
+    every_cut_is_a_prefix(&disk, &accepting, &history);
+}
+
+#[test]
+fn a_file_that_is_cut_at_any_byte_is_a_prefix_where_nothing_was_noted() {
+    let (disk, settings, history) = closed_in_few_segments();
+    disk.take("watermark");
+    every_cut_is_a_prefix(&disk, &settings, &history);
+}
+
+fn every_cut_is_a_prefix(disk: &SimDisk, settings: &Settings, history: &[State]) {
+    let name = newest(disk);
     let whole = disk.content(&name).unwrap();
     let mut last = 0;
     let mut headless = 0;
@@ -209,11 +270,10 @@ fn a_flipped_bit_is_never_taken_for_data() {
                 Ok(Ok(found)) => {
                     assert_eq!(&found, last, "{name} at {at}");
                     unseen += 1;
-                    // Hints are made again; the record that closes the journal says nothing
-                    // but that all before it is safe.
+                    // Hints are made again; of two watermarks one is left.
                     let is_harmless = name.ends_with(".hint")
-                        || settings.check == super::super::Check::Index && name != newest
-                        || name == newest && at + 24 >= bytes.len();
+                        || name == "watermark"
+                        || settings.check == super::super::Check::Index && name != newest;
                     assert!(is_harmless, "{name} at {at} of {}", bytes.len());
                 }
                 Ok(Err(error)) => {
@@ -224,6 +284,7 @@ fn a_flipped_bit_is_never_taken_for_data() {
                     let named = matches!(
                         error,
                         OpenError::Damaged { .. }
+                            | OpenError::Lost { .. }
                             | OpenError::NotAJournal { .. }
                             | OpenError::Missing { .. }
                     );

@@ -86,6 +86,7 @@ pub(super) fn tight(rng: &mut Rng) -> Settings {
         compaction_bytes: 1 + rng.below(600),
         open_segments: 1 + rng.below(4),
         check: [Check::Index, Check::Everything][rng.below(2)],
+        accept_loss: false,
     }
 }
 
@@ -143,12 +144,16 @@ pub(super) struct World {
     /// Up to where each kind of append was told to be safe.
     synced: usize,
     written: usize,
+    /// What the last opening found.
+    opened: usize,
     /// With the time of each.
     told_written: Vec<(usize, Instant)>,
     number: usize,
     pub(super) compactions: u64,
     pub(super) cuts: usize,
     pub(super) stops: usize,
+    /// Cuts of what was safe that were refused.
+    pub(super) refusals: usize,
 }
 
 impl World {
@@ -162,11 +167,13 @@ impl World {
             history: vec![State::new()],
             synced: 0,
             written: 0,
+            opened: 0,
             told_written: Vec::new(),
             number: 0,
             compactions: 0,
             cuts: 0,
             stops: 0,
+            refusals: 0,
         }
     }
 
@@ -215,6 +222,7 @@ impl World {
             // What is there after an opening is safe.
             self.synced = matching;
             self.written = matching;
+            self.opened = matching;
             self.told_written.clear();
             return (journal, stepper);
         }
@@ -308,6 +316,53 @@ impl World {
         assert!(matches!(read, Err(JournalError::Stopped { .. })));
     }
 
+    /// Cuts the newest segment of a copy, and finds that it is not opened without what is known
+    /// to have been synced, unless that is asked for.
+    fn check_cut(&mut self, loss: Loss) {
+        let cut = self.disk.copy();
+        let names = cut.contents().into_keys();
+        let Some(name) = names.filter(|name| name.ends_with(".log")).max() else {
+            return;
+        };
+        let whole = cut.content(&name).expect("it is listed");
+        cut.set_content(&name, &whole[..self.rng.below(whole.len() + 1)]);
+        let least = match loss {
+            Loss::Process => self.synced,
+            // The last notes may be gone with the power, those of the opening are not.
+            Loss::Power => self.opened,
+        };
+        let open = |disk: &SimDisk, accept_loss| {
+            let settings = Settings {
+                accept_loss,
+                ..self.settings.clone()
+            };
+            Journal::open_stepped(disk.clone(), settings)
+        };
+        let position = |journal: &Journal, least: usize| {
+            let found = state_of(journal).expect("nothing is damaged");
+            self.history[least..].contains(&found)
+        };
+        match open(&cut.copy(), false) {
+            Ok((journal, _stepper)) => assert!(position(&journal, least), "a loss was not seen"),
+            Err(OpenError::Lost { .. }) => self.refusals += 1,
+            // What a cut record has dropped is gone, and nothing was noted since.
+            Err(OpenError::Missing { .. }) if loss == Loss::Power => {}
+            Err(error) => assert!(
+                matches!(error, OpenError::Damaged { offset: 0, .. }),
+                "{error}"
+            ),
+        }
+        match open(&cut, true) {
+            Ok((journal, _stepper)) => assert!(position(&journal, 0), "no state of the history"),
+            // The word that a segment is not needed was cut off, and the segment is gone.
+            Err(OpenError::Missing { .. }) => {}
+            Err(error) => assert!(
+                matches!(error, OpenError::Damaged { offset: 0, .. }),
+                "{error}"
+            ),
+        }
+    }
+
     /// Lives and dies some times.
     pub(super) fn run(&mut self, lives: usize) {
         let mut loss = Loss::Process;
@@ -333,6 +388,7 @@ impl World {
             drop((journal, stepper));
             loss = [Loss::Process, Loss::Power][self.rng.below(2)];
             self.disk.restart(loss);
+            self.check_cut(loss);
         }
         self.open(loss);
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::super::simulation::{Fault, SimDisk};
 use super::super::{
-    Check, Disk, Entry, FolderDisk, Health, Journal, JournalError, Next, OpenError, Safety,
+    Check, Disk, Ending, Entry, FolderDisk, Health, Journal, JournalError, Next, OpenError, Safety,
     Settings, Space,
 };
 use super::model::{poll, state_of};
@@ -61,6 +61,63 @@ fn a_folder_in_use_is_refused() {
     journal.close().unwrap();
     Journal::open(disk(), small()).unwrap();
     fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_folder_in_use_is_refused_although_the_file_of_its_lock_was_removed() {
+    let folder = folder("removed-lock");
+    let disk = || FolderDisk::new(&folder).unwrap();
+    let journal = Journal::open(disk(), small()).unwrap();
+    fs::remove_file(folder.join("lock")).unwrap();
+    let error = Journal::open(disk(), small()).unwrap_err();
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    fs::write(folder.join("lock"), "").unwrap();
+    let error = Journal::open(disk(), small()).unwrap_err();
+    assert!(matches!(error, OpenError::Locked { .. }), "{error}");
+    journal.close().unwrap();
+    Journal::open(disk(), small()).unwrap();
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_folder_without_its_segments_is_refused() {
+    let disk = SimDisk::new(0);
+    filled(&disk);
+    for name in disk.contents().into_keys() {
+        if name != "watermark" {
+            disk.take(&name);
+        }
+    }
+    assert!(matches!(refusal(&disk), OpenError::Missing { .. }));
+}
+
+#[test]
+fn the_watermark_of_another_journal_is_refused() {
+    let (one, other) = (SimDisk::new(0), SimDisk::new(1));
+    filled(&one);
+    filled(&other);
+    one.set_content("watermark", &other.content("watermark").unwrap());
+    let error = refusal(&one);
+    assert!(matches!(&error, OpenError::Mixed { path, .. } if path.ends_with("watermark")));
+}
+
+#[test]
+fn how_a_journal_ended_is_told() {
+    let disk = SimDisk::new(0);
+    let ending = |disk: &SimDisk| {
+        let opened = Journal::open_stepped(disk.clone(), small());
+        let (journal, _killed) = opened.unwrap();
+        disk.restart(super::super::simulation::Loss::Process);
+        journal.stats().recovery.ending
+    };
+    assert_eq!(ending(&disk), Ending::New);
+    assert_eq!(ending(&disk), Ending::Open);
+    filled(&disk);
+    assert_eq!(ending(&disk), Ending::Closed);
+    assert_eq!(ending(&disk), Ending::Open);
+    disk.take("watermark");
+    assert_eq!(ending(&disk), Ending::Unknown);
+    assert_eq!(ending(&disk), Ending::Open);
 }
 
 #[test]
