@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
-use tidegate::timer::Timers;
+use tidegate::timer::{Due, Timers};
 use tokio_util::time::DelayQueue;
 
 /// Far enough ahead that nothing is due before everything is set.
@@ -95,13 +95,16 @@ async fn timers(order: &[u64]) -> Costs {
     let (alarms, set) = timed(|| {
         let due = order
             .iter()
-            .map(|n| timers.set(now_ms + AHEAD_MS + n / 100, *n));
+            .map(|n| timers.set(Due::Moment(now_ms + AHEAD_MS + n / 100), *n));
         due.collect::<Vec<_>>()
     });
     let ((), cancel) = timed(|| drop(alarms));
     // All are due at one moment, which comes when all are set.
     let due_ms = now_ms + (set * 4).as_millis() as u64 + 50;
-    let alarms: Vec<_> = order.iter().map(|n| timers.set(due_ms, *n)).collect();
+    let alarms: Vec<_> = order
+        .iter()
+        .map(|n| timers.set(Due::Moment(due_ms), *n))
+        .collect();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let left = Duration::from_millis(due_ms).saturating_sub(now.expect("a clock after 1970"));
     let began = Instant::now() + left;

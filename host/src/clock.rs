@@ -6,13 +6,16 @@
 //! Invariant: who waits on tokio's timers for a time that it has from here waits as long as it
 //! meant to, also while a test has paused those timers.
 
+mod set;
 mod sleeps;
+mod steady;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use sleeps::Sleeps;
+pub use steady::{SteadyClock, Steps};
 
 /// Tells the time since 1970 began (UTC): the system's clock, unless another one was named.
 #[derive(Clone, Default)]
@@ -35,9 +38,7 @@ impl WallClock {
     /// The time since 1970 began.
     pub fn now(&self) -> Duration {
         match &self.0 {
-            None => SystemTime::now()
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .unwrap_or_default(),
+            None => system_time(),
             Some(told) => told(),
         }
     }
@@ -54,6 +55,30 @@ impl WallClock {
     pub fn now_ms(&self) -> u64 {
         self.now().as_millis() as u64
     }
+}
+
+/// The time since 1970 began, by the system's clock.
+pub fn system_time() -> Duration {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    set::apply(since.unwrap_or_default())
+}
+
+/// The same in whole milliseconds.
+pub fn system_ms() -> u64 {
+    system_time().as_millis() as u64
+}
+
+/// The same, up to some milliseconds late and for a fraction of the cost.
+pub fn coarse_system_ms() -> u64 {
+    #[cfg(target_os = "linux")]
+    {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        let seconds = Duration::from_secs(now.tv_sec.try_into().unwrap_or(0));
+        let part = Duration::from_nanos(now.tv_nsec.try_into().unwrap_or(0));
+        set::apply(seconds + part).as_millis() as u64
+    }
+    #[cfg(not(target_os = "linux"))]
+    system_ms()
 }
 
 /// Now, on the clock that tokio's timers go by.

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::request::Request;
 use crate::watch::{self, Watched};
-use crate::{Socket, patiently};
+use crate::{Socket, WallClock, patiently};
 
 /// What the host prints before the address that it listens on.
 const LISTENING: &str = "listening on http://";
@@ -44,6 +44,7 @@ pub struct Builder {
     application: Option<PathBuf>,
     /// What a shell does before it becomes the host.
     prelude: Vec<String>,
+    clock: Option<PathBuf>,
 }
 
 struct Component {
@@ -283,8 +284,8 @@ impl Builder {
     /// Lets no file of the host grow beyond so many KiB, as a full disk does: writes come
     /// back short, then fail.
     pub fn largest_file(self, kibibytes: u64) -> Builder {
-        // Blocks of 512 bytes, by POSIX. The signal would end the host.
-        self.prelude(format!("trap '' XFSZ; ulimit -f {}", kibibytes * 2))
+        // Blocks of 512 bytes, by POSIX. The shell has the signal end what it runs.
+        self.prelude(format!("trap - XFSZ; ulimit -f {}", kibibytes * 2))
     }
 
     /// Takes the superuser's right to write where permissions forbid it from the host.
@@ -294,6 +295,12 @@ impl Builder {
              --inh-caps=-dac_override -- \"$@\""
                 .to_owned(),
         )
+    }
+
+    /// Goes by this wall clock.
+    pub fn clock(mut self, clock: &WallClock) -> Builder {
+        self.clock = Some(clock.file());
+        self
     }
 
     fn prelude(mut self, command: String) -> Builder {
@@ -372,6 +379,9 @@ impl Builder {
                 shell
             }
         };
+        if let Some(clock) = &self.clock {
+            command.env("TEST_CLOCK_AHEAD", clock);
+        }
         command.arg("up").arg("--manifest").arg(&manifest);
         command.args(["--listen", "127.0.0.1:0"]);
         if self.application.is_some() && !self.arguments.iter().any(|word| word == "--data") {

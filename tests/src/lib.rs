@@ -20,6 +20,7 @@
 //! ```
 
 pub mod cli;
+mod clock;
 pub mod dialect;
 pub mod guest;
 mod host;
@@ -35,6 +36,7 @@ mod watch;
 use std::fmt;
 use std::time::Duration;
 
+pub use clock::WallClock;
 pub use host::{ADMIN_KEY, Builder, Folder, Host, Refusal, handlers_folder, project};
 pub use request::{EventStream, Request, Response, ServerEvent};
 pub use socket::{Closed, Reply, Socket};

@@ -59,7 +59,7 @@ impl Actors {
         // It comes into memory as it is to be: nobody can load what was there before, and
         // who finds it waits at its gate until it is stored.
         let resident = shared.table.get_or_insert(key, Admission::IfRoom, || {
-            shared.wake_later(key, &[]);
+            shared.wake_later(key, None);
             actor.begin_as(stored, shared);
             actor.clone()
         });

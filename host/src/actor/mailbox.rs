@@ -14,6 +14,7 @@ use crate::engine::Origin;
 use crate::metrics::Stopwatch;
 use crate::rooms::{Client, RequestId};
 use crate::store::Heard;
+use crate::timer::Due;
 use crate::turn::{ReplyTo, Which};
 
 /// One piece of work for an actor.
@@ -21,7 +22,7 @@ pub(super) enum Item {
     /// A call of a client or of another actor. Boxed, because a queue keeps room for its items.
     Call(Box<Call>),
     /// A timer or schedule of the actor is due.
-    Due(Which, u64),
+    Due(Which, Due),
     /// First contact of a connection.
     Connect(Client),
     /// A connection that had contact has closed.

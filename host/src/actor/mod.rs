@@ -8,6 +8,7 @@
 
 mod backup;
 mod census;
+mod gone;
 mod instances;
 mod mailbox;
 mod messages;
@@ -15,6 +16,7 @@ mod ready;
 mod resident;
 #[cfg(test)]
 mod simulation;
+mod sleeping;
 mod sweep;
 mod table;
 mod waits;
@@ -37,6 +39,7 @@ use self::instances::Instances;
 use self::mailbox::{Delivered, Item, Retire};
 use self::messages::Held;
 use self::resident::Actor;
+use self::sleeping::{Sleeping, Wake};
 use self::table::{Admission, Table};
 use self::waits::Waits;
 use crate::clock::{WallClock, instant};
@@ -47,7 +50,7 @@ use crate::metrics::{Metrics, Stopwatch};
 use crate::rooms::{Client, Connection, Connections};
 use crate::router::{Conflict, Router};
 use crate::store::{Connected, Sent, Store};
-use crate::timer::{Alarm, Timers};
+use crate::timer::{Due, Timers};
 use crate::turn::{
     Bounds, Caller, Clock, Live, MessageBounds, Outside, ReplyTo, TimerKey, Undecided, Which,
     unavailable,
@@ -84,7 +87,7 @@ struct Shared {
     waits: Waits,
     held: Held,
     /// What wakes actors that are not in memory.
-    sleeping: Mutex<HashMap<ActorKey, Alarm>>,
+    sleeping: Sleeping,
     itself: Weak<Shared>,
     /// The open connections of actors that are not in memory, where the handler does not
     /// want to be told of their end and the store need not know them.
@@ -179,17 +182,18 @@ impl Shared {
     }
 
     /// A timer is due: tells its actor.
-    fn due(&self, key: &TimerKey, due_ms: u64) {
+    fn due(&self, key: &TimerKey, due: Due) {
         if self.is_closing() {
             return;
         }
-        if let Err(undelivered) = self.deliver(&key.actor, Item::Due(key.which, due_ms)) {
+        if let Err(undelivered) = self.deliver(&key.actor, Item::Due(key.which, due)) {
             warn!(actor = %key.actor, failure = %undelivered.failure, "a timer is delayed");
             // The host is full; the timer waits. Where no component serves the actor, one
             // that comes to do so wakes it.
             let is_served = undelivered.failure.code != code::ACTOR_UNKNOWN;
             if key.which == Which::Wake && is_served {
-                self.wake_later(&key.actor, &[self.clock.now_ms() + WAKE_RETRY_MS]);
+                let again_ms = self.clock.steady_ms() + WAKE_RETRY_MS;
+                self.sleeping.set_again(&key.actor, again_ms, &self.clock);
             }
         }
     }
@@ -213,23 +217,16 @@ impl Shared {
     fn wake_sleeping(&self, is_served: impl Fn(&Name) -> bool) {
         for (actor, due_ms) in self.store.sleeping() {
             if is_served(&actor.actor) && self.table.get(&actor).is_none() {
-                self.wake_later(&actor, &[due_ms]);
+                self.wake_later(&actor, Some(Wake::at(due_ms)));
             }
         }
     }
 
-    /// Brings an actor that leaves memory back when the first of these is due.
-    fn wake_later(&self, actor: &ActorKey, dues: &[u64]) {
-        let mut sleeping = self.sleeping.lock().unwrap_or_else(PoisonError::into_inner);
-        match dues.iter().min() {
-            Some(due_ms) => {
-                let key = TimerKey {
-                    actor: actor.clone(),
-                    which: Which::Wake,
-                };
-                sleeping.insert(actor.clone(), self.clock.set(*due_ms, key));
-            }
-            None => drop(sleeping.remove(actor)),
+    /// Brings an actor that leaves memory back at this time, if there is one.
+    fn wake_later(&self, actor: &ActorKey, wake: Option<Wake>) {
+        match wake {
+            Some(wake) => self.sleeping.set(actor, wake, &self.clock),
+            None => self.sleeping.remove(actor),
         }
     }
 
@@ -380,15 +377,15 @@ impl Actors {
             router,
             clock: {
                 let shared = itself.clone();
-                Arc::new(Timers::start_on(wall, move |key: TimerKey, due_ms| {
+                Arc::new(Timers::start_on(wall, move |key: TimerKey, due| {
                     if let Some(shared) = shared.upgrade() {
-                        shared.due(&key, due_ms);
+                        shared.due(&key, due);
                     }
                 }))
             },
             waits: Waits::default(),
             held: Held::default(),
-            sleeping: Mutex::default(),
+            sleeping: Sleeping::default(),
             absent: Mutex::default(),
             itself: itself.clone(),
             instances: Instances::new(settings.resident_instances, evicted),
@@ -518,6 +515,9 @@ impl Actors {
             let live = actor.live(&self.shared).await?;
             self.check_gate(key, live)?;
             self.check_fit(key, &actor, live).await?;
+            if stream == Stream::State {
+                self.part_with_gone(&actor, live).await;
+            }
             let serving = actor.serving();
             let decided = live
                 .authorize(outlet.client(), subject(stream), &self.shared.access)
@@ -565,7 +565,7 @@ impl Actors {
             return Ok(());
         };
         // Whatever it does next shows it that.
-        if let Err(undelivered) = self.deliver(key, Item::Due(Which::Wake, 0)) {
+        if let Err(undelivered) = self.deliver(key, Item::Due(Which::Wake, Due::Moment(0))) {
             undelivered.item.refuse(key, undelivered.failure);
         }
         Err(failure)
@@ -600,13 +600,15 @@ impl Actors {
         }
     }
 
-    /// The last committed state, as this client may see it. Never waits for a turn.
+    /// The last committed state, as this client may see it. Never waits for a turn, but for those
+    /// that part with connections that are gone, and for these only so long.
     pub async fn read(&self, key: &ActorKey, who: Client) -> Result<Read, Failure> {
         loop {
             let actor = self.actor(key)?;
             let live = actor.live(&self.shared).await?;
             self.check_gate(key, live)?;
             self.check_fit(key, &actor, live).await?;
+            self.part_with_gone(&actor, live).await;
             let decided = live
                 .authorize(who.clone(), Subject::State, &self.shared.access)
                 .await;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tidegate_core::cron::Cron;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::{ActorType, Method};
 use tidegate_core::{ActorKey, Failure, schema, unambiguous};
@@ -30,7 +31,7 @@ use crate::metrics::{self, Entry, Stopwatch};
 use crate::rooms::RequestId;
 use crate::router::Slot;
 use crate::store::{Change, Commit, Committed, Connected, Durability, Heard, Stored, Weight};
-use crate::timer::Alarm;
+use crate::timer::{Alarm, Due};
 use crate::turn::{
     Caller, Chunks, Effects, Fitted, Given, Keyed, Live, Reply, Stage, TimerKey, Undecided, Which,
     answer, fitted, let_out, unavailable,
@@ -47,6 +48,8 @@ pub(super) struct Actor {
     mailbox: Mutex<Mailbox>,
     instance: Mutex<Option<Box<Instance>>>,
     activated: AtomicBool,
+    /// Whether it has been told the end of connections that had closed before it was in memory.
+    pub(super) has_parted: AtomicBool,
     /// The manifest's schedules, while it is active.
     schedules: Mutex<Schedules>,
     /// Messages whose turns the store has refused.
@@ -60,9 +63,17 @@ pub(super) struct Actor {
 struct Schedules {
     /// The component whose schedules they are.
     of: u64,
-    /// When they began.
+    /// When they began, on the process's own clock.
     since_ms: u64,
-    alarms: Vec<Option<Alarm>>,
+    all: Vec<Scheduled>,
+}
+
+/// One of them.
+#[derive(Default)]
+struct Scheduled {
+    alarm: Option<Alarm>,
+    /// Its last moment that has fired; 0 for none.
+    fired_ms: u64,
 }
 
 /// What starting a turn takes from the item that causes it.
@@ -109,6 +120,7 @@ impl Actor {
             mailbox: Mutex::default(),
             instance: Mutex::new(None),
             activated: AtomicBool::new(false),
+            has_parted: AtomicBool::new(false),
             schedules: Mutex::default(),
             postponed: Mutex::default(),
             last_busy: AtomicU64::new(shared.uptime_ms()),
@@ -247,13 +259,14 @@ impl Actor {
                         stored.epoch = new_epoch();
                         weight = weight.outdated();
                     }
+                    shared.sleeping.restore(&key, &mut stored);
                     let component = self.slot.component();
                     let (clock, gather) = (&shared.clock, shared.gather());
                     let live = Live::restored(key.clone(), slot, stored, weight, clock, gather);
                     if let Some(component) = component {
                         self.fit(&component, &live, shared).await?;
                     }
-                    shared.wake_later(&key, &[]);
+                    shared.wake_later(&key, None);
                     Ok(live)
                 }
                 Err(error) => Err(unavailable(&error)),
@@ -449,7 +462,7 @@ impl Actor {
         });
         let bounds = shared.key_bounds();
         if let Some(keyed) = &keyed
-            && let Some(known) = live.answered(keyed, shared.clock.now_ms(), bounds)
+            && let Some(known) = live.answered(keyed, shared.clock.steady_ms(), bounds)
         {
             return answer(live, reply, known).await;
         }
@@ -491,7 +504,7 @@ impl Actor {
     async fn run_due(
         self: &Arc<Self>,
         which: Which,
-        due_ms: u64,
+        due: Due,
         live: &Arc<Live>,
         shared: &Arc<Shared>,
     ) {
@@ -500,8 +513,8 @@ impl Actor {
             // It was only to bring the actor into memory.
             Which::Wake => return,
             Which::Timer(id) => {
-                let now_ms = shared.clock.now_ms();
-                let Some(timer) = live.ledger().timers.take_due(id, due_ms, now_ms) else {
+                let taken = live.ledger().timers.take_due(id, due, &shared.clock);
+                let Some(timer) = taken else {
                     return;
                 };
                 fired = Some((id, timer.clone()));
@@ -513,6 +526,14 @@ impl Actor {
                 )
             }
             Which::Schedule(place) => {
+                let due_ms = match due {
+                    Due::Steady(ms) => ms.saturating_add_signed(shared.clock.ahead_ms()),
+                    // The clock was set back: what comes next is to be worked out anew.
+                    Due::Calendar(ms) if shared.clock.now_ms() < ms => {
+                        return self.schedule(place, shared);
+                    }
+                    Due::Moment(ms) | Due::Calendar(ms) => ms,
+                };
                 let Ok(component) = self.component() else {
                     return;
                 };
@@ -520,6 +541,9 @@ impl Actor {
                 let Some((method, _)) = schedules.ok().and_then(|all| all.iter().nth(place)) else {
                     return;
                 };
+                if let Some(scheduled) = self.schedules().all.get_mut(place) {
+                    scheduled.fired_ms = due_ms;
+                }
                 let origin = Origin::Cron(Firing { id: 0, due_ms });
                 (method.clone(), None, origin)
             }
@@ -545,19 +569,16 @@ impl Actor {
                 if failure.code == code::STORE_UNAVAILABLE
                     && let Some(fired) = fired
                 {
-                    let at_ms = shared.clock.now_ms() + FIRE_AGAIN_MS;
                     let mut ledger = live.ledger();
                     let timers = &mut ledger.timers;
-                    return timers.put_back(&self.key, fired, at_ms, &shared.clock);
+                    return timers.put_back(&self.key, fired, FIRE_AGAIN_MS, &shared.clock);
                 }
             }
         }
         match which {
             Which::Timer(id) => {
                 let mut ledger = live.ledger();
-                ledger
-                    .timers
-                    .set_again(&self.key, id, shared.clock.now_ms(), &shared.clock);
+                ledger.timers.set_again(&self.key, id, &shared.clock);
             }
             Which::Schedule(place) => self.schedule(place, shared),
             Which::Wake => {}
@@ -592,8 +613,8 @@ impl Actor {
             }
             *schedules = Schedules {
                 of: component.serial,
-                since_ms: shared.clock.now_ms(),
-                alarms: declared.cron.iter().map(|_| None).collect(),
+                since_ms: shared.clock.steady_ms(),
+                all: declared.cron.iter().map(|_| Scheduled::default()).collect(),
             };
         }
         for place in 0..declared.cron.len() {
@@ -609,13 +630,27 @@ impl Actor {
         let declared = self.type_in(&component).ok();
         let mut schedules = self.schedules();
         let cron = declared.and_then(|declared| declared.cron.values().nth(place));
-        let next = cron.and_then(|cron| cron.next_after(schedules.since_ms, shared.clock.now_ms()));
+        let clock = &shared.clock;
+        let next = cron.and_then(|cron| match cron {
+            // An interval is a span of time.
+            Cron::Every { .. } => cron
+                .next_after(schedules.since_ms, clock.steady_ms())
+                .map(Due::Steady),
+            Cron::Schedule(schedule) => {
+                let fired_ms = schedules.all.get(place).map_or(0, |one| one.fired_ms);
+                let now_ms = clock.now_ms();
+                // What a clock that was set back a little shows once more has fired.
+                let again = fired_ms.saturating_sub(now_ms) <= SAME_MOMENT_MS;
+                let after_ms = if again { now_ms.max(fired_ms) } else { now_ms };
+                schedule.next_after(after_ms).map(Due::Calendar)
+            }
+        });
         let key = TimerKey {
             actor: self.key.clone(),
             which: Which::Schedule(place),
         };
-        if let Some(alarm) = schedules.alarms.get_mut(place) {
-            *alarm = next.map(|due_ms| shared.clock.set(due_ms, key));
+        if let Some(scheduled) = schedules.all.get_mut(place) {
+            scheduled.alarm = next.map(|due| clock.set(due, key));
         }
     }
 
@@ -880,6 +915,7 @@ impl Actor {
                     disconnect(self, client, live, shared).await;
                 }
             }
+            self.has_parted.store(true, Ordering::Release);
         }
     }
 
@@ -920,6 +956,10 @@ impl Actor {
         let _ = self.live.set(live);
     }
 }
+
+/// A clock that is set back by no more than this has a schedule wait for what it has not shown yet;
+/// beyond it, moments come again. Cron implementations draw the line there, too.
+const SAME_MOMENT_MS: u64 = 3 * 60 * 60 * 1000;
 
 /// When a timer whose turn the store has refused rings again.
 const FIRE_AGAIN_MS: u64 = 1_000;

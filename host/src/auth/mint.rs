@@ -6,8 +6,9 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Map, Value};
 
 use super::keys::{pem_labels, secret};
-use super::tokens::{Tokens, unix_ms};
+use super::tokens::Tokens;
 use super::{Algorithm, AuthError};
+use crate::clock::system_ms;
 
 impl Tokens {
     /// Signs these claims. `key` is what a file holds: a secret for HS256, a private key in
@@ -21,7 +22,7 @@ impl Tokens {
         kid: Option<String>,
     ) -> Result<String, AuthError> {
         let key = signing_key(algorithm, key).map_err(AuthError::Mint)?;
-        let now_ms = unix_ms();
+        let now_ms = system_ms();
         claims
             .entry("iat")
             .or_insert_with(|| (now_ms / 1000).into());

@@ -81,6 +81,7 @@ enum Reason {
     Signature,
     UnknownKey,
     NotYetValid,
+    TooFar,
     Audience,
     Issuer,
 }
@@ -94,6 +95,7 @@ impl Reason {
             Reason::Signature => "signature",
             Reason::UnknownKey => "unknown-key",
             Reason::NotYetValid => "not-yet-valid",
+            Reason::TooFar => "too-far",
             Reason::Audience => "audience",
             Reason::Issuer => "issuer",
         }

@@ -7,7 +7,6 @@
 //! that the configuration binds to the algorithm.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 use tidegate_core::failure::code;
@@ -16,6 +15,7 @@ use tidegate_core::{Failure, unambiguous};
 use super::key_file::KeyFile;
 use super::keys::{Format, NoKey, Signature, decode};
 use super::{Algorithm, AuthError, Reason};
+use crate::clock::system_ms;
 use crate::config;
 
 /// The latest time that browsers can tell; later ends of tokens are taken for it.
@@ -41,6 +41,7 @@ pub struct Tokens {
     audience: Option<String>,
     issuer: Option<String>,
     leeway_ms: u64,
+    max_lifetime_ms: u64,
     max_bytes: usize,
     file: KeyFile,
 }
@@ -103,6 +104,7 @@ impl Tokens {
             audience: settings.audience.clone(),
             issuer: settings.issuer.clone(),
             leeway_ms: settings.leeway_ms,
+            max_lifetime_ms: settings.max_lifetime_ms,
             max_bytes: settings.max_token_bytes,
             file,
         }))
@@ -114,7 +116,7 @@ impl Tokens {
     /// `exp` is accepted and does not expire. `exp` and `nbf` are compared in milliseconds,
     /// with the leeway in the token's favour.
     pub fn verify(&self, token: &str) -> Result<Identity, Failure> {
-        self.verify_at(token, unix_ms(), self.file.uptime_ms())
+        self.verify_at(token, system_ms(), self.file.uptime_ms())
     }
 
     fn verify_at(&self, token: &str, now_ms: u64, uptime_ms: u64) -> Result<Identity, Failure> {
@@ -215,8 +217,18 @@ impl Tokens {
         if refused_from_ms.is_some_and(|end| now_ms >= end) {
             return Err(Failure::host(code::AUTH_EXPIRED).message("the token has expired"));
         }
+        if expires_at_ms.is_some_and(|end| end.saturating_sub(now_ms) > self.max_lifetime_ms) {
+            return Err(Reason::TooFar.failure(in_seconds("exp", &claims, now_ms)));
+        }
         if begins_at_ms.is_some_and(|begin| now_ms.saturating_add(self.leeway_ms) < begin) {
-            return Err(Reason::NotYetValid.failure("the token is not valid yet"));
+            return Err(
+                match begins_at_ms.map(|begin| begin.saturating_sub(now_ms)) {
+                    Some(wait_ms) if wait_ms > self.max_lifetime_ms => {
+                        Reason::NotYetValid.failure(in_seconds("nbf", &claims, now_ms))
+                    }
+                    _ => Reason::NotYetValid.failure("the token is not valid yet"),
+                },
+            );
         }
         Ok(Identity {
             claims: Value::Object(claims).to_string().into(),
@@ -283,6 +295,20 @@ fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Failure>
     }
 }
 
+/// What to say of a claim that is a time too far away to be meant.
+fn in_seconds(name: &str, claims: &Map<String, Value>, now_ms: u64) -> String {
+    let given = claims.get(name).and_then(Value::as_f64).unwrap_or(0.0);
+    let off_ms = (given - now_ms as f64).abs();
+    let looks = match off_ms < CENTURY_MS {
+        true => ", and it looks like milliseconds",
+        false => "",
+    };
+    format!("the token's `{name}` is too far away: expected seconds since 1970{looks}")
+}
+
+/// A number that is no further from now is taken for a time in milliseconds.
+const CENTURY_MS: f64 = 100.0 * 365.25 * 86_400_000.0;
+
 /// Whether `aud`, a string or an array of strings, names this audience.
 fn is_for(claims: &Map<String, Value>, audience: &str) -> bool {
     match claims.get("aud") {
@@ -290,12 +316,6 @@ fn is_for(claims: &Map<String, Value>, audience: &str) -> bool {
         Some(Value::Array(named)) => named.iter().any(|named| named == audience),
         _ => false,
     }
-}
-
-/// The time in milliseconds since 1970.
-pub(super) fn unix_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| now.as_millis() as u64)
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -14,6 +13,7 @@ use tidegate_core::failure::code;
 use super::Doors;
 use crate::actor::random_id;
 use crate::auth::{self, Identity};
+use crate::clock::{Steps, coarse_system_ms};
 use crate::rooms::Client;
 
 /// Names a request in both directions.
@@ -74,20 +74,23 @@ impl Caller {
     }
 
     /// Completes when the token has expired; never without one that does.
-    pub(super) async fn expired(refused_from_ms: Option<u64>) {
-        let Some(at) = refused_from_ms else {
-            return std::future::pending().await;
-        };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |now| now.as_millis() as u64);
-        // A day at a time, since clocks may be set meanwhile and timers have a range.
-        let mut left = at.saturating_sub(now);
-        while left > 0 {
-            tokio::time::sleep(Duration::from_millis(left.min(24 * 60 * 60 * 1000))).await;
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            left = at.saturating_sub(now.map_or(0, |now| now.as_millis() as u64));
+    pub(super) async fn expired(refused_from_ms: Option<u64>, steps: Steps) {
+        match refused_from_ms {
+            Some(at_ms) => steps.until_ms(at_ms).await,
+            None => std::future::pending().await,
         }
     }
+}
+
+/// What whoever still goes by such a token is told.
+pub(super) fn expired() -> Failure {
+    Failure::host(code::AUTH_EXPIRED).message("the token has expired")
+}
+
+/// Whether a token that is refused from this moment is good no longer. Cheap enough to be asked
+/// for each frame: nobody is told by a timer the moment that the clock is set.
+pub(super) fn has_expired(refused_from_ms: Option<u64>) -> bool {
+    refused_from_ms.is_some_and(|at_ms| coarse_system_ms() >= at_ms)
 }
 
 impl Doors {

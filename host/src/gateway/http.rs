@@ -35,7 +35,7 @@ use tidegate_core::{ActorKey, Failure};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::caller::{Arrival, Caller, TokenFrom};
+use super::caller::{Arrival, Caller, TokenFrom, expired};
 use super::sse::{SseOutlet, SseStream};
 use super::{Doors, Peer};
 use crate::actor::{Call, Stream, random_id};
@@ -391,12 +391,12 @@ async fn subscribe(
     place: Option<AddressPermit>,
 ) -> Result<Response, Failure> {
     let stopped = doors.stopped();
-    let refused_from_ms = caller.refused_from_ms();
+    let (refused_from_ms, steps) = (caller.refused_from_ms(), doors.steps.clone());
     let ended = async move {
         tokio::select! {
             () = stopped => None,
-            () = Caller::expired(refused_from_ms) => {
-                Some(failure(code::AUTH_EXPIRED, "the token has expired"))
+            () = Caller::expired(refused_from_ms, steps) => {
+                Some(expired())
             }
         }
     };
@@ -408,6 +408,7 @@ async fn subscribe(
         key.clone(),
         stream,
         ended,
+        refused_from_ms,
         held,
     );
     doors.actors.subscribe(&key, stream, outlet, since).await?;

@@ -50,6 +50,7 @@ use self::http::ErrorResponse;
 use crate::actor::{Actors, random_id};
 use crate::auth::limits::{AddressLimits, AddressPermit, CallLimits};
 use crate::auth::{AdminKey, ClientAddress, Tokens};
+use crate::clock::Steps;
 use crate::config;
 use crate::engine::{Engine, Grants};
 use crate::metrics::Metrics;
@@ -67,6 +68,8 @@ pub(crate) struct Doors {
     /// Verifies tokens; without it everybody is anonymous.
     pub(super) tokens: Option<Tokens>,
     allow_anonymous: bool,
+    /// When the clock is set that tokens expire by.
+    pub(super) steps: Steps,
     pub(super) calls: CallLimits,
     addresses: AddressLimits,
     client_addresses: ClientAddress,
@@ -209,6 +212,7 @@ impl Gateway {
             client_addresses: keys.client_addresses,
             tokens: keys.tokens,
             allow_anonymous: keys.allow_anonymous,
+            steps: Steps::watch(),
             admin: admin::Admin::new(
                 keys.admin,
                 keys.admin_settings,

@@ -18,11 +18,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::caller::Caller;
+use super::caller::{Caller, has_expired};
 use super::{Doors, http};
 use crate::actor::{Call, Ready, Stream};
 use crate::auth::Identity;
 use crate::auth::limits::FrameLimit;
+use crate::clock::Steps;
 use crate::engine::Origin;
 use crate::fanout::Dialect;
 use crate::metrics::{Kind, Stage, Stopwatch};
@@ -62,7 +63,7 @@ pub(super) fn serve(
     let expiry = doors
         .tokens
         .as_ref()
-        .map(|_| Arc::new(Expiry::new(caller.refused_from_ms())));
+        .map(|_| Arc::new(Expiry::new(caller.refused_from_ms(), doors.steps.clone())));
     let mut expired = expiry.clone().map(|expiry| Box::pin(expiry.passed()));
     let mut session = Session {
         frames: FrameLimit::new(
@@ -87,7 +88,7 @@ pub(super) fn serve(
             tokio::select! {
                 ended = run.as_mut() => ended,
                 () = expired => {
-                    connection.outbound().close(TOKEN_EXPIRED, "the token has expired");
+                    expire(&connection);
                     run.await
                 }
             }
@@ -99,17 +100,26 @@ pub(super) fn serve(
     }
 }
 
+/// Ends a connection whose token is good no longer.
+fn expire(connection: &Connection) {
+    connection
+        .outbound()
+        .close(TOKEN_EXPIRED, "the token has expired");
+}
+
 /// When the token of a connection is refused from.
 struct Expiry {
     at_ms: Mutex<Option<u64>>,
     changed: Notify,
+    steps: Steps,
 }
 
 impl Expiry {
-    fn new(at_ms: Option<u64>) -> Expiry {
+    fn new(at_ms: Option<u64>, steps: Steps) -> Expiry {
         Expiry {
             at_ms: Mutex::new(at_ms),
             changed: Notify::new(),
+            steps,
         }
     }
 
@@ -129,7 +139,7 @@ impl Expiry {
             let expired = async {
                 match at_ms {
                     // Most connections have no token, and none of the room that this takes.
-                    Some(_) => Box::pin(Caller::expired(at_ms)).await,
+                    Some(_) => Box::pin(Caller::expired(at_ms, self.steps.clone())).await,
                     None => std::future::pending().await,
                 }
             };
@@ -248,6 +258,13 @@ impl Session {
     fn handle(&mut self, text: &str, mut watch: Stopwatch) -> Option<Asked> {
         let frame = protocol::parse(text);
         watch.passed(Stage::Parse);
+        // A new token comes in time as long as the connection is open.
+        if has_expired(self.caller.refused_from_ms())
+            && !matches!(frame, Ok(ClientFrame::Auth { .. }))
+        {
+            expire(&self.leave.connection);
+            return None;
+        }
         if let Err(retry) = self.frames.check() {
             let failure = retry.frames();
             // A caller that waits for an answer gets one.

@@ -14,6 +14,7 @@ use futures_util::Stream;
 use tidegate_core::{ActorKey, Failure};
 use tokio::time::{Interval, MissedTickBehavior};
 
+use super::caller::{expired, has_expired};
 use crate::actor::{self, Actors};
 use crate::auth::limits::AddressPermit;
 use crate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh, sse};
@@ -69,6 +70,18 @@ impl SseOutlet {
         state.queue = VecDeque::new();
         state.missed = None;
         state.wake();
+    }
+
+    /// Says why, in the place of what is queued, and ends.
+    fn finish_now(&self, failure: &Failure) {
+        let mut state = self.state();
+        if !state.closed {
+            state.queue.clear();
+            state.bytes = 0;
+            state.ending = false;
+        }
+        drop(state);
+        self.finish(failure);
     }
 
     /// Says why, behind what is queued, and ends.
@@ -144,6 +157,8 @@ pub(super) struct SseStream {
     stream: actor::Stream,
     /// Ends the stream, and perhaps says why.
     ended: Pin<Box<dyn Future<Output = Option<Failure>> + Send>>,
+    /// When the token of whoever reads is good no longer.
+    refused_from_ms: Option<u64>,
     keep_alive: Interval,
     _held: Held,
 }
@@ -158,6 +173,7 @@ impl SseStream {
         key: ActorKey,
         stream: actor::Stream,
         ended: impl Future<Output = Option<Failure>> + Send + 'static,
+        refused_from_ms: Option<u64>,
         held: Held,
     ) -> SseStream {
         let mut keep_alive = tokio::time::interval(KEEP_ALIVE);
@@ -169,6 +185,7 @@ impl SseStream {
             key,
             stream,
             ended: Box::pin(ended),
+            refused_from_ms,
             keep_alive,
             _held: held,
         }
@@ -179,6 +196,11 @@ impl Stream for SseStream {
     type Item = Result<Bytes, std::convert::Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // Before what is queued, which has no end where much happens.
+        if has_expired(self.refused_from_ms) {
+            self.refused_from_ms = None;
+            self.outlet.finish_now(&expired());
+        }
         loop {
             let missed = {
                 let mut state = self.outlet.state();

@@ -614,6 +614,7 @@ mod tests {
                         every_ms: None,
                         idle: false,
                         outlive: true,
+                        steady_ms: None,
                     },
                 };
                 let mut stored = counted(1);

@@ -180,6 +180,10 @@ pub struct Timer {
     /// It survives deactivation.
     #[serde(default)]
     pub outlive: bool,
+    /// When it is due on the clock of the process that set it, which nobody sets; none of one
+    /// that another process has set. Not stored.
+    #[serde(skip)]
+    pub steady_ms: Option<u64>,
 }
 
 /// What one turn changes of an actor.
@@ -454,6 +458,7 @@ mod tests {
                 every_ms: Some(10),
                 idle: true,
                 outlive: false,
+                steady_ms: None,
             },
         }
     }

@@ -34,7 +34,8 @@ impl Bench {
             }
         };
         let shown = clock.clone();
-        let timers = Timers::start_on(WallClock::told(clock), move |key, due_ms| {
+        let timers = Timers::start_on(WallClock::told(clock), move |key, due| {
+            let (Due::Moment(due_ms) | Due::Steady(due_ms) | Due::Calendar(due_ms)) = due;
             let now_ms = shown().as_millis() as u64;
             // The receiver is gone when the test is over.
             let _ = tell.send((key, due_ms, now_ms));
@@ -57,7 +58,7 @@ impl Bench {
     }
 
     fn set_in(&self, ms: u64, key: u32) -> Alarm {
-        self.timers.set(self.now_ms() + ms, key)
+        self.timers.set(Due::Moment(self.now_ms() + ms), key)
     }
 
     async fn next(&mut self) -> Rung {
@@ -79,7 +80,7 @@ async fn an_alarm_rings_at_its_time() {
     let mut bench = Bench::new();
     let alarm = bench.set_in(250, 1);
     let (key, due_ms, now_ms) = bench.next().await;
-    assert_eq!((key, due_ms), (1, alarm.due_ms()));
+    assert_eq!((key, Due::Moment(due_ms)), (1, alarm.due()));
     assert!((due_ms..=due_ms + 1).contains(&now_ms), "{due_ms} {now_ms}");
     assert!(bench.timers.is_empty());
 }
@@ -96,7 +97,7 @@ async fn alarms_ring_in_the_order_of_their_times_and_then_of_setting() {
 #[tokio::test(start_paused = true)]
 async fn a_moment_that_has_passed_is_due_at_once() {
     let mut bench = Bench::new();
-    let _alarms = [0, START_MS - 5].map(|due_ms| bench.timers.set(due_ms, 7));
+    let _alarms = [0, START_MS - 5].map(|due_ms| bench.timers.set(Due::Moment(due_ms), 7));
     let before = Instant::now();
     bench.next().await;
     bench.next().await;
@@ -127,8 +128,8 @@ async fn alarms_years_away_wait_and_can_be_cancelled() {
     let mut bench = Bench::new();
     let alarms = [
         bench.set_in(10 * YEAR_MS, 1),
-        bench.timers.set(u64::MAX, 2),
-        bench.timers.set(i64::MAX as u64, 3),
+        bench.timers.set(Due::Moment(u64::MAX), 2),
+        bench.timers.set(Due::Steady(i64::MAX as u64), 3),
     ];
     bench.pass(60 * 60 * 1000).await;
     assert!(bench.is_silent());
@@ -155,8 +156,69 @@ async fn a_clock_that_jumps_back_makes_no_alarm_ring_early() {
     bench.pass(1_500).await;
     bench.jump(-10_000);
     let (_, due_ms, now_ms) = bench.next().await;
-    assert_eq!(due_ms, alarm.due_ms());
+    assert_eq!(Due::Moment(due_ms), alarm.due());
     assert!((due_ms..=due_ms + 1).contains(&now_ms), "{due_ms} {now_ms}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_ends_when_it_has_passed_however_the_clock_is_set() {
+    for jump in [-30_000, 30_000, YEAR_MS as i64, -(YEAR_MS as i64)] {
+        let mut bench = Bench::new();
+        let due = Due::Steady(bench.timers.steady_ms() + 2_000);
+        let _alarm = bench.timers.set(due, 1);
+        bench.pass(500).await;
+        bench.jump(jump);
+        let before = Instant::now();
+        bench.next().await;
+        let waited = before.elapsed();
+        let left = Duration::from_millis(1_500);
+        assert!(
+            waited >= left && waited <= left + Duration::from_millis(2),
+            "{waited:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_far_the_clock_was_set_ahead_is_known() {
+    let bench = Bench::new();
+    assert_eq!(bench.timers.ahead_ms(), 0);
+    bench.jump(-30_000);
+    assert_eq!(bench.timers.ahead_ms(), -30_000);
+    bench.jump(30_000);
+    assert_eq!(bench.timers.ahead_ms(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_has_the_calendar_worked_out_anew() {
+    let mut bench = Bench::new();
+    let due_ms = bench.now_ms() + YEAR_MS;
+    let _calendar = bench.timers.set(Due::Calendar(due_ms), 1);
+    let _moment = bench.timers.set(Due::Moment(due_ms), 2);
+    bench.pass(300).await;
+    bench.jump(-(YEAR_MS as i64));
+    let before = Instant::now();
+    let (key, rang_ms, now_ms) = bench.next().await;
+    assert_eq!((key, rang_ms), (1, due_ms));
+    assert!(now_ms < due_ms);
+    assert!(before.elapsed() <= LOOK, "{:?}", before.elapsed());
+    bench.pass(60_000).await;
+    assert!(bench.is_silent());
+}
+
+#[tokio::test(start_paused = true)]
+async fn alarms_of_all_kinds_ring_in_one_order() {
+    let mut bench = Bench::new();
+    let (wall, steady) = (bench.now_ms(), bench.timers.steady_ms());
+    let _alarms = [
+        bench.timers.set(Due::Moment(wall + 30), 3),
+        bench.timers.set(Due::Steady(steady + 10), 1),
+        bench.timers.set(Due::Calendar(wall + 20), 2),
+        bench.timers.set(Due::Steady(steady + 40), 4),
+    ];
+    for expected in 1..=4 {
+        assert_eq!(bench.next().await.0, expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,7 +235,7 @@ async fn the_clock_stops_with_its_last_handle() {
     let Bench {
         timers, mut rung, ..
     } = Bench::new();
-    let alarm = timers.set(START_MS + 10, 1);
+    let alarm = timers.set(Due::Moment(START_MS + 10), 1);
     let other = timers.clone();
     drop(timers);
     assert_eq!(other.len(), 1);
@@ -190,17 +252,17 @@ async fn alarms_can_be_set_and_dropped_while_one_rings() {
     let (tell, mut rung) = mpsc::unbounded_channel();
     let timers = {
         let (held, slot) = (held.clone(), slot.clone());
-        Timers::start(move |key, due_ms| {
+        Timers::start(move |key, due| {
             let _ = tell.send(key);
             if key < 3 {
                 // Under a lock of the clock this would not return.
-                let next = slot.get().unwrap().set(due_ms, key + 1);
+                let next = slot.get().unwrap().set(due, key + 1);
                 *held.lock().unwrap() = Some(next);
             }
         })
     };
     slot.set(timers.clone()).unwrap();
-    *held.lock().unwrap() = Some(timers.set(0, 1));
+    *held.lock().unwrap() = Some(timers.set(Due::Moment(0), 1));
     for expected in 1..=3 {
         assert_eq!(rung.recv().await, Some(expected));
     }
@@ -213,20 +275,20 @@ async fn one_that_panics_silences_no_other() {
         assert_ne!(key, 1, "this one goes wrong");
         let _ = tell.send(key);
     });
-    let _alarms = [1, 2].map(|key| timers.set(u64::from(key), key));
+    let _alarms = [1, 2].map(|key| timers.set(Due::Moment(u64::from(key)), key));
     assert_eq!(rung.recv().await, Some(2));
 }
 
 #[tokio::test]
 async fn the_systems_clock_is_the_one_that_counts() {
     let (tell, mut rung) = mpsc::unbounded_channel();
-    let timers = Timers::start(move |(), due_ms| {
-        let _ = tell.send((due_ms, WallClock::default().now()));
+    let timers = Timers::start(move |(), due| {
+        let _ = tell.send((due, WallClock::default().now()));
     });
     let due = WallClock::default().now() + Duration::from_millis(30);
-    let _alarm = timers.set(due.as_millis() as u64, ());
-    let (due_ms, rang) = rung.recv().await.unwrap();
-    assert!(rang >= Duration::from_millis(due_ms));
+    let _alarm = timers.set(Due::Moment(due.as_millis() as u64), ());
+    let (_, rang) = rung.recv().await.unwrap();
+    assert!(rang.as_millis() >= due.as_millis());
 }
 
 /// What may happen to a clock.

@@ -358,7 +358,8 @@ impl Stage {
         let heard = given.heard.as_ref();
         let heard = heard.filter(|heard| !ledger.hearing.knows(heard)).cloned();
         let answer = given.keyed.as_ref().map(|keyed| {
-            let now_ms = given.clock.now_ms();
+            // Their age is a span of time.
+            let now_ms = given.clock.steady_ms();
             ledger.answers.prune(now_ms, given.bounds);
             keyed.answer(now_ms, outcome, given.bounds)
         });
@@ -638,10 +639,13 @@ impl Imports for Stage {
                 .param("limit", limit));
         }
         let id = ledger.timers.next_id();
+        let clock = &self.0.given.clock;
+        let steady_ms = clock.steady_ms().saturating_add(timer.delay_ms);
         let timer = Timer {
             method,
             input: timer.input.map(Into::into),
-            due_ms: self.0.given.clock.now_ms().saturating_add(timer.delay_ms),
+            due_ms: steady_ms.saturating_add_signed(clock.ahead_ms()),
+            steady_ms: Some(steady_ms),
             every_ms: timer.every_ms,
             idle: timer.idle,
             outlive: timer.outlive,

@@ -1,7 +1,8 @@
 //! The timers of one actor: what its turns have set, and which of them are due.
 //!
 //! The ledger holds them; turns stage changes to them, which take effect with the commit.
-//! Each is set on the host's clock, which tells `actor` when it is due.
+//! Each is set on the host's clock, which tells `actor` when it is due: what was set in this
+//! process after a span of time, what another one has stored at a moment of the wall clock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use tidegate_core::ActorKey;
 
 pub(super) use crate::store::{StoredTimer, Timer, TimerChange};
-use crate::timer::{Alarm, Timers};
+use crate::timer::{Alarm, Due, Timers};
 
 /// The host's clock.
 pub type Clock = Arc<Timers<TimerKey>>;
@@ -56,7 +57,38 @@ pub struct ActorTimers {
     /// What has fired since the last commit.
     fired: Vec<TimerChange>,
     /// When the first one is due.
-    first_due_ms: Option<u64>,
+    first_due: Option<Due>,
+}
+
+impl Timer {
+    fn due(&self) -> Due {
+        match self.steady_ms {
+            Some(ms) => Due::Steady(ms),
+            None => Due::Moment(self.due_ms),
+        }
+    }
+
+    /// The moment at which it is due, where the wall clock is so far ahead of the process's own.
+    fn due_ms(&self, ahead_ms: i64) -> u64 {
+        match self.steady_ms {
+            Some(ms) => ms.saturating_add_signed(ahead_ms),
+            None => self.due_ms,
+        }
+    }
+
+    /// An interval as it is to ring next: on its grid, which from the first firing in this
+    /// process on is one of spans.
+    fn next(&self, every_ms: u64, clock: &Clock) -> Timer {
+        let ahead_ms = clock.ahead_ms();
+        let due_ms = (self.steady_ms)
+            .unwrap_or_else(|| self.due_ms.saturating_add_signed(ahead_ms.saturating_neg()));
+        let next_ms = next_on_grid(due_ms, every_ms, clock.steady_ms());
+        Timer {
+            due_ms: next_ms.saturating_add_signed(ahead_ms),
+            steady_ms: Some(next_ms),
+            ..self.clone()
+        }
+    }
 }
 
 impl ActorTimers {
@@ -83,21 +115,33 @@ impl ActorTimers {
             actor: actor.clone(),
             which: Which::Timer(id),
         };
-        let alarm = clock.set(timer.due_ms, key);
+        let alarm = clock.set(timer.due(), key);
         self.timers.insert(id, (timer, alarm));
         self.find_first();
     }
 
     fn find_first(&mut self) {
-        let dues = self.timers.values().map(|(timer, _)| timer.due_ms);
-        self.first_due_ms = dues.min();
+        let ahead_ms = self.ahead_ms();
+        let timers = self.timers.values().map(|(timer, _)| timer);
+        let first = timers.min_by_key(|timer| timer.due_ms(ahead_ms));
+        self.first_due = first.map(Timer::due);
+    }
+
+    /// How far the wall clock was found to be ahead of the process's own.
+    fn ahead_ms(&self) -> i64 {
+        let any = self.timers.values().next();
+        any.map_or(0, |(_, alarm)| alarm.ahead_ms())
     }
 
     /// When the first one is due, once this has changed.
     pub(super) fn first_due_ms(&self, changes: &[TimerChange]) -> Option<u64> {
         if changes.is_empty() {
-            return self.first_due_ms;
+            return self.first_due.map(|due| match due {
+                Due::Steady(ms) => ms.saturating_add_signed(self.ahead_ms()),
+                Due::Moment(ms) | Due::Calendar(ms) => ms,
+            });
         }
+        let ahead_ms = self.ahead_ms();
         let changed = |id: u64| {
             changes.iter().any(|change| match change {
                 TimerChange::Set(timer) => timer.id == id,
@@ -105,7 +149,7 @@ impl ActorTimers {
             })
         };
         let kept = self.timers.iter().filter(|(id, _)| !changed(**id));
-        let kept = kept.map(|(_, (timer, _))| timer.due_ms);
+        let kept = kept.map(|(_, (timer, _))| timer.due_ms(ahead_ms));
         let set = changes.iter().filter_map(|change| match change {
             TimerChange::Set(timer) => Some(timer.timer.due_ms),
             TimerChange::Cancel(_) => None,
@@ -152,23 +196,19 @@ impl ActorTimers {
     }
 
     /// A timer whose time has come. One that fires once is gone with that.
-    pub fn take_due(&mut self, id: u64, due_ms: u64, now_ms: u64) -> Option<Timer> {
+    pub fn take_due(&mut self, id: u64, due: Due, clock: &Clock) -> Option<Timer> {
         let (timer, _) = self
             .timers
             .get(&id)
-            .filter(|(_, alarm)| alarm.due_ms() == due_ms)?;
-        let timer = timer.clone();
+            .filter(|(_, alarm)| alarm.due() == due)?;
+        let mut timer = timer.clone();
+        timer.due_ms = timer.due_ms(clock.ahead_ms());
         let fired = |change: &TimerChange| change.is_setting(id);
         self.fired.retain(|change| !fired(change));
         match timer.every_ms {
             Some(every_ms) => {
-                let due_ms = next_on_grid(timer.due_ms, every_ms, now_ms);
-                let next = Timer {
-                    due_ms,
-                    ..timer.clone()
-                };
-                self.fired
-                    .push(TimerChange::Set(StoredTimer { id, timer: next }));
+                let timer = timer.next(every_ms, clock);
+                self.fired.push(TimerChange::Set(StoredTimer { id, timer }));
             }
             None => {
                 self.timers.remove(&id);
@@ -179,37 +219,33 @@ impl ActorTimers {
         Some(timer)
     }
 
-    /// Has a timer that has fired ring once more at this time, because its turn left no trace
+    /// Has a timer that has fired ring once more after so long, because its turn left no trace
     /// for a reason that passes.
     pub fn put_back(
         &mut self,
         actor: &ActorKey,
         (id, timer): (u64, Timer),
-        at_ms: u64,
+        after_ms: u64,
         clock: &Clock,
     ) {
         self.fired
             .retain(|change| !change.is_setting(id) && !change.cancels(id));
-        let due_ms = timer.due_ms;
-        let (key, at_ms) = (
-            TimerKey {
-                actor: actor.clone(),
-                which: Which::Timer(id),
-            },
-            at_ms.max(due_ms),
-        );
-        self.timers.insert(id, (timer, clock.set(at_ms, key)));
+        let key = TimerKey {
+            actor: actor.clone(),
+            which: Which::Timer(id),
+        };
+        let due = Due::Steady(clock.steady_ms().saturating_add(after_ms));
+        self.timers.insert(id, (timer, clock.set(due, key)));
         self.find_first();
     }
 
     /// Sets a timer that has fired for the next time on its grid that is yet to come.
-    pub fn set_again(&mut self, actor: &ActorKey, id: u64, now_ms: u64, clock: &Clock) {
-        let Some((mut timer, _)) = self.timers.remove(&id) else {
+    pub fn set_again(&mut self, actor: &ActorKey, id: u64, clock: &Clock) {
+        let Some((timer, _)) = self.timers.remove(&id) else {
             return;
         };
         if let Some(every_ms) = timer.every_ms {
-            timer.due_ms = next_on_grid(timer.due_ms, every_ms, now_ms);
-            self.insert(actor, id, timer, clock);
+            self.insert(actor, id, timer.next(every_ms, clock), clock);
         }
     }
 
@@ -234,14 +270,18 @@ impl ActorTimers {
     pub fn clear(&mut self) {
         self.timers.clear();
         self.fired.clear();
-        self.first_due_ms = None;
+        self.first_due = None;
     }
 
     /// What to store of them.
     pub(super) fn to_stored(&self) -> Vec<StoredTimer> {
+        let ahead_ms = self.ahead_ms();
         let stored = |(id, (timer, _)): (&u64, &(Timer, Alarm))| StoredTimer {
             id: *id,
-            timer: timer.clone(),
+            timer: Timer {
+                due_ms: timer.due_ms(ahead_ms),
+                ..timer.clone()
+            },
         };
         self.timers.iter().map(stored).collect()
     }

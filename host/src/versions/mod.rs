@@ -18,13 +18,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidegate_core::Name;
 use tracing::{error, warn};
 
 pub use self::index::{Choice, Digest, History, Source, Version};
 use self::index::{FORMAT, Index, Unreadable};
+use crate::clock::system_ms;
 use crate::journal::{Disk, DiskFile, Lock, read_all, write_all};
 
 /// The file that says what there is.
@@ -227,7 +227,7 @@ impl Versions {
             version: 0,
             digest: Digest::of(bytes),
             bytes: bytes.len() as u64,
-            deployed_ms: unix_ms(),
+            deployed_ms: system_ms(),
             source,
             withdrawn: false,
         };
@@ -416,9 +416,4 @@ fn file_of(digest: &Digest) -> String {
 
 fn digest_of(name: &str) -> Option<Digest> {
     Digest::parse(name.strip_suffix(COMPONENT)?)
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }

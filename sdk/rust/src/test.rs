@@ -468,7 +468,7 @@ impl<A: crate::Actor> Actor<A> {
     ///
     ///     #[cron(every = "30s")]
     ///     pub fn cleanup(&mut self, ctx: &Context<Self>) {
-    ///         self.users.retain(|_, seen| ctx.now() - *seen <= 30_000);
+    ///         self.users.retain(|_, seen| ctx.now().saturating_sub(*seen) <= 30_000);
     ///     }
     /// }
     ///

@@ -20,6 +20,9 @@ pub const MIN_SECRET_BYTES: usize = 32;
 const MAX_TOKEN_BYTES: usize = 8 << 10;
 /// By how much clocks may differ, in milliseconds.
 const LEEWAY_MS: u64 = 5_000;
+/// How far away `exp` may be: 10 000 years of 365.25 days. What is further is no time that anybody
+/// means.
+const MAX_LIFETIME_MS: u64 = 315_576_000_000_000;
 /// The latest time that browsers can tell; later ends of tokens are taken for it.
 const MAX_TIME_MS: u64 = 8_640_000_000_000_000;
 
@@ -176,6 +179,13 @@ impl Tokens {
         if refused_from_ms.is_some_and(|end| now_ms >= end) {
             return Err(expired());
         }
+        if expires_at_ms.is_some_and(|end| end.saturating_sub(now_ms) > MAX_LIFETIME_MS) {
+            return Err(invalid(
+                "too-far",
+                "the token's `exp` is too far away: expected seconds since 1970, and it looks like \
+                 milliseconds",
+            ));
+        }
         if begins_at_ms.is_some_and(|begin| now_ms.saturating_add(LEEWAY_MS) < begin) {
             return Err(invalid("not-yet-valid", "the token is not valid yet"));
         }
@@ -322,6 +332,10 @@ mod tests {
         let other = token(json!({"alg": "HS256"}), claims(), &[7; 32]);
         assert_eq!(reason(&other), "signature");
         assert_eq!(reason(&good(json!({"nbf": 2_000}))), "not-yet-valid");
+        assert_eq!(
+            reason(&good(json!({"exp": 1_700_000_000_000_u64}))),
+            "too-far"
+        );
         assert_eq!(reason(&good(json!({"sub": ""}))), "malformed");
         assert_eq!(reason(&good(json!([]))), "malformed");
     }

@@ -19,6 +19,7 @@ use crate::engine::{Hook, Origin};
 use crate::fanout::{Close, while_ready};
 use crate::rooms::Client;
 use crate::store::Stored;
+use crate::timer::Due;
 use crate::turn::{Live, Which};
 
 /// Consumes an actor's queue until it is empty or the actor leaves memory.
@@ -56,8 +57,8 @@ pub(super) async fn drain(mut guard: DrainGuard) {
                 let ran = pin!(actor.run_call(call, live, &shared));
                 while_ready(&mut raised, ran).await;
             }
-            Item::Due(which, due_ms) => {
-                let mut ran = Box::pin(actor.run_due(which, due_ms, live, &shared));
+            Item::Due(which, due) => {
+                let mut ran = Box::pin(actor.run_due(which, due, live, &shared));
                 while_ready(&mut raised, ran.as_mut()).await;
             }
             Item::Connect(client) => {
@@ -128,7 +129,7 @@ pub(super) async fn drain(mut guard: DrainGuard) {
     let (actor, shared) = (guard.actor.clone(), guard.shared.clone());
     let departure = async move |outcome: Result<(), Failure>| {
         if outcome.is_err() {
-            let _ = actor.deliver(Item::Due(Which::Wake, 0), &shared);
+            let _ = actor.deliver(Item::Due(Which::Wake, Due::Moment(0)), &shared);
         }
     };
     // Where nothing is under way nothing can be lost.

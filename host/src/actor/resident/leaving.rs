@@ -11,12 +11,13 @@ use tidegate_core::Failure;
 use tracing::warn;
 
 use super::super::mailbox::Retire;
+use super::super::sleeping::Wake;
 use super::super::{Shared, new_epoch};
 use super::{Actor, Schedules};
 use crate::engine::{Hook, Origin};
 use crate::rooms::Client;
 use crate::store::Stored;
-use crate::turn::{Live, unavailable};
+use crate::turn::{Clock, Live, unavailable};
 
 impl Actor {
     /// Begins anew, as if it had never been. Who subscribes sees the new state; who is
@@ -97,7 +98,7 @@ impl Actor {
             let ledger = live.ledger();
             ledger.had_timers() || ledger.outbox.has_settled()
         };
-        let dues = dues_of(&stored, shared.clock.now_ms());
+        let wake = wake_of(&stored, &shared.clock);
         // An actor that nothing ever happened to comes back the same without being kept.
         let retired = match (stored.is_new(), live.is_kept()) {
             (true, false) => Ok(()),
@@ -120,7 +121,7 @@ impl Actor {
         }
         let left = self.leave(how, live, shared);
         match left {
-            true => shared.wake_later(&self.key, &dues),
+            true => shared.wake_later(&self.key, wake),
             false => drop(shared.absent().remove(&self.key)),
         }
         left
@@ -133,12 +134,12 @@ impl Actor {
         };
         live.gate.passed().await?;
         let stored = live.to_stored();
-        let dues = dues_of(&stored, shared.clock.now_ms());
+        let wake = wake_of(&stored, &shared.clock);
         let durability = self.durability();
         let retired = shared.store.retire(&self.key, stored, false, durability);
         retired.await.map_err(|error| unavailable(&error))?;
         if self.part(Retire::WhenIdle, shared) {
-            shared.wake_later(&self.key, &dues);
+            shared.wake_later(&self.key, wake);
         }
         Ok(())
     }
@@ -167,10 +168,18 @@ impl Actor {
 
 /// When an actor that leaves memory is to come back: when a timer is due, or after a while
 /// where messages of it have not reached their receivers.
-fn dues_of(stored: &Stored, now_ms: u64) -> Vec<u64> {
-    let timers = stored.timers.iter().map(|stored| stored.timer.due_ms);
-    let outbox = (!stored.outbox.is_empty()).then_some(now_ms + SEND_AGAIN_MS);
-    timers.chain(outbox).collect()
+fn wake_of(stored: &Stored, clock: &Clock) -> Option<Wake> {
+    let wake = Wake::of_timers(&stored.timers);
+    if stored.outbox.is_empty() {
+        return wake;
+    }
+    let ahead_ms = clock.ahead_ms();
+    let again = Wake::after(clock.steady_ms().saturating_add(SEND_AGAIN_MS));
+    match wake {
+        Some(timers) if timers.due_ms(ahead_ms) <= again.due_ms(ahead_ms) => Some(timers),
+        Some(timers) => Some(again.like(&timers)),
+        None => Some(again),
+    }
 }
 
 /// When an actor that left memory with messages that are not settled sends them again.

@@ -2,7 +2,7 @@
 //! or another.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,12 +40,16 @@ pub(super) enum Ended {
 /// How long it takes, at the end, until all is done that can be: the longest delay of a timer, the
 /// pause before messages are sent again, the way out of memory and back.
 const LONG: Duration = Duration::from_secs(60);
+/// How far the wall clock is set off at most.
+pub(super) const CLOCK_OFF_MS: usize = 60_000;
 
 pub(super) struct Life {
     actors: Arc<Actors>,
     book: Book,
     dice: Dice,
-    wall: WallClock,
+    /// What the clock would show if nobody set it.
+    steady: WallClock,
+    ahead_ms: Option<Arc<AtomicI64>>,
     components: &'static [Arc<Component>; 2],
     watchers: Watchers,
     /// An answer about the ledger that is destroyed now and then is under way.
@@ -132,7 +136,18 @@ impl Life {
         let installed = router.install(lab, components[0].clone());
         installed.expect("there is no other component");
         let (base, began) = (Duration::from_millis(schedule.now_ms), instant());
-        let wall = WallClock::told(move || base + (instant() - began));
+        let steady = WallClock::told(move || base + (instant() - began));
+        let wall = match schedule.ahead_ms.clone() {
+            None => steady.clone(),
+            Some(ahead_ms) => WallClock::told(move || {
+                let ahead_ms = ahead_ms.load(Ordering::Relaxed);
+                let shown = base + (instant() - began);
+                match ahead_ms.try_into().map(Duration::from_millis) {
+                    Ok(ahead) => shown + ahead,
+                    Err(_) => shown - Duration::from_millis(ahead_ms.unsigned_abs()),
+                }
+            }),
+        };
         let actors = Actors::on_clock(
             wall.clone(),
             schedule.actors.clone(),
@@ -156,7 +171,8 @@ impl Life {
             actors: Arc::new(actors),
             book: book.clone(),
             dice: dice.clone(),
-            wall,
+            steady,
+            ahead_ms: schedule.ahead_ms.clone(),
             components,
             watchers: Watchers(Arc::new(Mutex::new(watchers.collect()))),
             is_busy: Arc::default(),
@@ -235,6 +251,7 @@ impl Life {
             88..91 => self.destroy(),
             91..94 => self.connect(),
             94..96 => self.disconnect(),
+            96..99 if self.ahead_ms.is_some() => self.set_clock(),
             96..98 => self.replace(),
             _ => (0..dice.below(30)).for_each(|_| self.add("a", Way::Call)),
         }
@@ -274,6 +291,14 @@ impl Life {
                 reply,
             },
         );
+    }
+
+    /// Sets the wall clock, ahead or back.
+    fn set_clock(&self) {
+        if let Some(ahead_ms) = &self.ahead_ms {
+            let to_ms = self.dice.below(2 * CLOCK_OFF_MS + 1) as i64 - CLOCK_OFF_MS as i64;
+            ahead_ms.store(to_ms, Ordering::Relaxed);
+        }
     }
 
     fn add(&self, ledger: &'static str, way: Way) {
@@ -334,7 +359,7 @@ impl Life {
         };
         let number = timers.len();
         timers.push(Timer {
-            set_ms: self.wall.now_ms(),
+            set_ms: self.steady.now_ms(),
             delay_ms: delay_ms as u64,
             every,
             may_end: idle && !outlive,
@@ -384,7 +409,7 @@ impl Life {
         let (id, number, timer_id) = self.dice.one_of(&known);
         book.clocks.entry(id).or_default()[number].cancel_tried = true;
         drop(book);
-        let (actor, wall) = (cast::key("clock", id), self.wall.clone());
+        let (actor, wall) = (cast::key("clock", id), self.steady.clone());
         let input = json!({"id": timer_id});
         self.call(
             &actor,
@@ -545,7 +570,7 @@ impl Life {
     async fn check_all(&self, is_end: bool) -> bool {
         let in_doubt: BTreeSet<ActorKey> = self.book.lock().in_doubt.clone();
         for actor in all_actors() {
-            let end_ms = is_end.then(|| self.wall.now_ms());
+            let end_ms = is_end.then(|| self.steady.now_ms());
             let accepts = in_doubt.contains(&actor);
             if accepts {
                 let Some((state, ..)) = look(&self.actors, &self.book, &actor).await else {
@@ -610,6 +635,10 @@ impl Life {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         tokio::time::sleep(LONG).await;
+        if self.ahead_ms.is_some() {
+            // What an earlier life has stored is due by what the clock showed then.
+            tokio::time::sleep(2 * Duration::from_millis(CLOCK_OFF_MS as u64)).await;
+        }
         if !self.check_all(true).await {
             self.book.lock().wrong("the end cannot be read".to_owned());
         }

@@ -1,5 +1,7 @@
 //! One schedule: a disk, and the lives of a host on it.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use tidegate_core::ActorKey;
@@ -29,7 +31,10 @@ pub(super) struct Schedule {
     pub(super) slowness_ms: usize,
     /// How many in a hundred loads and commits find the store busy.
     pub(super) busy_percent: usize,
+    /// What the clock would show if nobody set it.
     pub(super) now_ms: u64,
+    /// By how much it was set ahead of that; none where nobody sets it.
+    pub(super) ahead_ms: Option<Arc<AtomicI64>>,
     /// What subscribers have in hand, by their number.
     pub(super) seen: Vec<(ActorKey, Option<Seen>)>,
 }
@@ -48,6 +53,7 @@ impl std::fmt::Debug for Schedule {
             .field("run_ahead", &self.run_ahead)
             .field("slowness_ms", &self.slowness_ms)
             .field("busy_percent", &self.busy_percent)
+            .field("clock_is_set", &self.ahead_ms.is_some())
             .field("journal", &self.journal)
             .finish_non_exhaustive()
     }
@@ -84,6 +90,8 @@ impl Schedule {
         book.lock().is_strict = is_strict;
         let busy_percent = dice.one_of(&[0, 0, 2, 10]);
         book.lock().may_skip_hooks = busy_percent > 0;
+        let ahead_ms = dice.percent(30).then(Arc::default);
+        book.lock().clock_is_set = ahead_ms.is_some();
         let watched = ["a", "m", "d"].map(|id| cast::key("ledger", id));
         let watched = watched.into_iter().chain([cast::key("clock", "x")]);
         Schedule {
@@ -96,6 +104,7 @@ impl Schedule {
             slowness_ms: dice.one_of(&[1, 4, 4, 60]),
             busy_percent,
             now_ms: START_MS,
+            ahead_ms,
             seen: watched.map(|actor| (actor, None)).collect(),
             dice,
         }

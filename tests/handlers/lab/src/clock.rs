@@ -212,7 +212,8 @@ impl Presence {
     /// Forgets who has not been heard of for 300 ms.
     #[cron(every = "100ms")]
     pub fn cleanup(&mut self, ctx: &Context<Self>) {
-        self.users.retain(|_, seen| ctx.now() - *seen <= 300);
+        self.users
+            .retain(|_, seen| ctx.now().saturating_sub(*seen) <= 300);
         if let Origin::Cron(firing) = ctx.origin() {
             self.cleanups.push(firing.due);
         }

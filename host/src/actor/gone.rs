@@ -1,0 +1,44 @@
+//! Connections that closed when nobody could tell their actors of it: the host had died, mostly.
+//!
+//! They leave when the actor comes into memory, ahead of all that waits in its queue. Who looks at
+//! the actor first waits for that, so as not to be shown who is gone, but for a slow hook no longer
+//! than is set.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::mailbox::Item;
+use super::resident::Actor;
+use super::{Actors, Shared};
+use crate::turn::Live;
+
+impl Actor {
+    /// Whether there may be connections that it has not been told the end of.
+    fn may_know_gone(&self, live: &Live, shared: &Shared) -> bool {
+        if self.has_parted.load(Ordering::Acquire) {
+            return false;
+        }
+        let clients = live.ledger().connected_clients();
+        let mut ids = clients.iter().map(|client| client.connection.as_deref());
+        ids.any(|id| !id.is_some_and(|id| shared.connections.is_open(id)))
+    }
+}
+
+impl Actors {
+    /// Waits until connections that are gone have left an actor that has come into memory.
+    pub(super) async fn part_with_gone(&self, actor: &Actor, live: &Live) {
+        if !actor.may_know_gone(live, &self.shared) {
+            return;
+        }
+        let (done, parted) = oneshot::channel();
+        // Whatever it does next, they leave before.
+        if let Err(undelivered) = self.shared.deliver(&actor.key, Item::Fit(done)) {
+            return undelivered.item.refuse(&actor.key, undelivered.failure);
+        }
+        let patience = Duration::from_millis(self.shared.settings.connect_wait_ms);
+        // Either way what there is is shown.
+        let _ = tokio::time::timeout(patience, parted).await;
+    }
+}
