@@ -340,15 +340,18 @@ async fn ring<K: Send + 'static>(
             tracing::error!(?due, "what a timer was set for has panicked");
         }
     };
+    let mut has_waited = true;
     loop {
-        let now_ahead_ms = alarms.steady.ahead_ms();
-        let stepped_ms = now_ahead_ms - std::mem::replace(&mut ahead_ms, now_ahead_ms);
-        if stepped_ms != 0 {
-            tracing::warn!(stepped_ms, "the wall clock was set");
-        }
-        if stepped_ms < 0 {
-            for ((due_ms, _), key) in alarms.take_calendar() {
-                tell(key, Due::Calendar(due_ms));
+        if std::mem::take(&mut has_waited) {
+            let now_ahead_ms = alarms.steady.ahead_ms();
+            let stepped_ms = now_ahead_ms - std::mem::replace(&mut ahead_ms, now_ahead_ms);
+            if stepped_ms != 0 {
+                tracing::warn!(stepped_ms, "the wall clock was set");
+            }
+            if stepped_ms < 0 {
+                for ((due_ms, _), key) in alarms.take_calendar() {
+                    tell(key, Due::Calendar(due_ms));
+                }
             }
         }
         match alarms.take_due() {
@@ -364,8 +367,12 @@ async fn ring<K: Send + 'static>(
                     () = sleeps.pause(left.min(LOOK)) => {}
                     () = alarms.sooner.notified() => {}
                 }
+                has_waited = true;
             }
-            Next::Nothing => alarms.sooner.notified().await,
+            Next::Nothing => {
+                alarms.sooner.notified().await;
+                has_waited = true;
+            }
         }
     }
 }

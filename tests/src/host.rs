@@ -380,7 +380,7 @@ impl Builder {
             }
         };
         if let Some(clock) = &self.clock {
-            command.env("TIDEGATE_TEST_CLOCK", clock);
+            command.env("TEST_CLOCK_AHEAD", clock);
         }
         command.arg("up").arg("--manifest").arg(&manifest);
         command.args(["--listen", "127.0.0.1:0"]);

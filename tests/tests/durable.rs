@@ -302,6 +302,47 @@ async fn who_was_connected_at_the_kill_is_said_to_have_left_once() {
 }
 
 #[tokio::test]
+async fn who_looks_first_after_a_kill_sees_nobody_who_is_gone() {
+    let folder = Folder::new();
+    let visits = actor("visits", "1");
+    let path = "/actors/visits/1/state";
+    let mut gone: Vec<String> = Vec::new();
+    for way in ["read", "stream", "socket"] {
+        let host = on(&folder, "lab").start().await;
+        let mut socket = host.connect().await;
+        socket.call(&visits, "call", None).await.result();
+        gone.push(socket.id().to_owned());
+        host.kill().await;
+        // So much that a slow machine is no reason for showing less.
+        let patient = on(&folder, "lab").set("actors.connect-wait-ms=10000");
+        let host = patient.start().await;
+        let state = match way {
+            "read" => host.get(path).send().await.json()["state"].clone(),
+            "stream" => {
+                let request = host.get(path).header("accept", "text/event-stream");
+                let mut stream = request.stream().await;
+                stream.expect("snapshot").await.data["state"].clone()
+            }
+            _ => {
+                let mut socket = host.connect().await;
+                let snapshot = socket.subscribe_state(&visits).await;
+                gone.push(socket.id().to_owned());
+                snapshot["state"].clone()
+            }
+        };
+        let left = state["disconnects"].as_array().expect("a list").clone();
+        let known = gone.iter().filter(|id| left.contains(&json!(id))).count();
+        let expected = if way == "socket" {
+            gone.len() - 1
+        } else {
+            gone.len()
+        };
+        assert_eq!(known, expected, "{way}: {state}");
+        host.kill().await;
+    }
+}
+
+#[tokio::test]
 async fn who_left_while_the_actor_slept_is_no_ghost_after_a_kill() {
     let folder = Folder::new();
     let visits = actor("visits", "1");

@@ -1,7 +1,7 @@
 //! What a test sets the system's clock to.
 //!
 //! Nobody but the superuser may set the real one, and all of a machine would see it. So a build
-//! for tests looks into the file that `TIDEGATE_TEST_CLOCK` names for the milliseconds by which
+//! for tests looks into the file that `TEST_CLOCK_AHEAD` names for the milliseconds by which
 //! the clock is to be ahead, if there is such a variable; any other build knows nothing of it.
 
 use std::time::Duration;
@@ -30,7 +30,7 @@ mod following {
     use std::sync::atomic::{AtomicI64, Ordering};
     use std::time::Duration;
 
-    const VARIABLE: &str = "TIDEGATE_TEST_CLOCK";
+    const VARIABLE: &str = "TEST_CLOCK_AHEAD";
     const LOOK: Duration = Duration::from_millis(5);
 
     static AHEAD_MS: AtomicI64 = AtomicI64::new(0);

@@ -414,10 +414,53 @@ fn times_that_are_no_numbers_of_seconds_are_malformed() {
 }
 
 #[test]
+fn an_end_in_milliseconds_is_refused_and_said_to_look_like_it() {
+    let refused = |claims: String| {
+        let failure = verify(&secret_tokens(), &with_claims(&claims)).unwrap_err();
+        (
+            failure.params.unwrap()["reason"].clone(),
+            failure.message.unwrap(),
+        )
+    };
+    let (reason, message) = refused(format!(r#"{{"exp":{}}}"#, NOW_MS + 3_600_000));
+    assert_eq!(reason, "too-far");
+    assert!(message.contains("looks like milliseconds"), "{message}");
+    let (reason, message) = refused(format!(r#"{{"nbf":{NOW_MS}}}"#));
+    assert_eq!(reason, "not-yet-valid");
+    assert!(message.contains("looks like milliseconds"), "{message}");
+    let (reason, message) = refused(r#"{"exp":1e300}"#.to_owned());
+    assert_eq!(reason, "too-far");
+    assert!(!message.contains("milliseconds"), "{message}");
+    // What people write who mean "never".
+    for end in ["9999999999", "253402300799"] {
+        assert!(
+            verify(
+                &secret_tokens(),
+                &with_claims(&format!(r#"{{"exp":{end}}}"#))
+            )
+            .is_ok()
+        );
+    }
+}
+
+#[test]
+fn how_far_away_an_end_may_be_is_a_setting() {
+    let tokens = tokens_with("HS256", SECRET, |settings| {
+        settings.max_lifetime_ms = 60_000
+    });
+    let ends_in = |seconds| with_claims(&format!(r#"{{"exp":{}}}"#, NOW + seconds));
+    assert!(verify(&tokens, &ends_in(60)).is_ok());
+    assert_eq!(reason(&tokens, &ends_in(61)), "too-far");
+}
+
+#[test]
 fn an_end_that_is_out_of_reach_is_the_latest_time_that_browsers_can_tell() {
+    let tokens = tokens_with("HS256", SECRET, |settings| {
+        settings.max_lifetime_ms = MAX_TIME_MS;
+    });
     for end in ["18446744073709551615", "1e300", "8640000000001"] {
         let token = with_claims(&format!(r#"{{"exp":{end}}}"#));
-        let identity = verify(&secret_tokens(), &token).unwrap();
+        let identity = verify(&tokens, &token).unwrap();
         assert_eq!(identity.expires_at_ms, Some(MAX_TIME_MS), "{end}");
     }
 }
