@@ -210,11 +210,12 @@ async fn calls_that_wait_have_a_limit_together() {
     }
     let (mut served, mut refused) = (0, 0);
     while served + refused < 13 {
-        let frame = client.expect_type("rpc:result").await;
+        let frame = client.next().await;
         match frame.get("failure") {
-            None => served += 1,
-            Some(failure) => {
-                assert_no_room(failure, "inputs");
+            None if frame["type"] == "rpc:result" => served += 1,
+            // A message that there was no room to read has no id.
+            failure => {
+                assert_no_room(failure.unwrap_or(&frame), "inputs");
                 refused += 1;
             }
         }
@@ -323,9 +324,9 @@ async fn answers_that_are_remembered_have_a_limit_together() {
     let host = host_with("actors-bytes").start().await;
     let mut watcher = host.connect().await;
     let text = json!("x".repeat(50_000));
-    let (mut kept, mut refused) = (0, 0);
-    for id in 0..40 {
-        let id = id.to_string();
+    let mut kept = 0;
+    loop {
+        let id = kept.to_string();
         watcher.subscribe_events(&actor("lab", &id)).await;
         watcher
             .call(&actor("lab", &id), "zero", None)
@@ -336,12 +337,15 @@ async fn answers_that_are_remembered_have_a_limit_together() {
         used(&host, "actors").await;
         match answer.status.as_u16() {
             200 => kept += 1,
-            503 => {
-                assert_no_room(&answer.json()["error"], "actors");
-                refused += 1;
+            _ => {
+                assert_no_room(&answer.failed(503, "host.memory"), "actors");
+                break;
             }
-            other => panic!("{other}"),
         }
     }
-    assert!(kept > 1 && refused > 1, "{kept} kept, {refused} refused");
+    assert!((2..21).contains(&kept), "{kept}");
+    // What was remembered is answered from memory.
+    let request = host.post("/actors/lab/0/echo").json(&text);
+    let answer = request.header("idempotency-key", "k").send().await;
+    assert_eq!(answer.json(), text);
 }

@@ -220,10 +220,15 @@ impl Gateway {
         let address = listener.local_addr()?;
         let sockets =
             descriptors::for_sockets(settings.max_connections, settings.reserved_descriptors);
+        // Where there are few descriptors, what is left of them is for the store above all.
+        let reserved = match sockets < settings.max_connections {
+            true => settings.reserved_connections.min(sockets / 8),
+            false => settings.reserved_connections,
+        };
         let doors = Arc::new(Doors {
             policy: origin::Policy::new(&settings.hosts, &settings.origins, address.ip()),
             sockets: Arc::new(Semaphore::new(sockets.min(Semaphore::MAX_PERMITS))),
-            reserved: Reserved::new(settings.reserved_connections),
+            reserved: Reserved::new(reserved),
             receivers: relief::Receivers::default(),
             crowd_told: AtomicU64::new(u64::MAX),
             opened: Instant::now(),
@@ -301,7 +306,8 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>) {
                 if reserve.is_none() {
                     let failure = Failure::host(code::CONNECTION_LIMIT)
                         .message("the host is out of file descriptors");
-                    refuse(stream, peer, &failure, &doors);
+                    refuse(&stream, peer, &failure, &doors);
+                    drop(stream);
                     reserve = open_reserve();
                     continue;
                 }
@@ -319,7 +325,7 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>) {
                                 stream, peer, place, failure, routes, inside,
                             ));
                         }
-                        None => refuse(stream, peer, &failure, &doors),
+                        None => refuse(&stream, peer, &failure, &doors),
                     },
                 }
             }
@@ -434,7 +440,7 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// Answers as far as that goes without waiting, and closes.
-fn refuse(stream: TcpStream, peer: SocketAddr, failure: &Failure, doors: &Doors) {
+fn refuse(stream: &TcpStream, peer: SocketAddr, failure: &Failure, doors: &Doors) {
     // A flood of them must not become one of the log; the metrics count them.
     debug!(%peer, %failure, "a connection is refused");
     http::count_refusal(failure, &doors.metrics);

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tidegate_core::Failure;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -24,6 +25,9 @@ const SERVED: [&[u8]; 3] = [b"/health ", b"/ready ", b"/_tidegate/"];
 
 /// Longest beginning that is looked at: a method and one of those.
 const LOOKED_AT: usize = 32;
+
+/// How much of a refused request is read over, in bytes.
+const MOST_READ_OVER: usize = 64 << 10;
 
 /// How often it is looked for the rest of a beginning that came in parts.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -77,7 +81,26 @@ pub(super) async fn serve_if_reserved(
             let place = Place::reserved(place, &doors);
             serve(stream, peer, place, routes, doors, Some(patience)).await;
         }
-        _ => refuse(stream, peer, &refusal, &doors),
+        _ => {
+            let _place = place;
+            let refusing = refuse_heard(stream, peer, &refusal, &doors);
+            // Whoever does not hear it in time has had a chance.
+            let _ = tokio::time::timeout(patience, refusing).await;
+        }
+    }
+}
+
+/// Refuses a request of which something has arrived. What is left unread of it would have the
+/// system reset the connection, and the answer be lost (RFC 9112, section 9.6).
+async fn refuse_heard(mut stream: TcpStream, peer: SocketAddr, refusal: &Failure, doors: &Doors) {
+    refuse(&stream, peer, refusal, doors);
+    // It may be gone already.
+    let _ = stream.shutdown().await;
+    let mut rest = [0; 1024];
+    for _ in 0..MOST_READ_OVER / rest.len() {
+        if !matches!(stream.read(&mut rest).await, Ok(1..)) {
+            return;
+        }
     }
 }
 

@@ -78,6 +78,7 @@ pub(crate) async fn connect_saying<H: Handler + 'static>(
                 ws::handshake::accept(request.method(), request.version(), request.headers());
             let upgrade = hyper::upgrade::on(&mut request);
             let once = once.lock().unwrap().take();
+            let settings = settings.clone();
             async move {
                 let accepted = accepted.unwrap();
                 let (handler, send) = once.unwrap();

@@ -495,3 +495,51 @@ proptest! {
         prop_assert_eq!((items, result), whole);
     }
 }
+
+#[test]
+fn a_message_that_there_is_no_room_for_is_skipped_to_its_end() {
+    let budget = Budget::new("test", 64 << 10);
+    let mut decoder = Decoder::new(Limits::default());
+    let long = vec![b'x'; 100 << 10];
+    let input = [
+        frame(TEXT, &long[..70 << 10]),
+        frame(FIN | CONTINUE, &long[70 << 10..]),
+        frame(FIN | TEXT, &long[..30 << 10]),
+    ];
+    let mut items = Vec::new();
+    // As reads bring it.
+    for piece in input.concat().chunks(16 << 10) {
+        let mut piece = piece;
+        while let Some(item) = decoder.decode_within(&mut piece, &budget).unwrap() {
+            items.push(item);
+        }
+        assert!(budget.used() <= budget.limit());
+    }
+    let size = long.len() as u64;
+    let exhausted = budget.exhausted();
+    assert_eq!(items[0], Incoming::NoRoom { size, exhausted });
+    assert!(matches!(&items[1], Incoming::Text(text) if text.len() == 30 << 10));
+    assert_eq!((items.len(), budget.used()), (2, 0));
+}
+
+#[test]
+fn a_message_is_unfinished_from_when_that_was_seen_until_its_end() {
+    let mut decoder = Decoder::new(Limits::default());
+    let began = Instant::now();
+    let later = began + std::time::Duration::from_secs(1);
+    let mut take = |bytes: &[u8], now: Instant| {
+        feed(&mut decoder, bytes, &mut Vec::new()).unwrap();
+        decoder.note_unfinished(now);
+        decoder.unfinished_since()
+    };
+    assert_eq!(take(&frame(FIN | TEXT, b"whole"), began), None);
+    assert_eq!(take(&frame(TEXT, b"be"), began), Some(began));
+    // Neither a ping nor a further part makes it younger.
+    assert_eq!(take(&frame(FIN | PING, b""), later), Some(began));
+    assert_eq!(take(&frame(CONTINUE, b"g"), later), Some(began));
+    assert_eq!(take(&frame(FIN | CONTINUE, b"un"), later), None);
+    // The next begins anew, also where the end of another comes with it.
+    assert_eq!(take(&frame(TEXT, b"a"), began), Some(began));
+    let both = [frame(FIN | CONTINUE, b"b"), frame(TEXT, b"c")].concat();
+    assert_eq!(take(&both, later), Some(later));
+}
