@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use tidegate::actor::{Actors, Call, Stream};
+use tidegate::actor::{Actors, Call, FirstContact, Stream};
+use tidegate::budget::Budget;
 use tidegate::config::Config;
 use tidegate::engine::{Engine, Grants, Origin};
 use tidegate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh};
@@ -103,7 +104,10 @@ impl Outlet for Noted {
     }
 
     fn offer(&self, message: &Message) -> Offer {
-        let event = String::from_utf8(message.server_sent_event(Dialect::Plain).to_vec()).unwrap();
+        let event = String::from_utf8(message
+            .server_sent_event(Dialect::Plain, &Budget::unlimited())
+            .unwrap()
+            .to_vec()).unwrap();
         let name = event.lines().next().unwrap().trim_start_matches("event: ");
         self.seen.lock().unwrap().push(name.to_owned());
         Offer::Taken
@@ -174,7 +178,13 @@ impl Scene {
         });
         for stream in [Stream::State, Stream::Events] {
             actors
-                .subscribe(&key, stream, subscriber.clone(), None)
+                .subscribe(
+                    &key,
+                    stream,
+                    subscriber.clone(),
+                    None,
+                    &mut FirstContact::Past,
+                )
                 .await
                 .unwrap();
         }
@@ -193,6 +203,7 @@ impl Scene {
             Call {
                 method: "increment".to_owned(),
                 input: Some(format!(r#"{{"by":{by}}}"#)),
+                share: None,
                 origin: Origin::Client(Client::default()),
                 depth: 0,
                 key: None,
@@ -262,9 +273,14 @@ async fn an_actor_runs_ahead_and_its_effects_wait_in_order() {
         id: "newcomer".into(),
         seen: Mutex::default(),
     });
-    let joining = scene
-        .actors
-        .subscribe(&scene.key, Stream::State, newcomer.clone(), None);
+    let mut contact = FirstContact::Past;
+    let joining = scene.actors.subscribe(
+        &scene.key,
+        Stream::State,
+        newcomer.clone(),
+        None,
+        &mut contact,
+    );
     tokio::pin!(joining);
     assert!(futures_util::poll!(joining.as_mut()).is_pending());
     let behind = scene.increment(1);

@@ -284,6 +284,7 @@ impl Stage {
         let call = Call {
             method: method.to_owned(),
             input: Some(input.to_string()),
+            share: None,
             origin: Origin::Client(client_of("ann", &"caller".into())),
             depth: 0,
             key: None,
