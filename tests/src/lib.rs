@@ -21,7 +21,6 @@
 
 pub mod cli;
 pub mod dialect;
-pub mod guest;
 mod host;
 pub mod provider;
 mod request;
@@ -34,6 +33,8 @@ mod watch;
 
 use std::fmt;
 use std::time::Duration;
+
+pub use tidegate_guests as guest;
 
 pub use host::{ADMIN_KEY, Builder, Folder, Host, Refusal, handlers_folder, project};
 pub use request::{EventStream, Request, Response, ServerEvent};

@@ -41,7 +41,7 @@ use self::table::{Admission, Table};
 use self::waits::Waits;
 use crate::clock::{WallClock, instant};
 use crate::config;
-use crate::engine::{CallResult, Component, Invocation, Origin, Pending, Subject};
+use crate::engine::{CallResult, Component, GivesWay, Invocation, Origin, Pending, Subject};
 use crate::fanout::Outlet;
 use crate::metrics::{Metrics, Stopwatch};
 use crate::rooms::{Client, Connection, Connections};
@@ -106,6 +106,12 @@ struct Shared {
     /// Tells the turns of this run of the host from those of other runs.
     run_id: String,
     began: Instant,
+}
+
+impl GivesWay for Shared {
+    fn give_way(&self) -> bool {
+        self.instances.evict_some()
+    }
 }
 
 impl Shared {
@@ -409,6 +415,11 @@ impl Actors {
         let sweeper = tokio::spawn(sweep::sweep(shared.clone()));
         shared.wake_sleeping(|_| true);
         Actors { shared, sweeper }
+    }
+
+    /// Gives up instances that wait for their next turn when guests find no memory.
+    pub fn keeper(&self) -> Weak<dyn GivesWay> {
+        Arc::<Shared>::downgrade(&self.shared)
     }
 
     /// The key of an actor, if its type exists and its id is valid.
