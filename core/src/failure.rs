@@ -107,7 +107,7 @@ pub mod code {
         ACTOR_NOT_FOUND = "actor.not-found", 404, "There is no such actor, in memory or stored.";
         COMPONENT_INVALID = "component.invalid", 422, "The upload is not a component that the host can serve; the message says why.";
         COMPONENT_INVALID_NAME = "component.invalid-name", 400, "A component's name is not of the agreed shape.";
-        COMPONENT_TOO_LARGE = "component.too-large", 413, "The upload is larger than a component may be.";
+        COMPONENT_TOO_LARGE = "component.too-large", 413, "The upload is larger than a component may be, or takes more to compile; the message says what, `params.which` the setting.";
         COMPONENT_BUSY = "component.busy", 409, "Another upload of this component, or too many others, are under way; try again later.";
         COMPONENT_CONFLICT = "component.conflict", 409, "Another component serves an actor type of the upload.";
         COMPONENT_IN_USE = "component.in-use", 409, "Actors that only this component serves are in memory.";
@@ -316,7 +316,7 @@ pub(crate) fn json<T: Serialize>(value: &T) -> String {
 
 /// At most [`ECHO_MAX_CHARS`] characters of a text that came from outside, so that a
 /// message never carries a megabyte back; a cut text ends in `…`.
-pub(crate) fn cut(text: &str) -> Cow<'_, str> {
+pub fn cut(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(ECHO_MAX_CHARS) {
         None => Cow::Borrowed(text),
         Some(_) => {

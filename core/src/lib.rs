@@ -1,5 +1,5 @@
 //! The pure parts of Tidegate: the wire protocol, the manifest, cron schedules, JSON
-//! documents and their patches, schemas and failures.
+//! documents and their patches, schemas and failures, text that is fit for a log.
 //!
 //! Nothing here does I/O, spawns, reads a clock or is async, so that the same code runs
 //! in the host and, compiled to wasm, on Spin.
@@ -12,6 +12,7 @@ pub mod meter;
 pub mod name;
 pub mod patch;
 pub mod pointer;
+pub mod printable;
 pub mod protocol;
 pub mod schema;
 pub mod unambiguous;

@@ -196,6 +196,21 @@ impl Violations {
     }
 }
 
+impl Violations {
+    /// The same of a value that was not sent at all and was checked as `null`: it is missing,
+    /// and nobody is told of a `null` that they have not written.
+    pub fn of_absent(mut self) -> Violations {
+        for violation in &mut self.listed {
+            if violation.path.is_empty() {
+                let expected = violation.message.strip_suffix(", found null");
+                let expected = expected.map(|expected| format!("missing: {expected}"));
+                violation.message = expected.unwrap_or_else(|| "missing".to_owned());
+            }
+        }
+        self
+    }
+}
+
 /// `/text: expected string, found number; /by: missing`. The whole value is `/`.
 impl fmt::Display for Violations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -236,8 +251,12 @@ fn is_small(value: &Value) -> bool {
     fits(value, &mut left)
 }
 
-/// The failure of a call whose input its method's schema refuses.
-pub fn input_failure(method: &str, violations: &Violations) -> Failure {
+/// The failure of a call whose input, if it has one, its method's schema refuses.
+pub fn input_failure(method: &str, input: Option<&str>, violations: Violations) -> Failure {
+    let violations = match input {
+        Some(_) => violations,
+        None => violations.of_absent(),
+    };
     let mut failure = Failure::host(code::INPUT_INVALID)
         .message(format!("Validation failed for {method}: {violations}"));
     failure.params = Some(violations.as_params());

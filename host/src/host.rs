@@ -1,5 +1,6 @@
 //! A whole host: wires the modules together, starts them and stops them in order.
 
+mod fresh;
 mod loading;
 
 use std::collections::BTreeMap;
@@ -11,13 +12,14 @@ use std::time::Duration;
 use tidegate_core::name::NameError;
 use tracing::{info, warn};
 
+use self::fresh::Fresh;
 use self::loading::Loading;
 use crate::actor::Actors;
 use crate::application::Handler;
 use crate::auth::{AdminKey, AuthError, ClientAddress, KeySource, Tokens};
 use crate::budget::Budgets;
 use crate::config::Config;
-use crate::engine::{Engine, Grants, LoadError};
+use crate::engine::{Compiling, Engine, Grants, LoadError};
 use crate::gateway::{Gateway, Inside, Keys};
 use crate::journal::FolderDisk;
 use crate::metrics::Metrics;
@@ -91,7 +93,11 @@ pub enum StartError {
 
 impl Host {
     /// Loads the handlers, then opens the doors.
-    pub async fn start(config: Config, handlers: Vec<Handler>) -> Result<Host, StartError> {
+    pub async fn start(
+        config: Config,
+        handlers: Vec<Handler>,
+        compiling: Compiling,
+    ) -> Result<Host, StartError> {
         let budgets = Budgets::new(&config.memory);
         let metrics = Arc::new(Metrics::with_budgets(budgets));
         // What can be wrong with settings shows before components are compiled.
@@ -99,7 +105,11 @@ impl Host {
             .data_dir
             .unwrap_or_else(|| PathBuf::from(".tidegate"));
         let kept_versions = config.admin.kept_versions;
+        let mut fresh = Fresh::note(&data_dir);
         let (admin, source) = AdminKey::open(&config.admin, &data_dir)?;
+        if let KeySource::Made(path) = &source {
+            fresh.made_key(path);
+        }
         let keys = Keys {
             tokens: Tokens::open(&config.auth)?,
             allow_anonymous: config.auth.allow_anonymous,
@@ -112,7 +122,7 @@ impl Host {
             KeySource::File(path) => info!(path = %path.display(), "the admin key is kept here"),
             KeySource::Made(path) => info!(path = %path.display(), "an admin key was made here"),
         }
-        let engine = Engine::new(&config.engine, metrics.clone())
+        let engine = Engine::new(&config.engine, compiling, metrics.clone())
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
         let max_stored = config.actors.max_stored;
         let (store, kept): (Arc<dyn Store>, _) = match config.store.memory {
@@ -126,8 +136,11 @@ impl Host {
                 let opened = tokio::task::spawn_blocking(open).await;
                 let store = opened.map_err(|error| StartError::Engine(error.to_string()))??;
                 let store = store.within(metrics.budgets.actors.clone());
-                let kept = open_versions(&data_dir, kept_versions, &handlers)?;
-                (Arc::new(store), Some(Arc::new(kept)))
+                let store: Arc<dyn Store> = Arc::new(store);
+                fresh.opened_store(data_dir.join("store"), &store);
+                let kept = Arc::new(open_versions(&data_dir, kept_versions, &handlers)?);
+                fresh.opened_versions(data_dir.join("components"), &kept);
+                (store, Some(kept))
             }
         };
         {
@@ -158,6 +171,8 @@ impl Host {
             connections.clone(),
             &metrics,
         ));
+        engine.add_keeper(actors.keeper());
+        engine.be_polite();
         let address = config.gateway.listen;
         let shutdown_grace = Duration::from_millis(config.gateway.shutdown_grace_ms);
         let inside = Inside {
@@ -176,6 +191,7 @@ impl Host {
         let gateway = Gateway::open(config.gateway, inside, keys)
             .await
             .map_err(|source| StartError::Listen { address, source })?;
+        fresh.keep();
         Ok(Host {
             gateway,
             actors,
@@ -207,10 +223,10 @@ fn open_versions(data_dir: &Path, limit: usize, handlers: &[Handler]) -> Result<
         .map(|handler| Ok((loading::name_of(handler)?, handler.path.clone())));
     let manifest = files.collect::<Result<BTreeMap<_, _>, StartError>>()?;
     let folder = data_dir.join("components");
-    let disk = FolderDisk::new(&folder).map_err(|source| VersionsError::Disk {
+    let disk = FolderDisk::new(&folder).map_err(|error| VersionsError::Disk {
         doing: "make",
         path: folder,
-        source,
+        error,
     })?;
     Ok(Kept {
         versions: Versions::open(disk, limit)?,

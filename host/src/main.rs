@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Arguments, Command, Up};
 use tidegate::application;
+use tidegate::engine::Compiling;
 use tidegate::host::Host;
+use tidegate_core::printable;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Of the allocators at hand the one that costs a call least.
@@ -18,6 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     ignore_file_size_signal();
     let result = match Arguments::parse().command {
+        Command::Compile(compile) => return compile.run(),
         Command::Up(up) => up.run(serve),
         Command::Config(config) => config.run(),
         Command::Describe(describe) => describe.run(),
@@ -34,7 +37,11 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tidegate: {error:#}");
+            // Some of it may be what another host, or a component, says.
+            eprintln!(
+                "{}",
+                printable::lines(&format!("tidegate: {}", cli::sentence(&error)))
+            );
             ExitCode::FAILURE
         }
     }
@@ -53,7 +60,7 @@ async fn serve(up: Up) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let host = tokio::select! {
-        host = Host::start(config, handlers) => host?,
+        host = Host::start(config, handlers, Compiling::InOthers) => host?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };

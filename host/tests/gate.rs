@@ -10,7 +10,7 @@ use std::time::Instant;
 use tidegate::actor::{Actors, Call, FirstContact, Stream};
 use tidegate::budget::Budget;
 use tidegate::config::Config;
-use tidegate::engine::{Engine, Grants, Origin};
+use tidegate::engine::{Compiling, Engine, Grants, Origin};
 use tidegate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh};
 use tidegate::metrics::{Metrics, Stopwatch};
 use tidegate::rooms::{Client, Connections};
@@ -144,7 +144,8 @@ impl Scene {
         let metrics = Arc::new(Metrics::new());
         // Nothing is kept outside the project.
         config.engine.cache_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
-        let engine = Engine::new(&config.engine, metrics.clone()).unwrap();
+        let engine =
+            Engine::new(&config.engine, Compiling::InThisProcess, metrics.clone()).unwrap();
         let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
         let file = Path::new(&package).join("../target/handlers/counter.wasm");
         let bytes = std::fs::read(&file).unwrap_or_else(|error| {

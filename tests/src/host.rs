@@ -126,12 +126,39 @@ impl Host {
 
     /// What the process holds in memory, in bytes.
     pub fn resident_bytes(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that the process has ever held in memory, in bytes.
+    pub fn peak_resident_bytes(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    /// The processes that the host has begun and that have not ended, by their ids.
+    pub fn children(&self) -> Vec<u32> {
+        let pid = self.process.id().expect("the host runs");
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+        let threads = threads.expect("the kernel tells of a process that runs");
+        let children = threads.flatten().map(|thread| {
+            // A thread may have ended by now.
+            std::fs::read_to_string(thread.path().join("children")).unwrap_or_default()
+        });
+        children
+            .flat_map(|line| {
+                line.split_whitespace()
+                    .flat_map(str::parse)
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    fn memory(&self, figure: &str) -> usize {
         let pid = self.process.id().expect("the host runs");
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
         let status = status.expect("the kernel tells of a process that runs");
         let kibibytes: Option<usize> = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(figure))
             .and_then(|size| size.trim().strip_suffix(" kB"))
             .and_then(|size| size.parse().ok());
         kibibytes.expect("a size in KiB") << 10
@@ -454,6 +481,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// All that it printed.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Asserts that the message says all of this.
     pub fn says<const N: usize>(&self, parts: [&str; N]) {
         for part in parts {

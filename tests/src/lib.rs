@@ -22,7 +22,6 @@
 pub mod cli;
 mod clock;
 pub mod dialect;
-pub mod guest;
 mod host;
 pub mod provider;
 mod request;
@@ -37,6 +36,8 @@ use std::fmt;
 use std::time::Duration;
 
 pub use clock::WallClock;
+pub use tidegate_guests as guest;
+
 pub use host::{ADMIN_KEY, Builder, Folder, Host, Refusal, handlers_folder, project};
 pub use request::{EventStream, Request, Response, ServerEvent};
 pub use socket::{Closed, Reply, Socket};

@@ -28,6 +28,7 @@ on_both!(
     a_method_without_a_result_returns_no_content,
     an_empty_body_is_no_input,
     an_input_that_the_schema_refuses_says_where,
+    an_input_that_was_not_sent_is_missing,
     what_is_unknown_is_not_found,
     a_body_that_is_not_json_is_refused,
     a_member_twice_is_refused,
@@ -180,6 +181,22 @@ async fn an_input_that_the_schema_refuses_says_where(on: Target) {
             "params": {"issues": [{"message": "expected string, found number", "path": "/text"}]},
         })
     );
+}
+
+async fn an_input_that_was_not_sent_is_missing(on: Target) {
+    let on = on.serving(["lab"]).await;
+    let absent = on.post("/actors/lab/1/announce").send().await;
+    let error = absent.failed(400, "input.invalid");
+    let said = "missing: expected object";
+    let message = format!("Validation failed for announce: /: {said}");
+    assert_eq!(error["message"], message);
+    let issues = json!([{"message": said, "path": ""}]);
+    assert_eq!(error["params"]["issues"], issues);
+    // Who has written `null` is told of it.
+    let null = call(&on, "lab/1/announce", Value::Null).send().await;
+    let error = null.failed(400, "input.invalid");
+    let said = error["params"]["issues"][0]["message"].as_str();
+    assert_eq!(said, Some("expected object, found null"));
 }
 
 async fn what_is_unknown_is_not_found(on: Target) {

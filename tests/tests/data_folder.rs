@@ -526,3 +526,34 @@ async fn calls_that_run_ahead_of_a_full_disk_all_fail() {
     assert!(there >= acknowledged, "{there} of {acknowledged}");
     assert!(there <= CALLS, "{there} were never asked for");
 }
+
+#[tokio::test]
+async fn a_start_that_fails_leaves_no_folder_behind() {
+    let folder = Folder::new();
+    let data = folder.path().join("data");
+    let rubbish = folder.path().join("rubbish.wasm");
+    fs::write(&rubbish, "dear diary").expect("writing a file");
+    let host = || Host::builder().data(&data);
+    let refused = host().file("rubbish", &rubbish).refused().await;
+    refused.says(["not a WebAssembly file"]);
+    assert!(!data.exists(), "what the start has made is gone");
+
+    // One that is there is left as it is.
+    fs::create_dir(&data).expect("making a folder");
+    fs::write(data.join("notes.txt"), "mine").expect("writing a file");
+    let refused = host().file("rubbish", &rubbish).refused().await;
+    refused.says(["not a WebAssembly file"]);
+    assert!(data.join("notes.txt").exists() && data.join("store").exists());
+}
+
+#[tokio::test]
+async fn a_cause_is_said_once() {
+    let refused = Host::builder()
+        .component("counter")
+        .set("auth.jwks-file=/nowhere/keys.json")
+        .refused()
+        .await;
+    refused.says(["auth.jwks-file: cannot read /nowhere/keys.json"]);
+    let count = refused.text().matches("(os error 2)").count();
+    assert_eq!(count, 1, "{}", refused.text());
+}

@@ -100,6 +100,15 @@ async fn nothing_is_written_over() {
 }
 
 #[tokio::test]
+async fn a_folder_that_is_not_there_is_not_made() {
+    let command = tidegate(["new", "hello", "--within", "mistyped/folder"]);
+    let (outcome, folder) = command.run_in_folder().await;
+    outcome.failed(["--within", "mistyped/folder", "is there"]);
+    let files = std::fs::read_dir(folder.path()).expect("the folder");
+    assert_eq!(files.count(), 0);
+}
+
+#[tokio::test]
 async fn a_name_must_be_one_for_everybody() {
     for name in ["Hello", "tea_room", "../hello", ""] {
         let outcome = tidegate(["new", name]).run().await;

@@ -397,6 +397,8 @@ async fn the_command_line_lists_versions_and_goes_back() {
     let printed = command(&host, &["rollback", "small"]).run().await.printed();
     assert!(printed.starts_with("small is at version 1 "), "{printed}");
     assert_eq!(serving(&host, "small").await, "first");
+    let line = host.logged("rolled back").await;
+    assert!(line.contains("component=small version=1"), "{line}");
     let printed = command(&host, &["rollback", "small", "2"]).run().await;
     assert!(printed.printed().contains("version 2"));
     assert_eq!(serving(&host, "small").await, "second");

@@ -357,14 +357,33 @@ fn violations_as_parameters_use_json_pointers() {
 fn an_input_failure_reads_as_zockets_clients_expect() {
     let source = json!({"properties": {"text": {"type": "string"}}});
     let violations = schema(source).check(&json!({"text": 1})).unwrap_err();
-    let failure = input_failure("send", &violations);
+    let params = violations.as_params();
+    let failure = input_failure("send", Some(r#"{"text": 1}"#), violations);
     assert_eq!(failure.code, "input.invalid");
     assert_eq!(failure.status, 400);
     assert_eq!(
         failure.text(),
         "Validation failed for send: /text: expected string, found number"
     );
-    assert_eq!(failure.params, Some(violations.as_params()));
+    assert_eq!(failure.params, Some(params));
+}
+
+#[test]
+fn an_input_that_was_not_sent_is_missing() {
+    for (source, said) in [
+        (json!({"type": "object"}), "missing: expected object"),
+        (json!({"enum": [1, 2]}), "missing: expected 1 or 2"),
+        (json!({"not": {}}), "missing"),
+    ] {
+        let violations = schema(source).check(&Value::Null).unwrap_err();
+        let failure = input_failure("send", None, violations);
+        assert_eq!(
+            failure.text(),
+            format!("Validation failed for send: /: {said}")
+        );
+        let issues = json!({"issues": [{"path": "", "message": said}]});
+        assert_eq!(failure.params, Some(issues));
+    }
 }
 
 #[test]

@@ -68,12 +68,14 @@ impl Instances {
         self.drop_of(evicted);
     }
 
-    /// Drops some, because there is no memory for another one.
-    pub(super) fn evict_some(&self) {
-        for _ in 0..self.lock().actors.len().min(EVICTED_AT_ONCE) {
+    /// Drops some, because there is no memory for another one; false when there are none.
+    pub(super) fn evict_some(&self) -> bool {
+        let some = self.lock().actors.len().min(EVICTED_AT_ONCE);
+        for _ in 0..some {
             let evicted = self.lock().any();
             self.drop_of(evicted);
         }
+        some > 0
     }
 
     fn drop_of(&self, evicted: Option<Weak<Actor>>) {

@@ -47,7 +47,7 @@ use self::waits::Waits;
 use crate::budget::{Budgets, Exhausted};
 use crate::clock::{WallClock, instant};
 use crate::config;
-use crate::engine::{CallResult, Component, Invocation, Origin, Pending, Subject};
+use crate::engine::{CallResult, Component, GivesWay, Invocation, Origin, Pending, Subject};
 use crate::fanout::Outlet;
 use crate::metrics::{Metrics, Stopwatch};
 use crate::rooms::{Client, Connection, Connections};
@@ -117,6 +117,12 @@ struct Shared {
     /// Tells the turns of this run of the host from those of other runs.
     run_id: String,
     began: Instant,
+}
+
+impl GivesWay for Shared {
+    fn give_way(&self) -> bool {
+        self.instances.evict_some()
+    }
 }
 
 impl Shared {
@@ -415,6 +421,11 @@ impl Actors {
         let sweeper = tokio::spawn(sweep::sweep(shared.clone()));
         shared.wake_sleeping(|_| true);
         Actors { shared, sweeper }
+    }
+
+    /// Gives up instances that wait for their next turn when guests find no memory.
+    pub fn keeper(&self) -> Weak<dyn GivesWay> {
+        Arc::<Shared>::downgrade(&self.shared)
     }
 
     /// The key of an actor, if its type exists and its id is valid.

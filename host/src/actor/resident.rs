@@ -338,9 +338,6 @@ impl Actor {
     }
 
     fn park(self: &Arc<Self>, instance: Box<Instance>, shared: &Shared) {
-        if !instance.is_worth_keeping() {
-            return;
-        }
         *self.instance.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance);
         shared.instances.used(self, Arc::downgrade(self));
     }
@@ -817,7 +814,7 @@ impl Actor {
         if let Some(schema) = &declared.input {
             schema
                 .check(&parsed)
-                .map_err(|violations| schema::input_failure(method, &violations))?;
+                .map_err(|violations| schema::input_failure(method, input, violations))?;
         }
         Ok(declared)
     }

@@ -63,7 +63,7 @@ impl AdminKey {
         }
         let default = || data_dir.join("admin.key");
         let path = settings.key_file.clone().unwrap_or_else(default);
-        let made = make(&path).map_err(|source| file_error("make", &path, source))?;
+        let made = make(&path).map_err(|error| file_error("make", &path, error))?;
         let key = read(&path)?;
         Ok(match made {
             Made::Here => (key, KeySource::Made(path)),
@@ -95,12 +95,12 @@ impl AdminKey {
     }
 }
 
-fn file_error(action: &'static str, path: &Path, source: io::Error) -> AuthError {
+fn file_error(action: &'static str, path: &Path, error: io::Error) -> AuthError {
     AuthError::File {
         setting: "admin.key-file",
         action,
         path: path.to_owned(),
-        source,
+        error,
     }
 }
 
@@ -152,7 +152,7 @@ fn random_hex<const BYTES: usize>() -> io::Result<String> {
 }
 
 fn read(path: &Path) -> Result<AdminKey, AuthError> {
-    let unreadable = |source| file_error("read", path, source);
+    let unreadable = |error| file_error("read", path, error);
     let unusable = |problem: String| AuthError::Key {
         setting: "admin.key-file",
         path: path.to_owned(),

@@ -81,11 +81,11 @@ impl KeyFile {
         format: Format,
         interval_ms: u64,
     ) -> Result<KeyFile, AuthError> {
-        let (stamp, bytes) = read(path).map_err(|source| AuthError::File {
+        let (stamp, bytes) = read(path).map_err(|error| AuthError::File {
             setting,
             action: "read",
             path: path.to_owned(),
-            source,
+            error,
         })?;
         let mode = fs::metadata(path).map_or(0, |metadata| metadata.mode());
         if format.is_secret() && mode & 0o077 != 0 {

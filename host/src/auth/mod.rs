@@ -46,7 +46,7 @@ pub enum AuthError {
         problem: String,
     },
     /// A key file cannot be read or written.
-    #[error("{setting}: cannot {action} {path}: {source}")]
+    #[error("{setting}: cannot {action} {path}: {error}")]
     File {
         /// The setting that names the file.
         setting: &'static str,
@@ -55,7 +55,7 @@ pub enum AuthError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// A key file does not hold what is expected.
     #[error("{setting}: {path}: {problem}")]

@@ -10,7 +10,7 @@ use ureq::SendBody;
 use ureq::http::Method;
 
 use super::progress::Upload;
-use super::remote::{Answer, Remote, component_path, failure_in, forced, short};
+use super::remote::{self, Answer, Remote, component_path, failure_in, forced, short};
 use super::{print, versions};
 
 #[derive(clap::Args)]
@@ -99,12 +99,12 @@ fn follow(answer: Answer, base: &str) -> anyhow::Result<Deployed> {
     while let Some(event) = events.next()? {
         match event.name.as_str() {
             "progress" => {
-                if let Ok(progress) = serde_json::from_str::<Progress>(&event.data) {
+                if let Ok(progress) = remote::read::<Progress>(&event.data) {
                     eprintln!("{}", progress.stage);
                 }
             }
             "result" => {
-                return serde_json::from_str(&event.data)
+                return remote::read(&event.data)
                     .with_context(|| format!("{base} sends a result that is not as expected"));
             }
             "error" => return Err(failure_in(&event.data)),

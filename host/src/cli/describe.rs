@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use tidegate::engine::{Engine, Grants};
+use tidegate::engine::{Compiling, Engine, Grants};
+use tidegate_core::printable;
 
 use super::{Settings, print};
 
@@ -22,7 +23,7 @@ impl Describe {
         let config = self.settings.effective()?.config;
         let file = self.file.display();
         let bytes = std::fs::read(&self.file).with_context(|| format!("cannot read {file}"))?;
-        let engine = Engine::new(&config.engine, Arc::default())
+        let engine = Engine::new(&config.engine, Compiling::InOthers, Arc::default())
             .map_err(|error| anyhow::anyhow!("the WebAssembly engine does not start: {error:#}"))?;
         let grants = Grants {
             limits: config.component,
@@ -36,6 +37,6 @@ impl Describe {
             .block_on(engine.load(&name, bytes, grants))
             .with_context(|| format!("{file} is refused"))?;
         let manifest = serde_json::to_string_pretty(component.manifest.source())?;
-        Ok(print(&(manifest + "\n"))?)
+        Ok(print(&(printable::json(&manifest) + "\n"))?)
     }
 }

@@ -3,6 +3,7 @@
 //! `main` picks the command. Invariants: what a script reads goes to standard output, all
 //! else to standard error; a command that fails says why in one sentence and ends with 1.
 
+mod compile;
 mod components;
 mod compose;
 mod config;
@@ -10,6 +11,7 @@ mod deploy;
 mod describe;
 mod export;
 mod import;
+mod log;
 mod new;
 mod progress;
 mod remote;
@@ -64,6 +66,9 @@ pub(crate) enum Command {
     New(new::New),
     /// Mints a token for development.
     Token(token::Token),
+    /// Compiles a component for the process that has begun this one.
+    #[command(name = tidegate::engine::COMPILE_COMMAND, hide = true)]
+    Compile(compile::Compile),
 }
 
 /// The arguments that settings come from.
@@ -94,6 +99,21 @@ impl Settings {
         }
         Ok(effective)
     }
+}
+
+/// An error and what it comes from, in one sentence. A cause that is in what was said already
+/// is not said again.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut said, cause| {
+        let cause = cause.to_string();
+        if said.is_empty() {
+            return cause;
+        }
+        if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+        said
+    })
 }
 
 /// Writes to standard output. A reader that has seen enough, such as `head`, is no error.

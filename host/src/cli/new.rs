@@ -50,6 +50,10 @@ enum Template {
 
 impl New {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        if !self.within.is_dir() {
+            let within = self.within.display();
+            bail!("--within: expected a folder that is there, found none at {within}");
+        }
         let folder = self.within.join(&self.name);
         let shown = folder.display();
         if fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {

@@ -4,6 +4,7 @@
 //! Invariants: the key is never a word of the command line, is never printed, and goes to
 //! no other address than the one named: redirects are not followed.
 
+use std::borrow::Cow;
 use std::io::{BufRead, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tidegate_core::printable;
 use ureq::http::{Method, Request, Response, StatusCode, Uri};
 use ureq::{Agent, AsSendBody, Body};
 
@@ -258,7 +261,7 @@ impl Answer {
     pub(super) fn json<T: DeserializeOwned>(self) -> anyhow::Result<T> {
         let base = self.base.clone();
         let text = self.text()?;
-        serde_json::from_str(&text)
+        read(&text)
             .with_context(|| format!("{base} answers something else than expected; {OTHER_HOST}"))
     }
 
@@ -286,7 +289,7 @@ impl Answer {
     fn refusal(self, status: StatusCode) -> anyhow::Error {
         let base = self.base.clone();
         let text = self.text().unwrap_or_default();
-        let failed: Option<Failed> = serde_json::from_str(&text).ok();
+        let failed: Option<Failed> = read(&text).ok();
         match failed {
             _ if status == StatusCode::UNAUTHORIZED => {
                 anyhow::anyhow!("{base} does not take this admin key; {KEY_SOURCES}")
@@ -365,9 +368,30 @@ impl Events {
     }
 }
 
+/// Reads what a host says. All text in it is made fit for a line on a terminal here, so that
+/// no command shows any other.
+pub(super) fn read<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    let mut said: Value = serde_json::from_str(text)?;
+    make_printable(&mut said);
+    serde_json::from_value(said)
+}
+
+fn make_printable(said: &mut Value) {
+    match said {
+        Value::String(text) => {
+            if let Cow::Owned(escaped) = printable::line(text) {
+                *text = escaped;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_printable),
+        Value::Object(members) => members.values_mut().for_each(make_printable),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// The error that an event of a failure carries.
 pub(super) fn failure_in(data: &str) -> anyhow::Error {
-    match serde_json::from_str::<Failed>(data) {
+    match read::<Failed>(data) {
         Ok(failed) => failed.error.into_error(),
         Err(_) => anyhow::anyhow!("the host refuses without saying why"),
     }

@@ -1,16 +1,14 @@
 //! `tidegate up`: its arguments, its log and its runtime; `main` has what it serves.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::ValueEnum;
 use tidegate::config::Config;
 use tidegate::memory;
-use tracing_subscriber::EnvFilter;
 
 use super::Settings;
+use super::log::{self, LogForm};
 
 /// The host's own folder beside the application manifest.
 const DATA_FOLDER: &str = ".tidegate";
@@ -42,12 +40,6 @@ pub(crate) struct Up {
     log: LogForm,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum LogForm {
-    Text,
-    Json,
-}
-
 /// Gives back to the system what the allocator keeps for this thread.
 fn give_back() {
     // SAFETY: it may be called at any time; the allocator is the one that `main` names.
@@ -60,7 +52,7 @@ impl Up {
     where
         F: Future<Output = anyhow::Result<()>>,
     {
-        start_log(self.log);
+        log::start(self.log);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .on_thread_park(|| memory::let_go(give_back))
@@ -97,18 +89,6 @@ impl Up {
             beside.join(DATA_FOLDER)
         });
         Ok(config)
-    }
-}
-
-fn start_log(form: LogForm) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match form {
-        LogForm::Text => log.init(),
-        LogForm::Json => log.json().init(),
     }
 }
 

@@ -16,7 +16,15 @@ use super::{Config, ConfigError};
 /// What the names of all variables begin with.
 const PREFIX: &str = "TIDEGATE_";
 /// Short names of variables, and the settings they stand for. The long name wins.
-const ALIASES: [(&str, &str); 1] = [("TIDEGATE_LISTEN", "gateway.listen")];
+const ALIASES: [(&str, &str); 2] = [
+    ("TIDEGATE_LISTEN", "gateway.listen"),
+    (
+        "TIDEGATE_ENGINE_GROWN_MEMORY_BYTES",
+        "engine.guest-memory-bytes",
+    ),
+];
+/// Other names of settings, and those that they stand for.
+const OTHER_NAMES: [(&str, &str); 1] = [("engine.grown-memory-bytes", "engine.guest-memory-bytes")];
 /// Variables that arguments of the command line are read from.
 const ARGUMENTS: [&str; 2] = ["TIDEGATE_CONFIG", "TIDEGATE_URL"];
 /// Settings that are never shown.
@@ -334,6 +342,8 @@ impl Layers {
     }
 
     fn put(&mut self, key: String, value: toml::Value, source: Source) {
+        let known = OTHER_NAMES.iter().find(|(other, _)| *other == key);
+        let key = known.map_or(key, |(_, name)| (*name).to_owned());
         insert(&mut self.table, &key, value);
         self.sources.insert(key, source);
     }

@@ -255,11 +255,13 @@ pub struct Admin {
     /// Where the key is kept; made with a random key if it is not there. When absent,
     /// `admin.key` in the data folder.
     pub key_file: Option<PathBuf>,
-    /// Components that are uploaded and compiled at the same time.
+    /// Components that are uploaded and compiled at the same time; of them, half for large ones
+    /// (engine.small-component-bytes).
     pub max_uploads: usize,
     /// Time for an upload's body to arrive.
     pub upload_timeout_ms: u64,
-    /// Time to compile an upload; one that takes longer is refused.
+    /// Time for an upload to be compiled, to describe itself and to test itself, waiting for its
+    /// turn included; one that takes longer is refused.
     pub compile_timeout_ms: u64,
     /// Most actors on one page of a listing.
     pub max_page: usize,
@@ -275,7 +277,7 @@ impl Default for Admin {
         Admin {
             key: None,
             key_file: None,
-            max_uploads: 2,
+            max_uploads: 8,
             upload_timeout_ms: 300_000,
             compile_timeout_ms: 120_000,
             max_page: 1_000,
@@ -522,6 +524,9 @@ const MAX_OUTBOUND_REQUESTS: u64 = 10_000;
 /// Longest time that any setting may name: ten years, which can be added to any clock.
 const MAX_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
+/// Least memory with which anything can be compiled.
+const MIN_COMPILE_MEMORY: u64 = 64 << 20;
+
 /// A setting that the host could not live with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutOfRange {
@@ -640,14 +645,39 @@ pub struct Engine {
     pub epoch_tick_ms: u64,
     /// Stack of a guest, in bytes; recursion beyond it fails the turn.
     pub stack_bytes: usize,
-    /// What all guests together may grow their memories by, beyond the size they begin
-    /// with, in bytes. While more than half of it is in use, instances that have grown are
-    /// not kept between turns.
-    pub grown_memory_bytes: usize,
+    /// What all guests together may hold, in bytes: of each instance its memories, from the
+    /// size they begin with on, whether it has touched all of that or not, its tables and its
+    /// stack. For more, instances that wait for their next turn are dropped.
+    #[serde(alias = "grown-memory-bytes")]
+    pub guest_memory_bytes: usize,
     /// Longest component file, in bytes.
     pub max_component_bytes: u64,
-    /// Threads that compile components, at a lower priority than those that serve.
+    /// Longest component file that counts as small, in bytes: which does not wait for large ones.
+    pub small_component_bytes: u64,
+    /// Components within each other.
+    pub max_nesting: usize,
+    /// Modules and components that one component consists of.
+    pub max_modules: usize,
+    /// Types, imports, exports, instances and aliases of one component; those of a nested one
+    /// count as often as it is instantiated.
+    pub max_items: usize,
+    /// Functions of one component.
+    pub max_functions: usize,
+    /// Longest function, in bytes of WebAssembly.
+    pub max_function_bytes: usize,
+    /// Longest compiled code of one component, in bytes.
+    pub max_compiled_bytes: usize,
+    /// Components that are compiled at the same time, each in a process of its own; large ones
+    /// leave one of these places to the small.
+    pub compile_processes: usize,
+    /// Threads of each of these processes; while the host serves, at a lower priority than its own.
     pub compile_threads: usize,
+    /// What compiling one component may take, in bytes of memory.
+    pub compile_memory_bytes: usize,
+    /// Time to compile one component, once its turn has come; so long it also waits for that.
+    pub compile_timeout_ms: u64,
+    /// Time of a processor that compiling a small component may take, rounded up to seconds.
+    pub small_compile_cpu_ms: u64,
 }
 
 impl Default for Engine {
@@ -657,9 +687,20 @@ impl Default for Engine {
             cache_max_bytes: 1 << 30,
             epoch_tick_ms: 5,
             stack_bytes: 512 << 10,
-            grown_memory_bytes: 4 << 30,
+            guest_memory_bytes: 8 << 30,
             max_component_bytes: 64 << 20,
+            small_component_bytes: 2 << 20,
+            max_nesting: 32,
+            max_modules: 1_000,
+            max_items: 200_000,
+            max_functions: 100_000,
+            max_function_bytes: 1 << 20,
+            max_compiled_bytes: 512 << 20,
+            compile_processes: 2,
             compile_threads: 1,
+            compile_memory_bytes: 2 << 30,
+            compile_timeout_ms: 120_000,
+            small_compile_cpu_ms: 20_000,
         }
     }
 }
@@ -765,7 +806,24 @@ impl Config {
                 actors.resident_instances as u64,
             ),
             ("engine.stack-bytes", engine.stack_bytes as u64),
+            (
+                "engine.guest-memory-bytes",
+                engine.guest_memory_bytes as u64,
+            ),
             ("engine.max-component-bytes", engine.max_component_bytes),
+            ("engine.max-nesting", engine.max_nesting as u64),
+            ("engine.max-modules", engine.max_modules as u64),
+            ("engine.max-items", engine.max_items as u64),
+            ("engine.max-functions", engine.max_functions as u64),
+            (
+                "engine.max-function-bytes",
+                engine.max_function_bytes as u64,
+            ),
+            (
+                "engine.max-compiled-bytes",
+                engine.max_compiled_bytes as u64,
+            ),
+            ("engine.compile-processes", engine.compile_processes as u64),
         ])?;
         // Less would not serve a single client.
         within("memory.bytes", memory.bytes as u64, 1 << 20, u64::MAX)?;
@@ -790,6 +848,12 @@ impl Config {
             lifetime_ms,
             1_000,
             8_640_000_000_000_000,
+        )?;
+        within(
+            "engine.compile-memory-bytes",
+            engine.compile_memory_bytes as u64,
+            MIN_COMPILE_MEMORY,
+            u64::MAX,
         )?;
         within(
             "engine.compile-threads",
@@ -823,6 +887,12 @@ impl Config {
             ("admin.compile-timeout-ms", admin.compile_timeout_ms, 1),
             ("actors.idle-timeout-ms", actors.idle_timeout_ms, 0),
             ("engine.epoch-tick-ms", engine.epoch_tick_ms, 1),
+            ("engine.compile-timeout-ms", engine.compile_timeout_ms, 1),
+            (
+                "engine.small-compile-cpu-ms",
+                engine.small_compile_cpu_ms,
+                1,
+            ),
             ("store.sync-interval-ms", store.sync_interval_ms, 1),
             ("actors.key-ttl-ms", actors.key_ttl_ms, 1),
         ];

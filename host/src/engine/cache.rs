@@ -14,6 +14,7 @@ use std::fs::FileTimes;
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -156,10 +157,7 @@ impl Cache {
             );
             return None;
         }
-        // SAFETY: the bytes come from `put` below: they lie in a folder that only this
-        // user can write, under a name that fixes the engine's version and settings, and
-        // their digest shows that they are as they were written.
-        match unsafe { Component::deserialize(engine, code) } {
+        match load(engine, code) {
             Ok(component) => Some(component),
             Err(error) => {
                 warn!(digest, %error, "a kept compiled component does not load; compiling it again");
@@ -168,15 +166,28 @@ impl Cache {
         }
     }
 
-    /// Keeps a compiled component.
-    pub(super) fn put(&self, digest: &str, component: &Component) {
-        let Some(path) = self.path(digest) else {
-            return;
-        };
-        if let Err(error) = write(&path, component) {
+    /// Loads what was compiled just now, and keeps it.
+    pub(super) fn put(
+        &self,
+        engine: &wasmtime::Engine,
+        digest: &str,
+        code: &[u8],
+    ) -> wasmtime::Result<Component> {
+        let component = load(engine, code)?;
+        if let Some(path) = self.path(digest)
+            && let Err(error) = write(&path, code)
+        {
             warn!(path = %path.display(), %error, "a compiled component is not kept");
         }
+        Ok(component)
     }
+}
+
+fn load(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes are those that this program's compiler has written: they come from it
+    // directly, or lie in a folder that only this user can write, under a name that fixes the
+    // engine's version and settings, and their digest shows that they are as they were written.
+    unsafe { Component::deserialize(engine, code) }
 }
 
 /// The kept components of a folder. Removes what was left half written.
@@ -225,18 +236,19 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn write(
-    path: &Path,
-    component: &Component,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let code = component
-        .serialize()
-        .map_err(wasmtime::Error::into_boxed_dyn_error)?;
-    let part = path.with_extension(format!("{}.{PART_ENDING}", std::process::id()));
-    let mut file = fs::File::create(&part)?;
-    file.write_all(&Sha256::digest(&code))?;
-    file.write_all(&code)?;
-    drop(file);
-    fs::rename(&part, path)?;
-    Ok(())
+fn write(path: &Path, code: &[u8]) -> std::io::Result<()> {
+    static NEXT_PART: AtomicU64 = AtomicU64::new(0);
+    // Two may be compiling the same component.
+    let number = NEXT_PART.fetch_add(1, Ordering::Relaxed);
+    let part = path.with_extension(format!("{}-{number}.{PART_ENDING}", std::process::id()));
+    let written = fs::File::create(&part).and_then(|mut file| {
+        file.write_all(&Sha256::digest(code))?;
+        file.write_all(code)
+    });
+    let placed = written.and_then(|()| fs::rename(&part, path));
+    if placed.is_err() {
+        // It takes room that is perhaps what was missing.
+        let _ = fs::remove_file(&part);
+    }
+    placed
 }

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::bindings::guarded::access;
 use super::bindings::types as wit;
+use super::budget::GivesWay;
 use super::imports::Imports;
 use super::instance::{Crash, Instance, within};
 use super::load::{Component, permits};
@@ -59,6 +60,13 @@ impl Guards {
 
     fn parked(&self) -> MutexGuard<'_, Vec<Instance>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl GivesWay for Guards {
+    fn give_way(&self) -> bool {
+        let parked = std::mem::take(&mut *self.parked());
+        !parked.is_empty()
     }
 }
 
@@ -160,7 +168,7 @@ impl Component {
         let result = within(deadline, call(&guest, &mut instance.store)).await;
         let (_, result) = instance.close(result);
         instance.access = Some(guest);
-        if result.is_ok() && instance.is_worth_keeping() {
+        if result.is_ok() {
             self.guards.parked().push(instance);
         }
         result

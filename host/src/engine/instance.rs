@@ -13,16 +13,17 @@ use wasmtime_wasi::clocks::WasiClocksCtxView;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
+use super::Ticker;
 use super::bindings::guarded::access;
 use super::bindings::optional::{migrate, self_test};
 use super::bindings::{ActorsHandler, types as wit};
+use super::budget::Budget;
 use super::clocks::Clock;
 use super::guest::Turn;
 use super::guest_log::GuestLog;
 use super::imports::Imports;
 use super::load::{Component, Template};
 use super::outbound::{self, Outbound};
-use super::{Budget, Ticker};
 use crate::clock::Sleeps;
 use crate::config::Limits;
 use crate::metrics::Metrics;
@@ -133,16 +134,32 @@ pub(super) enum Stop {
     OutsideTurn,
 }
 
+/// The setting that limits all guests together.
+const GUEST_MEMORY: &str = "engine.guest-memory-bytes";
+/// What an element of a table takes: a pointer.
+const ELEMENT_BYTES: usize = size_of::<usize>();
+
 /// Memory and tables that an instance has, and whether it was refused more.
 struct Account {
     memory_bytes: usize,
-    /// What the memories have grown by since they were made.
-    grown_bytes: usize,
     table_elements: usize,
+    /// What all guests' budget was charged with.
+    charged_bytes: usize,
     limits: Arc<Limits>,
     budget: Arc<Budget>,
     /// The limit that the running call has met.
     refused: Option<&'static str>,
+}
+
+impl Account {
+    fn charge(&mut self, bytes: usize) -> bool {
+        let fits = self.budget.take(bytes);
+        match fits {
+            true => self.charged_bytes += bytes,
+            false => self.refused = Some(GUEST_MEMORY),
+        }
+        fits
+    }
 }
 
 impl wasmtime::ResourceLimiter for Account {
@@ -158,13 +175,9 @@ impl wasmtime::ResourceLimiter for Account {
             self.refused = Some("memory-bytes");
             return Ok(false);
         }
-        // What a memory begins with is shared between instances until it is written to.
-        if current > 0 {
-            if !self.budget.take(growth) {
-                self.refused = Some("engine.grown-memory-bytes");
-                return Ok(false);
-            }
-            self.grown_bytes += growth;
+        // From the first page on: the guest may write to each without growing anything.
+        if !self.charge(growth) {
+            return Ok(false);
         }
         self.memory_bytes = total;
         Ok(true)
@@ -176,9 +189,13 @@ impl wasmtime::ResourceLimiter for Account {
         desired: usize,
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let total = self.table_elements + desired.saturating_sub(current);
+        let growth = desired.saturating_sub(current);
+        let total = self.table_elements.saturating_add(growth);
         if total > self.limits.table_elements {
             self.refused = Some("table-elements");
+            return Ok(false);
+        }
+        if !self.charge(growth * ELEMENT_BYTES) {
             return Ok(false);
         }
         self.table_elements = total;
@@ -200,7 +217,7 @@ impl wasmtime::ResourceLimiter for Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.budget.give_back(self.grown_bytes);
+        self.budget.give_back(self.charged_bytes);
     }
 }
 
@@ -269,6 +286,17 @@ impl Template {
             .allow_tcp(false)
             .allow_udp(false)
             .build();
+        let mut account = Account {
+            memory_bytes: 0,
+            table_elements: 0,
+            charged_bytes: 0,
+            limits: self.limits.clone(),
+            budget: self.budget.clone(),
+            refused: None,
+        };
+        if !account.charge(self.fixed_bytes) {
+            return Err(no_memory("the instance itself does not fit".to_owned()));
+        }
         let mut table = ResourceTable::new();
         table.set_max_capacity(outbound::MAX_RESOURCES);
         let context = GuestContext {
@@ -276,14 +304,7 @@ impl Template {
             outbound: Outbound::new(self.outbound.clone()),
             table,
             sleeps: self.sleeps.clone(),
-            account: Account {
-                memory_bytes: 0,
-                grown_bytes: 0,
-                table_elements: 0,
-                limits: self.limits.clone(),
-                budget: self.budget.clone(),
-                refused: None,
-            },
+            account,
             log,
             deadline,
             allowed,
@@ -337,11 +358,12 @@ impl Template {
                     metrics: self.metrics.clone(),
                 })
             }
-            Err(error) if is_out_of_memory(&error) => Err(Crash {
-                failure: Failure::host(code::HOST_MEMORY)
-                    .message("the host has no memory for another instance of the handler"),
-                detail: format!("{error:#}"),
-            }),
+            Err(error)
+                if is_out_of_memory(&error)
+                    || store.data().account.refused == Some(GUEST_MEMORY) =>
+            {
+                Err(no_memory(format!("{error:#}")))
+            }
             Err(error) => Err(store.data().crash(&error)),
         }
     }
@@ -412,13 +434,6 @@ impl Instance {
         self.serial == component.serial
     }
 
-    /// Whether it is worth its memory between turns: one that has grown is given up while
-    /// the guests' memory is scarce.
-    pub fn is_worth_keeping(&self) -> bool {
-        let account = &self.store.data().account;
-        account.grown_bytes == 0 || !account.budget.is_scarce()
-    }
-
     fn begin(&mut self, turn: &Turn, imports: impl Imports) {
         self.open(turn.deadline, turn.allowed, Box::new(imports));
         let log = &self.store.data().log;
@@ -475,6 +490,14 @@ impl Instance {
         context.outbound.end_call();
         let imports = context.imports.take();
         (imports, result.map_err(|error| context.crash(&error)))
+    }
+}
+
+fn no_memory(detail: String) -> Crash {
+    Crash {
+        failure: Failure::host(code::HOST_MEMORY)
+            .message("the host has no memory for another instance of the handler"),
+        detail,
     }
 }
 

@@ -2,9 +2,10 @@
 //! that says what is wrong with them.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tidegate_core::manifest::{Access, ManifestError};
 use tidegate_core::{Failure, Manifest};
@@ -14,10 +15,12 @@ use wasmtime::component;
 use super::bindings::guarded::access;
 use super::bindings::optional::{migrate, self_test};
 use super::bindings::{ActorsHandlerIndices, guarded};
+use super::budget::{Budget, GivesWay};
 use super::cache::InUse;
 use super::guards::Guards;
 use super::instance::GuestContext;
-use super::{AllowedHosts, Budget, Crash, Engine, Instance, Ticker, outbound};
+use super::shape::Shape;
+use super::{AllowedHosts, Crash, Engine, Instance, Ticker, outbound};
 use crate::clock::Sleeps;
 use crate::config::{Durability, Limits};
 use crate::metrics::Metrics;
@@ -28,6 +31,8 @@ const PACKAGE: &str = "tidegate:realtime";
 const VERSION: &str = "0.1.0";
 /// What a component must export.
 const REQUIRED_EXPORTS: [&str; 2] = ["manifest", "actor"];
+/// Names of a component that a message shows.
+const SHOWN_NAMES: usize = 10;
 /// What the host offers of its own package.
 const OFFERED: [&str; 6] = ["types", "state", "outbox", "turns", "timers", "actors"];
 
@@ -45,7 +50,7 @@ pub struct Component {
     /// What it was loaded with.
     pub grants: Grants,
     pub(super) template: Template,
-    pub(super) guards: Guards,
+    pub(super) guards: Arc<Guards>,
     /// One for each state that is migrated at the same time.
     pub(super) migrations: Semaphore,
 }
@@ -111,6 +116,8 @@ pub(super) struct Template {
     pub(super) migrate: Option<migrate::GuestIndices>,
     /// Present when the component exports `self-test`.
     pub(super) self_test: Option<self_test::GuestIndices>,
+    /// What an instance is charged with beside its memories and tables, in bytes.
+    pub(super) fixed_bytes: usize,
     /// Keeps its compiled code on disk.
     pub(super) _kept: Arc<InUse>,
     pub(super) ticker: Arc<Ticker>,
@@ -146,6 +153,50 @@ pub enum LoadError {
     #[error("not a valid component: {detail}")]
     Invalid {
         /// The validator's words.
+        detail: String,
+    },
+    /// Holds more than is compiled.
+    #[error("the component has {found} {what}; engine.{setting} allows {limit}")]
+    TooComplex {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much of it there is.
+        found: u64,
+        /// The setting that limits it.
+        setting: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+    /// Compiling takes more memory than it may.
+    #[error(
+        "compiling the component takes more memory than engine.compile-memory-bytes allows, \
+         {limit} bytes"
+    )]
+    CompileMemory {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// Compiling takes longer than it may.
+    #[error("compiling the component takes longer than engine.{key} allows, {limit} ms")]
+    CompileTimeout {
+        /// The limit, in milliseconds.
+        limit: u64,
+        /// The setting.
+        key: &'static str,
+    },
+    /// Compiled, it is longer than it may be.
+    #[error("the compiled code is longer than engine.max-compiled-bytes allows, {limit} bytes")]
+    TooMuchCode {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// As many components as may be are being compiled, and none of them was done in time.
+    #[error("others are being compiled (engine.compile-processes); try again later")]
+    NoPlace,
+    /// The compiler has failed, or could not be started.
+    #[error("the compiler has failed: {detail}")]
+    Compiler {
+        /// What it has said.
         detail: String,
     },
     /// The contract wants an export that is not there.
@@ -191,7 +242,7 @@ pub enum LoadError {
     Crashed(Crash),
     /// What it says of itself does not hold.
     #[error("invalid manifest: {0}")]
-    Manifest(#[from] ManifestError),
+    Manifest(ManifestError),
     /// It says of itself that it is not fit to serve.
     #[error("its self-test failed: {0}")]
     SelfTest(Failure),
@@ -204,9 +255,21 @@ fn offered() -> String {
     )
 }
 
+/// A component's file that has been looked at.
+struct Read {
+    /// What was compiled of it before.
+    component: Option<component::Component>,
+    context_bytes: usize,
+    optional: Optional,
+    digest: String,
+    /// Its compiled file stays as long as it does.
+    kept: Arc<InUse>,
+}
+
 /// A component that is compiled and linked.
 struct Linked {
     digest: String,
+    context_bytes: usize,
     /// Its file stays as long as it does.
     kept: Arc<InUse>,
     pre: component::InstancePre<GuestContext>,
@@ -242,7 +305,7 @@ impl Engine {
     pub async fn load(
         &self,
         name: &str,
-        bytes: Vec<u8>,
+        bytes: impl Into<Bytes>,
         grants: Grants,
     ) -> Result<Component, LoadError> {
         self.load_then(name, bytes, grants, || {}).await
@@ -252,18 +315,31 @@ impl Engine {
     pub async fn load_then(
         &self,
         name: &str,
-        bytes: Vec<u8>,
+        bytes: impl Into<Bytes>,
         grants: Grants,
         compiled: impl FnOnce(),
     ) -> Result<Component, LoadError> {
         static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
-        check_format(&bytes, self.max_component_bytes)?;
+        let bytes = bytes.into();
+        check_format(&bytes, self.settings.max_component_bytes)?;
         let length = bytes.len();
+        let mut read = {
+            let (engine, bytes) = (self.clone(), bytes.clone());
+            blocking(move || engine.read(&bytes)).await?
+        };
+        let component = match read.component.take() {
+            Some(component) => component,
+            None => {
+                let code = self.compiler.compile(&self.wasmtime, bytes).await?;
+                let (engine, digest) = (self.clone(), read.digest.clone());
+                let put = move || engine.cache.put(&engine.wasmtime, &digest, &code);
+                blocking(put).await.map_err(|error| LoadError::Compiler {
+                    detail: format!("{error:#}"),
+                })?
+            }
+        };
         let engine = self.clone();
-        let linked = tokio::task::spawn_blocking(move || engine.link(&bytes));
-        let linked = linked
-            .await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let linked = blocking(move || engine.link(read, &component)).await?;
         compiled();
         let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
         let (name, limits) = (Arc::<str>::from(name), Arc::new(grants.limits.clone()));
@@ -279,6 +355,9 @@ impl Engine {
             access: linked.access,
             migrate: linked.migrate,
             self_test: linked.self_test,
+            fixed_bytes: linked
+                .context_bytes
+                .saturating_add(self.settings.stack_bytes),
             _kept: linked.kept,
             ticker: self.ticker.clone(),
             sleeps: self.sleeps.clone(),
@@ -287,7 +366,7 @@ impl Engine {
         };
         let mut instance = template.instantiate().await.map_err(LoadError::Crashed)?;
         let manifest = instance.describe().await.map_err(LoadError::Crashed)?;
-        let manifest = Manifest::parse(&manifest)?;
+        let manifest = Manifest::parse(&manifest).map_err(LoadError::Manifest)?;
         if template.access.is_none() {
             let claims = |access: &Option<Access>| access.is_some_and(|a| a != Access::default());
             let mut actors = manifest.actors.iter();
@@ -296,26 +375,47 @@ impl Engine {
                 return Err(LoadError::NoGuard { actor });
             }
         }
+        let guards = Arc::new(Guards::new(template.limits.guard_instances));
+        let keeper: Weak<dyn GivesWay> = Arc::<Guards>::downgrade(&guards);
+        self.budget.add_keeper(keeper);
         Ok(Component {
             serial,
             digest: linked.digest,
             bytes: length,
             manifest,
-            guards: Guards::new(template.limits.guard_instances),
+            guards,
             migrations: Semaphore::new(permits(template.limits.guard_instances)),
             template,
             grants,
         })
     }
 
-    fn link(&self, bytes: &[u8]) -> Result<Linked, LoadError> {
+    /// Looks at a component's file, and for what was compiled of it before.
+    fn read(&self, bytes: &[u8]) -> Result<Read, LoadError> {
+        let shape = Shape::read(bytes, &self.settings)?;
+        let optional = check_interface(&shape)?;
         let digest = hex(&Sha256::digest(bytes));
         // Before it is looked for, so that it is not pruned in between.
         let kept = self.cache.hold(&digest);
-        let component = self.compile(&digest, bytes)?;
-        let optional = check_interface(&self.wasmtime, &component)?;
+        Ok(Read {
+            component: self.cache.get(&self.wasmtime, &digest),
+            context_bytes: shape.context_bytes,
+            optional,
+            digest,
+            kept,
+        })
+    }
+
+    fn link(&self, read: Read, component: &component::Component) -> Result<Linked, LoadError> {
+        let Read {
+            context_bytes,
+            optional,
+            digest,
+            kept,
+            ..
+        } = read;
         let link = || {
-            let pre = self.linker.instantiate_pre(&component)?;
+            let pre = self.linker.instantiate_pre(component)?;
             let handler = ActorsHandlerIndices::new(&pre)?;
             let access = match optional.access {
                 true => {
@@ -334,6 +434,7 @@ impl Engine {
             };
             Ok(Linked {
                 digest,
+                context_bytes,
                 kept,
                 pre,
                 handler,
@@ -346,20 +447,13 @@ impl Engine {
             detail: format!("{error:#}"),
         })
     }
+}
 
-    fn compile(&self, digest: &str, bytes: &[u8]) -> Result<component::Component, LoadError> {
-        if let Some(component) = self.cache.get(&self.wasmtime, digest) {
-            return Ok(component);
-        }
-        let compiled = self
-            .compilers
-            .install(|| component::Component::from_binary(&self.wasmtime, bytes));
-        let component = compiled.map_err(|error| LoadError::Invalid {
-            detail: format!("{error:#}"),
-        })?;
-        self.cache.put(digest, &component);
-        Ok(component)
-    }
+/// Does what takes long or waits for the disk, beside the threads that serve.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// Tells a component from everything else by its first eight bytes (the component model's
@@ -391,31 +485,25 @@ fn check_format(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
 }
 
 /// Checks names of imports and exports, so that errors speak the contract's language.
-fn check_interface(
-    engine: &wasmtime::Engine,
-    component: &component::Component,
-) -> Result<Optional, LoadError> {
-    let ty = component.component_type();
-    for (name, _) in ty.imports(engine) {
+fn check_interface(shape: &Shape) -> Result<Optional, LoadError> {
+    for name in &shape.imports {
         match interface_of(name) {
             Some((interface, VERSION)) if OFFERED.contains(&interface) => {}
             Some((interface, _)) if OFFERED.contains(&interface) => {
                 return Err(LoadError::OtherVersion {
-                    found: name.to_owned(),
+                    found: name.clone(),
                 });
             }
             None if name.starts_with("wasi:") && name.contains("@0.2.") => {}
             _ => {
-                return Err(LoadError::UnknownImport {
-                    name: name.to_owned(),
-                });
+                return Err(LoadError::UnknownImport { name: name.clone() });
             }
         }
     }
-    let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
+    let exports = &shape.exports;
     for required in REQUIRED_EXPORTS {
         let expected = format!("{PACKAGE}/{required}@{VERSION}");
-        if exports.contains(&expected.as_str()) {
+        if exports.contains(&expected) {
             continue;
         }
         let other = exports.iter().find(
@@ -423,14 +511,11 @@ fn check_interface(
         );
         return Err(match other {
             Some(found) => LoadError::OtherVersion {
-                found: (*found).to_owned(),
+                found: found.clone(),
             },
             None => LoadError::MissingExport {
                 expected,
-                found: match exports.as_slice() {
-                    [] => "nothing".to_owned(),
-                    names => format!("`{}`", names.join("`, `")),
-                },
+                found: listed(exports),
             },
         });
     }
@@ -451,6 +536,16 @@ fn check_interface(
         migrate: has("migrate")?,
         self_test: has("self-test")?,
     })
+}
+
+/// Names for a message, of which there may be very many.
+fn listed(names: &[String]) -> String {
+    let shown = &names[..names.len().min(SHOWN_NAMES)];
+    match names.len() - shown.len() {
+        _ if shown.is_empty() => "nothing".to_owned(),
+        0 => format!("`{}`", shown.join("`, `")),
+        more => format!("`{}` and {more} more", shown.join("`, `")),
+    }
 }
 
 /// As many permits as a setting says, within what a semaphore can hold.

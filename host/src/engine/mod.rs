@@ -10,8 +10,10 @@
 
 mod allowed_hosts;
 mod bindings;
+mod budget;
 mod cache;
 mod clocks;
+mod compile;
 mod guards;
 mod guest;
 mod guest_log;
@@ -20,18 +22,25 @@ mod instance;
 mod load;
 mod outbound;
 mod outside;
+mod process;
+mod shape;
 
 pub use allowed_hosts::{AllowedHosts, InvalidEntry};
+pub use budget::GivesWay;
+pub use compile::Compiling;
 pub use guards::{Subject, View};
 pub use guest::{Firing, Origin, Turn};
 pub use imports::{Audience, CallResult, Flush, Imports, Invocation, NewTimer, Pending, WayOut};
 pub use instance::{Crash, Hook, Instance};
 pub use load::{Component, Grants, LoadError};
+pub use process::{COMMAND as COMPILE_COMMAND, run as compile_for_another};
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use self::budget::Budget;
+use self::compile::Compiler;
 use crate::clock::Sleeps;
 use crate::config;
 use crate::metrics::Metrics;
@@ -42,18 +51,21 @@ pub struct Engine {
     wasmtime: wasmtime::Engine,
     linker: Arc<wasmtime::component::Linker<instance::GuestContext>>,
     cache: Arc<cache::Cache>,
-    max_component_bytes: u64,
+    settings: Arc<config::Engine>,
     ticker: Arc<Ticker>,
     budget: Arc<Budget>,
     sleeps: Sleeps,
-    /// Where components are compiled.
-    compilers: Arc<rayon::ThreadPool>,
+    compiler: Arc<Compiler>,
     metrics: Arc<Metrics>,
 }
 
 impl Engine {
     /// Sets up the engine and its ticking thread.
-    pub fn new(settings: &config::Engine, metrics: Arc<Metrics>) -> wasmtime::Result<Engine> {
+    pub fn new(
+        settings: &config::Engine,
+        compiling: Compiling,
+        metrics: Arc<Metrics>,
+    ) -> wasmtime::Result<Engine> {
         let wasmtime = wasmtime::Engine::new(&wasmtime_config(settings))?;
         let mut linker = wasmtime::component::Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -72,11 +84,11 @@ impl Engine {
             )),
             linker: Arc::new(linker),
             wasmtime,
-            max_component_bytes: settings.max_component_bytes,
+            settings: Arc::new(settings.clone()),
             ticker: Arc::new(ticker),
-            budget: Arc::new(Budget::new(settings.grown_memory_bytes)),
+            budget: Arc::new(Budget::new(settings.guest_memory_bytes)),
             sleeps: Sleeps::default(),
-            compilers: Arc::new(compilers(settings.compile_threads)?),
+            compiler: Arc::new(Compiler::new(compiling, settings)?),
             metrics,
         })
     }
@@ -89,26 +101,25 @@ impl Engine {
         let _ = tokio::task::spawn_blocking(move || cache.prune()).await;
     }
 
+    /// Has compiling yield to what this process serves from now on.
+    pub fn be_polite(&self) {
+        self.compiler.be_polite();
+    }
+
+    /// Lets somebody give way when guests find no more memory.
+    pub fn add_keeper(&self, keeper: Weak<dyn GivesWay>) {
+        self.budget.add_keeper(keeper);
+    }
+
     /// Longest component file, in bytes.
     pub fn max_component_bytes(&self) -> u64 {
-        self.max_component_bytes
+        self.settings.max_component_bytes
     }
-}
 
-/// How much the threads that compile yield to those that serve (nice(2)).
-const COMPILE_NICENESS: i32 = 10;
-
-/// Threads of their own, so that compiling takes no more of the machine than it may.
-fn compilers(threads: usize) -> wasmtime::Result<rayon::ThreadPool> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.max(1))
-        .thread_name(|number| format!("compile-{number}"))
-        .start_handler(|_| {
-            // On Linux this concerns the calling thread alone. Without it compiling works
-            // as well, only less politely.
-            let _ = rustix::process::nice(COMPILE_NICENESS);
-        });
-    pool.build().map_err(wasmtime::Error::new)
+    /// Longest component file that counts as small, in bytes.
+    pub fn small_component_bytes(&self) -> u64 {
+        self.settings.small_component_bytes
+    }
 }
 
 fn wasmtime_config(settings: &config::Engine) -> wasmtime::Config {
@@ -128,38 +139,6 @@ fn wasmtime_config(settings: &config::Engine) -> wasmtime::Config {
         .allocation_strategy(wasmtime::InstanceAllocationStrategy::OnDemand)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16));
     config
-}
-
-/// What all guests together may grow their memories by.
-struct Budget {
-    limit: usize,
-    taken: AtomicUsize,
-}
-
-impl Budget {
-    fn new(limit: usize) -> Budget {
-        Budget {
-            limit,
-            taken: AtomicUsize::new(0),
-        }
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before.saturating_add(bytes) <= self.limit;
-        if !fits {
-            self.give_back(bytes);
-        }
-        fits
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.taken.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    fn is_scarce(&self) -> bool {
-        self.taken.load(Ordering::Relaxed) > self.limit / 2
-    }
 }
 
 /// Raises the engine's epoch at a steady pace, so that running guests look up. Every

@@ -66,6 +66,8 @@ pub(crate) struct Admin {
     scratch: PathBuf,
     max_record_bytes: u64,
     uploads: Arc<Semaphore>,
+    /// Those of them that large components may have.
+    large_uploads: Arc<Semaphore>,
     imports: Arc<Semaphore>,
     /// Names whose component is being changed.
     busy: Arc<Mutex<HashSet<Name>>>,
@@ -81,10 +83,10 @@ impl Admin {
         scratch: PathBuf,
         max_record_bytes: usize,
     ) -> Admin {
+        let permits = |count: usize| Semaphore::new(count.min(Semaphore::MAX_PERMITS));
         Admin {
-            uploads: Arc::new(Semaphore::new(
-                settings.max_uploads.min(Semaphore::MAX_PERMITS),
-            )),
+            uploads: Arc::new(permits(settings.max_uploads)),
+            large_uploads: Arc::new(permits(settings.max_uploads.div_ceil(2))),
             imports: Arc::new(Semaphore::new(1)),
             busy: Arc::default(),
             scratch,

@@ -58,7 +58,7 @@ enum Unfit {
     #[error(transparent)]
     Kept(#[from] VersionsError),
     #[error("it is refused: {0}")]
-    Load(#[from] LoadError),
+    Load(LoadError),
     #[error(transparent)]
     Conflict(#[from] Conflict),
     #[error("the host failed")]
@@ -151,7 +151,8 @@ impl Loading<'_> {
         let version = version.clone();
         let read = tokio::task::spawn_blocking(move || kept.versions.read(&version));
         let bytes = read.await.map_err(|_| Unfit::Failed)??;
-        Ok(self.engine.load(name.as_str(), bytes, grants).await?)
+        let loaded = self.engine.load(name.as_str(), bytes, grants).await;
+        loaded.map_err(Unfit::Load)
     }
 
     async fn route(&self, deployed: Deployed) -> Result<(), StartError> {

@@ -42,12 +42,12 @@ const CHANGES: usize = 1_000;
 #[derive(Debug, thiserror::Error)]
 pub enum DurableError {
     /// The folder cannot be used.
-    #[error("cannot use {path} as the store: {source}", path = path.display())]
+    #[error("cannot use {path} as the store: {error}", path = path.display())]
     Folder {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The journal cannot be opened.
     #[error(transparent)]
@@ -86,9 +86,9 @@ impl Durable {
         settings: &config::Store,
         max_stored: usize,
     ) -> Result<Durable, DurableError> {
-        let failed = |source| DurableError::Folder {
+        let failed = |error| DurableError::Folder {
             path: folder.to_owned(),
-            source,
+            error,
         };
         std::fs::create_dir_all(folder).map_err(failed)?;
         let disk = FolderDisk::new(folder).map_err(failed)?;

@@ -90,14 +90,14 @@ pub enum VersionsError {
         version: u64,
     },
     /// The disk does not do what it is asked.
-    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    #[error("cannot {doing} {path}: {error}", path = path.display())]
     Disk {
         /// What failed.
         doing: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -151,18 +151,18 @@ impl Versions {
     pub fn open(disk: impl Disk, limit: usize) -> Result<Versions, VersionsError> {
         let disk: Arc<dyn Disk> = Arc::new(disk);
         let folder = || disk.folder().to_owned();
-        let lock = disk.lock().map_err(|source| match source.kind() {
+        let lock = disk.lock().map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => VersionsError::Locked { path: folder() },
             _ => VersionsError::Disk {
                 doing: "lock",
                 path: folder(),
-                source,
+                error,
             },
         })?;
-        let names = disk.list().map_err(|source| VersionsError::Disk {
+        let names = disk.list().map_err(|error| VersionsError::Disk {
             doing: "read",
             path: folder(),
-            source,
+            error,
         })?;
         let mut versions = Versions {
             disk,
@@ -316,10 +316,10 @@ impl Versions {
     fn read_index(&self) -> Result<Index, VersionsError> {
         let path = || self.path(INDEX);
         let text = self.disk.open(INDEX).and_then(|file| read_all(&*file));
-        let text = text.map_err(|source| VersionsError::Disk {
+        let text = text.map_err(|error| VersionsError::Disk {
             doing: "read",
             path: path(),
-            source,
+            error,
         })?;
         Index::parse(&text).map_err(|unreadable| match unreadable {
             Unreadable::Newer(found) => VersionsError::NewerFormat {
@@ -368,22 +368,18 @@ impl Versions {
             file.sync()?;
             self.disk.rename(&draft, name)
         };
-        if let Err(source) = drafted() {
+        if let Err(error) = drafted() {
             // It may take the room that is missing.
             let _ = self.disk.remove(&draft);
-            return Err(self.failed("write", name, source));
+            return Err(self.failed("write", name, error));
         }
         let synced = self.disk.sync_folder();
-        synced.map_err(|source| self.failed("sync the folder of", name, source))
+        synced.map_err(|error| self.failed("sync the folder of", name, error))
     }
 
-    fn failed(&self, doing: &'static str, name: &str, source: io::Error) -> VersionsError {
+    fn failed(&self, doing: &'static str, name: &str, error: io::Error) -> VersionsError {
         let path = self.path(name);
-        VersionsError::Disk {
-            doing,
-            path,
-            source,
-        }
+        VersionsError::Disk { doing, path, error }
     }
 
     /// Removes components that neither the index nor a change under way refers to, and

@@ -166,7 +166,7 @@ pub enum UpgradeError {
     NotTcp,
     /// The TCP connection is gone already.
     #[error("the upgraded connection is gone: {0}")]
-    Gone(#[from] io::Error),
+    Gone(io::Error),
 }
 
 /// A connection that has been upgraded and not yet run.
@@ -222,7 +222,7 @@ impl Socket {
         let parts = upgraded
             .downcast::<TokioIo<TcpStream>>()
             .map_err(|_| UpgradeError::NotTcp)?;
-        Ok(Self::new(parts.io.into_inner(), parts.read_buf, settings)?)
+        Self::new(parts.io.into_inner(), parts.read_buf, settings).map_err(UpgradeError::Gone)
     }
 
     /// The sending side, to be shared.

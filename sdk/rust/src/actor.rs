@@ -149,9 +149,12 @@ impl Hook {
 pub struct Input<'a>(pub(crate) Option<&'a str>);
 
 impl Input<'_> {
-    /// Decodes the whole input; an absent one is `null`.
+    /// Decodes the whole input; an absent one is `null`, where the type takes that.
     pub fn whole<T: DeserializeOwned>(self) -> Result<T, Failure> {
-        decode(self.0.unwrap_or("null"))
+        match self.0 {
+            Some(text) => decode(text),
+            None => decode("null").map_err(|_| missing()),
+        }
     }
 
     /// Decodes an object of parameters; an absent input is an object without members.
@@ -161,6 +164,11 @@ impl Input<'_> {
             _ => decode("{}"),
         }
     }
+}
+
+/// The failure of a call without the input that its method needs.
+fn missing() -> Failure {
+    Failure::new("input.invalid").message("/: missing")
 }
 
 fn decode<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {

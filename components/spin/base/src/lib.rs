@@ -11,6 +11,7 @@ pub mod database;
 pub mod door;
 pub mod head;
 pub mod incoming;
+pub mod log;
 pub mod look;
 pub mod outgoing;
 pub mod response;

@@ -23,7 +23,7 @@ fn variable(name: &str) -> Result<Option<String>, Failure> {
 }
 
 fn misconfigured(message: String) -> Failure {
-    eprintln!("tidegate: {message}");
+    crate::log!("{message}");
     Failure::host(code::INTERNAL).message("the application is not set up as it should be")
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn ask(request: &Request<'_>, actor: &str) -> Result<Answer, Failure>
         .and_then(|pending| request.answer(&pending, Instant::now() + PATIENCE));
     answer.map_err(|error| match error {
         SendError::Broken(..) => {
-            eprintln!("tidegate: {actor}: {error}");
+            tidegate_spin_base::log!("{actor}: {error}");
             Failure::host(code::INTERNAL).message("the actor's component did not answer")
         }
         error => error.into(),

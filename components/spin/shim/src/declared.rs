@@ -94,7 +94,7 @@ impl Declared {
             return Ok(schema.check(value));
         }
         let schema = Schema::compile(source).map_err(|error| {
-            eprintln!("tidegate: the handler's manifest: {name}: {error}");
+            tidegate_spin_base::log!("the handler's manifest: {name}: {error}");
             Failure::host(code::INTERNAL).message("the handler does not say what it is")
         })?;
         let checked = schema.check(value);

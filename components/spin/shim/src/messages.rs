@@ -141,9 +141,12 @@ impl Stored {
     ) -> Result<bool, DatabaseError> {
         if self.tries >= MAX_TRIES {
             let (from, to) = (&self.from, &self.call);
-            eprintln!(
-                "tidegate: a message of {}/{} to {}/{} is given up",
-                from.actor, from.id, to.actor, to.id
+            tidegate_spin_base::log!(
+                "a message of {}/{} to {}/{} is given up",
+                from.actor,
+                from.id,
+                to.actor,
+                to.id
             );
             self.forget(database)?;
             return Ok(true);
@@ -161,8 +164,8 @@ impl Stored {
         };
         if let Err(failure) = &result {
             let (from, to) = (&self.from, &self.call);
-            eprintln!(
-                "tidegate: a message of {}/{} to {}/{}: {failure}{}",
+            tidegate_spin_base::log!(
+                "a message of {}/{} to {}/{}: {failure}{}",
                 from.actor,
                 from.id,
                 to.actor,
@@ -212,7 +215,7 @@ pub(crate) fn deliver(database: &Database, sent: &[u64], key: Option<&[u8]>) {
             None => Ok(true),
         });
         if let Err(error) = delivered {
-            eprintln!("tidegate: a message waits for the clock: {error}");
+            tidegate_spin_base::log!("a message waits for the clock: {error}");
         }
     }
 }

@@ -141,7 +141,7 @@ async fn open(response: Response, target: &Target) -> Result<(Rc<Request>, Actor
     let opened = (|| {
         let (actor, id, _) = target.parts()?;
         let declared = Declared::parse(&manifest, actor).map_err(|error| {
-            eprintln!("tidegate: the handler's manifest: {error}");
+            tidegate_spin_base::log!("the handler's manifest: {error}");
             Failure::host(code::INTERNAL).message("the handler does not say what it is")
         })?;
         let declared = declared.ok_or_else(|| Failure::unknown_actor(actor))?;

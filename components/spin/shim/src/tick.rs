@@ -73,11 +73,11 @@ pub(crate) fn tick(database: &Database, key: &[u8]) -> Result<String, Failure> {
                 Ok(answer) if answer.status == 409 => {}
                 Ok(answer) => {
                     failed += 1;
-                    eprintln!("tidegate: {}: status {}", request.target, answer.status);
+                    tidegate_spin_base::log!("{}: status {}", request.target, answer.status);
                 }
                 Err(error) => {
                     failed += 1;
-                    eprintln!("tidegate: {}: {error}", request.target);
+                    tidegate_spin_base::log!("{}: {error}", request.target);
                 }
             }
         }

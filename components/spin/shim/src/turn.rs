@@ -346,7 +346,7 @@ async fn activate(
             Err(failure) => stage.discard(failure),
         };
         if let End::Failed(failure) = end {
-            eprintln!("tidegate: {key}: the hook `activate` failed: {failure}");
+            tidegate_spin_base::log!("{key}: the hook `activate` failed: {failure}");
         }
     }
     Ok(Step::Reload)
@@ -364,10 +364,7 @@ async fn run_due(
     let since_ms = loaded.place.activated_ms.unwrap_or(now_ms);
     let fired = due.fired(declared, since_ms, now_ms);
     if due.tries >= MAX_TRIES {
-        eprintln!(
-            "tidegate: {key}: the turn of a timer never ends: {}",
-            due.method
-        );
+        tidegate_spin_base::log!("{key}: the turn of a timer never ends: {}", due.method);
         let commit = Commit {
             timers: std::slice::from_ref(&fired),
             ..Commit::default()
@@ -405,10 +402,7 @@ async fn run_due(
     };
     let ran = run_noted(request, key, loaded, begin, Some(&due)).await;
     if let Ran::Done(Err(failure)) = &ran {
-        eprintln!(
-            "tidegate: {key}: a timer's turn failed: {}: {failure}",
-            due.method
-        );
+        tidegate_spin_base::log!("{key}: a timer's turn failed: {}: {failure}", due.method);
     }
     Ok(ran)
 }
@@ -549,7 +543,7 @@ fn check_call<'d>(
     };
     declared
         .check(Against::Input(method), &parsed)?
-        .map_err(|violations| schema::input_failure(method, &violations))?;
+        .map_err(|violations| schema::input_failure(method, input, violations))?;
     Ok(found)
 }
 

@@ -114,7 +114,7 @@ async fn decide(
         View::Whole => state.clone(),
         View::Nothing => Value::Null,
         View::Document(document) => serde_json::from_str(&document).map_err(|error| {
-            eprintln!("tidegate: {key}: a view is not JSON: {error}");
+            tidegate_spin_base::log!("{key}: a view is not JSON: {error}");
             Failure::host(code::HANDLER_FAILED).message("the actor's guard did not decide")
         })?,
     }))

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::books::Book;
 use crate::config::{self, Durability};
-use crate::engine::{Component, Engine, Grants};
+use crate::engine::{Compiling, Component, Engine, Grants};
 use crate::fanout::{Body, Close, Message, Offer, Outlet, Refresh};
 use crate::journal::simulation::Rng;
 use crate::metrics::Metrics;
@@ -49,7 +49,12 @@ pub(super) fn components() -> &'static Components {
             epoch_tick_ms: 60 * 60 * 1000,
             ..config::Engine::default()
         };
-        let engine = Engine::new(&settings, Arc::new(Metrics::new())).expect("an engine");
+        let engine = Engine::new(
+            &settings,
+            Compiling::InThisProcess,
+            Arc::new(Metrics::new()),
+        )
+        .expect("an engine");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

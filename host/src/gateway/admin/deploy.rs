@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tidegate_core::failure::code;
 use tidegate_core::{Failure, Name};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{error, info, warn};
 
 use super::{Admin, NamePath, answer, name_of, query_of, unknown_component};
@@ -88,18 +88,24 @@ fn names(busy: &Mutex<HashSet<Name>>) -> MutexGuard<'_, HashSet<Name>> {
 struct Upload {
     claim: Claim,
     _permit: OwnedSemaphorePermit,
+    _large: Option<OwnedSemaphorePermit>,
 }
 
 impl Upload {
-    fn begin(admin: &Admin, name: Name) -> Result<Upload, Failure> {
-        let permit = admin
-            .uploads
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| busy("too many uploads are under way"))?;
+    /// Of an upload whose length is not known, a large one is to be expected.
+    fn begin(admin: &Admin, name: Name, length: Option<u64>) -> Result<Upload, Failure> {
+        let take = |places: &Arc<Semaphore>| {
+            let place = places.clone().try_acquire_owned();
+            place.map_err(|_| busy("too many uploads are under way"))
+        };
+        let is_small = length.is_some_and(|length| length <= admin.engine.small_component_bytes());
         Ok(Upload {
+            _large: match is_small {
+                true => None,
+                false => Some(take(&admin.large_uploads)?),
+            },
+            _permit: take(&admin.uploads)?,
             claim: Claim::take(admin, name)?,
-            _permit: permit,
         })
     }
 }
@@ -121,10 +127,10 @@ pub(super) async fn upload(
 ) -> Result<Response, ErrorResponse> {
     let name = name_of(path)?;
     let in_use = InUse::from(&query_of(query)?);
-    let upload = Upload::begin(&doors.admin, name)?;
-    let limit = doors.admin.engine.max_component_bytes();
     let announced = headers.get(CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let upload = Upload::begin(&doors.admin, name, announced)?;
+    let limit = doors.admin.engine.max_component_bytes();
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large(limit).into());
     }
@@ -210,7 +216,7 @@ async fn take_in(
             let _ = progress.try_send("checking");
         }
     };
-    let (component, upload) = load(&doors, upload, bytes.clone(), compiled).await?;
+    let component = load(&doors, &name, bytes.clone(), compiled).await?;
     let _ = progress.try_send("swapping");
     drop(progress);
     place(&doors, &upload.claim, component, in_use, Next::New(bytes)).await
@@ -219,48 +225,59 @@ async fn take_in(
 /// Compiles a component, has it describe itself, and test itself if it can.
 async fn load(
     doors: &Doors,
-    upload: Upload,
+    name: &Name,
     bytes: Bytes,
     compiled: impl FnOnce() + Send + 'static,
-) -> Result<(Component, Upload), Failure> {
+) -> Result<Component, Failure> {
     let admin = &doors.admin;
-    let name = upload.claim.name.clone();
     let grants = match doors.actors.component(name.as_str()) {
         Some(current) => current.grants.clone(),
         None => admin.grants.clone(),
     };
-    let load = {
-        let (engine, name) = (admin.engine.clone(), name.clone());
-        async move {
-            let loaded = async {
-                let loaded = engine.load_then(name.as_str(), bytes.into(), grants, compiled);
-                let component = loaded.await?;
-                component.self_test().await?;
-                Ok(component)
-            };
-            let loaded: Result<Component, LoadError> = loaded.await;
-            engine.prune_cache().await;
-            // With it, since the machine is busy until here also when nobody waits.
-            (loaded, upload)
-        }
+    let engine = &admin.engine;
+    let load = async {
+        let loaded = engine.load_then(name.as_str(), bytes, grants, compiled);
+        let component = loaded.await?;
+        component.self_test().await?;
+        Ok::<_, LoadError>(component)
     };
+    let load = async { load.await.map_err(|error| refusal(&error)) };
     let patience = Duration::from_millis(admin.settings.compile_timeout_ms);
-    let (loaded, upload) = tokio::time::timeout(patience, tokio::spawn(load))
-        .await
-        .map_err(|_| {
-            let message = "the upload took too long to compile or to describe itself";
-            failure(code::COMPONENT_TIMEOUT, message)
-        })?
-        .map_err(|_| host_failed())?;
-    let component = loaded.map_err(|error| {
-        warn!(component = %name, %error, "a component is refused");
-        match &error {
-            LoadError::SelfTest(failed) => failure(code::COMPONENT_SELF_TEST, error.to_string())
-                .param("code", failed.code.as_ref()),
-            _ => failure(code::COMPONENT_INVALID, error.to_string()),
+    // Given up in time, it ends: nothing of it goes on.
+    let loaded = tokio::time::timeout(patience, load).await;
+    let loaded = loaded.unwrap_or_else(|_| {
+        let message = "the upload took too long to compile or to describe itself";
+        Err(failure(code::COMPONENT_TIMEOUT, message))
+    });
+    admin.engine.prune_cache().await;
+    loaded.inspect_err(|failure| warn!(component = %name, %failure, "a component is refused"))
+}
+
+/// What its uploader is told of a component that is refused.
+fn refusal(error: &LoadError) -> Failure {
+    let code = match error {
+        LoadError::TooComplex { .. }
+        | LoadError::CompileMemory { .. }
+        | LoadError::TooMuchCode { .. } => code::COMPONENT_TOO_LARGE,
+        LoadError::CompileTimeout { .. } => code::COMPONENT_TIMEOUT,
+        LoadError::NoPlace => code::COMPONENT_BUSY,
+        LoadError::SelfTest(_) => code::COMPONENT_SELF_TEST,
+        // It is not the component's fault.
+        LoadError::Crashed(crash) if crash.failure.code == code::HOST_MEMORY => {
+            return crash.failure.clone();
         }
-    })?;
-    Ok((component, upload))
+        LoadError::Compiler { .. } => code::INTERNAL,
+        _ => code::COMPONENT_INVALID,
+    };
+    let failure = failure(code, error.to_string());
+    match error {
+        LoadError::SelfTest(failed) => failure.param("code", failed.code.as_ref()),
+        LoadError::TooComplex { setting, limit, .. } => {
+            let which = format!("engine.{setting}");
+            failure.param("which", which).param("limit", *limit)
+        }
+        _ => failure,
+    }
 }
 
 /// Lets a component serve, once it is safe that it will after the next start.
@@ -272,6 +289,10 @@ async fn place(
     next: Next,
 ) -> Result<Value, Failure> {
     let name = claim.name.clone();
+    let done = match &next {
+        Next::New(_) => "deployed",
+        Next::Version(_) => "rolled back",
+    };
     let begun = on_disk(&doors.admin, move |kept| {
         let manifest = kept.manifest_digest(&name);
         let versions = &kept.versions;
@@ -296,7 +317,7 @@ async fn place(
     let component = doors.actors.component(name.as_str());
     let component = component.ok_or_else(unknown_component)?;
     let replaced = replaced.as_ref().map(|old| old.digest.as_str());
-    info!(component = %name, version, digest = component.digest, replaced, "deployed");
+    info!(component = %name, version, digest = component.digest, replaced, "{done}");
     Ok(outcome(name, &component, Some(replaced), version))
 }
 
@@ -498,7 +519,8 @@ pub(super) async fn rollback(
         Some(body) => serde_json::from_str(&body)
             .map_err(|error| failure(code::REQUEST_MALFORMED, error.to_string()))?,
     };
-    let upload = Upload::begin(&doors.admin, name)?;
+    // What it goes back to has been compiled before, as a rule.
+    let upload = Upload::begin(&doors.admin, name, Some(0))?;
     Ok(answer(
         &finished(go_back(doors, upload, version, in_use)).await?,
     ))
@@ -537,7 +559,7 @@ async fn go_back(
         settle(&doors.admin, change.await?).await;
         return Ok(outcome(&upload.claim.name, &serving, None, Some(number)));
     }
-    let (component, upload) = load(&doors, upload, bytes.into(), || {}).await?;
+    let component = load(&doors, &upload.claim.name, bytes.into(), || {}).await?;
     place(
         &doors,
         &upload.claim,

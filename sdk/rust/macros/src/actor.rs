@@ -6,8 +6,10 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
+use syn::visit_mut::VisitMut;
 use syn::{Error, ImplItem, Item, ItemImpl, LitInt, LitStr, Path, Result, Token, Type};
 
+use crate::hygiene::Ungroup;
 use crate::method::{self, Guard, Method, Role};
 use crate::migrate::{self, Migration};
 use crate::name;
@@ -73,8 +75,10 @@ fn read_block(item: TokenStream) -> Result<ItemImpl> {
 fn expand_block(arguments: TokenStream, block: &mut ItemImpl) -> TokenStream {
     let mut unread = TokenStream::new();
     let (mut methods, mut migrations) = (Vec::new(), Vec::new());
+    Ungroup.visit_type_mut(&mut block.self_ty);
     for item in &mut block.items {
         if let ImplItem::Fn(function) = item {
+            Ungroup.visit_signature_mut(&mut function.sig);
             let read = match migrate::read(function) {
                 Ok(Some(migration)) => {
                     migrations.push(migration);

@@ -1,11 +1,14 @@
 //! `#[derive(Event)]`: a name, a payload and a schema for each variant of an enum, or for a
 //! struct.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Attribute, Data, DataEnum, DeriveInput, Error, Fields, Ident, LitStr, Result, Variant};
+use syn::{
+    Attribute, Data, DataEnum, DeriveInput, Error, Fields, Ident, Lifetime, LitStr, Result, Variant,
+};
 
+use crate::hygiene::internal;
 use crate::method;
 use crate::name;
 
@@ -54,8 +57,9 @@ fn wire_name(attributes: &[Attribute], ident: &Ident) -> Result<String> {
 fn expand_struct(item: &DeriveInput) -> Result<TokenStream> {
     let ident = &item.ident;
     let name = wire_name(&item.attrs, ident)?;
+    let this = internal("self");
     let payload = quote_spanned! {ident.span()=>
-        ::tidegate_sdk::__private::serde_json::to_string(self)
+        ::tidegate_sdk::__private::serde_json::to_string(#this)
     };
     let schema = quote_spanned! {ident.span()=>
         ::tidegate_sdk::__private::schema::of::<#ident>()
@@ -170,10 +174,11 @@ fn expand_variant(variant: &Variant) -> Result<Arm> {
         }
         Fields::Unnamed(fields) if fields.unnamed.len() == 1 => {
             let ty = &fields.unnamed[0].ty;
+            let content = internal("content");
             let encode = quote_spanned! {ty.span()=>
-                ::tidegate_sdk::__private::serde_json::to_string(content)
+                ::tidegate_sdk::__private::serde_json::to_string(#content)
             };
-            payload = quote!(Self::#ident(content) => #encode,);
+            payload = quote!(Self::#ident(#content) => #encode,);
             schema = quote_spanned! {ty.span()=>
                 ::tidegate_sdk::__private::schema::of::<#ty>()
             };
@@ -199,7 +204,8 @@ fn expand_variant(variant: &Variant) -> Result<Arm> {
                         .iter()
                         .any(|name| attribute.path().is_ident(name))
                 });
-                let reference = quote_spanned!(ty.span()=> &'a #ty);
+                let lifetime = Lifetime::new("'a", Span::call_site());
+                let reference = quote_spanned!(ty.span()=> &#lifetime #ty);
                 declared.push(quote! {
                     #(#attributes)*
                     #field_ident: #reference

@@ -102,7 +102,10 @@ pub(crate) fn expand(item: DeriveInput) -> Result<TokenStream> {
     Ok(quote! {
         #[automatically_derived]
         impl ::core::convert::From<#ident> for ::tidegate_sdk::Failure {
-            #[allow(clippy::all, clippy::pedantic, unused_variables, deprecated)]
+            #[allow(
+                clippy::all, clippy::pedantic, non_shorthand_field_patterns, unused_variables,
+                deprecated,
+            )]
             fn from(failure: #ident) -> Self {
                 #body
             }
@@ -148,8 +151,9 @@ fn arm(
             for field in &fields.named {
                 if let Some(ident) = &field.ident {
                     let wire = name::camel(ident);
-                    params.push(quote_spanned!(field.ty.span()=> .param(#wire, &#ident)));
-                    names.push(ident);
+                    let local = local(ident, own.message.as_ref());
+                    params.push(quote_spanned!(field.ty.span()=> .param(#wire, &#local)));
+                    names.push(quote!(#ident: #local));
                 }
             }
         }
@@ -170,6 +174,16 @@ fn arm(
         #path { #(#names),* } =>
             ::tidegate_sdk::Failure::new(#code) #message #status #(#params)*,
     })
+}
+
+/// The variable that holds a field: one that the `{name}` of the message finds, wherever the
+/// message comes from.
+fn local(field: &Ident, message: Option<&LitStr>) -> Ident {
+    let mut local = field.clone();
+    if let Some(message) = message {
+        local.set_span(field.span().resolved_at(message.span()));
+    }
+    local
 }
 
 /// A variant that holds another failure: its arm, and the conversion that `?` uses.

@@ -5,6 +5,7 @@
 mod actor;
 mod event;
 mod failure;
+mod hygiene;
 mod method;
 mod migrate;
 mod name;

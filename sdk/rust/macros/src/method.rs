@@ -10,6 +10,7 @@ use syn::{
     Result, ReturnType, Type, Visibility,
 };
 
+use crate::hygiene::internal;
 use crate::name;
 
 mod clock;
@@ -447,10 +448,7 @@ pub(crate) fn description(attributes: &[Attribute]) -> Option<String> {
     for attribute in attributes {
         if let Meta::NameValue(meta) = &attribute.meta
             && meta.path.is_ident("doc")
-            && let Expr::Lit(ExprLit {
-                lit: Lit::Str(text),
-                ..
-            }) = &meta.value
+            && let Some(text) = literal(&meta.value)
         {
             for line in text.value().split('\n') {
                 lines.push(line.strip_prefix(' ').unwrap_or(line).trim_end().to_owned());
@@ -459,6 +457,18 @@ pub(crate) fn description(attributes: &[Attribute]) -> Option<String> {
     }
     let text = lines.join("\n").trim().to_owned();
     (!text.is_empty()).then_some(text)
+}
+
+/// The text of an expression that is nothing else, also as the argument of another macro.
+fn literal(value: &Expr) -> Option<&LitStr> {
+    match value {
+        Expr::Lit(ExprLit {
+            lit: Lit::Str(text),
+            ..
+        }) => Some(text),
+        Expr::Group(group) => literal(&group.expr),
+        _ => None,
+    }
 }
 
 /// Replaces `Self`, which means something else outside the `impl` block.
@@ -627,6 +637,7 @@ impl Method {
             Access::Live => quote!(live),
             _ => quote!(state),
         };
+        let [input, given, returned] = ["input", "given", "returned"].map(internal);
         let mut arguments = Vec::new();
         let mut member_idents = Vec::new();
         for parameter in &self.parameters {
@@ -636,13 +647,13 @@ impl Method {
                 Parameter::Asked => continue,
                 Parameter::Given { ty, by_reference } => {
                     let passed = if *by_reference {
-                        quote_spanned!(ty.span()=> passed::<#ty, _>(&given))
+                        quote_spanned!(ty.span()=> passed::<#ty, _>(&#given))
                     } else {
-                        quote_spanned!(ty.span()=> passed_whole::<#ty, _>(given))
+                        quote_spanned!(ty.span()=> passed_whole::<#ty, _>(#given))
                     };
                     quote!(::tidegate_sdk::__private::#passed)
                 }
-                Parameter::Whole { ty } => quote_spanned!(ty.span()=> input.whole::<#ty>()?),
+                Parameter::Whole { ty } => quote_spanned!(ty.span()=> #input.whole::<#ty>()?),
                 Parameter::Member(Member { ident, .. }) => {
                     member_idents.push(ident);
                     quote!(decoded.#ident)
@@ -655,10 +666,10 @@ impl Method {
         });
         let finish = match self.role {
             Role::Method { .. } => quote_spanned! {self.output_span()=>
-                ::tidegate_sdk::__private::Returned(returned.split()?).encode()
+                ::tidegate_sdk::__private::Returned(#returned.split()?).encode()
             },
             _ => quote_spanned! {self.output_span()=>
-                let nothing: () = returned.split()?;
+                let nothing: () = #returned.split()?;
                 ::tidegate_sdk::__private::Returned(nothing).encode()
             },
         };

@@ -5,8 +5,10 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
+use syn::visit_mut::VisitMut;
 use syn::{Error, FnArg, Ident, ImplItemFn, ItemFn, Result, ReturnType, Signature, Type};
 
+use crate::hygiene::Ungroup;
 use crate::method::reference_to;
 
 const MIGRATE: &str = "migrate";
@@ -94,7 +96,8 @@ fn self_test(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
             "`#[self_test]` takes no arguments",
         ));
     }
-    let function: ItemFn = syn::parse2(item)?;
+    let mut function: ItemFn = syn::parse2(item)?;
+    Ungroup.visit_signature_mut(&mut function.sig);
     let signature = &function.sig;
     check_plain(signature, "self_test")?;
     if let Some(input) = signature.inputs.first() {

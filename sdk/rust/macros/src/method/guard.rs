@@ -11,6 +11,7 @@ use super::{
     Access, Method, OwnAttributes, Parameter, Role, live, receiver_access, reference_to,
     take_field_attributes, tracked,
 };
+use crate::hygiene::internal;
 
 /// A function that decides.
 #[derive(Clone, Copy, PartialEq)]
@@ -196,8 +197,9 @@ impl Method {
             Role::Guard(Guard::Project) => quote!(::tidegate_sdk::View),
             _ => quote!(()),
         };
+        let returned = internal("returned");
         let decide = quote_spanned! {self.output_span()=>
-            let decided: #decided = returned.split()?;
+            let decided: #decided = #returned.split()?;
             ::core::result::Result::Ok(decided)
         };
         quote! {

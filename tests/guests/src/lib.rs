@@ -1,21 +1,30 @@
 //! Small handlers written in WebAssembly text: for what Rust cannot express, and for tests
 //! to which compiling a real handler would be waste.
 
+pub mod hostile;
+
 use std::fmt::Write as _;
 
 /// Where the manifest lies in the guest's memory, behind zeros that stand for empty results.
 const MANIFEST: usize = 256;
 
+/// What a component says whose one actor type `small` has the method `run`.
+const SMALL: &str = r#"{"tidegate": "0.1", "actors": {"small": {"methods": {"run": {}}}}}"#;
+
 /// A component whose one actor type `small` has the method `run`, which does what these
 /// instructions say and returns nothing. `module` holds further definitions of the core
 /// module.
 pub fn component(module: &str, run: &str) -> Vec<u8> {
-    let manifest = r#"{"tidegate": "0.1", "actors": {"small": {"methods": {"run": {}}}}}"#;
-    component_saying(manifest, module, run)
+    component_saying(SMALL, module, run)
 }
 
 /// The same with this manifest.
 pub fn component_saying(manifest: &str, module: &str, run: &str) -> Vec<u8> {
+    component_beside(manifest, "", module, run)
+}
+
+/// The same, behind these definitions of the component.
+fn component_beside(manifest: &str, beside: &str, module: &str, run: &str) -> Vec<u8> {
     let length = manifest.len();
     let heap = (MANIFEST + length).next_multiple_of(256);
     let described = [MANIFEST, length].map(|number| (number as u32).to_le_bytes());
@@ -60,6 +69,7 @@ pub fn component_saying(manifest: &str, module: &str, run: &str) -> Vec<u8> {
             (export "turn" (type (eq $turn-fields)))))
         (alias export $types "failure" (type $failure))
         (alias export $types "turn" (type $turn))
+        {beside}
         (core module $module
             (memory (export "memory") 4)
             (global $free (mut i32) (i32.const {heap}))
@@ -92,7 +102,12 @@ pub fn component_saying(manifest: &str, module: &str, run: &str) -> Vec<u8> {
         (export "tidegate:realtime/manifest@0.1.0" (instance $manifest))
         (export "tidegate:realtime/actor@0.1.0" (instance $handler)))"#
     );
-    wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"))
+    parsed(&text)
+}
+
+/// The component that this text is.
+pub fn parsed(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Bytes as the text format writes them in strings.
