@@ -15,6 +15,7 @@ use std::mem;
 
 use serde_json::Value;
 
+use crate::meter::{Exhausted, Meter, Unmetered};
 use crate::patch::{Differ, Lengths, PatchOp, Place};
 use crate::pointer::{Pointer, array_index, resolve};
 use past::Past;
@@ -110,6 +111,12 @@ pub enum OpError {
         /// The operation's pointer.
         pointer: String,
     },
+    /// The meter lets no more work be done.
+    #[error("applying the operation at `{pointer}` takes more work than it may")]
+    Exhausted {
+        /// The operation's pointer.
+        pointer: String,
+    },
 }
 
 impl Op {
@@ -131,7 +138,8 @@ impl OpError {
             Self::NoSuchPlace { pointer }
             | Self::NotAString { pointer }
             | Self::RemovesDocument { pointer }
-            | Self::TooDeep { pointer } => pointer,
+            | Self::TooDeep { pointer }
+            | Self::Exhausted { pointer } => pointer,
         }
     }
 }
@@ -167,6 +175,21 @@ impl Document {
 
     /// Stages changes in their order: all of them, or none when one of them fails.
     pub fn apply(&mut self, ops: &[Op]) -> Result<(), OpError> {
+        self.apply_metered(ops, &mut Unmetered)
+    }
+
+    /// [`Document::apply`], at the cost of values that are compared or made and of elements
+    /// that move. Where the meter gives up, none of the changes stays.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Document::apply`], and [`OpError::Exhausted`].
+    pub fn apply_metered(&mut self, ops: &[Op], meter: &mut dyn Meter) -> Result<(), OpError> {
+        for op in ops {
+            meter.charge(1).map_err(|Exhausted| OpError::Exhausted {
+                pointer: op.pointer().to_string(),
+            })?;
+        }
         self.examined = false;
         // A failing operation changes nothing, so a single one needs no past of its own.
         if let [op] = ops {
@@ -195,6 +218,18 @@ impl Document {
     /// [`PatchOp::StrIns`], at a cost that follows what was appended; the string is counted
     /// once, when it first grows.
     pub fn changes(&mut self) -> Vec<PatchOp> {
+        self.changes_metered(&mut Unmetered)
+            .expect("who is not metered is not exhausted")
+    }
+
+    /// [`Document::changes`], at the cost of what is compared and copied. Where the meter gives
+    /// up, everything stays staged.
+    ///
+    /// # Errors
+    ///
+    /// [`Exhausted`].
+    pub fn changes_metered(&mut self, meter: &mut dyn Meter) -> Result<Vec<PatchOp>, Exhausted> {
+        meter.charge(1)?;
         let mut differ = Differ::new();
         self.past.collect(&self.value, &mut differ, Place::ROOT);
         let patch = differ.finish(&self.value, &mut self.lengths);
@@ -203,7 +238,7 @@ impl Document {
             self.lengths.forget(op.path());
         }
         self.examined = true;
-        patch
+        Ok(patch)
     }
 
     /// Makes what is staged the committed content. For a caller that has made

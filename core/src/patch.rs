@@ -32,6 +32,7 @@ use serde_json::Value;
 pub(crate) use differ::{Differ, Place, Token};
 pub(crate) use lengths::Lengths;
 
+use crate::meter::{Exhausted, Meter, Unmetered};
 use crate::pointer::{Pointer, PointerError, array_index, unescape};
 
 /// One operation of a patch. In JSON an RFC 6902 object,
@@ -120,9 +121,23 @@ pub enum PatchError {
 /// );
 /// ```
 pub fn diff(old: &Value, new: &Value) -> Vec<PatchOp> {
+    diff_metered(old, new, &mut Unmetered).expect("who is not metered is not exhausted")
+}
+
+/// [`diff`], at the cost of what is compared and copied.
+///
+/// # Errors
+///
+/// [`Exhausted`].
+pub fn diff_metered(
+    old: &Value,
+    new: &Value,
+    meter: &mut dyn Meter,
+) -> Result<Vec<PatchOp>, Exhausted> {
+    meter.charge(1)?;
     let mut differ = Differ::new();
     differ.compare(Place::ROOT, old, new);
-    differ.finish(new, &mut Lengths::default())
+    Ok(differ.finish(new, &mut Lengths::default()))
 }
 
 /// Applies a patch as Zocket's client does: `add` at an array index assigns, `-` appends,

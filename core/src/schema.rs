@@ -24,6 +24,7 @@ use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, code, cut};
+use crate::meter::{Exhausted, Meter};
 use crate::patch::PatchOp;
 use crate::pointer::write_escaped;
 use rules::Rules;
@@ -91,6 +92,17 @@ pub struct Violations {
     more: usize,
 }
 
+/// Why a check did not end well.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The value does not satisfy the schema.
+    #[error(transparent)]
+    Violations(#[from] Violations),
+    /// The meter gave up before that was known.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+}
+
 /// One thing that is wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -112,6 +124,31 @@ impl Schema {
             validator,
             rules,
         })))
+    }
+
+    /// [`Schema::check`], at the cost of subschemas times the values that they apply to.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the value, or that the meter gave up.
+    pub fn check_metered(&self, value: &Value, meter: &mut dyn Meter) -> Result<(), Refused> {
+        meter.charge(1)?;
+        Ok(self.check(value)?)
+    }
+
+    /// [`Schema::check_changes`], at the cost of subschemas times the values that they apply to.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the value, or that the meter gave up.
+    pub fn check_changes_metered(
+        &self,
+        value: &Value,
+        changes: &[PatchOp],
+        meter: &mut dyn Meter,
+    ) -> Result<(), Refused> {
+        meter.charge(1)?;
+        Ok(self.check_changes(value, changes)?)
     }
 
     /// Checks a value.

@@ -751,6 +751,7 @@ fn op_failure(error: OpError) -> Failure {
         OpError::NoSuchPlace { .. } => code::STATE_NO_SUCH_PLACE,
         OpError::NotAString { .. } => code::STATE_NOT_A_STRING,
         OpError::RemovesDocument { .. } | OpError::TooDeep { .. } => code::STATE_MALFORMED,
+        OpError::Exhausted { .. } => code::TURN_WORK_LIMIT,
     };
     Failure::host(code)
         .message(error.to_string())
