@@ -9,8 +9,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
-use tidegate_core::{ActorKey, patch};
+use tidegate_core::{ActorKey, Json, patch};
 
 use super::{Audience, Body, Message, Offer, Outlet, Refresh, StateSubscriber};
 use crate::rooms::Client;
@@ -27,13 +26,13 @@ pub enum View {
 /// A document that the guard made for some.
 #[derive(Debug)]
 pub struct OwnView {
-    document: Value,
+    document: Json,
     text: OnceLock<Arc<str>>,
 }
 
 impl OwnView {
     /// A view that shows this document.
-    pub fn new(document: Value) -> Arc<OwnView> {
+    pub fn new(document: Json) -> Arc<OwnView> {
         Arc::new(OwnView {
             document,
             text: OnceLock::new(),
@@ -42,7 +41,7 @@ impl OwnView {
 
     /// The document as JSON text.
     pub fn text(&self) -> Arc<str> {
-        let text = || self.document.to_string().into();
+        let text = || self.document.to_text().into();
         self.text.get_or_init(text).clone()
     }
 }

@@ -427,7 +427,7 @@ mod tests {
         Stored {
             epoch: "e".into(),
             version: count,
-            state: json!({"count": count, "filler": "x".repeat(1000)}),
+            state: json!({"count": count, "filler": "x".repeat(1000)}).into(),
             state_version: 0,
             connections: Vec::new(),
             timers: Vec::new(),
