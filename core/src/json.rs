@@ -167,8 +167,8 @@ impl Json {
     /// [`Schema`](crate::Schema) has found where it declares integers.
     pub fn spell_integers(&mut self, places: &[Pointer]) {
         for place in places {
-            let tokens = place.tokens().iter();
-            let found = tokens.fold(Some(&mut *self), |value, token| value?.child_mut(token));
+            let mut tokens = place.tokens().iter();
+            let found = tokens.try_fold(&mut *self, |value, token| value.child_mut(token));
             if let Some(Json::Number(number)) = found
                 && let Some(integer) = number.to_integer()
             {
