@@ -331,14 +331,18 @@ async fn a_state_of_small_parts_is_charged_by_the_memory_that_it_takes() {
 
 #[tokio::test]
 async fn a_state_of_small_parts_takes_the_memory_that_it_is_charged() {
-    let host = Host::serving(["puppet"]).await;
+    let host = Host::builder()
+        .component("puppet")
+        .limit("turn-deadline-ms", 120_000)
+        .start()
+        .await;
     let mut socket = host.connect().await;
     let before = host.resident_bytes();
-    let steps = json!([{"fill": {"with": r#"{"":0}"#, "times": 1_000_000}}]);
+    let steps = json!([{"fill": {"with": r#"{"":0}"#, "times": 400_000}}]);
     socket
         .call(&actor("puppet", "a"), "run", steps)
         .await
         .result();
     let grown = host.resident_bytes().saturating_sub(before);
-    assert!(grown < 256 << 20, "a state of 80 MB took {grown} bytes");
+    assert!(grown < 160 << 20, "a state of 32 MB took {grown} bytes");
 }
