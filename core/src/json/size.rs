@@ -1,6 +1,6 @@
 //! What a value takes: as text, and in memory.
 
-use super::{EcoString, Json, Number, Object, object};
+use super::{Json, Number, Object, object};
 
 /// What a value takes, exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,4 +164,5 @@ fn number_length(number: Number) -> usize {
 
 // A name is a string, whose size the figures above assume.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<EcoString>() == NAME && ecow::EcoBytes::INLINE_LIMIT == INLINE);
+const _: () =
+    assert!(size_of::<ecow::EcoString>() == NAME && ecow::EcoBytes::INLINE_LIMIT == INLINE);
