@@ -6,6 +6,10 @@
 //! So reads see what is staged, and the cost of staging, committing and rolling back
 //! follows the change, not the document.
 //!
+//! Members keep their places. A new one comes last; one that is replaced, also by a whole new
+//! content, stays where it is, and so does one that a turn takes out and puts back. So whoever
+//! applies the patches has the members in the order of the document.
+//!
 //! Invariant: the value with its past undone is the last committed content.
 
 mod past;
@@ -13,8 +17,8 @@ mod past;
 use std::borrow::Cow;
 use std::mem;
 
-use serde_json::Value;
-
+use crate::json::{Json, Size};
+use crate::meter::{Exhausted, Meter, STEP_BYTES, Unmetered};
 use crate::patch::{Differ, Lengths, PatchOp, Place};
 use crate::pointer::{Pointer, array_index, resolve};
 use past::Past;
@@ -26,25 +30,28 @@ pub const MAX_NESTING: usize = 127;
 /// A JSON document with staged changes.
 ///
 /// ```
-/// use serde_json::json;
 /// use tidegate_core::document::{Document, Op};
-/// use tidegate_core::{PatchOp, Pointer};
+/// use tidegate_core::{Json, PatchOp, Pointer};
 ///
-/// let mut document = Document::new(json!({"count": 1}));
+/// let mut document = Document::new(Json::parse(r#"{"count":1}"#).unwrap());
 /// let pointer = Pointer::parse("/count").unwrap();
-/// document.apply(&[Op::Replace { pointer, value: json!(2) }]).unwrap();
+/// document.apply(&[Op::Replace { pointer, value: Json::from(2_u64) }]).unwrap();
 ///
-/// assert_eq!(*document.value(), json!({"count": 2}));
-/// assert_eq!(*document.committed(), json!({"count": 1}));
+/// assert_eq!(document.value().to_text(), r#"{"count":2}"#);
+/// assert_eq!(document.committed().to_text(), r#"{"count":1}"#);
 /// assert_eq!(
 ///     document.commit(),
-///     [PatchOp::Replace { path: "/count".into(), value: json!(2) }]
+///     [PatchOp::Replace { path: "/count".into(), value: Json::from(2_u64) }]
 /// );
 /// ```
 #[derive(Debug)]
 pub struct Document {
-    value: Value,
+    value: Json,
     past: Past,
+    /// What the value takes.
+    size: Size,
+    /// What the last committed content takes.
+    committed_size: Size,
     /// What is known of the texts in the last committed content.
     lengths: Lengths,
     /// Whether `lengths` will also be true of what is staged, once it is committed.
@@ -60,14 +67,14 @@ pub enum Op {
         /// The place.
         pointer: Pointer,
         /// Its new value.
-        value: Value,
+        value: Json,
     },
     /// RFC 6902 `replace`: the place must exist.
     Replace {
         /// The place.
         pointer: Pointer,
         /// Its new value.
-        value: Value,
+        value: Json,
     },
     /// RFC 6902 `remove`: the place must exist.
     Remove {
@@ -110,6 +117,12 @@ pub enum OpError {
         /// The operation's pointer.
         pointer: String,
     },
+    /// The meter lets no more work be done.
+    #[error("applying the operation at `{pointer}` takes more work than it may")]
+    Exhausted {
+        /// The operation's pointer.
+        pointer: String,
+    },
 }
 
 impl Op {
@@ -131,35 +144,50 @@ impl OpError {
             Self::NoSuchPlace { pointer }
             | Self::NotAString { pointer }
             | Self::RemovesDocument { pointer }
-            | Self::TooDeep { pointer } => pointer,
+            | Self::TooDeep { pointer }
+            | Self::Exhausted { pointer } => pointer,
         }
     }
 }
 
 impl Document {
     /// A document whose last committed content is `value`.
-    pub fn new(value: Value) -> Self {
+    pub fn new(value: Json) -> Self {
+        let size = value.size();
         Self {
             value,
             past: Past::Same,
+            size,
+            committed_size: size,
             lengths: Lengths::default(),
             examined: true,
         }
     }
 
     /// The content with all that is staged.
-    pub fn value(&self) -> &Value {
+    pub fn value(&self) -> &Json {
         &self.value
     }
 
+    /// What the content takes, with all that is staged.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// The content as text, with all that is staged.
+    pub fn to_text(&self) -> String {
+        self.value.to_text_of(self.size.text)
+    }
+
     /// The value at a place, with all that is staged.
-    pub fn get(&self, pointer: &Pointer) -> Option<&Value> {
+    pub fn get(&self, pointer: &Pointer) -> Option<&Json> {
         pointer.resolve(&self.value)
     }
 
     /// Stages a whole new content. The next commit compares it with the old one, at a
-    /// cost that grows with both.
-    pub fn replace(&mut self, value: Value) {
+    /// cost that grows with both, and gives its members the order of the old one.
+    pub fn replace(&mut self, value: Json) {
+        self.size = value.size();
         let old = mem::replace(&mut self.value, value);
         self.past.displace(Some(old));
         self.examined = false;
@@ -167,20 +195,49 @@ impl Document {
 
     /// Stages changes in their order: all of them, or none when one of them fails.
     pub fn apply(&mut self, ops: &[Op]) -> Result<(), OpError> {
+        self.apply_metered(ops, &mut Unmetered)
+    }
+
+    /// [`Document::apply`], at the cost of values that are compared or made and of elements
+    /// that move. Where the meter gives up, none of the changes stays.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Document::apply`], and [`OpError::Exhausted`].
+    pub fn apply_metered(&mut self, ops: &[Op], meter: &mut dyn Meter) -> Result<(), OpError> {
         self.examined = false;
+        let Document {
+            value, past, size, ..
+        } = self;
         // A failing operation changes nothing, so a single one needs no past of its own.
         if let [op] = ops {
-            return stage(&mut self.value, &mut self.past, op);
+            return stage(value, past, size, op, meter);
         }
-        let mut past = Past::Same;
+        let before = *size;
+        let mut changes = Past::Same;
         for op in ops {
-            if let Err(error) = stage(&mut self.value, &mut past, op) {
-                past.undo(&mut self.value);
+            if let Err(error) = stage(value, &mut changes, size, op, meter) {
+                changes.undo(value);
+                *size = before;
                 return Err(error);
             }
         }
-        self.past.absorb(past);
+        past.absorb(changes);
         Ok(())
+    }
+
+    /// Stages that the numbers at these places are written as integers. They are those that a
+    /// [`Schema`](crate::Schema) has found where it declares integers.
+    pub fn spell_integers(&mut self, places: &[Pointer]) {
+        let spell = |pointer: &Pointer| match self.get(pointer)? {
+            Json::Number(number) => Some(Op::Replace {
+                pointer: pointer.clone(),
+                value: Json::Number(number.to_integer()?),
+            }),
+            _ => None,
+        };
+        let ops: Vec<Op> = places.iter().filter_map(spell).collect();
+        self.apply(&ops).expect("a number can be replaced");
     }
 
     /// Whether something is staged, though perhaps what was there before.
@@ -195,15 +252,27 @@ impl Document {
     /// [`PatchOp::StrIns`], at a cost that follows what was appended; the string is counted
     /// once, when it first grows.
     pub fn changes(&mut self) -> Vec<PatchOp> {
-        let mut differ = Differ::new();
-        self.past.collect(&self.value, &mut differ, Place::ROOT);
+        self.changes_metered(&mut Unmetered)
+            .expect("who is not metered is not exhausted")
+    }
+
+    /// [`Document::changes`], at the cost of what is compared and copied. Where the meter gives
+    /// up, everything stays staged.
+    ///
+    /// # Errors
+    ///
+    /// [`Exhausted`].
+    pub fn changes_metered(&mut self, meter: &mut dyn Meter) -> Result<Vec<PatchOp>, Exhausted> {
+        self.past.arrange(&mut self.value, meter)?;
+        let mut differ = Differ::new(meter);
+        self.past.collect(&self.value, &mut differ, Place::ROOT)?;
         let patch = differ.finish(&self.value, &mut self.lengths);
         let displaced = |op: &&PatchOp| !matches!(op, PatchOp::StrIns { .. });
         for op in patch.iter().filter(displaced) {
             self.lengths.forget(op.path());
         }
         self.examined = true;
-        patch
+        Ok(patch)
     }
 
     /// Makes what is staged the committed content. For a caller that has made
@@ -212,7 +281,8 @@ impl Document {
         if !mem::replace(&mut self.examined, true) {
             self.lengths.clear();
         }
-        self.past = Past::Same;
+        mem::take(&mut self.past).close_holes(&mut self.value);
+        self.committed_size = self.size;
     }
 
     /// Makes what is staged the committed content, and returns the patch that leads to it
@@ -225,12 +295,15 @@ impl Document {
 
     /// Discards what is staged.
     pub fn rollback(&mut self) {
-        mem::take(&mut self.past).undo(&mut self.value);
+        let past = mem::take(&mut self.past);
+        past.clone().undo(&mut self.value);
+        past.close_holes(&mut self.value);
+        self.size = self.committed_size;
         self.examined = true;
     }
 
-    /// The last committed content. It is copied when parts of it have staged changes.
-    pub fn committed(&self) -> Cow<'_, Value> {
+    /// The last committed content. What has staged changes in it is copied, all else shared.
+    pub fn committed(&self) -> Cow<'_, Json> {
         match &self.past {
             Past::Same => Cow::Borrowed(&self.value),
             Past::Was(old) => Cow::Borrowed(old),
@@ -241,21 +314,39 @@ impl Document {
             }
         }
     }
+
+    /// The text of the last committed content.
+    pub fn committed_text(&self) -> String {
+        self.committed().to_text_of(self.committed_size.text)
+    }
 }
 
 /// What an operation that can be applied would do.
 enum Outcome {
-    Change,
+    /// It makes the document take so much more, and so much less.
+    Change(Size, Size),
     /// It writes what is there already.
     Nothing,
 }
 
 /// Applies one operation and notes in `past` what it changed. An operation that fails or
-/// changes nothing leaves both untouched, so every reason for that is found first.
-fn stage(document: &mut Value, past: &mut Past, op: &Op) -> Result<(), OpError> {
-    match check(document, op)? {
+/// changes nothing leaves both untouched, so every reason for that is found first, and what it
+/// costs is charged.
+fn stage(
+    document: &mut Json,
+    past: &mut Past,
+    size: &mut Size,
+    op: &Op,
+    meter: &mut dyn Meter,
+) -> Result<(), OpError> {
+    match check(document, past, op, meter)? {
         Outcome::Nothing => Ok(()),
-        Outcome::Change => change(document, past, op).ok_or_else(|| no_such_place(op)),
+        Outcome::Change(more, less) => {
+            change(document, past, op).ok_or_else(|| no_such_place(op))?;
+            size.add(more);
+            size.subtract(less);
+            Ok(())
+        }
     }
 }
 
@@ -265,28 +356,39 @@ fn no_such_place(op: &Op) -> OpError {
     }
 }
 
-fn check(document: &Value, op: &Op) -> Result<Outcome, OpError> {
+fn check(document: &Json, past: &Past, op: &Op, meter: &mut dyn Meter) -> Result<Outcome, OpError> {
     let pointer = op.pointer();
-    if let Op::Add { value, .. } | Op::Replace { value, .. } = op
-        && !nests_within(value, MAX_NESTING.saturating_sub(pointer.tokens().len()))
-    {
-        return Err(OpError::TooDeep {
+    let mut charge = |steps: u64| {
+        meter.charge(steps).map_err(|Exhausted| OpError::Exhausted {
             pointer: pointer.to_string(),
-        });
+        })
+    };
+    charge(1 + pointer.tokens().len() as u64)?;
+    let mut more = Size::default();
+    if let Op::Add { value, .. } | Op::Replace { value, .. } = op {
+        if !nests_within(value, MAX_NESTING.saturating_sub(pointer.tokens().len())) {
+            return Err(OpError::TooDeep {
+                pointer: pointer.to_string(),
+            });
+        }
+        more = value.size();
+        charge(more.steps())?;
     }
     let current = pointer.resolve(document);
+    // An insertion moves what is there; nothing else that is added does.
+    let mut is_inserted = false;
+    let parent = pointer.tokens().split_last();
+    let parent = parent.map(|(last, parents)| (last, parents, resolve(parents, document)));
     let same = match op {
-        Op::Add { value, .. } => {
-            let parent = pointer.tokens().split_last();
-            match parent.map(|(last, parents)| (last, resolve(parents, document))) {
-                None | Some((_, Some(Value::Object(_)))) => current == Some(value),
-                Some((last, Some(Value::Array(elements)))) => {
-                    insertion_index(last, elements.len()).ok_or_else(|| no_such_place(op))?;
-                    false
-                }
-                Some(_) => return Err(no_such_place(op)),
+        Op::Add { value, .. } => match parent {
+            None | Some((.., Some(Json::Object(_)))) => current == Some(value),
+            Some((last, _, Some(Json::Array(elements)))) => {
+                insertion_index(last, elements.len()).ok_or_else(|| no_such_place(op))?;
+                is_inserted = true;
+                false
             }
-        }
+            Some(_) => return Err(no_such_place(op)),
+        },
         Op::Replace { value, .. } => current.ok_or_else(|| no_such_place(op))? == value,
         Op::Remove { .. } if pointer.is_root() => {
             return Err(OpError::RemovesDocument {
@@ -298,23 +400,48 @@ fn check(document: &Value, op: &Op) -> Result<Outcome, OpError> {
             false
         }
         Op::Append { text, .. } => {
-            if !current.ok_or_else(|| no_such_place(op))?.is_string() {
+            let Json::String(current) = current.ok_or_else(|| no_such_place(op))? else {
                 return Err(OpError::NotAString {
                     pointer: pointer.to_string(),
                 });
-            }
+            };
+            more = Size::of_appended(current.len(), text);
+            charge((text.len() / STEP_BYTES) as u64)?;
             text.is_empty()
         }
     };
-    Ok(if same {
-        Outcome::Nothing
-    } else {
-        Outcome::Change
-    })
+    if same {
+        return Ok(Outcome::Nothing);
+    }
+    let mut less = Size::default();
+    let displaced = current.filter(|_| !is_inserted && !matches!(op, Op::Append { .. }));
+    if let Some(displaced) = displaced {
+        less = displaced.size();
+        charge(less.steps())?;
+    }
+    let resizes =
+        matches!(op, Op::Remove { .. }) || matches!(op, Op::Add { .. }) && displaced.is_none();
+    if let Some((last, parents, Some(parent))) = parent.filter(|_| resizes) {
+        let removes = matches!(op, Op::Remove { .. });
+        let (before, after) = Size::of_frames(parent, removes);
+        more.add(after);
+        less.add(before);
+        match parent {
+            Json::Array(elements) => {
+                let index = insertion_index(last, elements.len()).unwrap_or_default();
+                let moved = elements.len() - index;
+                charge((moved * size_of::<Json>() / STEP_BYTES) as u64)?;
+                charge(past.to_be_kept(parents, index, elements.len()) as u64)?;
+            }
+            _ if removes => less.add(Size::of_name(last)),
+            _ => more.add(Size::of_name(last)),
+        }
+    }
+    Ok(Outcome::Change(more, less))
 }
 
 /// Carries out an operation that [`check`] let pass; `None` when the place is missing.
-fn change(document: &mut Value, past: &mut Past, op: &Op) -> Option<()> {
+fn change(document: &mut Json, past: &mut Past, op: &Op) -> Option<()> {
     let tokens = op.pointer().tokens();
     match (op, tokens.split_last()) {
         (Op::Replace { value, .. }, _) | (Op::Add { value, .. }, None) => {
@@ -325,7 +452,7 @@ fn change(document: &mut Value, past: &mut Past, op: &Op) -> Option<()> {
             }
         }
         (Op::Append { text, .. }, _) => {
-            let (Value::String(current), past) = descend(document, past, tokens)? else {
+            let (Json::String(current), past) = descend(document, past, tokens)? else {
                 return None;
             };
             if let Some(past) = past {
@@ -334,13 +461,22 @@ fn change(document: &mut Value, past: &mut Past, op: &Op) -> Option<()> {
             current.push_str(text);
         }
         (Op::Add { value, .. }, Some((last, parents))) => match descend(document, past, parents)? {
-            (Value::Object(members), past) => {
-                let old = members.insert(last.clone(), value.clone());
-                if let Some(past) = past.and_then(|past| past.member(last)) {
-                    past.displace(old);
+            (Json::Object(members), past) => {
+                let past = past.and_then(|past| past.member(last));
+                let name = last.as_str().into();
+                match past.as_deref() {
+                    Some(Past::Gone { slot, .. }) if !members.contains(last) => {
+                        members.put_back(*slot, name, value.clone());
+                    }
+                    _ => {
+                        let old = members.insert(name, value.clone());
+                        if let Some(past) = past {
+                            past.displace(old);
+                        }
+                    }
                 }
             }
-            (Value::Array(elements), past) => {
+            (Json::Array(elements), past) => {
                 let index = insertion_index(last, elements.len())?;
                 if let Some(past) = past {
                     past.before_insertion(index, elements);
@@ -350,13 +486,14 @@ fn change(document: &mut Value, past: &mut Past, op: &Op) -> Option<()> {
             _ => return None,
         },
         (Op::Remove { .. }, Some((last, parents))) => match descend(document, past, parents)? {
-            (Value::Object(members), past) => {
-                let old = members.remove(last)?;
-                if let Some(past) = past.and_then(|past| past.member(last)) {
-                    past.displace(Some(old));
+            (Json::Object(members), past) => match past.and_then(|past| past.member(last)) {
+                Some(past) => {
+                    let (slot, old) = members.take(last)?;
+                    past.gone(slot, old);
                 }
-            }
-            (Value::Array(elements), past) => {
+                None => drop(members.remove(last)?),
+            },
+            (Json::Array(elements), past) => {
                 let index = array_index(last).filter(|index| *index < elements.len())?;
                 let old = elements.remove(index);
                 if let Some(past) = past {
@@ -373,22 +510,22 @@ fn change(document: &mut Value, past: &mut Past, op: &Op) -> Option<()> {
 /// The value at a place together with its past, which is `None` where the past of a place
 /// further up covers it.
 fn descend<'d>(
-    document: &'d mut Value,
+    document: &'d mut Json,
     past: &'d mut Past,
     tokens: &[String],
-) -> Option<(&'d mut Value, Option<&'d mut Past>)> {
+) -> Option<(&'d mut Json, Option<&'d mut Past>)> {
     let mut here = (document, Some(past));
     for token in tokens {
         here = match here {
-            (Value::Object(members), past) => (
+            (Json::Object(members), past) => (
                 members.get_mut(token)?,
                 past.and_then(|past| past.member(token)),
             ),
-            (Value::Array(elements), past) => {
+            (Json::Array(elements), past) => {
                 let index = array_index(token)?;
                 let length = elements.len();
                 (
-                    elements.get_mut(index)?,
+                    elements.make_mut().get_mut(index)?,
                     past.and_then(|past| past.element(index, length)),
                 )
             }
@@ -407,13 +544,13 @@ fn insertion_index(token: &str, length: usize) -> Option<usize> {
 }
 
 /// Whether a value has at most `levels` arrays and objects within each other.
-fn nests_within(value: &Value, levels: usize) -> bool {
+fn nests_within(value: &Json, levels: usize) -> bool {
     let Some(below) = levels.checked_sub(1) else {
-        return !matches!(value, Value::Array(_) | Value::Object(_));
+        return !value.is_container();
     };
     match value {
-        Value::Array(elements) => elements.iter().all(|child| nests_within(child, below)),
-        Value::Object(members) => members.values().all(|child| nests_within(child, below)),
+        Json::Array(elements) => elements.iter().all(|child| nests_within(child, below)),
+        Json::Object(members) => members.values().all(|child| nests_within(child, below)),
         _ => true,
     }
 }

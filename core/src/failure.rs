@@ -63,6 +63,7 @@ pub mod code {
         TURN_STACK_LIMIT = "turn.stack-limit", 500, "The handler's calls nest deeper than its stack allows.";
         TURN_HOST_CALL_LIMIT = "turn.host-call-limit", 500, "The turn called the host more often than it may.";
         TURN_EFFECTS_LIMIT = "turn.effects-limit", 500, "The turn staged more than it may.";
+        TURN_WORK_LIMIT = "turn.work-limit", 500, "The turn had the host do more work on its data than it may: operations on large arrays, or a schema of many parts for a large value.";
         OUTPUT_INVALID = "output.invalid", 500, "The method's result is not JSON or does not satisfy its schema.";
         STATE_INVALID = "state.invalid", 500, "The state that the turn leaves does not satisfy its schema.";
         STATE_MALFORMED = "state.malformed", 500, "The handler staged something that is not JSON.";

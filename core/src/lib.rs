@@ -7,6 +7,7 @@
 pub mod cron;
 pub mod document;
 pub mod failure;
+pub mod json;
 pub mod manifest;
 pub mod meter;
 pub mod name;
@@ -19,6 +20,7 @@ pub mod unambiguous;
 
 pub use document::Document;
 pub use failure::Failure;
+pub use json::Json;
 pub use manifest::Manifest;
 pub use meter::Meter;
 pub use name::{ActorId, ActorKey, Name};

@@ -13,14 +13,18 @@ use serde_json::{Map, Value, json};
 
 use crate::cron::{Cron, EVERY_MAX_MS, EVERY_MIN_MS, Schedule};
 use crate::failure::cut;
+use crate::json::{Json, Object};
+use crate::meter::{Allowance, Unmetered};
 use crate::name::Name;
-use crate::schema::{Schema, push_token, shown, shown_path};
+use crate::schema::{Refused, Schema, push_token, shown_path, shown_value};
 use crate::unambiguous;
 
 /// The version of the format, the value of the field `tidegate`.
 pub const VERSION: &str = "0.1";
 /// The most bytes of a manifest's text.
 pub const MANIFEST_MAX_BYTES: usize = 1 << 20;
+/// The most steps that checking a manifest's initial state may take.
+const INITIAL_MAX_STEPS: u64 = 1 << 24;
 /// The most actor types of one manifest.
 pub const MAX_ACTOR_TYPES: usize = 256;
 /// The most methods of one actor type.
@@ -97,7 +101,7 @@ pub struct StateSpec {
     /// What every committed state satisfies; any JSON without it.
     pub schema: Option<Schema>,
     /// The state of a new actor, which satisfies the schema.
-    pub initial: Value,
+    pub initial: Json,
     /// Which version of the state this is; states that were stored under another one are
     /// migrated or refused.
     pub version: u32,
@@ -182,7 +186,8 @@ impl Manifest {
         }
         let source = unambiguous::parse(text)
             .map_err(|error| whole(format!("expected a JSON object, found {error}")))?;
-        let actors = Item::root(&source).manifest()?;
+        let mut actors = Item::root(&source).manifest()?;
+        order_initial_states(&mut actors, text);
         check_patterns(&actors)?;
         check_schedules(&actors)?;
         Ok(Manifest { actors, source })
@@ -198,6 +203,28 @@ fn whole(message: String) -> ManifestError {
     ManifestError {
         pointer: String::new(),
         message,
+    }
+}
+
+/// Gives the initial states the order of members that they have in the text, and writes their
+/// integers as such.
+fn order_initial_states(actors: &mut BTreeMap<Name, ActorType>, text: &str) {
+    let Ok(manifest) = Json::parse(text) else {
+        return;
+    };
+    for (name, actor) in actors {
+        let declared = manifest
+            .get("actors")
+            .and_then(|actors| actors.get(name.as_str()));
+        let state = declared.and_then(|actor| actor.get("state"));
+        if let Some(initial) = state.and_then(|state| state.get("initial")) {
+            actor.state.initial = initial.clone();
+        }
+        if let Some(schema) = &actor.state.schema
+            && let Ok(loose) = schema.check_metered(&actor.state.initial, &mut Unmetered)
+        {
+            actor.state.initial.spell_integers(&loose);
+        }
     }
 }
 
@@ -258,7 +285,10 @@ impl<'a> Item<'a> {
     }
 
     fn expected<T>(&self, what: &str) -> Result<T, ManifestError> {
-        self.refuse(format!("expected {what}, found {}", shown(self.value)))
+        self.refuse(format!(
+            "expected {what}, found {}",
+            shown_value(self.value)
+        ))
     }
 
     fn object(&self) -> Result<&'a Map<String, Value>, ManifestError> {
@@ -396,7 +426,7 @@ impl<'a> Item<'a> {
             Some(state) => state.state()?,
             None => StateSpec {
                 schema: None,
-                initial: json!({}),
+                initial: Json::Object(Object::new()),
                 version: 0,
                 hidden: Vec::new(),
             },
@@ -439,10 +469,24 @@ impl<'a> Item<'a> {
             pointer: format!("{}/initial", self.pointer),
             value: &empty,
         });
-        if let Some(Err(violations)) = schema.as_ref().map(|schema| schema.check(initial.value)) {
-            return initial.refuse(format!(
-                "expected a state that satisfies the schema, found {violations}"
-            ));
+        let state = Json::from(initial.value);
+        let mut allowance = Allowance::new(INITIAL_MAX_STEPS);
+        let checked = schema
+            .as_ref()
+            .map(|schema| schema.check_metered(&state, &mut allowance));
+        match checked {
+            Some(Err(Refused::Violations(violations))) => {
+                return initial.refuse(format!(
+                    "expected a state that satisfies the schema, found {violations}"
+                ));
+            }
+            Some(Err(Refused::Exhausted(_))) => {
+                return initial.refuse(format!(
+                    "expected a state that can be checked in {INITIAL_MAX_STEPS} steps, found one \
+                     to which the schema applies more subschemas"
+                ));
+            }
+            Some(Ok(_)) | None => {}
         }
         let hidden = hidden
             .map(|item| item.hidden())
@@ -457,7 +501,7 @@ impl<'a> Item<'a> {
         }
         Ok(StateSpec {
             schema,
-            initial: initial.value.clone(),
+            initial: state,
             version,
             hidden,
         })
@@ -530,7 +574,7 @@ impl<'a> Item<'a> {
             };
             // The clock sends no input, and an absent input is checked as null.
             if let Some(Err(violations)) =
-                method.input.as_ref().map(|input| input.check(&Value::Null))
+                method.input.as_ref().map(|input| input.check(&Json::Null))
             {
                 return entry.refuse(format!(
                     "expected a method that can do without an input (its schema must accept \

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde_json::Value;
+use crate::json::Json;
 
 /// A place in a JSON document, as the member names and array indexes that lead to it.
 ///
@@ -84,7 +84,7 @@ impl Pointer {
 
     /// The value at this place, `None` where there is none. `-` names the place after an
     /// array's last element, so there is never a value at it.
-    pub fn resolve<'v>(&self, document: &'v Value) -> Option<&'v Value> {
+    pub fn resolve<'v>(&self, document: &'v Json) -> Option<&'v Json> {
         resolve(&self.tokens, document)
     }
 }
@@ -100,12 +100,10 @@ impl fmt::Display for Pointer {
 }
 
 /// Follows unescaped tokens down from `value`.
-pub(crate) fn resolve<'v>(tokens: &[String], value: &'v Value) -> Option<&'v Value> {
-    tokens.iter().try_fold(value, |value, token| match value {
-        Value::Object(members) => members.get(token),
-        Value::Array(elements) => elements.get(array_index(token)?),
-        _ => None,
-    })
+pub(crate) fn resolve<'v>(tokens: &[String], value: &'v Json) -> Option<&'v Json> {
+    tokens
+        .iter()
+        .try_fold(value, |value, token| value.child(token))
 }
 
 /// The index that a token means in an array: decimal digits without a leading zero.
@@ -156,11 +154,11 @@ pub(crate) fn write_escaped(out: &mut impl fmt::Write, token: &str) -> fmt::Resu
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
+    use crate::json::testing::json;
 
-    fn at<'v>(pointer: &str, document: &'v Value) -> Option<&'v Value> {
+    fn at<'v>(pointer: &str, document: &'v Json) -> Option<&'v Json> {
         Pointer::parse(pointer).unwrap().resolve(document)
     }
 

@@ -2,17 +2,21 @@
 //! and guests send.
 //!
 //! The manifest parser compiles; turns check inputs, results, event payloads and states.
-//! Whether a value satisfies a schema is decided by the `jsonschema` crate, without
-//! network access and with the linear-time `regex` engine. Why it does not is worked out
-//! by `explain`, path first.
+//! Whether a text is a schema, and whether a pattern or a divisor fits, is decided by the
+//! `jsonschema` crate, without network access and with the linear-time `regex` engine. Whether
+//! a value satisfies a schema is decided by `evaluate`, which charges for it while it works, and
+//! why it does not by `explain`, path first.
 //!
-//! Invariant: the cost of a check is bounded by the sizes of the schema and the value,
-//! whoever wrote either. [`Schema::compile`] refuses schemas for which that would not
-//! hold, and errors are gathered by `explain` since the crate's own way takes time and
-//! memory exponential in the depth of a value where alternatives are recursive.
+//! Invariant: the cost of a check is bounded by the product of schema and value, whoever wrote
+//! either, and is charged to a [`Meter`] before it is spent. [`Schema::compile`] refuses schemas
+//! for which there is no such bound.
 
+mod assertions;
 mod changes;
+mod equal;
+mod evaluate;
 mod explain;
+mod integers;
 mod places;
 mod rules;
 
@@ -20,12 +24,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
-use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
+use jsonschema::{Draft, PatternOptions, ValidationError};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, code, cut};
+use crate::json::Json;
+use crate::meter::{Exhausted, Meter, Unmetered};
 use crate::patch::PatchOp;
-use crate::pointer::write_escaped;
+use crate::pointer::{Pointer, write_escaped};
+use changes::Verdict;
+use evaluate::Evaluator;
 use rules::Rules;
 
 /// The most subschemas that one schema may apply to a value and all that is in it, each
@@ -52,14 +60,14 @@ pub const MAX_LISTED: usize = 8;
 ///
 /// ```
 /// use serde_json::json;
-/// use tidegate_core::Schema;
+/// use tidegate_core::{Json, Schema};
 /// let schema = Schema::compile(&json!({
 ///     "type": "object",
 ///     "properties": {"text": {"type": "string"}},
 ///     "required": ["text", "by"],
 /// }))
 /// .unwrap();
-/// let violations = schema.check(&json!({"text": 1})).unwrap_err();
+/// let violations = schema.check(&Json::parse(r#"{"text":1}"#).unwrap()).unwrap_err();
 /// assert_eq!(
 ///     violations.to_string(),
 ///     "/by: missing; /text: expected string, found number"
@@ -70,7 +78,6 @@ pub struct Schema(Arc<Compiled>);
 
 struct Compiled {
     source: Value,
-    validator: Validator,
     rules: Rules,
 }
 
@@ -91,6 +98,17 @@ pub struct Violations {
     more: usize,
 }
 
+/// Why a check did not end well.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The value does not satisfy the schema.
+    #[error(transparent)]
+    Violations(#[from] Violations),
+    /// The meter gave up before that was known.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+}
+
 /// One thing that is wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -104,22 +122,83 @@ impl Schema {
     /// Compiles a schema, or says what is wrong with it.
     pub fn compile(source: &Value) -> Result<Schema, SchemaError> {
         let rules = Rules::read(source)?;
-        let validator = options()
+        // The crate finds what is no schema, and patterns that do not compile.
+        options()
             .build(source)
             .map_err(|error| schema_error(source, &error))?;
         Ok(Schema(Arc::new(Compiled {
             source: source.clone(),
-            validator,
             rules,
         })))
     }
 
     /// Checks a value.
-    pub fn check(&self, value: &Value) -> Result<(), Violations> {
-        if self.0.validator.is_valid(value) {
-            Ok(())
-        } else {
-            Err(explain::explain(&self.0.rules, value))
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn check(&self, value: &Json) -> Result<(), Violations> {
+        let found = Evaluator::new(&self.0.rules, &mut Unmetered).holds(Rules::ROOT, value);
+        match found {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(Exhausted) => Err(explain::explain(&self.0.rules, value)),
+        }
+    }
+
+    /// Checks a value at the cost of subschemas times the values that they apply to. Tells which
+    /// of its numbers are integers to the schema and not written as such, `1.0` or `1e2`: they
+    /// are to be written so before a typed reader gets them ([`Json::spell_integers`]).
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use tidegate_core::meter::Unmetered;
+    /// use tidegate_core::{Json, Schema};
+    /// let schema = Schema::compile(&json!({"items": {"type": "integer"}})).unwrap();
+    /// let mut value = Json::parse("[1.0, 2, 1e2]").unwrap();
+    /// let loose = schema.check_metered(&value, &mut Unmetered).unwrap();
+    /// value.spell_integers(&loose);
+    /// assert_eq!(value.to_text(), "[1,2,100]");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the value, or that the meter gave up.
+    pub fn check_metered(
+        &self,
+        value: &Json,
+        meter: &mut dyn Meter,
+    ) -> Result<Vec<Pointer>, Refused> {
+        let rules = &self.0.rules;
+        let mut evaluator = Evaluator::new(rules, meter);
+        if !evaluator.holds(Rules::ROOT, value)? {
+            return Err(explain::explain(rules, value).into());
+        }
+        match evaluator.has_loose_integers() {
+            true => Ok(integers::places(rules, value, meter)?),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// [`Schema::check_changes`], at the cost of subschemas times the values that they apply to.
+    /// Tells what [`Schema::check_metered`] tells.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the value, or that the meter gave up.
+    pub fn check_changes_metered(
+        &self,
+        value: &Json,
+        changes: &[PatchOp],
+        meter: &mut dyn Meter,
+    ) -> Result<Vec<Pointer>, Refused> {
+        if is_small(value) {
+            return self.check_metered(value, meter);
+        }
+        let rules = &self.0.rules;
+        match changes::verdict(rules, value, changes, meter)? {
+            Verdict::Holds => Ok(Vec::new()),
+            Verdict::HoldsLoosely => Ok(integers::places(rules, value, meter)?),
+            Verdict::Fails | Verdict::Unknown => self.check_metered(value, meter),
         }
     }
 
@@ -131,27 +210,37 @@ impl Schema {
     ///
     /// ```
     /// use serde_json::json;
-    /// use tidegate_core::{PatchOp, Schema};
+    /// use tidegate_core::{Json, PatchOp, Schema};
     /// let schema = Schema::compile(&json!({"items": {"type": "integer"}, "maxItems": 100})).unwrap();
-    /// let mut value = json!((0..99).collect::<Vec<_>>());
-    /// let mut add = |added| {
-    ///     let elements = value.as_array_mut().unwrap();
+    /// let mut elements = vec![Json::from(7_u64); 99];
+    /// let mut add = |added: u64| {
     ///     let path = format!("/{}", elements.len());
-    ///     elements.push(json!(added));
-    ///     schema.check_changes(&value, &[PatchOp::Add { path, value: json!(added) }])
+    ///     elements.push(Json::from(added));
+    ///     let value: Json = elements.iter().cloned().collect();
+    ///     schema.check_changes(&value, &[PatchOp::Add { path, value: Json::from(added) }])
     /// };
     /// assert!(add(99).is_ok());
     /// let violations = add(100).unwrap_err();
     /// assert_eq!(violations.to_string(), "/: expected at most 100 elements, found 101");
     /// ```
-    pub fn check_changes(&self, value: &Value, changes: &[PatchOp]) -> Result<(), Violations> {
-        if is_small(value) {
-            return self.check(value);
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn check_changes(&self, value: &Json, changes: &[PatchOp]) -> Result<(), Violations> {
+        match self.check_changes_metered(value, changes, &mut Unmetered) {
+            Ok(_) => Ok(()),
+            Err(Refused::Violations(violations)) => Err(violations),
+            Err(Refused::Exhausted(Exhausted)) => Err(explain::explain(&self.0.rules, value)),
         }
-        let Compiled { source, rules, .. } = &*self.0;
-        match changes::verdict(rules, source, value, changes) {
-            Some(true) => Ok(()),
-            Some(false) | None => self.check(value),
+    }
+
+    /// Whether every value satisfies it, because it asks nothing.
+    pub fn takes_all(&self) -> bool {
+        match &self.0.source {
+            Value::Bool(all) => *all,
+            Value::Object(keywords) => keywords.is_empty(),
+            _ => false,
         }
     }
 
@@ -230,18 +319,18 @@ impl fmt::Display for Violations {
 impl std::error::Error for Violations {}
 
 /// Whether a value has so few parts that checking all of them is the quickest.
-fn is_small(value: &Value) -> bool {
-    fn fits(value: &Value, left: &mut usize) -> bool {
+fn is_small(value: &Json) -> bool {
+    fn fits(value: &Json, left: &mut usize) -> bool {
         let mut take = |parts| {
             let rest = left.checked_sub(parts);
             *left = rest.unwrap_or_default();
             rest.is_some()
         };
         match value {
-            Value::Array(elements) => {
+            Json::Array(elements) => {
                 take(elements.len()) && elements.iter().all(|part| fits(part, left))
             }
-            Value::Object(members) => {
+            Json::Object(members) => {
                 take(members.len()) && members.values().all(|part| fits(part, left))
             }
             _ => true,
@@ -275,7 +364,12 @@ pub(crate) fn push_token(pointer: &mut String, token: &str) {
 }
 
 /// The name of a value's JSON type.
-pub(crate) fn kind_of(value: &Value) -> &'static str {
+pub(crate) fn kind_of(value: &Json) -> &'static str {
+    value.kind()
+}
+
+/// The name of a value's JSON type, of one that a schema is made of.
+pub(crate) fn kind_of_value(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
@@ -287,10 +381,19 @@ pub(crate) fn kind_of(value: &Value) -> &'static str {
 }
 
 /// A value as messages show it: short, and arrays and objects by their type alone.
-pub(crate) fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Json) -> String {
     match value {
-        Value::Array(_) | Value::Object(_) => kind_of(value).to_owned(),
+        Json::Array(_) | Json::Object(_) => kind_of(value).to_owned(),
         // Cut before encoding, since encoding a megabyte to show 64 characters is waste.
+        Json::String(text) => cut(&Value::from(cut(text)).to_string()).into_owned(),
+        scalar => scalar.to_text(),
+    }
+}
+
+/// A part of a schema as messages show it.
+pub(crate) fn shown_value(value: &Value) -> String {
+    match value {
+        Value::Array(_) | Value::Object(_) => kind_of_value(value).to_owned(),
         Value::String(text) => cut(&Value::from(cut(text)).to_string()).into_owned(),
         scalar => scalar.to_string(),
     }
@@ -310,7 +413,9 @@ fn schema_error(source: &Value, error: &ValidationError<'_>) -> SchemaError {
         pointer: pointer.to_owned(),
         message,
     };
-    let found = source.pointer(pointer).map_or_else(String::new, shown);
+    let found = source
+        .pointer(pointer)
+        .map_or_else(String::new, shown_value);
     if pointer.ends_with("/type") && !matches!(source.pointer(pointer), Some(Value::Array(_))) {
         let message =
             format!("expected the name of a JSON type or an array of them, found {found}");
@@ -342,38 +447,42 @@ fn describe(error: &ValidationError<'_>) -> String {
             // `expected integer, found number` would puzzle those who sent 1.5.
             let found = match found {
                 Value::Number(number) if expected.contains("integer") => number.to_string(),
-                found => kind_of(found).to_owned(),
+                found => kind_of_value(found).to_owned(),
             };
             format!("expected {expected}, found {found}")
         }
         ValidationErrorKind::Enum { options } => {
             let options = options.as_array().map_or(&[][..], Vec::as_slice);
-            let mut names: Vec<String> = options.iter().take(MAX_LISTED).map(shown).collect();
+            let mut names: Vec<String> = options.iter().take(MAX_LISTED).map(shown_value).collect();
             match options.len() - names.len() {
                 0 => {}
                 more => names.push(format!("{more} others")),
             }
-            format!("expected {}, found {}", or_list(names), shown(found))
+            format!("expected {}, found {}", or_list(names), shown_value(found))
         }
         ValidationErrorKind::Constant { expected_value } => {
-            format!("expected {}, found {}", shown(expected_value), shown(found))
+            format!(
+                "expected {}, found {}",
+                shown_value(expected_value),
+                shown_value(found)
+            )
         }
         ValidationErrorKind::Minimum { limit } => {
-            format!("expected at least {limit}, found {}", shown(found))
+            format!("expected at least {limit}, found {}", shown_value(found))
         }
         ValidationErrorKind::Maximum { limit } => {
-            format!("expected at most {limit}, found {}", shown(found))
+            format!("expected at most {limit}, found {}", shown_value(found))
         }
         ValidationErrorKind::ExclusiveMinimum { limit } => {
-            format!("expected more than {limit}, found {}", shown(found))
+            format!("expected more than {limit}, found {}", shown_value(found))
         }
         ValidationErrorKind::ExclusiveMaximum { limit } => {
-            format!("expected less than {limit}, found {}", shown(found))
+            format!("expected less than {limit}, found {}", shown_value(found))
         }
         ValidationErrorKind::MultipleOf { multiple_of } => {
             format!(
                 "expected a multiple of {multiple_of}, found {}",
-                shown(found)
+                shown_value(found)
             )
         }
         ValidationErrorKind::MinLength { limit } => size("at least", *limit, "character", found),
@@ -387,7 +496,7 @@ fn describe(error: &ValidationError<'_>) -> String {
             format!(
                 "expected a match of {}, found {}",
                 cut(pattern),
-                shown(found)
+                shown_value(found)
             )
         }
         _ => cut_text(error.masked().to_string()),

@@ -9,9 +9,11 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::schema::shown;
+use crate::schema::shown_value as shown;
 
-/// Parses a JSON text, unless an object in it has two members of the same name.
+/// Parses a JSON text, unless an object in it has two members of the same name. For texts whose
+/// members have no order: manifests, claims. Of others
+/// [`Json::parse_unambiguous`](crate::Json::parse_unambiguous) keeps it.
 ///
 /// ```
 /// use tidegate_core::unambiguous::parse;

@@ -104,10 +104,13 @@ impl Outlet for Noted {
     }
 
     fn offer(&self, message: &Message) -> Offer {
-        let event = String::from_utf8(message
-            .server_sent_event(Dialect::Plain, &Budget::unlimited())
-            .unwrap()
-            .to_vec()).unwrap();
+        let event = String::from_utf8(
+            message
+                .server_sent_event(Dialect::Plain, &Budget::unlimited())
+                .unwrap()
+                .to_vec(),
+        )
+        .unwrap();
         let name = event.lines().next().unwrap().trim_start_matches("event: ");
         self.seen.lock().unwrap().push(name.to_owned());
         Offer::Taken

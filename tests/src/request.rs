@@ -200,6 +200,13 @@ impl EventStream {
         next
     }
 
+    /// The data of the event that was read last, as it was sent.
+    pub fn data(&self) -> &str {
+        let lines = self.seen.last().map_or("", String::as_str).lines();
+        let mut data = lines.filter_map(|line| line.strip_prefix("data: "));
+        data.next().unwrap_or_default()
+    }
+
     /// Waits for the end of the stream, at which no event may be left.
     pub async fn ends(&mut self) {
         let seen = self.seen.join("\n");

@@ -305,3 +305,44 @@ async fn tables_do_not_grow_for_ever() {
         .await;
     assert_eq!(reply.frame.get("error"), None);
 }
+
+#[tokio::test]
+async fn a_state_of_small_parts_is_charged_by_the_memory_that_it_takes() {
+    let host = Host::builder()
+        .component("puppet")
+        .limit("state-memory-bytes", 8 << 20)
+        .start()
+        .await;
+    let fill = |times: u64| json!([{"fill": {"with": r#"{"":0}"#, "times": times}}]);
+    // 100 000 parts of 80 bytes in memory and 7 of text.
+    let mut socket = host.connect().await;
+    let puppet = actor("puppet", "a");
+    socket.call(&puppet, "run", fill(100_000)).await.result();
+    let reply = socket.call(&puppet, "run", fill(110_000)).await;
+    assert_eq!(reply.code(), "state.too-large");
+    assert_eq!(
+        reply.frame["failure"]["params"],
+        json!({"limit": 8 << 20, "setting": "state-memory-bytes"})
+    );
+    // It is as it was.
+    let state = host.get("/actors/puppet/a/state").send().await.json();
+    assert_eq!(state["state"].as_array().map(Vec::len), Some(100_000));
+}
+
+#[tokio::test]
+async fn a_state_of_small_parts_takes_the_memory_that_it_is_charged() {
+    let host = Host::builder()
+        .component("puppet")
+        .limit("turn-deadline-ms", 120_000)
+        .start()
+        .await;
+    let mut socket = host.connect().await;
+    let before = host.resident_bytes();
+    let steps = json!([{"fill": {"with": r#"{"":0}"#, "times": 400_000}}]);
+    socket
+        .call(&actor("puppet", "a"), "run", steps)
+        .await
+        .result();
+    let grown = host.resident_bytes().saturating_sub(before);
+    assert!(grown < 160 << 20, "a state of 32 MB took {grown} bytes");
+}

@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::mem;
 
-use serde_json::Value;
-
-use crate::patch::{Differ, Place, Token};
+use crate::json::{EcoString, Json, Object};
+use crate::meter::{Exhausted, Meter};
+use crate::patch::{Differ, Estimate, Place, Token};
+use crate::pointer::array_index;
 
 /// What one place held before.
 #[derive(Clone, Debug, Default)]
@@ -21,12 +22,15 @@ pub(super) enum Past {
     /// Nothing: the place is new.
     Absent,
     /// This value. It covers all that is below: changes there need no past of their own.
-    Was(Value),
+    Was(Json),
+    /// This value, a member that was taken out of the object at this slot. It may have been put
+    /// back, with another value.
+    Gone { was: Json, slot: usize },
     /// The first bytes of the string that it holds now, so many of them. Appending stays
     /// cheap, and the text from here on is what the patch carries.
     Shorter(usize),
     /// An object, of which these members had another past than `Same`.
-    Members(BTreeMap<String, Past>),
+    Members(BTreeMap<EcoString, Past>),
     /// An array.
     Elements(Elements),
 }
@@ -41,7 +45,7 @@ pub(super) struct Elements {
     changed: BTreeMap<usize, Past>,
     /// The elements from index `kept` on, the last one first, so that the removals of a
     /// turn each push one.
-    tail: Vec<Value>,
+    tail: Vec<Json>,
 }
 
 impl Past {
@@ -54,7 +58,7 @@ impl Past {
             return None;
         };
         if !members.contains_key(name) {
-            members.insert(name.to_owned(), Self::Same);
+            members.insert(name.into(), Self::Same);
         }
         members.get_mut(name)
     }
@@ -82,13 +86,29 @@ impl Past {
 
     /// Notes that the whole content of this place was exchanged or removed: `gone` is
     /// what it held until now, `None` when it was empty.
-    pub(super) fn displace(&mut self, gone: Option<Value>) {
-        if matches!(self, Self::Was(_) | Self::Absent) {
+    pub(super) fn displace(&mut self, gone: Option<Json>) {
+        if self.is_whole() {
             return;
         }
         *self = match gone {
             Some(gone) => Self::Was(mem::take(self).before(|| gone)),
             None => Self::Absent,
+        };
+    }
+
+    /// Whether it says all of what the place held.
+    fn is_whole(&self) -> bool {
+        matches!(self, Self::Was(_) | Self::Gone { .. } | Self::Absent)
+    }
+
+    /// Notes that `now`, the member at this place, was taken out of its slot.
+    pub(super) fn gone(&mut self, slot: usize, now: Json) {
+        *self = match mem::take(self) {
+            past @ (Self::Gone { .. } | Self::Absent) => past,
+            past => Self::Gone {
+                was: past.before(|| now),
+                slot,
+            },
         };
     }
 
@@ -100,14 +120,14 @@ impl Past {
     }
 
     /// Notes that an element is about to be inserted into `current`, the array here.
-    pub(super) fn before_insertion(&mut self, index: usize, current: &[Value]) {
+    pub(super) fn before_insertion(&mut self, index: usize, current: &[Json]) {
         if let Some(elements) = self.elements(current.len()) {
             elements.keep(index, current, 0);
         }
     }
 
     /// Notes that `gone` was removed from the array here, of which `current` is left.
-    pub(super) fn after_removal(&mut self, index: usize, gone: Value, current: &[Value]) {
+    pub(super) fn after_removal(&mut self, index: usize, gone: Json, current: &[Json]) {
         if let Some(elements) = self.elements(current.len() + 1) {
             if index >= elements.kept {
                 return;
@@ -117,12 +137,39 @@ impl Past {
         }
     }
 
+    /// How many elements have to be copied before one can be inserted or removed at an index of
+    /// the array that these tokens lead to, which has `length` elements.
+    pub(super) fn to_be_kept(&self, tokens: &[String], index: usize, length: usize) -> usize {
+        let all = length - index;
+        match (self, tokens) {
+            (Past::Same, _) => all,
+            (Past::Elements(elements), []) => elements.kept.saturating_sub(index),
+            (Past::Members(members), [token, below @ ..]) => members
+                .get(token.as_str())
+                .map_or(all, |past| past.to_be_kept(below, index, length)),
+            (Past::Elements(elements), [token, below @ ..]) => match array_index(token) {
+                Some(at) if at < elements.kept => elements
+                    .changed
+                    .get(&at)
+                    .map_or(all, |past| past.to_be_kept(below, index, length)),
+                _ => 0,
+            },
+            _ => 0,
+        }
+    }
+
     /// Makes this the past of both its own changes and those that came `later`.
     pub(super) fn absorb(&mut self, later: Past) {
         match (&mut *self, later) {
-            (_, Past::Same) | (Past::Was(_) | Past::Absent, _) => {}
+            (_, Past::Same) | (Past::Gone { .. } | Past::Absent, _) => {}
+            (Past::Was(was), Past::Gone { slot, .. }) => {
+                let was = mem::take(was);
+                *self = Past::Gone { was, slot };
+            }
+            (Past::Was(_), _) => {}
             (Past::Same, later) => *self = later,
             (_, Past::Was(value)) => self.displace(Some(value)),
+            (_, Past::Gone { was, slot }) => self.gone(slot, was),
             (Past::Members(members), Past::Members(later)) => {
                 for (name, later) in later {
                     members.entry(name).or_default().absorb(later);
@@ -137,29 +184,33 @@ impl Past {
         }
     }
 
-    /// Brings a value back to what it was.
-    pub(super) fn undo(self, value: &mut Value) {
+    /// Brings a value back to what it was. Members that it no longer has leave holes.
+    pub(super) fn undo(self, value: &mut Json) {
         match (self, value) {
             (Past::Same, _) => {}
-            (Past::Was(old), value) => *value = old,
-            (Past::Shorter(length), Value::String(text)) => text.truncate(length),
-            (Past::Members(pasts), Value::Object(members)) => {
+            (Past::Was(old) | Past::Gone { was: old, .. }, value) => *value = old,
+            (Past::Shorter(length), Json::String(text)) => text.truncate(length),
+            (Past::Members(pasts), Json::Object(members)) => {
                 for (name, past) in pasts {
                     match past {
                         Past::Absent => {
-                            members.remove(&name);
+                            members.take(&name);
                         }
-                        Past::Was(old) => {
-                            members.insert(name, old);
+                        Past::Gone { was, slot } => {
+                            members.take(&name);
+                            members.put_back(slot, name, was);
                         }
                         past => past.undo(members.get_mut(&name).expect(PRESENT)),
                     }
                 }
             }
-            (Past::Elements(pasts), Value::Array(elements)) => {
+            (Past::Elements(pasts), Json::Array(elements)) => {
                 elements.truncate(pasts.kept);
-                for (index, past) in pasts.changed {
-                    past.undo(&mut elements[index]);
+                if !pasts.changed.is_empty() {
+                    let elements = elements.make_mut();
+                    for (index, past) in pasts.changed {
+                        past.undo(&mut elements[index]);
+                    }
                 }
                 elements.extend(pasts.tail.into_iter().rev());
             }
@@ -170,7 +221,7 @@ impl Past {
     }
 
     /// What the place held before, given what it holds now.
-    fn before(self, now: impl FnOnce() -> Value) -> Value {
+    fn before(self, now: impl FnOnce() -> Json) -> Json {
         match self {
             Past::Was(old) => old,
             past => {
@@ -181,22 +232,95 @@ impl Past {
         }
     }
 
+    /// Closes the holes that taking members out has left in a value, once nobody goes by slots
+    /// any more.
+    pub(super) fn close_holes(self, value: &mut Json) {
+        match (self, value) {
+            (Past::Members(pasts), Json::Object(members)) => {
+                if members.has_holes() {
+                    members.close_holes();
+                }
+                for (name, past) in pasts {
+                    if past.has_parts()
+                        && let Some(value) = members.get_mut(&name)
+                    {
+                        past.close_holes(value);
+                    }
+                }
+            }
+            (Past::Elements(pasts), Json::Array(elements)) => {
+                let with_parts = |(_, past): &(usize, Past)| past.has_parts();
+                for (index, past) in pasts.changed.into_iter().filter(with_parts) {
+                    if let Some(value) = elements.make_mut().get_mut(index) {
+                        past.close_holes(value);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn has_parts(&self) -> bool {
+        matches!(self, Past::Members(_) | Past::Elements(_))
+    }
+
+    /// Gives the members of what replaced something the order that they had in it, and puts
+    /// members that were taken out and set again into their places.
+    pub(super) fn arrange(&self, now: &mut Json, meter: &mut dyn Meter) -> Result<(), Exhausted> {
+        match (self, now) {
+            (Past::Was(old) | Past::Gone { was: old, .. }, now) => arrange(old, now, meter),
+            (Past::Members(pasts), Json::Object(members)) => {
+                meter.charge(pasts.len() as u64)?;
+                for (name, past) in pasts {
+                    if let Past::Gone { slot, .. } = past
+                        && members.slot_of(name).is_some_and(|other| other != *slot)
+                        && let Some((_, value)) = members.take(name)
+                    {
+                        members.put_back(*slot, name.clone(), value);
+                    }
+                    if !matches!(past, Past::Same | Past::Absent | Past::Shorter(_))
+                        && let Some(now) = members.get_mut(name)
+                    {
+                        past.arrange(now, meter)?;
+                    }
+                }
+                Ok(())
+            }
+            (Past::Elements(pasts), Json::Array(elements)) => {
+                if pasts.changed.is_empty() && pasts.tail.is_empty() {
+                    return Ok(());
+                }
+                let elements = elements.make_mut();
+                for (index, past) in &pasts.changed {
+                    past.arrange(&mut elements[*index], meter)?;
+                }
+                let pairs = pasts.tail.iter().rev().zip(&mut elements[pasts.kept..]);
+                meter.charge(pairs.len() as u64)?;
+                for (old, now) in pairs {
+                    arrange(old, now, meter)?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Collects the changes from the past to `now`, and returns a lower bound of the
     /// encoded size of `now`.
     pub(super) fn collect<'a>(
         &'a self,
-        now: &'a Value,
-        differ: &mut Differ<'a>,
+        now: &'a Json,
+        differ: &mut Differ<'a, '_>,
         at: Place,
-    ) -> usize {
+    ) -> Estimate {
         match (self, now) {
-            (Past::Same, _) => 0,
-            (Past::Was(old), _) => differ.compare(at, old, now),
-            (Past::Shorter(length), Value::String(text)) if text.len() > *length => {
+            (Past::Same, _) => Ok(0),
+            (Past::Was(old) | Past::Gone { was: old, .. }, _) => differ.compare(at, old, now),
+            (Past::Shorter(length), Json::String(text)) if text.len() > *length => {
                 differ.append(at, text, *length)
             }
-            (Past::Shorter(_), Value::String(_)) => 0,
-            (Past::Members(pasts), Value::Object(members)) => {
+            (Past::Shorter(_), Json::String(_)) => Ok(0),
+            (Past::Members(pasts), Json::Object(members)) => {
                 let mark = differ.mark();
                 let (mut removed, mut added) = (Vec::new(), Vec::new());
                 let mut size = 0;
@@ -207,24 +331,25 @@ impl Past {
                         (past, Some(value)) => {
                             size += differ.within(at, Token::Member(name), |differ, at| {
                                 past.collect(value, differ, at)
-                            });
+                            })?;
                         }
                         (_, None) => removed.push(name.as_str()),
                     }
                 }
-                size += differ.members_came_and_went(at, removed, added);
+                added.sort_by_key(|(name, _)| members.slot_of(name));
+                size += differ.members_came_and_went(at, removed, added)?;
                 differ.close(mark, at, now, size)
             }
-            (Past::Elements(pasts), Value::Array(elements)) => {
+            (Past::Elements(pasts), Json::Array(elements)) => {
                 let mark = differ.mark();
                 let mut size = 0;
                 for (&index, past) in &pasts.changed {
                     size += differ.within(at, Token::Element(index), |differ, at| {
                         past.collect(&elements[index], differ, at)
-                    });
+                    })?;
                 }
                 let tail = pasts.tail.iter().rev();
-                size += differ.compare_elements(at, pasts.kept, tail, &elements[pasts.kept..]);
+                size += differ.compare_elements(at, pasts.kept, tail, &elements[pasts.kept..])?;
                 differ.close(mark, at, now, size)
             }
             (Past::Absent | Past::Shorter(_) | Past::Members(_) | Past::Elements(_), _) => {
@@ -234,10 +359,70 @@ impl Past {
     }
 }
 
+/// Gives the members of `new` the order that they have in `old`, all the way down; what is not
+/// in `old` comes behind.
+fn arrange(old: &Json, new: &mut Json, meter: &mut dyn Meter) -> Result<(), Exhausted> {
+    if old.is_same_as(new) {
+        return Ok(());
+    }
+    match (old, new) {
+        (Json::Object(olds), Json::Object(news)) => {
+            meter.charge((olds.len() + news.len()) as u64)?;
+            if !is_in_order(olds, news) {
+                *news = news.ordered_like(olds);
+            }
+            for (name, old) in olds.iter().filter(|(_, old)| old.is_container()) {
+                if news.get(name).is_some_and(Json::is_container)
+                    && let Some(new) = news.get_mut(name)
+                {
+                    arrange(old, new, meter)?;
+                }
+            }
+        }
+        (Json::Array(olds), Json::Array(news)) => {
+            meter.charge(olds.len().min(news.len()) as u64)?;
+            if olds.iter().any(Json::is_container) {
+                for (old, new) in olds.iter().zip(news.make_mut()) {
+                    arrange(old, new, meter)?;
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Whether the members that both have stand first in the new object, in the order of the old.
+fn is_in_order(olds: &Object, news: &Object) -> bool {
+    let mut rest = olds
+        .entries()
+        .map(|(slot, name, _)| (slot, name))
+        .peekable();
+    let mut are_new = false;
+    for name in news.names() {
+        if rest.peek().is_some_and(|(_, before)| *before == name) && !are_new {
+            rest.next();
+            continue;
+        }
+        match olds.slot_of(name) {
+            None => are_new = true,
+            Some(_) if are_new => return false,
+            Some(slot) => {
+                let passed = rest.peek().is_none_or(|(next, _)| slot < *next);
+                if passed {
+                    return false;
+                }
+                while rest.next_if(|(next, _)| *next <= slot).is_some() {}
+            }
+        }
+    }
+    true
+}
+
 impl Elements {
     /// Moves the elements from `index` on into the tail, as they were before. In
     /// `current` they stand `shift` places further to the front.
-    fn keep(&mut self, index: usize, current: &[Value], shift: usize) {
+    fn keep(&mut self, index: usize, current: &[Json], shift: usize) {
         while self.kept > index {
             let now = &current[self.kept - 1 - shift];
             self.push_tail(|| now.clone());
@@ -245,7 +430,7 @@ impl Elements {
     }
 
     /// Moves the last kept element into the tail; `now` is what it holds at present.
-    fn push_tail(&mut self, now: impl FnOnce() -> Value) {
+    fn push_tail(&mut self, now: impl FnOnce() -> Json) {
         self.kept -= 1;
         let past = self.changed.remove(&self.kept).unwrap_or_default();
         self.tail.push(past.before(now));

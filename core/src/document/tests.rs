@@ -1,21 +1,23 @@
 //! Tests of `document`, by behaviour.
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::Value;
 
 use super::*;
+use crate::json::testing::json;
+use crate::meter::Allowance;
 use crate::patch::{apply, diff, encode, encode_plain, has_str_ins, samples};
 
 fn pointer(text: &str) -> Pointer {
     Pointer::parse(text).unwrap()
 }
 
-fn add(at: &str, value: Value) -> Op {
+fn add(at: &str, value: Json) -> Op {
     let pointer = pointer(at);
     Op::Add { pointer, value }
 }
 
-fn replace(at: &str, value: Value) -> Op {
+fn replace(at: &str, value: Json) -> Op {
     let pointer = pointer(at);
     Op::Replace { pointer, value }
 }
@@ -32,7 +34,7 @@ fn append(at: &str, text: &str) -> Op {
 
 /// Applies each list of operations, and returns the value and the patch of the
 /// commit, after checking everything that holds of any document.
-fn staged<const N: usize>(old: Value, lists: [&[Op]; N]) -> (Value, Value) {
+fn staged<const N: usize>(old: Json, lists: [&[Op]; N]) -> (Json, Json) {
     let mut document = Document::new(old.clone());
     for ops in lists {
         document.apply(ops).unwrap();
@@ -47,7 +49,7 @@ fn staged<const N: usize>(old: Value, lists: [&[Op]; N]) -> (Value, Value) {
 }
 
 /// Both encodings lead from one document to the other; returns the plain one, read again.
-fn assert_leads_to(patch: &[PatchOp], old: &Value, new: &Value) -> Vec<PatchOp> {
+fn assert_leads_to(patch: &[PatchOp], old: &Json, new: &Json) -> Vec<PatchOp> {
     let extended: Vec<PatchOp> = serde_json::from_str(&encode(patch)).unwrap();
     assert_eq!(extended, patch);
     let plain: Vec<PatchOp> = serde_json::from_str(&encode_plain(patch, new)).unwrap();
@@ -55,7 +57,7 @@ fn assert_leads_to(patch: &[PatchOp], old: &Value, new: &Value) -> Vec<PatchOp> 
     for patch in [&extended, &plain] {
         let mut by_dialect = old.clone();
         apply(&mut by_dialect, patch).unwrap();
-        assert_eq!(by_dialect, *new);
+        assert_eq!(by_dialect.to_text(), new.to_text());
     }
     let mut by_rfc = old.clone();
     samples::apply_rfc_6902(&mut by_rfc, &plain);
@@ -64,12 +66,17 @@ fn assert_leads_to(patch: &[PatchOp], old: &Value, new: &Value) -> Vec<PatchOp> 
     plain
 }
 
-/// The plain patch of a commit is the one that comparing the documents gives, or, when
-/// there are so many changes that containers are weighed, one that does the same.
-fn assert_is_the_difference(patch: &[PatchOp], old: &Value, new: &Value) {
+/// The plain patch of a commit has the operations of the one that comparing the documents gives,
+/// or, when there are so many changes that containers are weighed, one that does the same.
+fn assert_is_the_difference(patch: &[PatchOp], old: &Json, new: &Json) {
     let plain = assert_leads_to(patch, old, new);
     if !has_str_ins(patch) || patch.len() <= 32 && diff(old, new).len() == plain.len() {
-        assert_eq!(plain, diff(old, new));
+        let sorted = |patch: &[PatchOp]| {
+            let mut ops: Vec<String> = patch.iter().map(|op| json!(op).to_text()).collect();
+            ops.sort_unstable();
+            ops
+        };
+        assert_eq!(sorted(&plain), sorted(&diff(old, new)));
     }
 }
 
@@ -294,7 +301,7 @@ fn a_string_that_was_also_replaced_is_sent_whole() {
         let (value, patch) = staged(json!({"s": "a"}), [&lists[..1], &lists[1..]]);
         assert_eq!(
             patch,
-            json!([{"op": "replace", "path": "/s", "value": value["s"]}])
+            json!([{"op": "replace", "path": "/s", "value": value.get("s").unwrap()}])
         );
     }
     let (_, patch) = staged(json!({}), [&[add("/s", json!("a")), append("/s", "+")]]);
@@ -500,10 +507,7 @@ fn a_staged_document_nests_only_so_deep_that_it_can_be_read_again() {
         document.apply(&[Op::Add { pointer, value }]).unwrap();
     }
     let text = document.value().to_string();
-    assert_eq!(
-        serde_json::from_str::<Value>(&text).unwrap(),
-        *document.value()
-    );
+    assert_eq!(Json::parse(&text).unwrap(), *document.value());
 
     deepest.push("0");
     let too_deep = OpError::TooDeep {
@@ -513,10 +517,10 @@ fn a_staged_document_nests_only_so_deep_that_it_can_be_read_again() {
     assert_eq!(document.apply(&[Op::Add { pointer, value }]), Err(too_deep));
     let (pointer, value) = (deepest, json!(1));
     document.apply(&[Op::Add { pointer, value }]).unwrap();
-    assert!(serde_json::from_str::<Value>(&document.value().to_string()).is_ok());
+    assert!(Json::parse(&document.value().to_string()).is_ok());
 
     let one_more = format!("[{text}]");
-    assert!(serde_json::from_str::<Value>(&one_more).is_err());
+    assert!(Json::parse(&one_more).is_err());
 }
 
 /// Copying the string at each append would move a terabyte.
@@ -529,7 +533,11 @@ fn appending_costs_what_is_appended() {
     }
     document.rollback();
     assert_eq!(
-        document.value()["s"].as_str().map(str::len),
+        document
+            .value()
+            .pointer("/s")
+            .and_then(Json::as_str)
+            .map(str::len),
         Some(10_000_000)
     );
 }
@@ -577,16 +585,235 @@ fn a_turn_costs_what_it_changes() {
         }
     }
     assert_eq!(
-        document.value()["rows"].as_array().map(Vec::len),
+        document
+            .value()
+            .pointer("/rows")
+            .and_then(Json::as_array)
+            .map(<[Json]>::len),
         Some(200_000)
     );
+}
+
+#[test]
+fn work_beyond_the_meter_leaves_the_document_as_it_was() {
+    let elements: Json = (0..10_000_u64).map(Json::from).collect();
+    let mut document = Document::new(elements);
+    document.apply(&[replace("/7", json!("x"))]).unwrap();
+    let (value, size) = (document.value().to_text(), document.size());
+    let ops = vec![add("/0", json!(0)); 100];
+    let error = document
+        .apply_metered(&ops, &mut Allowance::new(200_000))
+        .unwrap_err();
+    assert_eq!(
+        error,
+        OpError::Exhausted {
+            pointer: "/0".to_owned()
+        }
+    );
+    assert_eq!((document.value().to_text(), document.size()), (value, size));
+    let mut allowance = Allowance::new(500_000);
+    document.apply_metered(&ops, &mut allowance).unwrap();
+    assert!(allowance.left() < 150_000, "{}", allowance.left());
+    // The comparison of what has moved is charged as well, and may be given up.
+    assert_eq!(
+        document.changes_metered(&mut Allowance::new(1_000)),
+        Err(Exhausted)
+    );
+    assert_eq!(document.changes().len(), 1, "the array is sent whole");
+}
+
+#[test]
+fn appending_costs_what_is_appended_whatever_is_there() {
+    let elements: Json = (0..100_000_u64).map(Json::from).collect();
+    let mut document = Document::new(json!({"a": elements, "s": "x".repeat(1 << 20)}));
+    let mut allowance = Allowance::new(100);
+    let ops = [add("/a/-", json!(1)), append("/s", "y")];
+    document.apply_metered(&ops, &mut allowance).unwrap();
+    document.changes_metered(&mut allowance).unwrap();
+}
+
+#[test]
+fn a_member_that_is_replaced_keeps_its_place_and_a_new_one_comes_last() {
+    let mut document = Document::new(Json::parse(r#"{"zz":1,"mm":2,"aa":3}"#).unwrap());
+    document
+        .apply(&[
+            add("/mm", json!(4)),
+            add("/b", json!(5)),
+            add("/a", json!(6)),
+        ])
+        .unwrap();
+    assert_eq!(
+        encode(&document.commit()),
+        r#"[{"op":"replace","path":"/mm","value":4},{"op":"add","path":"/b","value":5},{"op":"add","path":"/a","value":6}]"#
+    );
+    assert_eq!(document.to_text(), r#"{"zz":1,"mm":4,"aa":3,"b":5,"a":6}"#);
+}
+
+#[test]
+fn a_member_that_goes_and_comes_keeps_its_place_within_a_turn_and_not_after_it() {
+    let mut document = Document::new(Json::parse(r#"{"a":1,"b":2,"c":3}"#).unwrap());
+    document.apply(&[remove("/a")]).unwrap();
+    document
+        .apply(&[add("/d", json!(4)), add("/a", json!(5))])
+        .unwrap();
+    assert_eq!(
+        encode(&document.commit()),
+        r#"[{"op":"replace","path":"/a","value":5},{"op":"add","path":"/d","value":4}]"#
+    );
+    assert_eq!(document.to_text(), r#"{"a":5,"b":2,"c":3,"d":4}"#);
+    document.apply(&[remove("/a")]).unwrap();
+    document.commit();
+    document.apply(&[add("/a", json!(6))]).unwrap();
+    document.commit();
+    assert_eq!(document.to_text(), r#"{"b":2,"c":3,"d":4,"a":6}"#);
+}
+
+#[test]
+fn a_turn_that_is_undone_restores_the_order() {
+    for count in [5, 50] {
+        let members = (0..count).map(|n| (format!("m{n}").into(), Json::from(n as u64)));
+        let value = Json::Object(members.collect());
+        let text = value.to_text();
+        let mut document = Document::new(value);
+        document
+            .apply(&[remove("/m0"), remove("/m3"), add("/x", json!(1))])
+            .unwrap();
+        document
+            .apply(&[add("/m3", json!(0)), remove("/m1")])
+            .unwrap();
+        assert!(
+            document
+                .apply(&[remove("/m2"), remove("/nowhere")])
+                .is_err()
+        );
+        assert_eq!(document.committed().to_text(), text);
+        document.rollback();
+        assert_eq!(document.to_text(), text);
+    }
+}
+
+#[test]
+fn a_whole_new_content_takes_the_order_of_the_old() {
+    let parse = |text: &str| Json::parse(text).unwrap();
+    let mut document = Document::new(parse(r#"{"b":{"y":1,"x":2},"a":[{"q":1,"p":2}]}"#));
+    document.replace(parse(r#"{"a":[{"p":2,"q":3}],"n":0,"b":{"x":2,"y":1}}"#));
+    assert_eq!(
+        encode(&document.commit()),
+        r#"[{"op":"replace","path":"/a/0/q","value":3},{"op":"add","path":"/n","value":0}]"#
+    );
+    assert_eq!(
+        document.to_text(),
+        r#"{"b":{"y":1,"x":2},"a":[{"q":3,"p":2}],"n":0}"#
+    );
+    document.replace(parse(r#"{"n":0,"a":[{"p":2,"q":3}],"b":{"x":2,"y":1}}"#));
+    assert_eq!(document.commit(), []);
+}
+
+/// A client with a document of its own, which keeps members in the order in which they came. It
+/// shares no code with documents.
+#[derive(Clone, Debug)]
+enum Client {
+    Scalar(String),
+    Text(String),
+    Array(Vec<Client>),
+    Object(Vec<(String, Client)>),
+}
+
+impl Client {
+    fn new(value: &Json) -> Client {
+        match value {
+            Json::String(text) => Client::Text(text.to_string()),
+            Json::Array(elements) => Client::Array(elements.iter().map(Client::new).collect()),
+            Json::Object(members) => {
+                let member =
+                    |(name, value): (&_, _)| (ToString::to_string(name), Client::new(value));
+                Client::Object(members.iter().map(member).collect())
+            }
+            scalar => Client::Scalar(scalar.to_text()),
+        }
+    }
+
+    fn place(&mut self, tokens: &[String]) -> &mut Client {
+        tokens.iter().fold(self, |place, token| match place {
+            Client::Array(elements) => &mut elements[token.parse::<usize>().unwrap()],
+            Client::Object(members) => {
+                &mut members
+                    .iter_mut()
+                    .find(|(name, _)| name == token)
+                    .unwrap()
+                    .1
+            }
+            _ => panic!("there is nothing at {token}"),
+        })
+    }
+
+    fn apply(&mut self, patch: &[PatchOp]) {
+        for op in patch {
+            let path = pointer(op.path());
+            let Some((last, parents)) = path.tokens().split_last() else {
+                match op {
+                    PatchOp::Add { value, .. } | PatchOp::Replace { value, .. } => {
+                        *self = Client::new(value);
+                    }
+                    PatchOp::StrIns { text, .. } => self.append(text),
+                    PatchOp::Remove { .. } => panic!("the document was removed"),
+                }
+                continue;
+            };
+            match (op, self.place(parents)) {
+                (PatchOp::Add { value, .. }, Client::Object(members)) => {
+                    members.push((last.clone(), Client::new(value)));
+                }
+                (PatchOp::Add { value, .. }, Client::Array(elements)) => {
+                    elements.push(Client::new(value));
+                }
+                (PatchOp::Remove { .. }, Client::Object(members)) => {
+                    members.retain(|(name, _)| name != last);
+                }
+                (PatchOp::Remove { .. }, Client::Array(elements)) => drop(elements.pop()),
+                (PatchOp::Replace { value, .. }, parent) => {
+                    *parent.place(std::slice::from_ref(last)) = Client::new(value);
+                }
+                (PatchOp::StrIns { text, .. }, parent) => {
+                    parent.place(std::slice::from_ref(last)).append(text);
+                }
+                _ => panic!("{op:?}"),
+            }
+        }
+    }
+
+    fn append(&mut self, more: &str) {
+        match self {
+            Client::Text(text) => text.push_str(more),
+            _ => panic!("text is inserted into {self:?}"),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let quoted = |text: &str| Json::from(text).to_text();
+        match self {
+            Client::Scalar(text) => text.clone(),
+            Client::Text(text) => quoted(text),
+            Client::Array(elements) => {
+                let elements: Vec<String> = elements.iter().map(Client::to_text).collect();
+                format!("[{}]", elements.join(","))
+            }
+            Client::Object(members) => {
+                let member = |(name, value): &(String, Client)| {
+                    format!("{}:{}", quoted(name), value.to_text())
+                };
+                let members: Vec<String> = members.iter().map(member).collect();
+                format!("{{{}}}", members.join(","))
+            }
+        }
+    }
 }
 
 /// One step of a random turn.
 #[derive(Clone, Debug)]
 enum Step {
     Apply(Vec<Draft>),
-    Replace(Value),
+    Replace(Json),
     Commit,
     Rollback,
 }
@@ -597,7 +824,7 @@ struct Draft {
     kind: u8,
     walk: Vec<usize>,
     last: Last,
-    value: Value,
+    value: Json,
 }
 
 /// What becomes of the pointer that a walk down the document has found.
@@ -639,16 +866,16 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl Draft {
-    fn op(&self, document: &Value) -> Op {
+    fn op(&self, document: &Json) -> Op {
         let mut tokens = Vec::new();
         let mut here = document;
         for choice in &self.walk {
             let (token, below) = match here {
-                Value::Object(members) if !members.is_empty() => {
+                Json::Object(members) if !members.is_empty() => {
                     let (name, below) = members.iter().nth(choice % members.len()).unwrap();
-                    (name.clone(), below)
+                    (name.to_string(), below)
                 }
-                Value::Array(elements) if !elements.is_empty() => {
+                Json::Array(elements) if !elements.is_empty() => {
                     let index = choice % elements.len();
                     (index.to_string(), &elements[index])
                 }
@@ -671,7 +898,7 @@ impl Draft {
         match self.kind {
             _ if here.is_string() && matches!(self.last, Last::Stay) => Op::Append {
                 pointer,
-                text: value.to_string(),
+                text: value.to_text(),
             },
             0 => Op::Add { pointer, value },
             1 => Op::Replace { pointer, value },
@@ -685,22 +912,27 @@ impl Draft {
 }
 
 /// What an operation does, by another implementation: the `json-patch` crate.
-fn expect(document: &mut Value, op: &Op) -> Result<(), ()> {
+fn expect(document: &mut Json, op: &Op) -> Result<(), ()> {
+    use serde_json::json;
+    let mut value: Value = serde_json::from_str(&document.to_text()).unwrap();
     let path = op.pointer().to_string();
     let op = match op {
         Op::Add { value, .. } => json!({"op": "add", "path": path, "value": value}),
         Op::Replace { value, .. } => json!({"op": "replace", "path": path, "value": value}),
         Op::Remove { .. } => json!({"op": "remove", "path": path}),
-        Op::Append { text, .. } => match document.pointer_mut(&path) {
+        Op::Append { text, .. } => match value.pointer_mut(&path) {
             Some(Value::String(string)) => {
                 string.push_str(text);
+                *document = value.into();
                 return Ok(());
             }
             _ => return Err(()),
         },
     };
     let patch: json_patch::Patch = serde_json::from_value(json!([op])).unwrap();
-    json_patch::patch(document, &patch).map_err(|_| ())
+    let done = json_patch::patch(&mut value, &patch).map_err(|_| ());
+    *document = value.into();
+    done
 }
 
 proptest! {
@@ -712,6 +944,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..12),
     ) {
         let mut document = Document::new(initial.clone());
+        let mut client = Client::new(&initial);
         let mut committed = initial.clone();
         let mut staged = initial;
         for step in steps {
@@ -736,9 +969,11 @@ proptest! {
                 }
                 Step::Commit => {
                     let patch = document.commit();
-                    assert_is_the_difference(&patch, &committed, &staged);
+                    let value = document.value().clone();
+                    assert_is_the_difference(&patch, &committed, &value);
                     prop_assert!(!document.is_dirty());
-                    committed = staged.clone();
+                    client.apply(&patch);
+                    committed = value;
                 }
                 Step::Rollback => {
                     document.rollback();
@@ -747,10 +982,14 @@ proptest! {
                 }
             }
             prop_assert_eq!(document.value(), &staged);
-            prop_assert_eq!(&*document.committed(), &committed);
+            prop_assert_eq!(document.committed().to_text(), committed.to_text());
+            // Who was told of each commit has what a newcomer is shown.
+            prop_assert_eq!(client.to_text(), committed.to_text());
+            prop_assert_eq!(document.size(), document.value().size());
+            prop_assert_eq!(document.size().text, document.to_text().len());
             prop_assert!(document.is_dirty() || staged == committed);
         }
         let patch = document.commit();
-        assert_is_the_difference(&patch, &committed, &staged);
+        assert_is_the_difference(&patch, &committed, document.value());
     }
 }

@@ -4,13 +4,16 @@
 //! `patch::diff` and the past of a document drive it. It keeps the dialect (see the
 //! parent module) and the bound on a patch's size: a container whose changes are many
 //! and longer than itself is sent whole.
+//!
+//! What it makes leads to the new document with its members in their order: one that does not
+//! stand where it comes to stand by the other changes is removed and added again.
 
 use std::fmt::Write;
 
-use serde_json::{Map, Value};
-
 use super::{Lengths, PatchOp};
 use crate::document::MAX_NESTING;
+use crate::json::{Json, Number, Object};
+use crate::meter::{Exhausted, Meter, STEP_BYTES};
 use crate::pointer::write_escaped;
 
 /// Changes that a container may have before their size is weighed against its own.
@@ -21,7 +24,8 @@ const FRAME: usize = r#"{"op":"replace","path":"","value":},"#.len();
 
 /// A patch in the making. Values and names stay borrowed until [`Differ::finish`], so
 /// that changes which end up inside a replaced container cost no copies.
-pub(crate) struct Differ<'a> {
+pub(crate) struct Differ<'a, 'm> {
+    meter: &'m mut dyn Meter,
     /// The tokens of all changed places, each knowing the one above it.
     steps: Vec<Step<'a>>,
     changes: Vec<Change<'a>>,
@@ -49,8 +53,8 @@ struct Change<'a> {
 }
 
 enum Kind<'a> {
-    Add(&'a Value),
-    Replace(&'a Value),
+    Add(&'a Json),
+    Replace(&'a Json),
     Remove,
     /// The string has grown: what it was, and what has come at its end.
     Append(&'a str, &'a str),
@@ -80,9 +84,13 @@ impl Place {
     };
 }
 
-impl<'a> Differ<'a> {
-    pub(crate) fn new() -> Self {
+/// An estimate of an encoded size, or that the meter has given up.
+pub(crate) type Estimate = Result<usize, Exhausted>;
+
+impl<'a, 'm> Differ<'a, 'm> {
+    pub(crate) fn new(meter: &'m mut dyn Meter) -> Self {
         Self {
+            meter,
             steps: Vec::new(),
             changes: Vec::new(),
             bytes: 0,
@@ -90,23 +98,28 @@ impl<'a> Differ<'a> {
         }
     }
 
-    /// Collects the changes that lead from `old` to `new` at a place, and returns the
-    /// estimated encoded size of `new`.
-    pub(crate) fn compare(&mut self, at: Place, old: &'a Value, new: &'a Value) -> usize {
+    /// Collects the changes that lead from `old` to `new` at a place, and returns a lower bound
+    /// of the encoded size of `new`.
+    pub(crate) fn compare(&mut self, at: Place, old: &'a Json, new: &'a Json) -> Estimate {
+        if old.is_same_as(new) {
+            self.meter.charge(1)?;
+            return Ok(2);
+        }
         match (old, new) {
-            (Value::Object(olds), Value::Object(news)) if at.depth < MAX_NESTING => {
+            (Json::Object(olds), Json::Object(news)) if at.depth < MAX_NESTING => {
                 let mark = self.mark();
-                let size = 2 + self.compare_members(at, olds, news);
+                let size = 2 + self.compare_members(at, olds, news)?;
                 self.close(mark, at, new, size)
             }
-            (Value::Array(olds), Value::Array(news)) if at.depth < MAX_NESTING => {
+            (Json::Array(olds), Json::Array(news)) if at.depth < MAX_NESTING => {
                 let mark = self.mark();
-                let size = 2 + self.compare_elements(at, 0, olds.iter(), news);
+                let size = 2 + self.compare_elements(at, 0, olds.iter(), news)?;
                 self.close(mark, at, new, size)
             }
             _ => {
+                self.meter.charge(steps_to_compare(old, new))?;
                 if old == new {
-                    encoded_size(new)
+                    Ok(encoded_size_up_to(new, SCALAR))
                 } else {
                     self.replace(at, new)
                 }
@@ -114,29 +127,38 @@ impl<'a> Differ<'a> {
         }
     }
 
-    fn compare_members(
-        &mut self,
-        at: Place,
-        olds: &'a Map<String, Value>,
-        news: &'a Map<String, Value>,
-    ) -> usize {
+    /// Members that stand in both in the same order are compared. From the first on that does
+    /// not, they are removed and added: then they come to stand behind the others.
+    fn compare_members(&mut self, at: Place, olds: &'a Object, news: &'a Object) -> Estimate {
+        self.meter.charge((olds.len() + news.len()) as u64)?;
         let mut size = 0;
-        let mut added = Vec::new();
-        for (name, new) in news {
-            match olds.get(name) {
-                Some(old) => {
+        // What of the old object has not been passed yet.
+        let mut rest = olds.entries().peekable();
+        let mut removed = Vec::new();
+        let mut members = news.iter().peekable();
+        while let Some((name, new)) = members.peek().copied() {
+            let is_next = rest.peek().is_some_and(|(_, before, _)| *before == name);
+            if !is_next {
+                let slot = olds.slot_of(name);
+                let behind = rest.peek().map(|(slot, ..)| *slot);
+                if slot.zip(behind).is_none_or(|(slot, behind)| slot < behind) {
+                    break;
+                }
+            }
+            for (_, before, old) in rest.by_ref() {
+                if before == name {
                     let token = Token::Member(name);
                     size += member_overhead(name)
-                        + self.within(at, token, |differ, at| differ.compare(at, old, new));
+                        + self.within(at, token, |differ, at| differ.compare(at, old, new))?;
+                    break;
                 }
-                None => added.push((name.as_str(), new)),
+                removed.push(before.as_str());
             }
+            members.next();
         }
-        let removed = olds
-            .keys()
-            .map(String::as_str)
-            .filter(|name| !news.contains_key(*name));
-        size + self.members_came_and_went(at, removed, added)
+        removed.extend(rest.map(|(_, name, _)| name.as_str()));
+        let added = members.map(|(name, value)| (name.as_str(), value));
+        Ok(size + self.members_came_and_went(at, removed, added)?)
     }
 
     /// Collects members that are gone, then members that are new; returns the size of the
@@ -145,18 +167,18 @@ impl<'a> Differ<'a> {
         &mut self,
         at: Place,
         removed: impl IntoIterator<Item = &'a str>,
-        added: impl IntoIterator<Item = (&'a str, &'a Value)>,
-    ) -> usize {
+        added: impl IntoIterator<Item = (&'a str, &'a Json)>,
+    ) -> Estimate {
         for name in removed {
-            self.within(at, Token::Member(name), Self::remove);
+            self.within(at, Token::Member(name), Self::remove)?;
         }
         let mut size = 0;
         for (name, value) in added {
             let token = Token::Member(name);
-            size +=
-                member_overhead(name) + self.within(at, token, |differ, at| differ.add(at, value));
+            size += member_overhead(name)
+                + self.within(at, token, |differ, at| differ.add(at, value))?;
         }
-        size
+        Ok(size)
     }
 
     /// Compares the ends of two arrays by index, where both ends start at index `start`:
@@ -166,25 +188,25 @@ impl<'a> Differ<'a> {
         &mut self,
         at: Place,
         start: usize,
-        mut olds: impl ExactSizeIterator<Item = &'a Value>,
-        news: &'a [Value],
-    ) -> usize {
+        mut olds: impl ExactSizeIterator<Item = &'a Json>,
+        news: &'a [Json],
+    ) -> Estimate {
         let mut size = 0;
         let common = olds.len().min(news.len());
         let (both, added) = news.split_at(common);
         for (index, (new, old)) in (start..).zip(both.iter().zip(olds.by_ref())) {
             let token = Token::Element(index);
-            size += 1 + self.within(at, token, |differ, at| differ.compare(at, old, new));
+            size += 1 + self.within(at, token, |differ, at| differ.compare(at, old, new))?;
         }
         let end = start + common;
         for index in (end..end + olds.len()).rev() {
-            self.within(at, Token::Element(index), Self::remove);
+            self.within(at, Token::Element(index), Self::remove)?;
         }
         for (index, new) in (end..).zip(added) {
             let token = Token::Element(index);
-            size += 1 + self.within(at, token, |differ, at| differ.add(at, new));
+            size += 1 + self.within(at, token, |differ, at| differ.add(at, new))?;
         }
-        size
+        Ok(size)
     }
 
     /// Runs `collect` one level further down.
@@ -212,39 +234,42 @@ impl<'a> Differ<'a> {
     }
 
     /// Adds a value at a place and returns its estimated encoded size.
-    pub(crate) fn add(&mut self, at: Place, value: &'a Value) -> usize {
+    pub(crate) fn add(&mut self, at: Place, value: &'a Json) -> Estimate {
         let size = encoded_size(value);
-        self.push(at, Kind::Add(value), size);
-        size
+        self.push(at, Kind::Add(value), size)?;
+        Ok(size)
     }
 
     /// Replaces the value at a place and returns the new one's estimated encoded size.
-    pub(crate) fn replace(&mut self, at: Place, value: &'a Value) -> usize {
+    pub(crate) fn replace(&mut self, at: Place, value: &'a Json) -> Estimate {
         let size = encoded_size(value);
-        self.push(at, Kind::Replace(value), size);
-        size
+        self.push(at, Kind::Replace(value), size)?;
+        Ok(size)
     }
 
     /// Appends the bytes of `text` from `start` on to the string at a place, and returns the
     /// estimated encoded size of the whole.
-    pub(crate) fn append(&mut self, at: Place, text: &'a str, start: usize) -> usize {
+    pub(crate) fn append(&mut self, at: Place, text: &'a str, start: usize) -> Estimate {
         let (before, appended) = text.split_at(start);
-        self.push(at, Kind::Append(before, appended), appended.len() + 2);
-        text.len() + 2
+        self.push(at, Kind::Append(before, appended), appended.len() + 2)?;
+        Ok(text.len() + 2)
     }
 
-    fn remove(&mut self, at: Place) {
-        self.push(at, Kind::Remove, 0);
+    fn remove(&mut self, at: Place) -> Result<(), Exhausted> {
+        self.push(at, Kind::Remove, 0)
     }
 
-    fn push(&mut self, at: Place, kind: Kind<'a>, value_bytes: usize) {
+    fn push(&mut self, at: Place, kind: Kind<'a>, value_bytes: usize) -> Result<(), Exhausted> {
+        let bytes = FRAME + at.path_bytes + value_bytes;
+        self.meter.charge(1 + (bytes / STEP_BYTES) as u64)?;
         // The path of the root's member "" is "/", which the dialect takes for the root.
         self.root_must_be_replaced |= at.depth == 1 && at.path_bytes == 1;
-        self.bytes += FRAME + at.path_bytes + value_bytes;
+        self.bytes += bytes;
         self.changes.push(Change {
             step: at.step,
             kind,
         });
+        Ok(())
     }
 
     /// Marks where a container's changes begin, for [`Differ::close`].
@@ -264,29 +289,29 @@ impl<'a> Differ<'a> {
         &mut self,
         mark: Mark,
         at: Place,
-        container: &'a Value,
+        container: &'a Json,
         at_least: usize,
-    ) -> usize {
+    ) -> Estimate {
         let changes = self.changes.len() - mark.changes;
         let bytes = self.bytes - mark.bytes;
         let overhead = FRAME + at.path_bytes;
         if changes <= FEW || bytes <= overhead + at_least {
-            return at_least;
+            return Ok(at_least);
         }
         let size = encoded_size_up_to(container, bytes);
         if bytes <= overhead + size {
-            return size.max(at_least);
+            return Ok(size.max(at_least));
         }
         self.changes.truncate(mark.changes);
         self.steps.truncate(at.step.map_or(0, |step| step + 1));
         self.bytes = mark.bytes;
-        self.push(at, Kind::Replace(container), size);
-        size
+        self.push(at, Kind::Replace(container), size)?;
+        Ok(size)
     }
 
     /// The patch; `document` is what it leads to, and `lengths` what is known of the texts
-    /// in the document before.
-    pub(crate) fn finish(self, document: &Value, lengths: &mut Lengths) -> Vec<PatchOp> {
+    /// in the document before. Its values share what the document holds.
+    pub(crate) fn finish(self, document: &Json, lengths: &mut Lengths) -> Vec<PatchOp> {
         if self.root_must_be_replaced {
             return vec![PatchOp::Replace {
                 path: String::new(),
@@ -356,14 +381,27 @@ fn digits(number: u64) -> usize {
     number.checked_ilog10().unwrap_or(0) as usize + 1
 }
 
+/// More than any scalar takes that is not a string, and enough to know of one.
+const SCALAR: usize = 64;
+
+/// What it costs to compare two values of which one at least is a scalar.
+fn steps_to_compare(old: &Json, new: &Json) -> u64 {
+    match (old, new) {
+        (Json::String(old), Json::String(new)) => {
+            1 + (old.len().min(new.len()) / STEP_BYTES) as u64
+        }
+        _ => 1,
+    }
+}
+
 /// The encoded size of a value, but for escapes in strings and the digits of fractions.
-fn encoded_size(value: &Value) -> usize {
+fn encoded_size(value: &Json) -> usize {
     encoded_size_up_to(value, usize::MAX)
 }
 
 /// The encoded size of a value, or some size from `enough` up when it is at least that.
-fn encoded_size_up_to(value: &Value, enough: usize) -> usize {
-    let children_up_to = |sizes: &mut dyn Iterator<Item = (usize, &Value)>| {
+fn encoded_size_up_to(value: &Json, enough: usize) -> usize {
+    let children_up_to = |sizes: &mut dyn Iterator<Item = (usize, &Json)>| {
         let mut size = 2;
         for (overhead, child) in sizes {
             if size >= enough {
@@ -375,16 +413,14 @@ fn encoded_size_up_to(value: &Value, enough: usize) -> usize {
         size
     };
     match value {
-        Value::Null => 4,
-        Value::Bool(_) => 5,
-        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
-            (Some(natural), _) => digits(natural),
-            (None, Some(negative)) => 1 + digits(negative.unsigned_abs()),
-            (None, None) => 18,
-        },
-        Value::String(text) => text.len() + 2,
-        Value::Array(elements) => children_up_to(&mut elements.iter().map(|child| (1, child))),
-        Value::Object(members) => children_up_to(
+        Json::Null => 4,
+        Json::Bool(_) => 5,
+        Json::Number(Number::Natural(number)) => digits(*number),
+        Json::Number(Number::Negative(number)) => 1 + digits(number.unsigned_abs()),
+        Json::Number(Number::Float(_)) => 18,
+        Json::String(text) => text.len() + 2,
+        Json::Array(elements) => children_up_to(&mut elements.iter().map(|child| (1, child))),
+        Json::Object(members) => children_up_to(
             &mut members
                 .iter()
                 .map(|(name, child)| (member_overhead(name), child)),

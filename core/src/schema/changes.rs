@@ -9,36 +9,56 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
-
+use super::evaluate::Evaluator;
 use super::rules::{Id, Rule, Rules};
+use crate::json::Json;
+use crate::meter::{Exhausted, Meter};
 use crate::patch::PatchOp;
 use crate::pointer::{Pointer, array_index};
 
 /// How many rules are followed before the whole value is checked instead.
 const MAX_STEPS: usize = 4_096;
 
-/// Whether the value satisfies the schema. `None` when that is not to be said from the
-/// changes, and the whole value must be checked.
+/// What the changes tell of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It satisfies the schema.
+    Holds,
+    /// It does, with a number that is not written as the integer that it is.
+    HoldsLoosely,
+    /// It does not.
+    Fails,
+    /// Nothing: the whole value must be checked.
+    Unknown,
+}
+
+/// Whether the value satisfies the schema.
 pub(super) fn verdict(
     rules: &Rules,
-    source: &Value,
-    value: &Value,
+    value: &Json,
     changes: &[PatchOp],
-) -> Option<bool> {
+    meter: &mut dyn Meter,
+) -> Result<Verdict, Exhausted> {
     let mut search = Search {
         rules,
-        source,
+        evaluator: Evaluator::new(rules, meter),
         steps: MAX_STEPS,
         checked: HashSet::new(),
     };
     for change in changes {
-        let pointer = Pointer::parse(change.path()).ok()?;
-        if !search.follow(Rules::ROOT, value, pointer.tokens(), change)? {
-            return Some(false);
+        let Ok(pointer) = Pointer::parse(change.path()) else {
+            return Ok(Verdict::Unknown);
+        };
+        match search.follow(Rules::ROOT, value, pointer.tokens(), change)? {
+            Some(true) => {}
+            Some(false) => return Ok(Verdict::Fails),
+            None => return Ok(Verdict::Unknown),
         }
     }
-    Some(true)
+    Ok(match search.evaluator.has_loose_integers() {
+        true => Verdict::HoldsLoosely,
+        false => Verdict::Holds,
+    })
 }
 
 /// What is checked of a place.
@@ -49,84 +69,78 @@ enum Extent {
     Itself,
 }
 
-struct Search<'a> {
+struct Search<'a, 'm> {
     rules: &'a Rules,
-    source: &'a Value,
+    evaluator: Evaluator<'a, 'm>,
     /// How many steps are left.
     steps: usize,
     /// What has been checked, by the place's address: many changes may be in one place.
-    checked: HashSet<(Id, *const Value, Extent)>,
+    checked: HashSet<(Id, *const Json, Extent)>,
 }
 
-impl Search<'_> {
+/// Whether a place satisfies a rule, none where the whole value must be checked, or that the
+/// meter has given up.
+type Found = Result<Option<bool>, Exhausted>;
+
+impl Search<'_, '_> {
     /// Checks what a change to a place below `value` can have broken of a rule.
-    fn follow(
-        &mut self,
-        id: Id,
-        value: &Value,
-        tokens: &[String],
-        change: &PatchOp,
-    ) -> Option<bool> {
-        self.steps = self.steps.checked_sub(1)?;
+    fn follow(&mut self, id: Id, value: &Json, tokens: &[String], change: &PatchOp) -> Found {
+        let Some(left) = self.steps.checked_sub(1) else {
+            return Ok(None);
+        };
+        self.steps = left;
+        self.evaluator.charge(1)?;
         let rules = self.rules;
         let rule = rules.get(id);
         let Some((token, below)) = tokens.split_first().filter(|_| rule.is_open) else {
             return self.all(id, value);
         };
         for next in &rule.all_of {
-            if !self.follow(*next, value, tokens, change)? {
-                return Some(false);
+            let found = self.follow(*next, value, tokens, change)?;
+            if found != Some(true) {
+                return Ok(found);
             }
         }
         let is_parent = below.is_empty();
         let resizes = matches!(change, PatchOp::Add { .. } | PatchOp::Remove { .. });
-        if is_parent && resizes && !self.itself(id, value) {
-            return Some(false);
+        if is_parent && resizes && !self.itself(id, value)? {
+            return Ok(Some(false));
         }
-        let Some(child) = child(value, token) else {
+        let Some(child) = value.child(token) else {
             let is_gone = is_parent && matches!(change, PatchOp::Remove { .. });
-            return is_gone.then_some(true);
+            return Ok(is_gone.then_some(true));
         };
         for next in next(rule, value, token) {
-            if !self.follow(next, child, below, change)? {
-                return Some(false);
+            let found = self.follow(next, child, below, change)?;
+            if found != Some(true) {
+                return Ok(found);
             }
         }
-        Some(true)
+        Ok(Some(true))
     }
 
-    fn all(&mut self, id: Id, value: &Value) -> Option<bool> {
+    fn all(&mut self, id: Id, value: &Json) -> Found {
         if id == Rules::ROOT {
-            return None;
-        }
-        if self.rules.get(id).never {
-            return Some(false);
+            return Ok(None);
         }
         if !self.checked.insert((id, value, Extent::All)) {
-            return Some(true);
+            return Ok(Some(true));
         }
-        let part = self.rules.part(id, self.source)?;
-        Some(part.is_valid(value))
+        self.evaluator.holds(id, value).map(Some)
     }
 
-    fn itself(&mut self, id: Id, value: &Value) -> bool {
-        !self.checked.insert((id, value, Extent::Itself))
-            || self.rules.get(id).assertions.allows(value)
-    }
-}
-
-fn child<'v>(value: &'v Value, token: &str) -> Option<&'v Value> {
-    match value {
-        Value::Object(members) => members.get(token),
-        Value::Array(elements) => elements.get(array_index(token)?),
-        _ => None,
+    fn itself(&mut self, id: Id, value: &Json) -> Result<bool, Exhausted> {
+        match self.checked.insert((id, value, Extent::Itself)) {
+            true => self.evaluator.asserts(id, value),
+            false => Ok(true),
+        }
     }
 }
 
 /// The rules for a part of a value that has one of this name.
-fn next(rule: &Rule, value: &Value, token: &str) -> Vec<Id> {
+fn next(rule: &Rule, value: &Json, token: &str) -> Vec<Id> {
     match value {
-        Value::Object(_) => {
+        Json::Object(_) => {
             let declared: Vec<Id> = rule.declared(token).collect();
             if declared.is_empty() {
                 rule.additional_properties.into_iter().collect()

@@ -4,20 +4,22 @@
 //! rules down the value, within a fixed number of steps; it may leave out details of rare
 //! keywords, and always names at least one violation.
 
-use serde_json::Value;
-
+use super::evaluate::Evaluator;
 use super::rules::{Id, Rule, Rules};
-use super::{MAX_LISTED, Violation, Violations, describe, kind_of, or_list, push_token, shown};
+use super::{MAX_LISTED, Violation, Violations, kind_of, or_list, push_token, shown};
 use crate::failure::cut;
-use jsonschema::error::ValidationErrorKind;
+use crate::json::Json;
+use crate::meter::{Allowance, Exhausted};
 
 /// How many rules are tried against places of the value before the search ends.
 const MAX_STEPS: usize = 4_096;
+/// How much may be spent on finding out what does not hold, in steps of a [`Meter`](crate::Meter).
+const MAX_COST: u64 = 1 << 20;
 /// How deep rules are followed, a level being a step into a subschema. Each takes some of
 /// the stack; what lies deeper is left unexplained.
 const MAX_LEVELS: usize = 512;
 
-pub(super) fn explain(rules: &Rules, value: &Value) -> Violations {
+pub(super) fn explain(rules: &Rules, value: &Json) -> Violations {
     let mut search = Search {
         rules,
         path: String::new(),
@@ -26,6 +28,7 @@ pub(super) fn explain(rules: &Rules, value: &Value) -> Violations {
         keep: MAX_LISTED,
         steps: MAX_STEPS,
         levels: MAX_LEVELS,
+        cost: Allowance::new(MAX_COST),
         suspicion: None,
     };
     search.walk(Rules::ROOT, value);
@@ -63,6 +66,8 @@ struct Search<'a> {
     steps: usize,
     /// How many levels are left.
     levels: usize,
+    /// What may still be spent.
+    cost: Allowance,
     /// Where several alternatives of a `oneOf` seem to match, which counts only when
     /// nothing else is wrong: the search does not look at every keyword.
     suspicion: Option<String>,
@@ -92,7 +97,7 @@ impl Search<'_> {
         done
     }
 
-    fn walk(&mut self, id: Id, value: &Value) {
+    fn walk(&mut self, id: Id, value: &Json) {
         if self.steps == 0 || self.levels == 0 {
             return;
         }
@@ -102,19 +107,19 @@ impl Search<'_> {
         self.levels += 1;
     }
 
-    fn apply(&mut self, rule: &Rule, value: &Value) {
+    fn apply(&mut self, rule: &Rule, value: &Json) {
         if rule.never {
             return self.add(format!("expected nothing, found {}", kind_of(value)));
         }
-        if let Some(assertions) = rule.assertions.validator() {
-            for error in assertions.iter_errors(value) {
-                self.steps = self.steps.saturating_sub(1);
-                if let ValidationErrorKind::Required { property } = error.kind() {
-                    let name = property.as_str().unwrap_or_default();
-                    self.within(name, |this| this.add("missing".to_owned()));
-                } else {
-                    self.add(describe(&error));
-                }
+        let mut faults = Vec::new();
+        let tell = |fault| faults.push(fault);
+        // What is too much to look at is left out.
+        let _ = rule.assertions.faults(value, &mut self.cost, tell);
+        for fault in faults {
+            self.steps = self.steps.saturating_sub(1);
+            match fault.missing() {
+                Some(name) => self.within(name, |this| this.add("missing".to_owned())),
+                None => self.add(fault.describe(value)),
             }
         }
         for next in &rule.all_of {
@@ -123,15 +128,15 @@ impl Search<'_> {
         self.alternatives(&rule.any_of, Wanted::AtLeastOne, value);
         self.alternatives(&rule.one_of, Wanted::One, value);
         match value {
-            Value::Object(members) => {
-                for (name, member) in members {
+            Json::Object(members) => {
+                for (name, member) in members.iter() {
                     if self.steps == 0 {
                         break;
                     }
                     self.within(name, |this| this.member(rule, name, member));
                 }
             }
-            Value::Array(elements) => {
+            Json::Array(elements) => {
                 for (index, element) in elements.iter().enumerate() {
                     let next = rule.prefix_items.get(index).copied().or(rule.items);
                     match next {
@@ -145,14 +150,45 @@ impl Search<'_> {
             }
             _ => {}
         }
-        for (condition, text) in &rule.conditions {
-            if !condition.allows(value) {
-                self.add((*text).to_owned());
+        if rule.conditions.is_some() {
+            self.conditions(rule, value);
+        }
+    }
+
+    /// What is decided as a whole, and what is said of it.
+    fn conditions(&mut self, rule: &Rule, value: &Json) {
+        type Check = fn(&mut Evaluator<'_, '_>, &Rule, &Json) -> Result<bool, Exhausted>;
+        const CONDITIONS: [(Check, &str); 5] = [
+            (
+                |evaluator, rule, value| evaluator.is_not_excluded(rule, value),
+                "matches what is excluded by `not`",
+            ),
+            (
+                |evaluator, rule, value| evaluator.contains_holds(rule, value),
+                "the number of elements that match `contains` is wrong",
+            ),
+            (
+                |evaluator, rule, value| evaluator.names_hold(rule, value),
+                "a member's name is not allowed",
+            ),
+            (
+                |evaluator, rule, value| evaluator.dependents_hold(rule, value),
+                "does not fit the members that are there",
+            ),
+            (
+                |evaluator, rule, value| evaluator.if_holds(rule, value),
+                "does not satisfy the schema's `if`, `then` and `else`",
+            ),
+        ];
+        for (check, text) in CONDITIONS {
+            let mut evaluator = Evaluator::new(self.rules, &mut self.cost);
+            if let Ok(false) = check(&mut evaluator, rule, value) {
+                self.add(text.to_owned());
             }
         }
     }
 
-    fn member(&mut self, rule: &Rule, name: &str, member: &Value) {
+    fn member(&mut self, rule: &Rule, name: &str, member: &Json) {
         let mut declared = false;
         for next in rule.declared(name) {
             declared = true;
@@ -169,7 +205,7 @@ impl Search<'_> {
 
     /// Explains why none of the alternatives fits, by the one that was meant if that can
     /// be told.
-    fn alternatives(&mut self, ids: &[Id], wanted: Wanted, value: &Value) {
+    fn alternatives(&mut self, ids: &[Id], wanted: Wanted, value: &Json) {
         if ids.is_empty() {
             return;
         }
@@ -199,17 +235,17 @@ impl Search<'_> {
     }
 
     /// Whether the value has the shape that tells this alternative from the others.
-    fn is_shaped(&mut self, id: Id, value: &Value) -> bool {
+    fn is_shaped(&mut self, id: Id, value: &Json) -> bool {
         let rule = self.rules.get(id);
         self.steps = self.steps.saturating_sub(1);
         self.steps > 0
             && !rule.never
-            && rule.shape.allows(value)
+            && rule.shape.fits(value, &mut self.cost).unwrap_or(true)
             && rule.all_of.iter().all(|next| self.is_shaped(*next, value))
     }
 
     /// Whether this search finds anything against the value.
-    fn is_refused(&mut self, id: Id, value: &Value) -> bool {
+    fn is_refused(&mut self, id: Id, value: &Json) -> bool {
         let mut search = Search {
             rules: self.rules,
             path: String::new(),
@@ -218,15 +254,17 @@ impl Search<'_> {
             keep: 0,
             steps: self.steps,
             levels: self.levels,
+            cost: self.cost,
             suspicion: None,
         };
         search.walk(id, value);
         self.steps = search.steps;
+        self.cost = search.cost;
         search.found > 0
     }
 
     /// No alternative has the value's shape: what shapes there are.
-    fn none_shaped(&mut self, ids: &[Id], value: &Value) {
+    fn none_shaped(&mut self, ids: &[Id], value: &Json) {
         let mut expected = Vec::new();
         for id in ids {
             let mut simple = Vec::new();
@@ -252,7 +290,7 @@ impl Search<'_> {
 
     /// The types or constants that an alternative wants, when that is all that its shape
     /// says.
-    fn simple_shape(&self, id: Id, value: &Value, names: &mut Vec<String>) -> bool {
+    fn simple_shape(&self, id: Id, value: &Json, names: &mut Vec<String>) -> bool {
         let rule = self.rules.get(id);
         match rule.all_of[..] {
             [only] if rule.shape.is_empty() => self.simple_shape(only, value, names),

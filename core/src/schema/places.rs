@@ -1,8 +1,6 @@
-//! Where the rules of a schema stand in its text: as JSON pointers, for people, and as what a
-//! `$ref` to them is.
+//! Where the rules of a schema stand in its text: as JSON pointers, for people.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use super::push_token;
 use super::rules::Id;
@@ -11,8 +9,7 @@ use super::rules::Id;
 #[derive(Default)]
 pub(super) struct Places(Vec<Place>);
 
-/// Where a subschema stands, written out only when something is wrong with it, or when it is
-/// compiled for itself.
+/// Where a subschema stands, written out only when something is wrong with it.
 pub(super) enum Place {
     Root,
     /// Where a `$ref` leads to: its text.
@@ -40,22 +37,6 @@ impl Places {
         pointer
     }
 
-    /// What a `$ref` to a subschema is; `None` of one below an anchor.
-    pub(super) fn reference(&self, id: Id) -> Option<String> {
-        let (start, tokens) = self.way(id);
-        let is_anchor = start != "#" && !start.starts_with("#/");
-        if is_anchor && !tokens.is_empty() {
-            return None;
-        }
-        let mut pointer = String::new();
-        for token in tokens {
-            push_token(&mut pointer, &token);
-        }
-        let mut reference = start.to_owned();
-        percent_encode(&pointer, &mut reference);
-        Some(reference)
-    }
-
     /// The way to a subschema: the reference to where it starts, and the tokens from there.
     fn way(&self, id: Id) -> (&str, Vec<Cow<'_, str>>) {
         let mut tokens: Vec<Cow<str>> = Vec::new();
@@ -80,17 +61,6 @@ impl Places {
         };
         tokens.reverse();
         (start, tokens)
-    }
-}
-
-/// Appends a JSON pointer as it stands in the fragment of a URI (RFC 6901, section 6).
-fn percent_encode(pointer: &str, fragment: &mut String) {
-    for byte in pointer.bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-._~$".contains(&byte) {
-            fragment.push(char::from(byte));
-        } else {
-            write!(fragment, "%{byte:02X}").expect("a string takes all that is written to it");
-        }
     }
 }
 

@@ -2,76 +2,25 @@
 //!
 //! `Schema::compile` reads the rules before anything is compiled, so that a schema whose
 //! references leave the document, or whose checks would cost without bound, is refused
-//! first. `explain` walks them.
+//! first. `evaluate` and `explain` walk them.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::OnceLock;
 
-use jsonschema::Validator;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::assertions::{ASSERTIONS, Assertions, Part};
 use super::places::{Place, Places, percent_decoded};
 use super::{
-    MAX_DEPTH_IN_PLACE, MAX_EXPANSION, MAX_EXPANSION_IN_PLACE, MAX_PATTERNS, SchemaError, kind_of,
-    options, push_token, shown,
+    MAX_DEPTH_IN_PLACE, MAX_EXPANSION, MAX_EXPANSION_IN_PLACE, MAX_PATTERNS, SchemaError,
+    kind_of_value, push_token, shown_value,
 };
+use crate::json::{Json, Number};
+use crate::meter::{Exhausted, Meter};
 use crate::pointer::Pointer;
 
 /// How long a chain of subschemas may be, through `$ref` and nesting.
 const MAX_CHAIN: usize = 512;
-
-/// How large a condition may be, roughly, for `explain` to name it.
-const MAX_CONDITION_BYTES: usize = 4_096;
-
-/// What each keyword says about the value itself, without going into a subschema.
-const ASSERTIONS: [&str; 18] = [
-    "type",
-    "enum",
-    "const",
-    "minimum",
-    "maximum",
-    "exclusiveMinimum",
-    "exclusiveMaximum",
-    "multipleOf",
-    "minLength",
-    "maxLength",
-    "pattern",
-    "minItems",
-    "maxItems",
-    "uniqueItems",
-    "minProperties",
-    "maxProperties",
-    "required",
-    "dependentRequired",
-];
-
-/// Keywords that hold one subschema for the same place of the value.
-const IN_PLACE: [&str; 4] = ["not", "if", "then", "else"];
-/// Keywords that hold one subschema for places further down.
-const FURTHER_DOWN: [&str; 4] = [
-    "contains",
-    "propertyNames",
-    "unevaluatedItems",
-    "unevaluatedProperties",
-];
-/// Keywords that `explain` decides as a whole, by the first of each, and what it says.
-const CONDITIONS: [(&[&str], &str); 5] = [
-    (&["not"], "matches what is excluded by `not`"),
-    (
-        &["contains", "minContains", "maxContains"],
-        "the number of elements that match `contains` is wrong",
-    ),
-    (&["propertyNames"], "a member's name is not allowed"),
-    (
-        &["dependentSchemas"],
-        "does not fit the members that are there",
-    ),
-    (
-        &["if", "then", "else"],
-        "does not satisfy the schema's `if`, `then` and `else`",
-    ),
-];
 
 const CIRCLE: &str = "a `$ref` leads back to itself without going into a member or an element";
 
@@ -103,17 +52,12 @@ const OPEN: [&str; 20] = [
 /// The assertions that look into the parts of an array or an object.
 const CLOSED: [&str; 3] = ["enum", "const", "uniqueItems"];
 
-/// What a schema is called in the one that is made of a part of it.
-const WHOLE: &str = "tidegate:whole";
-
 /// The index of a rule.
 pub(super) type Id = usize;
 
 /// All rules of a schema.
 pub(super) struct Rules {
     rules: Vec<Rule>,
-    /// Where in the schema each of them stands.
-    places: Places,
     patterns: usize,
 }
 
@@ -122,85 +66,115 @@ pub(super) struct Rules {
 pub(super) struct Rule {
     /// The schema is `false`.
     pub(super) never: bool,
-    /// The assertions of [`ASSERTIONS`] that it makes.
-    pub(super) assertions: Lazy,
+    /// What it says of the value itself.
+    pub(super) assertions: Assertions,
     /// What tells it apart from its alternatives: a type, constants, tags.
-    pub(super) shape: Lazy,
-    /// [`CONDITIONS`], with their texts.
-    pub(super) conditions: Vec<(Lazy, &'static str)>,
+    pub(super) shape: Shape,
     /// `$ref` and `allOf`.
     pub(super) all_of: Vec<Id>,
     pub(super) any_of: Vec<Id>,
     pub(super) one_of: Vec<Id>,
     pub(super) properties: BTreeMap<String, Id>,
-    pub(super) pattern_properties: Vec<(Lazy, Id)>,
+    pub(super) pattern_properties: Vec<(Part, Id)>,
     pub(super) additional_properties: Option<Id>,
     pub(super) prefix_items: Vec<Id>,
     pub(super) items: Option<Id>,
+    /// What few schemas have.
+    pub(super) conditions: Option<Box<Conditions>>,
     /// Of an array or an object it asks nothing but a type, a size, certain members, and
     /// that each part satisfies the rules for it, each for itself.
     pub(super) is_open: bool,
-    /// Subschemas that `explain` does not go into, at the same place and further down.
-    in_place: Vec<Id>,
-    further_down: Vec<Id>,
-    /// The validator of this rule and all below it; compiled when a change first needs it.
-    part: OnceLock<Option<Box<Validator>>>,
+    /// Several rules lead to it.
+    pub(super) is_shared: bool,
+    /// Numbers that satisfy it are integers.
+    pub(super) wants_integer: bool,
+    /// It has rules for members, or for elements.
+    pub(super) has_members: bool,
+    pub(super) has_elements: bool,
 }
 
-/// A part of a schema that is compiled when somebody first wants to know why a value was
-/// refused; most schemas never need it.
+/// Rules that depend on each other or count.
 #[derive(Default)]
-pub(super) struct Lazy {
-    source: Map<String, Value>,
-    compiled: OnceLock<Option<Validator>>,
+pub(super) struct Conditions {
+    pub(super) not: Option<Id>,
+    pub(super) if_: Option<Id>,
+    pub(super) then: Option<Id>,
+    pub(super) else_: Option<Id>,
+    pub(super) dependent_schemas: Vec<(String, Id)>,
+    /// Also how many elements satisfy it at least and at most.
+    pub(super) contains: Option<(Id, u64, u64)>,
+    pub(super) property_names: Option<Id>,
+    pub(super) unevaluated_properties: Option<Id>,
+    pub(super) unevaluated_items: Option<Id>,
 }
 
-impl Lazy {
-    fn new(source: Map<String, Value>) -> Lazy {
-        Lazy {
-            source,
-            compiled: OnceLock::new(),
+/// What a value must have for it to be meant as this alternative rather than another: the
+/// type, the constants, and the tags, which are members with a constant or the only member
+/// that there may be.
+#[derive(Default)]
+pub(super) struct Shape {
+    pub(super) itself: Assertions,
+    tags: Vec<(String, Assertions)>,
+    needed: Vec<String>,
+}
+
+impl Shape {
+    fn read(keywords: &Map<String, Value>) -> Shape {
+        let mut shape = Shape {
+            itself: Assertions::read(&pick(keywords, &["type", "enum", "const"])),
+            ..Shape::default()
+        };
+        let Some(Value::Object(properties)) = keywords.get("properties") else {
+            return shape;
+        };
+        let required: HashSet<&str> = match keywords.get("required") {
+            Some(Value::Array(required)) => required.iter().filter_map(Value::as_str).collect(),
+            _ => HashSet::new(),
+        };
+        for (name, schema) in properties {
+            let tag = schema
+                .as_object()
+                .map(|schema| Assertions::read(&pick(schema, &["enum", "const"])));
+            let tag = tag.filter(|tag| !tag.is_empty());
+            if required.contains(name.as_str()) && (tag.is_some() || properties.len() == 1) {
+                shape.needed.push(name.clone());
+            }
+            shape.tags.extend(tag.map(|tag| (name.clone(), tag)));
         }
+        shape
     }
 
-    /// The validator; `None` when there is nothing to check.
-    pub(super) fn validator(&self) -> Option<&Validator> {
-        if self.source.is_empty() {
-            return None;
+    /// Whether a value has it.
+    pub(super) fn fits(&self, value: &Json, meter: &mut dyn Meter) -> Result<bool, Exhausted> {
+        if !self.itself.hold(value, meter)? {
+            return Ok(false);
         }
-        // The part is valid since the whole schema is; were it not, it would only leave
-        // an explanation without this detail.
-        let compile = || options().build(&Value::Object(self.source.clone())).ok();
-        self.compiled.get_or_init(compile).as_ref()
-    }
-
-    pub(super) fn allows(&self, value: &Value) -> bool {
-        self.validator().is_none_or(|part| part.is_valid(value))
+        let Json::Object(members) = value else {
+            return Ok(true);
+        };
+        meter.charge((self.needed.len() + self.tags.len()) as u64)?;
+        for (name, tag) in &self.tags {
+            if let Some(member) = members.get(name)
+                && !tag.hold(member, meter)?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(self.needed.iter().all(|name| members.contains(name)))
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.source.is_empty()
+        self.itself.is_empty() && !self.has_tags()
     }
 
-    /// Adds the constants, or else the types, that the part asks for. `false` when they do
+    /// Adds the constants, or else the types, that the shape asks for. `false` when they do
     /// not tell all that it asks of such a value.
-    pub(super) fn names(&self, value: &Value, names: &mut Vec<String>) -> bool {
-        let asked = ["const", "enum", "type"]
-            .into_iter()
-            .find_map(|keyword| self.source.get(keyword).map(|value| (keyword, value)));
-        let has_tags = ["properties", "required"]
-            .iter()
-            .any(|name| self.source.contains_key(*name));
-        match asked {
-            Some(("const", value)) => names.push(shown(value)),
-            Some(("enum", Value::Array(values))) => names.extend(values.iter().map(shown)),
-            Some(("type", Value::String(kind))) => names.push(kind.clone()),
-            Some(("type", Value::Array(kinds))) => {
-                names.extend(kinds.iter().filter_map(Value::as_str).map(str::to_owned));
-            }
-            _ => return false,
-        }
-        !(has_tags && value.is_object())
+    pub(super) fn names(&self, value: &Json, names: &mut Vec<String>) -> bool {
+        self.itself.names(names) && !(self.has_tags() && value.is_object())
+    }
+
+    fn has_tags(&self) -> bool {
+        !self.tags.is_empty() || !self.needed.is_empty()
     }
 }
 
@@ -223,9 +197,8 @@ impl Rules {
         while let Some(schema) = reader.found.get(rules.len()) {
             rules.push(reader.rule(rules.len(), schema)?);
         }
-        let rules = Rules {
+        let mut rules = Rules {
             rules,
-            places: reader.places,
             patterns: reader.patterns,
         };
         if rules.patterns > MAX_PATTERNS {
@@ -234,6 +207,7 @@ impl Rules {
             return Err(error("", message));
         }
         rules.check_cost()?;
+        rules.find_shared();
         Ok(rules)
     }
 
@@ -248,14 +222,15 @@ impl Rules {
         self.patterns
     }
 
-    /// The validator of a rule and all below it, in the schema that these are the rules of.
-    /// `None` for one that the schema's text cannot refer to.
-    pub(super) fn part(&self, id: Id, source: &Value) -> Option<&Validator> {
-        let compile = || {
-            let reference = self.places.reference(id)?;
-            part(source, &reference).map(Box::new)
-        };
-        self.rules[id].part.get_or_init(compile).as_deref()
+    /// Marks the rules that several lead to.
+    fn find_shared(&mut self) {
+        let mut led_to = vec![0_usize; self.rules.len()];
+        for id in self.rules.iter().flat_map(Rule::edges) {
+            led_to[id] += 1;
+        }
+        for (rule, count) in self.rules.iter_mut().zip(led_to) {
+            rule.is_shared = count > 1;
+        }
     }
 
     /// Refuses a schema that applies to one value in more ways than it is worth.
@@ -302,24 +277,26 @@ impl Rule {
     /// The rules for a member of this name, `additionalProperties` aside.
     pub(super) fn declared(&self, name: &str) -> impl Iterator<Item = Id> {
         let exact = self.properties.get(name).copied();
-        // Without patterns, which is the rule, no value is made of the name.
-        let name = (!self.pattern_properties.is_empty()).then(|| Value::from(name));
-        let by_pattern = self
-            .pattern_properties
-            .iter()
-            .filter_map(move |(pattern, id)| {
-                let matches = name.as_ref().is_some_and(|name| pattern.allows(name));
-                matches.then_some(*id)
-            });
-        exact.into_iter().chain(by_pattern)
+        let by_pattern = self.pattern_properties.iter();
+        let by_pattern = by_pattern.filter(move |(pattern, _)| pattern.matches(name));
+        exact.into_iter().chain(by_pattern.map(|(_, id)| *id))
     }
 
     fn in_place_edges(&self) -> Vec<Id> {
-        [&self.all_of, &self.any_of, &self.one_of, &self.in_place]
+        let mut edges: Vec<Id> = [&self.all_of, &self.any_of, &self.one_of]
             .into_iter()
             .flatten()
             .copied()
-            .collect()
+            .collect();
+        if let Some(more) = &self.conditions {
+            edges.extend(
+                [more.not, more.if_, more.then, more.else_]
+                    .into_iter()
+                    .flatten(),
+            );
+            edges.extend(more.dependent_schemas.iter().map(|(_, id)| id));
+        }
+        edges
     }
 
     fn edges(&self) -> Vec<Id> {
@@ -329,8 +306,18 @@ impl Rule {
         edges.extend(self.additional_properties);
         edges.extend(&self.prefix_items);
         edges.extend(self.items);
-        edges.extend(&self.further_down);
+        if let Some(more) = &self.conditions {
+            edges.extend(more.contains.map(|(id, ..)| id));
+            edges.extend(more.property_names);
+            edges.extend(more.unevaluated_properties);
+            edges.extend(more.unevaluated_items);
+        }
         edges
+    }
+
+    /// The rules that apply to the same place and may have to hold there.
+    pub(super) fn in_place(&self) -> Vec<Id> {
+        self.in_place_edges()
     }
 }
 
@@ -422,7 +409,7 @@ impl<'a> Reader<'a> {
             }),
             Value::Object(keywords) => self.object_rule(id, keywords),
             other => {
-                let found = kind_of(other);
+                let found = kind_of_value(other);
                 let message =
                     format!("expected a JSON Schema (an object, true or false), found {found}");
                 Err(error(&self.places.pointer(id), message))
@@ -456,37 +443,60 @@ impl<'a> Reader<'a> {
             .map(|(name, id)| (name.to_owned(), id))
             .collect();
         for (pattern, id) in self.members(id, keywords, "patternProperties") {
-            let source = Map::from_iter([("pattern".to_owned(), Value::from(pattern))]);
-            rule.pattern_properties.push((Lazy::new(source), id));
+            let part = Part::new("pattern", &Value::from(pattern));
+            rule.pattern_properties.push((part, id));
             self.patterns += 1;
         }
-        for keyword in IN_PLACE {
-            rule.in_place.extend(self.single(id, keywords, keyword));
-        }
-        for keyword in FURTHER_DOWN {
-            rule.further_down.extend(self.single(id, keywords, keyword));
-        }
-        let dependent = self.members(id, keywords, "dependentSchemas");
-        rule.in_place
-            .extend(dependent.into_iter().map(|(_, id)| id));
+        rule.conditions = self.conditions(id, keywords);
         self.members(id, keywords, "$defs");
 
-        rule.assertions = Lazy::new(pick(keywords, &ASSERTIONS));
-        rule.shape = Lazy::new(shape(keywords));
+        rule.assertions = Assertions::read(keywords);
+        rule.wants_integer = rule.assertions.want_integers();
+        rule.shape = Shape::read(keywords);
         rule.is_open = keywords.keys().all(|name| is_open(name));
+        let conditions = rule.conditions.is_some();
+        rule.has_members = conditions
+            || !rule.properties.is_empty()
+            || !rule.pattern_properties.is_empty()
+            || rule.additional_properties.is_some();
+        rule.has_elements = conditions || !rule.prefix_items.is_empty() || rule.items.is_some();
         self.patterns += usize::from(keywords.contains_key("pattern"));
-        for (names, text) in CONDITIONS {
-            let mut bytes = MAX_CONDITION_BYTES;
-            let is_small = |name: &&str| {
-                let schema = keywords.get(*name);
-                schema.is_none_or(|schema| is_self_contained(schema, &mut bytes))
-            };
-            if keywords.contains_key(names[0]) && names.iter().all(is_small) {
-                rule.conditions
-                    .push((Lazy::new(pick(keywords, names)), text));
-            }
-        }
         Ok(rule)
+    }
+
+    fn conditions(&mut self, id: Id, keywords: &'a Map<String, Value>) -> Option<Box<Conditions>> {
+        const KEYWORDS: [&str; 9] = [
+            "not",
+            "if",
+            "then",
+            "else",
+            "dependentSchemas",
+            "contains",
+            "propertyNames",
+            "unevaluatedProperties",
+            "unevaluatedItems",
+        ];
+        if !KEYWORDS.iter().any(|name| keywords.contains_key(*name)) {
+            return None;
+        }
+        let count = |name: &str| match Number::from(keywords.get(name)?.as_number()?) {
+            Number::Natural(count) => Some(count),
+            number => number.to_integer()?.as_u64(),
+        };
+        let dependent = self.members(id, keywords, "dependentSchemas").into_iter();
+        let (least, most) = (count("minContains"), count("maxContains"));
+        let contains = self.single(id, keywords, "contains");
+        Some(Box::new(Conditions {
+            not: self.single(id, keywords, "not"),
+            if_: self.single(id, keywords, "if"),
+            then: self.single(id, keywords, "then"),
+            else_: self.single(id, keywords, "else"),
+            dependent_schemas: dependent.map(|(name, id)| (name.to_owned(), id)).collect(),
+            contains: contains.map(|id| (id, least.unwrap_or(1), most.unwrap_or(u64::MAX))),
+            property_names: self.single(id, keywords, "propertyNames"),
+            unevaluated_properties: self.single(id, keywords, "unevaluatedProperties"),
+            unevaluated_items: self.single(id, keywords, "unevaluatedItems"),
+        }))
     }
 
     /// Refuses keywords that would give the schema another dialect or another identity.
@@ -495,7 +505,7 @@ impl<'a> Reader<'a> {
         if let Some(dialect) = keywords.get("$schema")
             && dialect.as_str().map(|uri| uri.trim_end_matches('#')) != Some(DIALECT)
         {
-            let message = format!("expected {DIALECT:?}, found {}", shown(dialect));
+            let message = format!("expected {DIALECT:?}, found {}", shown_value(dialect));
             return Err(self.keyword_error(id, "$schema", message));
         }
         if keywords.contains_key("$id") && id != Rules::ROOT {
@@ -513,7 +523,8 @@ impl<'a> Reader<'a> {
 
     /// What a `$ref` leads to, which must be in the same document, or else what is wrong.
     fn target(&self, reference: &Value) -> Result<&'a Value, String> {
-        let refuse = |expected: &str| format!("expected {expected}, found {}", shown(reference));
+        let refuse =
+            |expected: &str| format!("expected {expected}, found {}", shown_value(reference));
         let fragment = reference
             .as_str()
             .and_then(|text| text.strip_prefix('#'))
@@ -524,7 +535,7 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| refuse("a reference whose percent-encoding is valid"))?;
         let target = if fragment.is_empty() || fragment.starts_with('/') {
             let pointer = Pointer::parse(&fragment).ok();
-            pointer.and_then(|pointer| pointer.resolve(self.root))
+            pointer.and_then(|_| self.root.pointer(&fragment))
         } else {
             let anchors = self.anchors.get_or_init(|| {
                 let mut anchors = HashMap::new();
@@ -577,17 +588,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A validator of the part of a schema that a `$ref` leads to.
-fn part(source: &Value, reference: &str) -> Option<Validator> {
-    let mut whole = source.as_object()?.clone();
-    whole.insert("$id".to_owned(), Value::from(WHOLE));
-    let part = json!({
-        "$ref": format!("{WHOLE}{reference}"),
-        "$defs": {"whole": whole},
-    });
-    options().build(&part).ok()
-}
-
 fn is_open(keyword: &str) -> bool {
     let asserts = ASSERTIONS.contains(&keyword) && !CLOSED.contains(&keyword);
     asserts || OPEN.contains(&keyword)
@@ -606,66 +606,6 @@ fn pick(keywords: &Map<String, Value>, names: &[&str]) -> Map<String, Value> {
         .filter_map(|name| keywords.get_key_value(*name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
-}
-
-/// What a value must have for it to be meant as this alternative rather than another: the
-/// type, the constants, and the tags, which are members with a constant or the only member
-/// that there may be.
-fn shape(keywords: &Map<String, Value>) -> Map<String, Value> {
-    let mut shape = pick(keywords, &["type", "enum", "const"]);
-    let Some(Value::Object(properties)) = keywords.get("properties") else {
-        return shape;
-    };
-    let required: HashSet<&str> = match keywords.get("required") {
-        Some(Value::Array(required)) => required.iter().filter_map(Value::as_str).collect(),
-        _ => HashSet::new(),
-    };
-    let mut tags = Map::new();
-    let mut needed = Vec::new();
-    for (name, schema) in properties {
-        let tag = schema
-            .as_object()
-            .map(|schema| pick(schema, &["enum", "const"]));
-        let tag = tag.filter(|tag| !tag.is_empty());
-        if required.contains(name.as_str()) && (tag.is_some() || properties.len() == 1) {
-            needed.push(Value::String(name.clone()));
-        }
-        if let Some(tag) = tag {
-            tags.insert(name.clone(), Value::Object(tag));
-        }
-    }
-    if !tags.is_empty() {
-        shape.insert("properties".to_owned(), Value::Object(tags));
-    }
-    if !needed.is_empty() {
-        shape.insert("required".to_owned(), Value::Array(needed));
-    }
-    shape
-}
-
-/// Whether a schema has no `$ref` and takes no more than these bytes, roughly. It is then
-/// copied, which must not happen to large schemas at every level of their nesting.
-fn is_self_contained(schema: &Value, bytes: &mut usize) -> bool {
-    const NODE: usize = 16;
-    let own = match schema {
-        Value::String(text) => text.len(),
-        Value::Object(members) => members.keys().map(String::len).sum(),
-        _ => 0,
-    };
-    let Some(left) = bytes.checked_sub(own + NODE) else {
-        return false;
-    };
-    *bytes = left;
-    match schema {
-        Value::Object(members) => {
-            !members.contains_key("$ref")
-                && members
-                    .values()
-                    .all(|member| is_self_contained(member, bytes))
-        }
-        Value::Array(elements) => elements.iter().all(|each| is_self_contained(each, bytes)),
-        _ => true,
-    }
 }
 
 /// Finds what has an `$anchor`; of two with the same name, the first.

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use serde_json::Map;
 
 use super::*;
+use crate::meter::Allowance;
 
 pub(super) fn schema(source: Value) -> Schema {
     Schema::compile(&source).unwrap_or_else(|error| panic!("{source}: {error}"))
@@ -10,7 +11,7 @@ pub(super) fn schema(source: Value) -> Schema {
 
 /// What a schema says against a value; nothing when it satisfies the schema.
 fn says(source: Value, value: Value) -> String {
-    match schema(source).check(&value) {
+    match schema(source).check(&Json::from(&value)) {
         Ok(()) => String::new(),
         Err(violations) => violations.to_string(),
     }
@@ -324,7 +325,9 @@ fn offending_values_and_member_names_are_shown_short() {
         "additionalProperties": false,
     });
     let violations = schema(source)
-        .check(&json!({"a": long, "b": long, "c": long, &long: 1}))
+        .check(&Json::from(
+            json!({"a": long, "b": long, "c": long, &long: 1}),
+        ))
         .unwrap_err();
     assert_eq!(violations.listed().len(), 4);
     for violation in violations.listed() {
@@ -339,7 +342,7 @@ fn violations_as_parameters_use_json_pointers() {
     let source = json!({"type": "object", "properties": {"text": {"type": "string"}}});
     let params = |value| {
         schema(source.clone())
-            .check(&value)
+            .check(&Json::from(&value))
             .unwrap_err()
             .as_params()
     };
@@ -356,7 +359,9 @@ fn violations_as_parameters_use_json_pointers() {
 #[test]
 fn an_input_failure_reads_as_zockets_clients_expect() {
     let source = json!({"properties": {"text": {"type": "string"}}});
-    let violations = schema(source).check(&json!({"text": 1})).unwrap_err();
+    let violations = schema(source)
+        .check(&Json::from(json!({"text": 1})))
+        .unwrap_err();
     let params = violations.as_params();
     let failure = input_failure("send", Some(r#"{"text": 1}"#), violations);
     assert_eq!(failure.code, "input.invalid");
@@ -494,7 +499,10 @@ fn patterns_that_could_backtrack_are_refused() {
         );
     }
     let evil = schema(json!({"pattern": "^(a+)+$"}));
-    assert!(evil.check(&json!("a".repeat(100_000) + "b")).is_err());
+    assert!(
+        evil.check(&Json::from(json!("a".repeat(100_000) + "b")))
+            .is_err()
+    );
 }
 
 #[test]
@@ -628,6 +636,63 @@ fn many_violations_cost_no_more_than_many_steps() {
 }
 
 #[test]
+fn a_check_is_charged_for_each_subschema_and_each_value() {
+    let source = json!({"items": {"allOf": vec![json!({"minimum": 0}); 4_000]}});
+    let schema = schema(source);
+    let value: Json = (0..1_000_u64).map(Json::from).collect();
+    let mut few = Allowance::new(1_000_000);
+    assert_eq!(
+        schema.check_metered(&value, &mut few),
+        Err(Refused::Exhausted(Exhausted))
+    );
+    let mut enough = Allowance::new(10_000_000);
+    assert_eq!(schema.check_metered(&value, &mut enough), Ok(Vec::new()));
+    assert!(enough.left() < 6_000_000);
+    let change = PatchOp::Replace {
+        path: "/7".to_owned(),
+        value: Json::from(7_u64),
+    };
+    let mut small = Allowance::new(10_000);
+    schema
+        .check_changes_metered(&value, std::slice::from_ref(&change), &mut small)
+        .unwrap();
+    let mut smaller = Allowance::new(1_000);
+    assert_eq!(
+        schema.check_changes_metered(&value, &[change], &mut smaller),
+        Err(Refused::Exhausted(Exhausted))
+    );
+}
+
+#[test]
+fn numbers_that_are_integers_to_the_schema_are_found_wherever_it_declares_them() {
+    let schema = schema(json!({
+        "properties": {
+            "n": {"type": ["integer", "null"]},
+            "f": {"type": "number"},
+            "list": {"prefixItems": [{"type": "integer"}], "items": {"$ref": "#/$defs/entry"}},
+            "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+            "kind": {"enum": [1, 2, "x"]},
+        },
+        "additionalProperties": {"type": "integer"},
+        "$defs": {"entry": {"allOf": [{"properties": {"at": {"type": "integer"}}}]}},
+    }));
+    let mut value = Json::parse(
+        r#"{"n":1.0,"f":2.0,"list":[3.0,{"at":4.0,"of":5.0},{"at":6}],"either":7.0,"kind":2.0,"more":8e0}"#,
+    )
+    .unwrap();
+    let loose = schema.check_metered(&value, &mut Unmetered).unwrap();
+    value.spell_integers(&loose);
+    assert_eq!(
+        value.to_text(),
+        r#"{"n":1,"f":2.0,"list":[3,{"at":4,"of":5.0},{"at":6}],"either":7,"kind":2,"more":8}"#
+    );
+    assert_eq!(
+        schema.check_metered(&value, &mut Unmetered).unwrap(),
+        Vec::new()
+    );
+}
+
+#[test]
 fn the_deepest_value_against_the_deepest_schema_fits_a_thread_stack() {
     let mut source = chain(
         20,
@@ -636,8 +701,10 @@ fn the_deepest_value_against_the_deepest_schema_fits_a_thread_stack() {
     source["$defs"]["d0"] = json!({"properties": {"x": {"$ref": "#"}}});
     let check = move || {
         let schema = schema(source);
-        let valid = schema.check(&nested(127, json!("leaf"))).is_ok();
-        valid && schema.check(&nested(127, json!(1))).is_err()
+        let valid = schema
+            .check(&Json::from(nested(127, json!("leaf"))))
+            .is_ok();
+        valid && schema.check(&Json::from(nested(127, json!(1)))).is_err()
     };
     let thread = std::thread::Builder::new().stack_size(2 << 20);
     assert!(thread.spawn(check).unwrap().join().unwrap());
@@ -705,7 +772,7 @@ proptest! {
         prop_assume!(!has_dangling_reference(&source));
         let schema = schema(source.clone());
         let verdict = jsonschema::draft202012::is_valid(&source, &value);
-        match schema.check(&value) {
+        match schema.check(&Json::from(&value)) {
             Ok(()) => prop_assert!(verdict),
             Err(violations) => {
                 prop_assert!(!verdict);

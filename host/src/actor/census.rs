@@ -5,8 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use serde_json::Value;
-use tidegate_core::{ActorKey, Failure};
+use tidegate_core::{ActorKey, Failure, Json};
 
 use super::{Actors, not_found};
 use crate::store::Listing;
@@ -44,7 +43,7 @@ pub struct About {
     /// Whether it is in memory, and not only stored.
     pub in_memory: bool,
     /// The last committed state, hidden members included.
-    pub state: Value,
+    pub state: Json,
     /// Which history the state is of.
     pub epoch: String,
     /// Where in it.

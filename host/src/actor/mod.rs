@@ -530,7 +530,11 @@ impl Actors {
 
     /// Which hooks the actor has.
     fn hooks(&self, key: &ActorKey) -> Option<Hooks> {
-        let component = self.shared.router.resolve(key.actor.as_str())?.component()?;
+        let component = self
+            .shared
+            .router
+            .resolve(key.actor.as_str())?
+            .component()?;
         let declared = component.manifest.actors.get(key.actor.as_str())?;
         Some(declared.hooks)
     }

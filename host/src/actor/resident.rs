@@ -15,7 +15,9 @@ use serde_json::Value;
 use tidegate_core::cron::Cron;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::{ActorType, Method};
-use tidegate_core::{ActorKey, Failure, schema, unambiguous};
+use tidegate_core::meter::Unmetered;
+use tidegate_core::schema::Refused;
+use tidegate_core::{ActorKey, Failure, Json, schema};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -660,7 +662,8 @@ impl Actor {
         shared: &Arc<Shared>,
     ) -> Result<(Effects, Option<String>), Failure> {
         let component = self.component()?;
-        let declared = self.check_call(&component, method, input.as_deref())?;
+        let (declared, spelled) = self.check_call(&component, method, input.as_deref())?;
+        let input = spelled.or(input);
         let limits = component.limits();
         let streaming = declared.streaming.as_ref();
         let streaming = streaming.map(|streaming| Duration::from_millis(streaming.interval_ms));
@@ -720,11 +723,13 @@ impl Actor {
         let result = self
             .after_call(instance, result, what, shared)
             .inspect_err(|_| stage.discard())?;
-        if let Some(result) = &result {
-            stage
+        let spelled = match &result {
+            Some(result) => stage
                 .check_result(method, result, shared.settings.validate_results)
-                .inspect_err(|_| stage.discard())?;
-        }
+                .inspect_err(|_| stage.discard())?,
+            None => None,
+        };
+        let result = spelled.or(result);
         let effects = self.commit(&stage, result.as_deref(), what)?;
         watch.passed(metrics::Stage::Commit);
         Ok((effects, result))
@@ -795,28 +800,39 @@ impl Actor {
         })
     }
 
+    /// The method of a call that may be made, and its input with the integers written as such,
+    /// none where they are.
     fn check_call<'c>(
         &self,
         component: &'c Component,
         method: &str,
         input: Option<&str>,
-    ) -> Result<&'c Method, Failure> {
+    ) -> Result<(&'c Method, Option<String>), Failure> {
         let Some(declared) = self.type_in(component)?.methods.get(method) else {
             return Err(Failure::unknown_method(self.key.actor.as_str(), method));
         };
-        let parsed: Value = match input {
-            Some(input) => unambiguous::parse(input).map_err(|error| {
+        let mut parsed = match input {
+            Some(input) => Json::parse_unambiguous(input).map_err(|error| {
                 Failure::host(code::INPUT_INVALID)
                     .message(format!("Validation failed for {method}: /: {error}"))
             })?,
-            None => Value::Null,
+            None => Json::Null,
         };
-        if let Some(schema) = &declared.input {
-            schema
-                .check(&parsed)
-                .map_err(|violations| schema::input_failure(method, input, violations))?;
+        let Some(schema) = &declared.input else {
+            return Ok((declared, None));
+        };
+        let checked = schema.check_metered(&parsed, &mut Unmetered);
+        let loose = checked.map_err(|refused| match refused {
+            Refused::Violations(violations) => schema::input_failure(method, input, violations),
+            Refused::Exhausted(exhausted) => {
+                Failure::host(code::TURN_WORK_LIMIT).message(exhausted.to_string())
+            }
+        })?;
+        if loose.is_empty() {
+            return Ok((declared, None));
         }
-        Ok(declared)
+        parsed.spell_integers(&loose);
+        Ok((declared, Some(parsed.to_text())))
     }
 
     /// Runs a hook, if the actor type has it. Its failure is logged and nothing else: no

@@ -483,6 +483,9 @@ pub struct Limits {
     pub effects_bytes: usize,
     /// Length of an actor's state as JSON, in bytes.
     pub state_bytes: usize,
+    /// What it takes in memory, in bytes: `docs/handlers.md` says how that is counted. Patches,
+    /// views and values that are checked are bound by it as well.
+    pub state_memory_bytes: usize,
     /// What one turn may write to standard output and error; the rest is dropped.
     pub log_bytes: usize,
     /// Instances that answer `access` at the same time, for all actors together.
@@ -510,6 +513,7 @@ impl Default for Limits {
             outbound_first_byte_timeout_ms: 60_000,
             effects_bytes: 64 << 20,
             state_bytes: 32 << 20,
+            state_memory_bytes: 128 << 20,
             log_bytes: 64 << 10,
             guard_instances: 8,
             guard_deadline_ms: 2_000,
@@ -577,6 +581,7 @@ impl Limits {
             ("core-instances", self.core_instances as u64),
             ("effects-bytes", self.effects_bytes as u64),
             ("state-bytes", self.state_bytes as u64),
+            ("state-memory-bytes", self.state_memory_bytes as u64),
             ("guard-instances", self.guard_instances as u64),
         ])?;
         within(

@@ -8,7 +8,8 @@ use std::pin::Pin;
 
 use tidegate_core::document::Op;
 use tidegate_core::failure::code;
-use tidegate_core::{Failure, Pointer};
+use tidegate_core::json::ParseError;
+use tidegate_core::{Failure, Json, Pointer};
 
 use super::bindings::tidegate::realtime as wit;
 use super::instance::{GuestContext, Stop};
@@ -90,8 +91,8 @@ pub trait Imports: Send + 'static {
     fn get(&mut self, pointer: &Pointer) -> Option<String>;
     /// Charges what the guest hands over to the turn's account.
     fn charge(&mut self, bytes: usize) -> Result<(), Failure>;
-    /// `state.patch`; `bytes` is what the operations weigh, which is already charged.
-    fn patch(&mut self, ops: Vec<Op>, bytes: usize) -> Result<u64, Failure>;
+    /// `state.patch`; what the operations weigh is already charged.
+    fn patch(&mut self, ops: Vec<Op>) -> Result<u64, Failure>;
     /// `turns.checkpoint`
     fn checkpoint(&mut self, when: Flush) -> Pending<Result<(), Failure>>;
     /// Whether a tick has committed since this was last asked.
@@ -161,8 +162,8 @@ fn weight(ops: &[wit::state::Op]) -> usize {
         .sum()
 }
 
-/// The ops with their pointers and values parsed.
-fn parse_ops(ops: Vec<wit::state::Op>) -> Result<Vec<Op>, Failure> {
+/// The ops with their pointers and values parsed, which take so many bytes of memory at most.
+fn parse_ops(ops: Vec<wit::state::Op>, most: usize) -> Result<Vec<Op>, Failure> {
     let pointer = |text: String| {
         Pointer::parse(&text).map_err(|_| {
             Failure::host(code::STATE_NO_SUCH_PLACE)
@@ -170,10 +171,21 @@ fn parse_ops(ops: Vec<wit::state::Op>) -> Result<Vec<Op>, Failure> {
                 .param("pointer", text)
         })
     };
-    let value = |json: &str| {
-        serde_json::from_str(json).map_err(|error| {
-            Failure::host(code::STATE_MALFORMED).message(format!("a value is not JSON: {error}"))
-        })
+    let mut left = most;
+    let mut value = |json: &str| {
+        let value = Json::parse_within(json, left).map_err(|error| match error {
+            ParseError::Malformed(error) => Failure::host(code::STATE_MALFORMED)
+                .message(format!("a value is not JSON: {error}")),
+            ParseError::TooLarge { .. } => Failure::host(code::STATE_TOO_LARGE)
+                .message(format!(
+                    "the operations hold values that take more than {most} bytes of memory \
+                     (`state-memory-bytes`)"
+                ))
+                .param("limit", most)
+                .param("setting", "state-memory-bytes"),
+        })?;
+        left = left.saturating_sub(value.size().memory);
+        Ok::<_, Failure>(value)
     };
     let parse = |op| {
         Ok(match op {
@@ -231,13 +243,14 @@ impl wit::state::Host for GuestContext {
     }
 
     fn patch(&mut self, ops: Vec<wit::state::Op>) -> Trappable<Result<u64, wit::types::Failure>> {
+        let most = self.limits().state_memory_bytes;
         let turn = self.turn()?;
         let bytes = weight(&ops);
         // Charged before it is parsed, which makes it larger.
         Ok(turn
             .charge(bytes)
-            .and_then(|()| parse_ops(ops))
-            .and_then(|ops| turn.patch(ops, bytes))
+            .and_then(|()| parse_ops(ops, most))
+            .and_then(|ops| turn.patch(ops))
             .map_err(Into::into))
     }
 }

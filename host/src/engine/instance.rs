@@ -48,6 +48,10 @@ pub(super) struct GuestContext {
 }
 
 impl GuestContext {
+    pub(super) fn limits(&self) -> &Limits {
+        &self.account.limits
+    }
+
     pub(super) fn count_host_call(&mut self) -> Result<(), Stop> {
         match self.host_calls_left.checked_sub(1) {
             Some(left) => {

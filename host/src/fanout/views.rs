@@ -9,8 +9,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
-use tidegate_core::{ActorKey, patch};
+use tidegate_core::{ActorKey, Json, patch};
 
 use super::{Audience, Body, Message, Offer, Outlet, Refresh, StateSubscriber};
 use crate::budget::Share;
@@ -28,7 +27,7 @@ pub enum View {
 /// A document that the guard made for some.
 #[derive(Debug)]
 pub struct OwnView {
-    document: Value,
+    document: Json,
     text: OnceLock<Arc<str>>,
     /// What it has taken of the memory that there is for actors, if it is not small.
     _share: Option<Share>,
@@ -36,7 +35,7 @@ pub struct OwnView {
 
 impl OwnView {
     /// A view that shows this document, for which this share was taken.
-    pub fn new(document: Value, share: Option<Share>) -> Arc<OwnView> {
+    pub fn new(document: Json, share: Option<Share>) -> Arc<OwnView> {
         Arc::new(OwnView {
             document,
             text: OnceLock::new(),
@@ -46,7 +45,7 @@ impl OwnView {
 
     /// The document as JSON text.
     pub fn text(&self) -> Arc<str> {
-        let text = || self.document.to_string().into();
+        let text = || self.document.to_text().into();
         self.text.get_or_init(text).clone()
     }
 }

@@ -496,7 +496,11 @@ impl Session {
     ) -> Result<(), Failure> {
         let identity = self.caller.identity.as_deref();
         self.leave.doors.check_calls(identity, self.address)?;
-        let key = self.leave.doors.actors.key(&target.actor, &target.actor_id)?;
+        let key = self
+            .leave
+            .doors
+            .actors
+            .key(&target.actor, &target.actor_id)?;
         let contact = self.contact(&key)?;
         let arriving = match stream {
             Stream::State => self.arriving(&key),

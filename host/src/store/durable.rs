@@ -462,7 +462,7 @@ mod tests {
             run: "".into(),
             earlier: Vec::new(),
             is_begun: false,
-            state: json!({"count": count, "filler": "x".repeat(1000)}),
+            state: json!({"count": count, "filler": "x".repeat(1000)}).into(),
             state_version: 0,
             connections: Vec::new(),
             timers: Vec::new(),

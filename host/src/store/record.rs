@@ -7,8 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use tidegate_core::{Name, PatchOp, patch};
+use tidegate_core::{Json, Name, PatchOp, patch};
 
 /// An actor as it is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,7 +28,7 @@ pub struct Stored {
     #[serde(skip)]
     pub is_begun: bool,
     /// The state document.
-    pub state: Value,
+    pub state: Json,
     /// Which version of the state that is, as the manifest counts them.
     #[serde(default, skip_serializing_if = "is_unversioned")]
     pub state_version: u32,
@@ -480,7 +479,7 @@ mod tests {
             run: "r".into(),
             earlier: vec![earlier("d", 2)],
             is_begun: false,
-            state: json!({"count": 1, "text": "ab"}),
+            state: json!({"count": 1, "text": "ab"}).into(),
             state_version: 0,
             connections: vec![Connected {
                 id: "c1".into(),
@@ -615,7 +614,7 @@ mod tests {
         assert_eq!((stored.outbox, stored.last_sent), (vec![sent(3)], 3));
         assert_eq!(stored.heard, [heard(9)]);
         stored.outbox = Vec::new();
-        assert_eq!(stored.state["text"], "abc");
+        assert_eq!(stored.state.get("text").and_then(Json::as_str), Some("abc"));
         assert_eq!(stored.timers, [timer(7, 9)]);
         assert_eq!((stored.version, stored.last_timer), (4, 7));
         assert_eq!(stored.connections[0].id.as_ref(), "c2");

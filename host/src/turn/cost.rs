@@ -60,24 +60,13 @@ pub(super) fn share_of_text(text: &str, budget: &Arc<Budget>) -> Result<Option<S
 }
 
 impl Ledger {
-    /// Counts the document anew where what patches have added to the estimate is as much again.
-    fn count_document(&mut self) {
-        if self.state_bytes > 2 * self.counted_bytes + STEP {
-            self.state_bytes = self.document.value().to_string().len();
-            self.counted_bytes = self.state_bytes;
-        }
-    }
-
-    fn document_cost(&self) -> usize {
-        self.state_bytes.saturating_mul(VALUE_FACTOR)
-    }
-
     /// What the actor costs as it is, in bytes.
     fn cost(&self) -> usize {
         let documents = 1 + usize::from(self.pinned.is_some());
-        let text = self.encoded.as_ref().map_or(0, |_| self.committed_bytes);
+        let size = self.document.size();
+        let text = self.encoded.as_ref().map_or(0, |_| size.text);
         BASE_COST
-            + documents * self.document_cost()
+            + documents * size.memory
             + text
             + self.answers.bytes()
             + self.outbox.bytes()
@@ -99,7 +88,6 @@ impl Ledger {
 
     /// Takes what the actor will cost with the outcome of a turn, whose document is in place.
     pub(super) fn take_for(&mut self, change: &Change) -> Result<(), Failure> {
-        self.count_document();
         let answer = change.answer.as_ref();
         let answer = answer.map_or(0, |answer| match &answer.outcome {
             Outcome::Result(result) => ENTRY_COST + result.len(),

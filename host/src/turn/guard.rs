@@ -13,11 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tidegate_core::document::Op;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::Recheck;
-use tidegate_core::{Failure, Pointer, patch};
+use tidegate_core::{Failure, Json, Pointer, patch};
 use tokio::sync::oneshot;
 use tracing::warn;
 
@@ -453,7 +452,7 @@ impl Live {
             };
             let asked = component.project(&self.key, part.who, state);
             let answers = questions.in_time(asked).await;
-            let views = answers.and_then(|answers| self.view_of(answers));
+            let views = answers.and_then(|answers| self.view_of(component, answers));
             questions.note(part, views.map_err(|crash| self.report(crash, "project")));
         }
         let views = questions.answers();
@@ -462,7 +461,8 @@ impl Live {
         (views, pinned)
     }
 
-    fn view_of(&self, answers: Vec<Answer>) -> Result<Vec<View>, Crash> {
+    fn view_of(&self, component: &Component, answers: Vec<Answer>) -> Result<Vec<View>, Crash> {
+        let most = component.limits().state_memory_bytes;
         let hidden = self.ledger().hidden.clone();
         let mut views: Vec<View> = Vec::with_capacity(answers.len());
         for answer in answers {
@@ -477,12 +477,11 @@ impl Live {
                         failure: exhausted.failure(),
                         detail: format!("a view finds no room: {exhausted}"),
                     })?;
-                    let document: Value =
-                        serde_json::from_str(&document).map_err(|error| Crash {
-                            failure: Failure::host(code::HANDLER_FAILED)
-                                .message("the actor's guard did not decide"),
-                            detail: format!("a view is not JSON: {error}"),
-                        })?;
+                    let document = Json::parse_within(&document, most).map_err(|error| Crash {
+                        failure: Failure::host(code::HANDLER_FAILED)
+                            .message("the actor's guard did not decide"),
+                        detail: format!("a view is not JSON that is taken: {error}"),
+                    })?;
                     let document = patch::strip_hidden(&document, &hidden).into_owned();
                     View::Own(OwnView::new(document, share))
                 }
@@ -494,9 +493,7 @@ impl Live {
     /// A pinned state as JSON text, without what is hidden.
     pub(super) fn text_of(&self, pinned: &Pinned) -> Arc<str> {
         let hidden = self.ledger().hidden.clone();
-        patch::strip_hidden(&pinned.value, &hidden)
-            .to_string()
-            .into()
+        patch::strip_hidden(&pinned.value, &hidden).to_text().into()
     }
 
     fn report(&self, crash: Crash, what: &str) -> Failure {
@@ -514,7 +511,7 @@ impl Live {
 
 /// What a client sees that may see nothing.
 fn nothing() -> View {
-    View::Own(OwnView::new(Value::Null, None))
+    View::Own(OwnView::new(Json::Null, None))
 }
 
 /// Asks the guard as long as somebody waits for it. Those that wait get an answer also when
@@ -664,7 +661,9 @@ impl<'a, W, T> Questions<'a, W, T> {
     fn answers(self) -> Vec<Result<T, Failure>> {
         let undecided = || Err(Failure::host(code::INTERNAL).message("the guard was not asked"));
         let answers = self.answers.into_iter();
-        answers.map(|answer| answer.unwrap_or_else(undecided)).collect()
+        answers
+            .map(|answer| answer.unwrap_or_else(undecided))
+            .collect()
     }
 }
 
@@ -685,7 +684,7 @@ impl Imports for Committed {
     }
 
     fn read(&mut self) -> String {
-        self.pinned().value.to_string()
+        self.pinned().value.to_text()
     }
 
     fn replace(&mut self, _: String) -> Result<u64, Failure> {
@@ -693,14 +692,14 @@ impl Imports for Committed {
     }
 
     fn get(&mut self, pointer: &Pointer) -> Option<String> {
-        pointer.resolve(&self.pinned().value).map(Value::to_string)
+        pointer.resolve(&self.pinned().value).map(Json::to_text)
     }
 
     fn charge(&mut self, _: usize) -> Result<(), Failure> {
         Err(read_only())
     }
 
-    fn patch(&mut self, _: Vec<Op>, _: usize) -> Result<u64, Failure> {
+    fn patch(&mut self, _: Vec<Op>) -> Result<u64, Failure> {
         Err(read_only())
     }
 

@@ -5,11 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use serde_json::Value;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::StateSpec;
 use tidegate_core::protocol::Since;
-use tidegate_core::{ActorKey, Document, Failure, patch};
+use tidegate_core::{ActorKey, Document, Failure, Json, patch};
 
 use super::answers::{Answers, Bounds, Keyed};
 use super::gate::Gate;
@@ -56,13 +55,6 @@ pub struct Live {
 /// The state document and its place in history.
 pub struct Ledger {
     pub(super) document: Document,
-    /// Length of the document as JSON, exact after a whole-document write, else an upper
-    /// estimate.
-    pub(super) state_bytes: usize,
-    /// The same of what was committed last.
-    pub(super) committed_bytes: usize,
-    /// The same when it was last counted.
-    pub(super) counted_bytes: usize,
     /// Names what the turn sees now.
     pub(super) token: u64,
     /// Names what was committed last.
@@ -116,7 +108,7 @@ pub struct Ledger {
 /// A committed state, to be read beside the turns that come after it.
 #[derive(Debug)]
 pub struct Pinned {
-    pub(super) value: Value,
+    pub(super) value: Json,
     pub(super) token: u64,
     pub(super) epoch: Arc<str>,
     pub(super) version: u64,
@@ -173,7 +165,6 @@ impl Live {
         weight: Weight,
         gather: Duration,
     ) -> Arc<Live> {
-        let state_bytes = stored.state.to_string().len();
         let lineage = Lineage::of(&mut stored);
         let connections = stored.connections.into_iter();
         let token = next_token();
@@ -186,9 +177,6 @@ impl Live {
             guarding: OnceLock::new(),
             ledger: Mutex::new(Ledger {
                 document: Document::new(stored.state),
-                state_bytes,
-                committed_bytes: state_bytes,
-                counted_bytes: state_bytes,
                 token,
                 committed_token: token,
                 lineage,
@@ -360,11 +348,12 @@ impl Live {
         if let Some(encoded) = &ledger.encoded {
             return (Arc::new(encoded.bare()), version);
         }
-        let state = ledger.document.committed();
+        let state = match ledger.hidden.is_empty() {
+            true => ledger.document.committed_text(),
+            false => patch::strip_hidden(&ledger.document.committed(), &ledger.hidden).to_text(),
+        };
         let body = Body::Snapshot {
-            state: patch::strip_hidden(&state, &ledger.hidden)
-                .to_string()
-                .into(),
+            state: state.into(),
             epoch: ledger.shown_epoch.clone(),
             version,
         };
@@ -496,7 +485,7 @@ impl Live {
         change: &Change,
         store: &dyn Store,
         durability: Durability,
-        state: &dyn Fn(&Ledger) -> Value,
+        state: &dyn Fn(&Ledger) -> Json,
     ) -> Result<(), StoreError> {
         let mut weight = ledger.weight;
         let whole = || {
@@ -621,7 +610,7 @@ impl Ledger {
     }
 
     /// What to store, with this state.
-    pub(super) fn to_stored(&self, state: Value) -> Stored {
+    pub(super) fn to_stored(&self, state: Json) -> Stored {
         let connected = |(id, user): (&Arc<str>, &Option<Arc<str>>)| Connected {
             id: id.clone(),
             user: user.clone(),
@@ -648,14 +637,12 @@ impl Ledger {
     /// Puts another state in the place of this one, as the beginning of a new history.
     pub(super) fn go_on_with(
         &mut self,
-        state: Value,
+        state: Json,
         state_version: u32,
         epoch: Arc<str>,
         version: u64,
     ) {
         let token = next_token();
-        self.state_bytes = state.to_string().len();
-        self.committed_bytes = self.state_bytes;
         self.document = Document::new(state);
         self.state_version = state_version;
         self.fit = Fit::default();
@@ -731,7 +718,6 @@ impl Ledger {
     pub(super) fn accept(&mut self) {
         self.document.accept();
         self.committed_token = self.token;
-        self.committed_bytes = self.state_bytes;
         self.pinned = None;
     }
 
@@ -739,6 +725,5 @@ impl Ledger {
     pub fn rollback(&mut self) {
         self.document.rollback();
         self.token = self.committed_token;
-        self.state_bytes = self.committed_bytes;
     }
 }

@@ -9,13 +9,14 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::StateSpec;
-use tidegate_core::{ActorKey, Failure};
+use tidegate_core::meter::Unmetered;
+use tidegate_core::{ActorKey, Failure, Json, Pointer};
 use tracing::{info, warn};
 
 use super::ledger::{Ledger, Live, unavailable};
+use crate::config::Limits;
 use crate::engine::Component;
 use crate::store::{Change, Commit, Committed, Durability, Store, Stored, Weight};
 
@@ -56,16 +57,21 @@ fn declared<'c>(key: &ActorKey, component: &'c Component) -> Option<&'c StateSpe
     declared.map(|declared| &declared.state)
 }
 
-/// What of a state is not as the component declares it.
-fn misfit(declared: &StateSpec, state: &Value, version: u32) -> Option<String> {
+/// What of a state is not as the component declares it; of one that fits, where numbers stand
+/// that are to be written as integers.
+fn check(declared: &StateSpec, state: &Json, version: u32) -> Result<Vec<Pointer>, String> {
     if declared.version != version {
-        return Some(format!(
+        return Err(format!(
             "it is version {version} of the state, expected version {}",
             declared.version
         ));
     }
-    let checked = declared.schema.as_ref().map(|schema| schema.check(state));
-    checked?.err().map(|violations| violations.to_string())
+    match &declared.schema {
+        Some(schema) => schema
+            .check_metered(state, &mut Unmetered)
+            .map_err(|refused| refused.to_string()),
+        None => Ok(Vec::new()),
+    }
 }
 
 fn unfit(reason: impl std::fmt::Display) -> Failure {
@@ -89,16 +95,20 @@ pub async fn fitted(
     let Some(declared) = declared(key, component) else {
         return Ok(stored);
     };
-    let Some(misfit) = misfit(declared, &stored.state, stored.state_version) else {
-        return Ok(stored);
+    let misfit = match check(declared, &stored.state, stored.state_version) {
+        Ok(loose) => {
+            stored.state.spell_integers(&loose);
+            return Ok(stored);
+        }
+        Err(misfit) => misfit,
     };
     if !component.migrates() {
         return Err(unfit(misfit));
     }
     let from = stored.state_version;
-    let migrated = component.migrate(key, stored.state.to_string(), from).await;
+    let migrated = component.migrate(key, stored.state.to_text(), from).await;
     let state = match migrated {
-        Ok(Ok(state)) => checked(declared, &state, component.limits().state_bytes)?,
+        Ok(Ok(state)) => checked(declared, &state, component.limits())?,
         Ok(Err(refusal)) => {
             let refused = unfit(format_args!("{misfit}; it is not migrated: {refusal}"));
             return Err(refused.param("refusal", refusal.code.as_ref()));
@@ -125,17 +135,18 @@ pub async fn fitted(
 }
 
 /// What a migration made, if it is a state of this actor type.
-fn checked(declared: &StateSpec, state: &str, limit: usize) -> Result<Value, Failure> {
+fn checked(declared: &StateSpec, state: &str, limits: &Limits) -> Result<Json, Failure> {
     let wrong =
         |detail: String| unfit(format_args!("what `migrate` made of it does not: {detail}"));
+    let limit = limits.state_bytes;
     if state.len() > limit {
         return Err(wrong(format!("it is longer than {limit} bytes")));
     }
-    let state = serde_json::from_str(state).map_err(|error| wrong(error.to_string()))?;
-    match declared.schema.as_ref().map(|schema| schema.check(&state)) {
-        Some(Err(violations)) => Err(wrong(violations.to_string())),
-        Some(Ok(())) | None => Ok(state),
-    }
+    let state = Json::parse_within(state, limits.state_memory_bytes);
+    let mut state = state.map_err(|error| wrong(error.to_string()))?;
+    let loose = check(declared, &state, declared.version).map_err(wrong)?;
+    state.spell_integers(&loose);
+    Ok(state)
 }
 
 impl Ledger {
@@ -144,7 +155,14 @@ impl Ledger {
     pub(super) fn fits(&mut self, key: &ActorKey, component: &Component) -> bool {
         if self.fit.of != component.serial {
             let fits = declared(key, component).is_none_or(|declared| {
-                misfit(declared, &self.document.committed(), self.state_version).is_none()
+                let checked = check(declared, &self.document.committed(), self.state_version);
+                let loose = checked.as_deref().unwrap_or_default();
+                // Those who have the state have the same numbers, written otherwise.
+                if !loose.is_empty() && !self.document.is_dirty() {
+                    self.document.spell_integers(loose);
+                    self.document.accept();
+                }
+                checked.is_ok()
             });
             self.fit = Fit {
                 of: component.serial,

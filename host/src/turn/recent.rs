@@ -8,8 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde_json::Value;
-use tidegate_core::{ActorKey, PatchOp, patch};
+use tidegate_core::{ActorKey, Json, PatchOp, patch};
 
 use crate::fanout::{Body, Message};
 use crate::store::{Change, Stored};
@@ -148,7 +147,7 @@ impl Recent {
 /// What subscribers are shown of a change of the state that has led to `state`.
 pub(super) fn body(
     shown: &[PatchOp],
-    state: &Value,
+    state: &Json,
     epoch: Arc<str>,
     from: u64,
     version: u64,
@@ -197,7 +196,7 @@ mod tests {
         let ops = change(version, "/n").patches;
         let body = body(
             &ops,
-            &json!({"n": version}),
+            &json!({"n": version}).into(),
             "e".into(),
             version - 1,
             version,

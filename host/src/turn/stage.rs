@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use tidegate_core::document::{Op, OpError};
 use tidegate_core::failure::code;
+use tidegate_core::json::{ParseError, Size};
 use tidegate_core::manifest::ActorType;
-use tidegate_core::{Failure, Name, PatchOp, Pointer, patch};
+use tidegate_core::meter::Unmetered;
+use tidegate_core::schema::Refused;
+use tidegate_core::{Failure, Json, Name, PatchOp, Pointer, Schema, patch};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -201,22 +203,53 @@ impl Stage {
         share.fit(staged.bytes)
     }
 
-    fn charge_state(&self, bytes: usize) -> Result<(), Failure> {
-        let limit = self.limits().state_bytes;
-        if bytes <= limit {
-            return Ok(());
+    /// Fails the turn if the state would take more than it may, as text or in memory.
+    fn charge_state(&self, size: Size) -> Result<(), Failure> {
+        let limits = self.limits();
+        if size.text > limits.state_bytes {
+            return Err(self.exceed(state_too_long(limits.state_bytes)));
         }
-        let failure = Failure::host(code::STATE_TOO_LARGE)
-            .message(format!("the state is longer than {limit} bytes"))
-            .param("limit", limit);
+        if size.memory > limits.state_memory_bytes {
+            return Err(self.exceed(state_too_large(limits.state_memory_bytes)));
+        }
+        Ok(())
+    }
+
+    /// Notes a limit that was passed.
+    fn exceed(&self, failure: Failure) -> Failure {
         let mut staged = self.staged();
         staged.exceeded.get_or_insert_with(|| failure.clone());
-        Err(failure)
+        failure
+    }
+
+    /// A JSON text, parsed, and none that takes more memory than a state may.
+    fn parse(&self, text: &str) -> Result<Json, ParseError> {
+        Json::parse_within(text, self.limits().state_memory_bytes)
+    }
+
+    /// Checks a JSON text by a schema. Returns it with its integers written as such, none where
+    /// they are.
+    fn check_text(&self, schema: &Schema, text: &str) -> Result<Option<String>, String> {
+        let mut value = self.parse(text).map_err(|error| error.to_string())?;
+        let loose = schema
+            .check_metered(&value, &mut Unmetered)
+            .map_err(|refused| refused.to_string())?;
+        if loose.is_empty() {
+            return Ok(None);
+        }
+        value.spell_integers(&loose);
+        Ok(Some(value.to_text()))
     }
 
     /// Checks the result of a method: it must be JSON, within the turn's account, and,
-    /// where that is asked for, what the manifest says.
-    pub fn check_result(&self, method: &str, result: &str, validate: bool) -> Result<(), Failure> {
+    /// where that is asked for, what the manifest says. Returns it with its integers written as
+    /// such, none where they are.
+    pub fn check_result(
+        &self,
+        method: &str,
+        result: &str,
+        validate: bool,
+    ) -> Result<Option<String>, Failure> {
         self.charge(result.len())?;
         let invalid = |detail: String| {
             Failure::host(code::OUTPUT_INVALID)
@@ -228,14 +261,8 @@ impl Stage {
             .and_then(|method| method.output.as_ref())
             .filter(|_| validate);
         match schema {
-            Some(schema) => {
-                let value: Value =
-                    serde_json::from_str(result).map_err(|error| invalid(error.to_string()))?;
-                schema
-                    .check(&value)
-                    .map_err(|violations| invalid(violations.to_string()))
-            }
-            None => check_json(result).map_err(invalid),
+            Some(schema) => self.check_text(schema, result).map_err(invalid),
+            None => check_json(result).map(|()| None).map_err(invalid),
         }
     }
 
@@ -334,26 +361,35 @@ impl Stage {
         if !ledger.document.is_dirty() {
             return Ok(None);
         }
-        let patches = ledger.document.changes();
+        let mut patches = ledger.document.changes();
+        let declared = self.actor_type();
+        if let Some(schema) = declared.and_then(|actor| actor.state.schema.as_ref())
+            && !patches.is_empty()
+        {
+            let state = ledger.document.value();
+            let checked = if ledger.fit.is_of(&self.0.given.component) {
+                schema.check_changes_metered(state, &patches, &mut Unmetered)
+            } else {
+                schema.check_metered(state, &mut Unmetered)
+            };
+            let loose = checked.map_err(|refused| match refused {
+                Refused::Violations(violations) => Failure::host(code::STATE_INVALID).message(
+                    format!("the turn would leave an invalid state: {violations}"),
+                ),
+                Refused::Exhausted(exhausted) => {
+                    Failure::host(code::TURN_WORK_LIMIT).message(exhausted.to_string())
+                }
+            })?;
+            if !loose.is_empty() {
+                ledger.document.spell_integers(&loose);
+                patches = ledger.document.changes();
+            }
+        }
         if patches.is_empty() {
             // The document has the same content again, so the old token still names it;
             // the new one names it as well and may be in the guest's memory.
             ledger.accept();
             return Ok(None);
-        }
-        let declared = self.actor_type();
-        if let Some(schema) = declared.and_then(|actor| actor.state.schema.as_ref()) {
-            let state = ledger.document.value();
-            let checked = if ledger.fit.is_of(&self.0.given.component) {
-                schema.check_changes(state, &patches)
-            } else {
-                schema.check(state)
-            };
-            checked.map_err(|violations| {
-                Failure::host(code::STATE_INVALID).message(format!(
-                    "the turn would leave an invalid state: {violations}"
-                ))
-            })?;
         }
         Ok(Some(patches))
     }
@@ -396,6 +432,7 @@ impl Stage {
         ledger.take_for(&change)?;
         ledger.add_happenings(&mut change);
         if !change.is_empty() {
+            // It shares what the document holds.
             let state = &|ledger: &Ledger| ledger.document.value().clone();
             let store = &*given.store;
             live.commit(&mut ledger, &change, store, given.durability, state)
@@ -448,19 +485,19 @@ impl Stage {
 
     fn write(
         &self,
-        change: impl FnOnce(&mut Ledger) -> Result<usize, Failure>,
+        change: impl FnOnce(&mut Ledger) -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
         // Until the guest says again that it is.
         self.staged().is_fit = false;
         let mut ledger = self.live().ledger();
-        let state_bytes = change(&mut ledger)?;
-        ledger.state_bytes = state_bytes;
+        change(&mut ledger)?;
         let token = next_token();
         ledger.token = token;
         Ok(token)
     }
 
-    fn check_timer(&self, timer: &NewTimer) -> Result<Name, Failure> {
+    /// The method of a timer, and its input if that is to be written otherwise.
+    fn check_timer(&self, timer: &NewTimer) -> Result<(Name, Option<String>), Failure> {
         let delays = [Some(timer.delay_ms), timer.every_ms].into_iter().flatten();
         if delays.clone().any(|delay| delay > MAX_DELAY_MS) || timer.every_ms == Some(0) {
             return Err(Failure::host(code::TIMER_INVALID_DELAY)
@@ -482,14 +519,11 @@ impl Stage {
                 .param("method", name.as_str())
         };
         let input = timer.input.as_deref().unwrap_or("null");
-        let input: Value =
-            serde_json::from_str(input).map_err(|error| invalid(error.to_string()))?;
-        if let Some(schema) = &method.input {
-            schema
-                .check(&input)
-                .map_err(|violations| invalid(violations.to_string()))?;
-        }
-        Ok(name.clone())
+        let spelled = match &method.input {
+            Some(schema) => self.check_text(schema, input).map_err(invalid)?,
+            None => check_json(input).map(|()| None).map_err(invalid)?,
+        };
+        Ok((name.clone(), spelled))
     }
 }
 
@@ -499,19 +533,32 @@ impl Imports for Stage {
     }
 
     fn read(&mut self) -> String {
-        self.live().ledger().document.value().to_string()
+        self.live().ledger().document.to_text()
     }
 
     fn replace(&mut self, doc: String) -> Result<u64, Failure> {
         Stage::charge(self, doc.len())?;
-        self.charge_state(doc.len())?;
-        let value: Value = serde_json::from_str(&doc).map_err(|error| {
-            Failure::host(code::STATE_MALFORMED).message(format!("the state is not JSON: {error}"))
+        let limits = self.limits();
+        if doc.len() > limits.state_bytes {
+            return Err(self.exceed(state_too_long(limits.state_bytes)));
+        }
+        let value = self.parse(&doc).map_err(|error| match error {
+            ParseError::TooLarge { bytes } => self.exceed(state_too_large(bytes)),
+            ParseError::Malformed(error) => Failure::host(code::STATE_MALFORMED)
+                .message(format!("the state is not JSON: {error}")),
         })?;
+        // Before a second form of it is held.
+        drop(doc);
         self.write(|ledger| {
             ledger.document.replace(value);
-            Ok(doc.len())
-        })
+            Ok(())
+        })?;
+        let (token, size) = {
+            let ledger = self.live().ledger();
+            (ledger.token, ledger.document.size())
+        };
+        self.charge_state(size)?;
+        Ok(token)
     }
 
     fn get(&mut self, pointer: &Pointer) -> Option<String> {
@@ -519,26 +566,18 @@ impl Imports for Stage {
             .ledger()
             .document
             .get(pointer)
-            .map(Value::to_string)
+            .map(Json::to_text)
     }
 
     fn charge(&mut self, bytes: usize) -> Result<(), Failure> {
         Stage::charge(self, bytes)
     }
 
-    fn patch(&mut self, ops: Vec<Op>, bytes: usize) -> Result<u64, Failure> {
-        let estimate = self.live().ledger().state_bytes.saturating_add(bytes);
-        let estimate = if estimate > self.limits().state_bytes {
-            // Replaced and removed values are counted in the estimate; count exactly.
-            self.live().ledger().document.value().to_string().len() + bytes
-        } else {
-            estimate
-        };
-        self.charge_state(estimate)?;
-        self.write(|ledger| {
-            ledger.document.apply(&ops).map_err(op_failure)?;
-            Ok(estimate)
-        })
+    fn patch(&mut self, ops: Vec<Op>) -> Result<u64, Failure> {
+        let token = self.write(|ledger| ledger.document.apply(&ops).map_err(op_failure))?;
+        let size = self.live().ledger().document.size();
+        self.charge_state(size)?;
+        Ok(token)
     }
 
     fn checkpoint(&mut self, when: Flush) -> Pending<Result<(), Failure>> {
@@ -592,15 +631,13 @@ impl Imports for Stage {
                 .message(format!("the payload of `{event}` is invalid: {detail}"))
                 .param("event", event.clone())
         };
-        if schema.source() == &Value::Bool(true) {
+        let payload = if schema.takes_all() {
             check_json(&payload).map_err(invalid)?;
+            payload
         } else {
-            let value: Value =
-                serde_json::from_str(&payload).map_err(|error| invalid(error.to_string()))?;
-            schema
-                .check(&value)
-                .map_err(|violations| invalid(violations.to_string()))?;
-        }
+            let spelled = self.check_text(schema, &payload).map_err(invalid)?;
+            spelled.unwrap_or(payload)
+        };
         let to = match to {
             Audience::Everyone => Recipients::Everyone,
             Audience::Only(ids) => Recipients::Only(HashSet::from_iter(ids)),
@@ -650,7 +687,7 @@ impl Imports for Stage {
     fn set_timer(&mut self, timer: NewTimer) -> Result<u64, Failure> {
         let input = timer.input.as_ref().map_or(0, String::len);
         Stage::charge(self, EVENT_COST + timer.method.len() + input)?;
-        let method = self.check_timer(&timer)?;
+        let (method, spelled) = self.check_timer(&timer)?;
         let limit = self.limits().timers;
         let mut staged = self.staged();
         let mut ledger = self.live().ledger();
@@ -665,7 +702,7 @@ impl Imports for Stage {
         let steady_ms = clock.steady_ms().saturating_add(timer.delay_ms);
         let timer = Timer {
             method,
-            input: timer.input.map(Into::into),
+            input: spelled.or(timer.input).map(Into::into),
             due_ms: steady_ms.saturating_add_signed(clock.ahead_ms()),
             steady_ms: Some(steady_ms),
             every_ms: timer.every_ms,
@@ -760,6 +797,24 @@ impl Imports for Stage {
     }
 }
 
+fn state_too_long(limit: usize) -> Failure {
+    Failure::host(code::STATE_TOO_LARGE)
+        .message(format!(
+            "the state is longer than {limit} bytes (`state-bytes`)"
+        ))
+        .param("limit", limit)
+        .param("setting", "state-bytes")
+}
+
+fn state_too_large(limit: usize) -> Failure {
+    Failure::host(code::STATE_TOO_LARGE)
+        .message(format!(
+            "the state takes more than {limit} bytes of memory (`state-memory-bytes`)"
+        ))
+        .param("limit", limit)
+        .param("setting", "state-memory-bytes")
+}
+
 fn too_many_calls(limit: usize) -> Failure {
     Failure::host(code::CALL_LIMIT)
         .message(format!("one turn may make {limit} calls to other actors"))
@@ -777,6 +832,7 @@ fn op_failure(error: OpError) -> Failure {
         OpError::NoSuchPlace { .. } => code::STATE_NO_SUCH_PLACE,
         OpError::NotAString { .. } => code::STATE_NOT_A_STRING,
         OpError::RemovesDocument { .. } | OpError::TooDeep { .. } => code::STATE_MALFORMED,
+        OpError::Exhausted { .. } => code::TURN_WORK_LIMIT,
     };
     Failure::host(code)
         .message(error.to_string())

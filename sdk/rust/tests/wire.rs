@@ -450,7 +450,12 @@ fn the_manifest_of_a_counter_is_the_one_in_the_contract() {
         }
     }
 
-    let integer = json!({"type": "integer", "format": "int64"});
+    let integer = json!({
+        "type": "integer",
+        "format": "int64",
+        "minimum": i64::MIN,
+        "maximum": i64::MAX,
+    });
     assert_eq!(
         test::Actor::<Counter>::new("a").manifest(),
         json!({

@@ -4,8 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use tidegate_core::{Failure, patch};
+use tidegate_core::{Failure, Json, patch};
 use tidegate_spin_base::database::{Database, DatabaseError, Row};
 use tidegate_spin_base::head::{self, Head, Target};
 use tidegate_spin_base::look::{Answer, Subject};
@@ -64,7 +63,7 @@ struct Stream<'a> {
     /// The last row of the outbox that it knows of.
     seq: u64,
     /// The document as it sees it, where a guard says what that is.
-    view: Option<Value>,
+    view: Option<Json>,
     guarded: bool,
     /// The guard's author has it asked some time after a commit.
     recheck_later: bool,
@@ -225,7 +224,7 @@ impl Stream<'_> {
     fn show(&mut self, answer: &Answer) -> Result<(), End> {
         let state = answer.state.as_ref().map_or("null", |state| state.get());
         if answer.projected {
-            let view = serde_json::from_str(state);
+            let view = Json::parse(state);
             self.view = Some(view.map_err(damaged)?);
         }
         self.epoch.clone_from(&answer.epoch);
@@ -268,7 +267,7 @@ impl Stream<'_> {
     fn look_again(&mut self) -> Result<(), End> {
         let answer = self.watcher.ask(true)?;
         let state = answer.state.as_ref().map_or("null", |state| state.get());
-        let now: Value = serde_json::from_str(state).map_err(damaged)?;
+        let now = Json::parse(state).map_err(damaged)?;
         let before = match &self.view {
             Some(view) if answer.epoch == self.epoch && answer.projected => view,
             _ => return self.show(&answer),

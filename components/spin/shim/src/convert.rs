@@ -2,10 +2,12 @@
 
 use tidegate_core::document::Op;
 use tidegate_core::failure::code;
-use tidegate_core::{ActorKey, Failure, Pointer};
+use tidegate_core::json::ParseError;
+use tidegate_core::{ActorKey, Failure, Json, Pointer};
 
 use crate::bindings::exports::tidegate::realtime::state as wit_state;
 use crate::bindings::tidegate::realtime::types as wit;
+use crate::stage::STATE_MEMORY_BYTES;
 
 impl From<Failure> for wit::Failure {
     fn from(failure: Failure) -> Self {
@@ -63,8 +65,12 @@ pub(crate) fn parse_ops(ops: Vec<wit_state::Op>) -> Result<Vec<Op>, Failure> {
         })
     };
     let value = |json: &str| {
-        serde_json::from_str(json).map_err(|error| {
-            Failure::host(code::STATE_MALFORMED).message(format!("a value is not JSON: {error}"))
+        Json::parse_within(json, STATE_MEMORY_BYTES).map_err(|error| {
+            let code = match &error {
+                ParseError::Malformed(_) => code::STATE_MALFORMED,
+                ParseError::TooLarge { .. } => code::STATE_TOO_LARGE,
+            };
+            Failure::host(code).message(format!("a value is not JSON that is taken: {error}"))
         })
     };
     let parse = |op| {

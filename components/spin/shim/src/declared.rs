@@ -10,8 +10,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::ActorType;
-use tidegate_core::schema::Violations;
-use tidegate_core::{Failure, Manifest, Name, Schema};
+use tidegate_core::meter::Allowance;
+use tidegate_core::schema::{Refused, Violations};
+use tidegate_core::{Failure, Json, Manifest, Name, Pointer, Schema};
+
+use crate::stage::STATE_MEMORY_BYTES;
+
+/// How much checking one value may take, as [`Allowance`] counts it.
+const WORK_STEPS: u64 = 50_000_000;
 
 /// An actor type. The schemas in the [`ActorType`] that this derefs to are left out: they
 /// are asked by [`Declared::check`].
@@ -59,6 +65,12 @@ impl Deref for Declared {
 impl Declared {
     /// Reads what a manifest says of an actor type; none when it has no such type.
     pub(crate) fn parse(manifest: &str, actor: &str) -> Result<Option<Declared>, String> {
+        // Its members in the order of the text.
+        let initial = Json::parse(manifest).map_err(|error| error.to_string())?;
+        let initial = initial
+            .get("actors")
+            .and_then(|all| all.get(actor)?.get("state")?.get("initial"))
+            .cloned();
         let mut manifest: Value =
             serde_json::from_str(manifest).map_err(|error| error.to_string())?;
         let source = manifest
@@ -72,7 +84,13 @@ impl Declared {
         manifest["actors"] = json!({ actor: bare });
         let parsed = Manifest::parse(&manifest.to_string()).map_err(|error| error.to_string())?;
         let found = parsed.actors.into_iter().next();
-        Ok(found.map(|(name, actor)| Declared {
+        let Some((name, mut actor)) = found else {
+            return Ok(None);
+        };
+        if let Some(initial) = initial {
+            actor.state.initial = initial;
+        }
+        Ok(Some(Declared {
             name,
             actor,
             source,
@@ -80,26 +98,47 @@ impl Declared {
         }))
     }
 
-    /// Checks a value. Fails when the schema itself is none.
+    /// Checks a value. Tells which of its numbers are to be written as integers. Fails when the
+    /// schema itself is none, or when the check takes too much.
     pub(crate) fn check(
         &self,
         against: Against<'_>,
-        value: &Value,
-    ) -> Result<Result<(), Violations>, Failure> {
+        value: &Json,
+    ) -> Result<Result<Vec<Pointer>, Violations>, Failure> {
         let Some(source) = against.of(&self.source).filter(|source| !is_open(source)) else {
-            return Ok(Ok(()));
+            return Ok(Ok(Vec::new()));
         };
         let name = format!("{against:?}");
         if let Some(schema) = self.compiled.borrow().get(&name) {
-            return Ok(schema.check(value));
+            return check(schema, value);
         }
         let schema = Schema::compile(source).map_err(|error| {
             tidegate_spin_base::log!("the handler's manifest: {name}: {error}");
             Failure::host(code::INTERNAL).message("the handler does not say what it is")
         })?;
-        let checked = schema.check(value);
+        let checked = check(&schema, value);
         self.compiled.borrow_mut().insert(name, schema);
-        Ok(checked)
+        checked
+    }
+
+    /// Checks a JSON text. Returns it with its integers written as such, none where they are.
+    pub(crate) fn check_text(
+        &self,
+        against: Against<'_>,
+        text: &str,
+    ) -> Result<Result<Option<String>, String>, Failure> {
+        let mut value = match Json::parse_within(text, STATE_MEMORY_BYTES) {
+            Ok(value) => value,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        Ok(match self.check(against, &value)? {
+            Ok(loose) if loose.is_empty() => Ok(None),
+            Ok(loose) => {
+                value.spell_integers(&loose);
+                Ok(Some(value.to_text()))
+            }
+            Err(violations) => Err(violations.to_string()),
+        })
     }
 
     /// Whether any payload of an event will do, if it is JSON.
@@ -115,6 +154,16 @@ impl Declared {
         let digest = Sha256::digest(source.to_string());
         let hex = digest.iter().take(8);
         hex.map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn check(schema: &Schema, value: &Json) -> Result<Result<Vec<Pointer>, Violations>, Failure> {
+    match schema.check_metered(value, &mut Allowance::new(WORK_STEPS)) {
+        Ok(loose) => Ok(Ok(loose)),
+        Err(Refused::Violations(violations)) => Ok(Err(violations)),
+        Err(Refused::Exhausted(exhausted)) => {
+            Err(Failure::host(code::TURN_WORK_LIMIT).message(exhausted.to_string()))
+        }
     }
 }
 
@@ -165,7 +214,7 @@ mod tests {
     }
 
     fn is_valid(against: Against<'_>, value: Value) -> bool {
-        declared().check(against, &value).unwrap().is_ok()
+        declared().check(against, &value.into()).unwrap().is_ok()
     }
 
     #[test]

@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tidegate_core::failure::code;
-use tidegate_core::{Failure, Pointer};
+use tidegate_core::json::ParseError;
+use tidegate_core::{Failure, Json, Pointer};
 use tidegate_spin_base::response::Written;
 use tidegate_spin_base::signature::{Purpose, Statement};
 use tidegate_spin_base::{clock, sse, values};
@@ -17,7 +17,9 @@ use crate::calls::{self, Invocation};
 use crate::convert::{parse_ops, weight};
 use crate::declared::Against;
 use crate::messages::Message;
-use crate::stage::{self, CALLS, EVENT_COST, Listener, Mode, Stage, TIMERS, check_json};
+use crate::stage::{
+    self, CALLS, EVENT_COST, Listener, Mode, STATE_MEMORY_BYTES, Stage, TIMERS, check_json,
+};
 use crate::timers::{self as actor_timers, NewTimer, TimerChange};
 
 /// Time for a caller to read a chunk: the host's `chunk-timeout-ms`.
@@ -52,27 +54,29 @@ impl state::Guest for Shim {
     }
 
     fn read() -> String {
-        look(|stage| stage.document.value().to_string())
+        look(|stage| stage.document.to_text())
     }
 
     fn replace(doc: String) -> Result<u64> {
         change(|stage| {
             stage.charge(doc.len())?;
-            stage.charge_state(doc.len())?;
-            let value: Value = serde_json::from_str(&doc).map_err(|error| {
-                Failure::host(code::STATE_MALFORMED)
-                    .message(format!("the state is not JSON: {error}"))
-            })?;
+            let value =
+                Json::parse_within(&doc, STATE_MEMORY_BYTES).map_err(|error| match error {
+                    ParseError::TooLarge { .. } => stage.exceed(stage::state_too_large()),
+                    ParseError::Malformed(error) => Failure::host(code::STATE_MALFORMED)
+                        .message(format!("the state is not JSON: {error}")),
+                })?;
+            drop(doc);
             stage.write(|document| {
                 document.replace(value);
-                Ok(doc.len())
+                Ok(())
             })
         })
     }
 
     fn get(pointer: String) -> Option<String> {
         let pointer = Pointer::parse(&pointer).ok()?;
-        look(|stage| stage.document.get(&pointer).map(Value::to_string))
+        look(|stage| stage.document.get(&pointer).map(Json::to_text))
     }
 
     fn patch(ops: Vec<state::Op>) -> Result<u64> {
@@ -81,18 +85,10 @@ impl state::Guest for Shim {
             // Charged before it is parsed, which makes it larger.
             stage.charge(bytes)?;
             let ops = parse_ops(ops)?;
-            let mut estimate = stage.state_bytes.saturating_add(bytes);
-            if stage.charge_state(estimate).is_err() {
-                // Replaced and removed values are counted in the estimate; count exactly.
-                stage.exceeded = None;
-                estimate = stage.document.value().to_string().len() + bytes;
-                stage.charge_state(estimate)?;
-            }
             stage.write(|document| {
                 document
                     .apply(&ops)
-                    .map_err(|error| stage::op_failure(&error))?;
-                Ok(estimate)
+                    .map_err(|error| stage::op_failure(&error))
             })
         })
     }
@@ -135,14 +131,14 @@ impl outbox::Guest for Shim {
                     .message(format!("the payload of `{event}` is invalid: {detail}"))
                     .param("event", event.clone())
             };
-            if declared.takes_any(&event) {
+            let spelled = if declared.takes_any(&event) {
                 check_json(&payload).map_err(invalid)?;
+                None
             } else {
-                let value: Value =
-                    serde_json::from_str(&payload).map_err(|error| invalid(error.to_string()))?;
-                let checked = declared.check(Against::Event(&event), &value)?;
-                checked.map_err(|violations| invalid(violations.to_string()))?;
-            }
+                let checked = declared.check_text(Against::Event(&event), &payload)?;
+                checked.map_err(invalid)?
+            };
+            let payload = spelled.unwrap_or(payload);
             match to {
                 // There are no connections here that it could reach.
                 outbox::Audience::Only(_) => {}
@@ -189,7 +185,7 @@ fn set_timer(timer: NewTimer) -> Result<u64> {
     change(|stage| {
         let input = timer.input.as_ref().map_or(0, String::len);
         stage.charge(EVENT_COST + timer.method.len() + input)?;
-        let method = actor_timers::check(&timer, &stage.given.declared)?;
+        let (method, spelled) = actor_timers::check(&timer, &stage.given.declared)?;
         let set = stage.timers.iter();
         let set = set
             .filter(|change| matches!(change, TimerChange::Set { .. }))
@@ -213,7 +209,7 @@ fn set_timer(timer: NewTimer) -> Result<u64> {
         stage.timers.push(TimerChange::Set {
             id: id as i64,
             method: method.to_string(),
-            input: timer.input,
+            input: spelled.or(timer.input),
             due_ms: clock::unix_ms().saturating_add(timer.delay_ms),
             every_ms: timer.every_ms,
         });

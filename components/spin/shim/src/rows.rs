@@ -5,8 +5,7 @@
 //! *lease* first: a name and a time in the row, which the commits of others respect until
 //! that time.
 
-use serde_json::Value;
-use tidegate_core::{ActorKey, Failure, PatchOp, patch};
+use tidegate_core::{ActorKey, Failure, Json, PatchOp, patch};
 use tidegate_spin_base::database::{Database, DatabaseError, Row};
 use tidegate_spin_base::{clock, tables, values};
 
@@ -71,7 +70,7 @@ pub(crate) struct Lease {
 #[derive(Default)]
 pub(crate) struct Commit<'a> {
     /// The whole state, if it has changed or is not there yet.
-    pub(crate) state: Option<&'a Value>,
+    pub(crate) state: Option<&'a Json>,
     /// What has changed of it.
     pub(crate) patches: Option<Vec<PatchOp>>,
     /// The events, in their order: names and payloads.
@@ -282,7 +281,7 @@ fn write_actor(
     commit: &Commit<'_>,
     leases: Leases<'_>,
 ) -> Result<(), Refusal> {
-    let state = commit.state.map(Value::to_string);
+    let state = commit.state.map(Json::to_text);
     if let Some(patches) = &commit.patches {
         next.version += 1;
         let shown = patch::without_hidden(patches.clone(), &declared.state.hidden);

@@ -7,11 +7,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 use tidegate_core::document::{Document, OpError};
 use tidegate_core::failure::code;
-use tidegate_core::{ActorKey, Failure};
+use tidegate_core::{ActorKey, Failure, Json};
 use tidegate_spin_base::database::Database;
 use tidegate_spin_base::response::Response;
 use tidegate_spin_base::signature::ActorRef;
@@ -27,6 +26,8 @@ use crate::timers::TimerChange;
 const EFFECTS_BYTES: usize = 64 << 20;
 /// Length of a state as JSON: `state-bytes`.
 const STATE_BYTES: usize = 32 << 20;
+/// What a state takes in memory: `state-memory-bytes`.
+pub(crate) const STATE_MEMORY_BYTES: usize = 128 << 20;
 /// Timers of one actor: `timers`.
 pub(crate) const TIMERS: usize = 10_000;
 /// Calls of one turn: `calls`.
@@ -76,7 +77,7 @@ pub(crate) struct Given {
     /// Where it is.
     pub(crate) place: Place,
     /// Its state.
-    pub(crate) state: Value,
+    pub(crate) state: Json,
     /// The actors that wait for it.
     pub(crate) chain: Vec<ActorRef>,
     /// Its trace context.
@@ -109,7 +110,6 @@ pub(crate) struct Stage {
     pub(crate) given: Given,
     pub(crate) document: Document,
     pub(crate) token: u64,
-    pub(crate) state_bytes: usize,
     pub(crate) events: Vec<(String, String)>,
     pub(crate) timers: Vec<TimerChange>,
     pub(crate) messages: Vec<Message>,
@@ -178,7 +178,6 @@ impl Stage {
         let state = std::mem::take(&mut given.state);
         Stage {
             next_tick: Instant::now() + given.streaming.unwrap_or_default(),
-            state_bytes: state.to_string().len(),
             document: Document::new(state),
             token: next_token(),
             given,
@@ -222,14 +221,16 @@ impl Stage {
         Err(self.exceed(failure))
     }
 
-    pub(crate) fn charge_state(&mut self, bytes: usize) -> Result<(), Failure> {
-        if bytes <= STATE_BYTES {
-            return Ok(());
+    /// Fails the turn if the state takes more than it may, as text or in memory.
+    pub(crate) fn charge_state(&mut self) -> Result<(), Failure> {
+        let size = self.document.size();
+        if size.text > STATE_BYTES {
+            return Err(self.exceed(state_too_long()));
         }
-        let failure = Failure::host(code::STATE_TOO_LARGE)
-            .message(format!("the state is longer than {STATE_BYTES} bytes"))
-            .param("limit", STATE_BYTES);
-        Err(self.exceed(failure))
+        if size.memory > STATE_MEMORY_BYTES {
+            return Err(self.exceed(state_too_large()));
+        }
+        Ok(())
     }
 
     /// Notes a limit that was passed.
@@ -241,12 +242,13 @@ impl Stage {
     /// Changes the state, and names what it is now.
     pub(crate) fn write(
         &mut self,
-        change: impl FnOnce(&mut Document) -> Result<usize, Failure>,
+        change: impl FnOnce(&mut Document) -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
         // Until the guest says again that it is.
         self.is_fit = false;
-        self.state_bytes = change(&mut self.document)?;
+        change(&mut self.document)?;
         self.token = next_token();
+        self.charge_state()?;
         Ok(self.token)
     }
 
@@ -422,19 +424,25 @@ impl Stage {
         if !self.document.is_dirty() {
             return Ok(None);
         }
-        let patches = self.document.changes();
+        let mut patches = self.document.changes();
+        if !patches.is_empty() {
+            let declared = &self.given.declared;
+            let loose = declared
+                .check(Against::State, self.document.value())?
+                .map_err(|violations| {
+                    Failure::host(code::STATE_INVALID).message(format!(
+                        "the turn would leave an invalid state: {violations}"
+                    ))
+                })?;
+            if !loose.is_empty() {
+                self.document.spell_integers(&loose);
+                patches = self.document.changes();
+            }
+        }
         if patches.is_empty() {
             self.document.accept();
             return Ok(None);
         }
-        let declared = &self.given.declared;
-        declared
-            .check(Against::State, self.document.value())?
-            .map_err(|violations| {
-                Failure::host(code::STATE_INVALID).message(format!(
-                    "the turn would leave an invalid state: {violations}"
-                ))
-            })?;
         Ok(Some(patches))
     }
 
@@ -508,28 +516,46 @@ impl Stage {
     }
 
     /// Checks the result of a method: it must be JSON, and, where that is asked for, what
-    /// the manifest says.
-    pub(crate) fn check_result(&mut self, method: &str, result: &str) -> Result<(), Failure> {
+    /// the manifest says. Returns it with its integers written as such, none where they are.
+    pub(crate) fn check_result(
+        &mut self,
+        method: &str,
+        result: &str,
+    ) -> Result<Option<String>, Failure> {
         self.charge(result.len())?;
         let invalid = |detail: String| {
             Failure::host(code::OUTPUT_INVALID)
                 .message(format!("{method} returned an invalid result: {detail}"))
         };
         if settings::number("TIDEGATE_VALIDATE_RESULTS", 0) == 0 {
-            return check_json(result).map_err(invalid);
+            return check_json(result).map(|()| None).map_err(invalid);
         }
-        let value: Value =
-            serde_json::from_str(result).map_err(|error| invalid(error.to_string()))?;
-        self.given
-            .declared
-            .check(Against::Output(method), &value)?
-            .map_err(|violations| invalid(violations.to_string()))
+        let declared = &self.given.declared;
+        declared
+            .check_text(Against::Output(method), result)?
+            .map_err(invalid)
     }
 }
 
 /// How long a lease lasts without being renewed.
 fn lease_ms() -> u64 {
     settings::number("TIDEGATE_LEASE_MS", LEASE_MS)
+}
+
+/// `state.too-large`: its text is too long.
+pub(crate) fn state_too_long() -> Failure {
+    Failure::host(code::STATE_TOO_LARGE)
+        .message(format!("the state is longer than {STATE_BYTES} bytes"))
+        .param("limit", STATE_BYTES)
+}
+
+/// `state.too-large`: it takes too much memory.
+pub(crate) fn state_too_large() -> Failure {
+    Failure::host(code::STATE_TOO_LARGE)
+        .message(format!(
+            "the state takes more than {STATE_MEMORY_BYTES} bytes of memory"
+        ))
+        .param("limit", STATE_MEMORY_BYTES)
 }
 
 /// `actor.busy`
@@ -551,6 +577,7 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
         OpError::NoSuchPlace { .. } => code::STATE_NO_SUCH_PLACE,
         OpError::NotAString { .. } => code::STATE_NOT_A_STRING,
         OpError::RemovesDocument { .. } | OpError::TooDeep { .. } => code::STATE_MALFORMED,
+        OpError::Exhausted { .. } => code::TURN_WORK_LIMIT,
     };
     Failure::host(code)
         .message(error.to_string())

@@ -2,7 +2,6 @@
 //! Spin nothing wakes by itself: what is due runs before the actor's next turn, or when the
 //! clock ticks (`POST /_tidegate/tick`).
 
-use serde_json::Value;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::ActorType;
 use tidegate_core::{ActorKey, Failure, Name};
@@ -201,8 +200,12 @@ fn next_on_grid(due_ms: u64, every_ms: u64, now_ms: u64) -> u64 {
     due_ms.saturating_add(steps.saturating_mul(every_ms))
 }
 
-/// Checks a timer, and returns the name of its method.
-pub(crate) fn check(timer: &NewTimer, declared: &Declared) -> Result<Name, Failure> {
+/// Checks a timer. Returns the name of its method, and its input if that is to be written
+/// otherwise.
+pub(crate) fn check(
+    timer: &NewTimer,
+    declared: &Declared,
+) -> Result<(Name, Option<String>), Failure> {
     let delays = [Some(timer.delay_ms), timer.every_ms].into_iter().flatten();
     if delays.clone().any(|delay| delay > MAX_DELAY_MS) || timer.every_ms == Some(0) {
         return Err(Failure::host(code::TIMER_INVALID_DELAY)
@@ -222,11 +225,10 @@ pub(crate) fn check(timer: &NewTimer, declared: &Declared) -> Result<Name, Failu
             .param("method", name.as_str())
     };
     let input = timer.input.as_deref().unwrap_or("null");
-    let input: Value = serde_json::from_str(input).map_err(|error| invalid(error.to_string()))?;
-    declared
-        .check(Against::Input(name.as_str()), &input)?
-        .map_err(|violations| invalid(violations.to_string()))?;
-    Ok(name.clone())
+    let spelled = declared
+        .check_text(Against::Input(name.as_str()), input)?
+        .map_err(invalid)?;
+    Ok((name.clone(), spelled))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::Method;
-use tidegate_core::{ActorKey, Failure, schema, unambiguous};
+use tidegate_core::{ActorKey, Failure, Json, schema};
 use tidegate_spin_base::signature::ActorRef;
 use tidegate_spin_base::{clock, settings};
 
@@ -230,7 +230,7 @@ async fn prepare(
 }
 
 /// The state of an actor, if it fits the handler that serves it.
-pub(crate) fn state_of(loaded: &Loaded, declared: &Rc<Declared>) -> Result<Value, Failure> {
+pub(crate) fn state_of(loaded: &Loaded, declared: &Rc<Declared>) -> Result<Json, Failure> {
     let Some(stored) = &loaded.state else {
         return Ok(declared.state.initial.clone());
     };
@@ -246,14 +246,15 @@ pub(crate) fn state_of(loaded: &Loaded, declared: &Rc<Declared>) -> Result<Value
             "it is of version {version}, expected {expected}; on Spin states are not migrated"
         )));
     }
-    let state: Value = serde_json::from_str(&stored.text).map_err(|error| {
+    let mut state = Json::parse(&stored.text).map_err(|error| {
         Failure::host(code::STORE_UNAVAILABLE)
             .message(format!("the stored state is damaged: {error}"))
     })?;
     if stored.fit != declared.fit() {
-        declared
+        let loose = declared
             .check(Against::State, &state)?
             .map_err(|violations| unfit(violations.to_string()))?;
+        state.spell_integers(&loose);
     }
     Ok(state)
 }
@@ -421,10 +422,10 @@ async fn run_noted(
 ) -> Ran {
     let declared = request.declared.clone();
     let checked = check_call(key, &declared, begin.method, begin.input.as_deref());
-    let (method, refusal) = match checked {
-        Ok(method) => (method.clone(), None),
+    let (method, spelled, refusal) = match checked {
+        Ok((method, spelled)) => (method.clone(), spelled, None),
         // A timer that calls what is no more has fired all the same.
-        Err(failure) if due.is_some() => (NO_METHOD, Some(failure)),
+        Err(failure) if due.is_some() => (NO_METHOD, None, Some(failure)),
         Err(failure) => return Ran::Done(Err(failure)),
     };
     let state = match state_of(&loaded, &declared) {
@@ -486,13 +487,15 @@ async fn run_noted(
         key: begin.key,
         traceparent: begin.traceparent,
     };
-    let result = guest::invoke(turn, begin.method, begin.input).await;
+    let input = spelled.or(begin.input);
+    let result = guest::invoke(turn, begin.method, input).await;
     let mut stage = stage::leave();
     let result = result.and_then(|result| {
-        if let Some(result) = &result {
-            stage.check_result(begin.method, result)?;
-        }
-        Ok(result)
+        let spelled = match &result {
+            Some(result) => stage.check_result(begin.method, result)?,
+            None => None,
+        };
+        Ok(spelled.or(result))
     });
     match result {
         Err(failure) => ended(stage.discard(failure), None),
@@ -525,26 +528,32 @@ fn ended(end: End, result: Option<String>) -> Ran {
     }
 }
 
+/// The method of a call that may be made, and its input with the integers written as such, none
+/// where they are.
 fn check_call<'d>(
     key: &ActorKey,
     declared: &'d Declared,
     method: &str,
     input: Option<&str>,
-) -> Result<&'d Method, Failure> {
+) -> Result<(&'d Method, Option<String>), Failure> {
     let Some(found) = declared.methods.get(method) else {
         return Err(Failure::unknown_method(key.actor.as_str(), method));
     };
-    let parsed: Value = match input {
-        Some(input) => unambiguous::parse(input).map_err(|error| {
+    let mut parsed = match input {
+        Some(input) => Json::parse_unambiguous(input).map_err(|error| {
             Failure::host(code::INPUT_INVALID)
                 .message(format!("Validation failed for {method}: /: {error}"))
         })?,
-        None => Value::Null,
+        None => Json::Null,
     };
-    declared
+    let loose = declared
         .check(Against::Input(method), &parsed)?
         .map_err(|violations| schema::input_failure(method, input, violations))?;
-    Ok(found)
+    if loose.is_empty() {
+        return Ok((found, None));
+    }
+    parsed.spell_integers(&loose);
+    Ok((found, Some(parsed.to_text())))
 }
 
 /// The name under which a caller's idempotency keys are its own. Clients without a user

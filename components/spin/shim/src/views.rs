@@ -3,10 +3,9 @@
 
 use std::rc::Rc;
 
-use serde_json::Value;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::{Access, Recheck};
-use tidegate_core::{ActorKey, Failure, patch};
+use tidegate_core::{ActorKey, Failure, Json, patch};
 use tidegate_spin_base::look;
 
 use crate::bindings::exports::tidegate::spin::control::{Looking, Question, Subject, View};
@@ -76,7 +75,7 @@ pub(crate) async fn look(
     let is_guarded = !request.is_unguarded.get();
     let shown = decided?;
     Ok(Seen {
-        state: shown.map(|shown| patch::strip_hidden(&shown, &hidden).to_string()),
+        state: shown.map(|shown| patch::strip_hidden(&shown, &hidden).to_text()),
         epoch,
         version,
         projected: access.project && is_guarded,
@@ -92,8 +91,8 @@ async fn decide(
     access: Access,
     who: wit::Client,
     question: &look::Question,
-    state: &Value,
-) -> Result<Option<Value>, Failure> {
+    state: &Json,
+) -> Result<Option<Json>, Failure> {
     if access.authorize {
         let to = match question.subject {
             look::Subject::State => Subject::State,
@@ -112,8 +111,8 @@ async fn decide(
     let this = key.into();
     Ok(Some(match guest::project(Looking { this, who }).await? {
         View::Whole => state.clone(),
-        View::Nothing => Value::Null,
-        View::Document(document) => serde_json::from_str(&document).map_err(|error| {
+        View::Nothing => Json::Null,
+        View::Document(document) => Json::parse(&document).map_err(|error| {
             tidegate_spin_base::log!("{key}: a view is not JSON: {error}");
             Failure::host(code::HANDLER_FAILED).message("the actor's guard did not decide")
         })?,

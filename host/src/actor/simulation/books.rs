@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tidegate_core::{ActorKey, Failure};
+use tidegate_core::{ActorKey, Failure, Json};
 
 use super::life::CLOCK_OFF_MS;
 
@@ -251,7 +251,7 @@ impl Books {
     }
 
     /// Somebody was shown the state as it is.
-    pub(super) fn shown(&mut self, actor: &ActorKey, epoch: &str, version: u64, state: &Value) {
+    pub(super) fn shown(&mut self, actor: &ActorKey, epoch: &str, version: u64, state: &Json) {
         if let Some((epoch_before, version_before)) = self.before.get(actor).cloned()
             && epoch == epoch_before
             && version < version_before
@@ -265,7 +265,7 @@ impl Books {
     }
 
     /// Somebody was told of a state that there was.
-    pub(super) fn told(&mut self, actor: &ActorKey, epoch: &str, version: u64, state: &Value) {
+    pub(super) fn told(&mut self, actor: &ActorKey, epoch: &str, version: u64, state: &Json) {
         if self.is_over {
             return;
         }
@@ -276,7 +276,8 @@ impl Books {
                 "{actor} was shown at {version}, and {safe} is safe"
             ));
         }
-        let text = state.to_string();
+        // Members stand in one order for everybody.
+        let text = state.to_text();
         let place = (actor.clone(), epoch.to_owned(), version);
         let known = self.states.entry(place).or_insert_with(|| text.clone());
         if *known != text {

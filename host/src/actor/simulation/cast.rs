@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
-use tidegate_core::{ActorId, ActorKey, Failure, Name, PatchOp, patch};
+use tidegate_core::{ActorId, ActorKey, Failure, Json, Name, PatchOp, patch};
 use tokio::sync::Notify;
 
 use super::books::Book;
@@ -227,7 +226,7 @@ impl Store for Watched {
 pub(super) struct Seen {
     pub(super) epoch: String,
     pub(super) version: u64,
-    state: Value,
+    state: Json,
 }
 
 /// A subscriber to a state, who applies what it is sent.

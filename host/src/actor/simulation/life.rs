@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_core::protocol::Since;
-use tidegate_core::{ActorKey, Failure, Name};
+use tidegate_core::{ActorKey, Failure, Json, Name};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -659,7 +659,8 @@ async fn look(actors: &Actors, book: &Book, actor: &ActorKey) -> Option<(Value, 
         Ok(read) => {
             let state: Value = serde_json::from_str(&read.state).expect("states are JSON");
             let mut book = book.lock();
-            book.shown(actor, &read.epoch, read.version, &state);
+            let shown = Json::parse(&read.state).expect("states are JSON");
+            book.shown(actor, &read.epoch, read.version, &shown);
             Some((state, read.version))
         }
         Err(failure) => {

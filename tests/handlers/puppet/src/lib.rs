@@ -33,8 +33,11 @@ impl manifest::Guest for Puppet {
                 "hasty": {"input": steps, "deadlineMs": 300},
                 "note": {},
                 "strict": {"input": {"type": "integer"}},
+                "echo": {},
+                "echoInteger": {"input": {"type": "integer"}, "output": {"type": "integer"}},
+                "float": {"output": {"type": "integer"}},
             },
-            "events": {"said": true},
+            "events": {"said": true, "counted": {"type": "integer"}},
         });
         let mut clockwork = actor.clone();
         clockwork["cron"] = json!({"note": {"everyMs": 100}});
@@ -72,6 +75,12 @@ impl actor::Guest for Puppet {
     fn invoke(turn: Turn, method: String, input: Option<String>) -> Answer {
         if method == "note" {
             return note(&turn, input.as_deref());
+        }
+        if method == "echo" || method == "echoInteger" {
+            return Ok(input);
+        }
+        if method == "float" {
+            return Ok(Some("1.0".to_owned()));
         }
         let input = input.unwrap_or_default();
         let steps: Vec<Value> = serde_json::from_str(&input).unwrap_or_default();
@@ -131,6 +140,24 @@ fn step(turn: &Turn, wanted: &Value) -> Result<Value, Failure> {
             }
             Value::Null
         }
+        // {"remove": member}
+        "remove" => {
+            let member = with.as_str().unwrap_or_default();
+            state::patch(&[state::Op::Remove(format!("/{member}"))])?;
+            Value::Null
+        }
+        // {"whole": text}, the whole state
+        "whole" => {
+            state::replace(with.as_str().unwrap_or_default())?;
+            Value::Null
+        }
+        // {"fill": {"with": text, "times": n}}, the whole state, an array of it
+        "fill" => {
+            let part = with["with"].as_str().unwrap_or_default();
+            let parts = vec![part; of(with, "times") as usize];
+            state::replace(&format!("[{}]", parts.join(",")))?;
+            Value::Null
+        }
         // {"append": text}, to the member `text`
         "append" => {
             let tail = state::Tail {
@@ -144,6 +171,11 @@ fn step(turn: &Turn, wanted: &Value) -> Result<Value, Failure> {
         "emit" => {
             outbox::emit("said", &with.to_string(), &Audience::Everyone)?;
             Value::Null
+        }
+        // {"emitText": payload}, as it is
+        "emitText" => {
+            let payload = with.as_str().unwrap_or_default();
+            done(outbox::emit("counted", payload, &Audience::Everyone))
         }
         // {"chunk": payload}
         "chunk" => done(outbox::chunk(&with.to_string())),

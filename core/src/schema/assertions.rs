@@ -1,0 +1,421 @@
+//! What a subschema says about a value itself, without going into another subschema.
+//!
+//! `evaluate` asks whether it holds, `explain` what does not. Where numbers meet decimal
+//! fractions and texts meet patterns, the `jsonschema` crate decides.
+
+use std::cmp::Ordering;
+use std::sync::OnceLock;
+
+use jsonschema::Validator;
+use serde_json::{Map, Value};
+
+use super::equal::{are_different, is_equal};
+use super::{MAX_LISTED, kind_of, options, or_list, shown};
+use crate::failure::cut;
+use crate::json::{Json, Number, Object};
+use crate::meter::{Exhausted, Meter, STEP_BYTES};
+
+/// The keywords of this module.
+pub(super) const ASSERTIONS: [&str; 18] = [
+    "type",
+    "enum",
+    "const",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "minProperties",
+    "maxProperties",
+    "required",
+    "dependentRequired",
+];
+
+/// What is asked of a value.
+#[derive(Default)]
+pub(super) struct Assertions(Vec<Assertion>);
+
+/// One keyword.
+enum Assertion {
+    Type(Types),
+    Enum(Vec<Json>),
+    Const(Json),
+    Bound(Bound, Number),
+    MultipleOf(Number, Part),
+    Length(Limit, u64),
+    Pattern(Box<str>, Part),
+    Items(Limit, u64),
+    UniqueItems,
+    Properties(Limit, u64),
+    Required(Vec<Box<str>>),
+    DependentRequired(Vec<(Box<str>, Vec<Box<str>>)>),
+}
+
+#[derive(Clone, Copy)]
+enum Bound {
+    Minimum,
+    Maximum,
+    ExclusiveMinimum,
+    ExclusiveMaximum,
+}
+
+#[derive(Clone, Copy)]
+enum Limit {
+    Least,
+    Most,
+}
+
+/// A set of types.
+#[derive(Clone, Copy, Default)]
+struct Types(u8);
+
+const TYPES: [(&str, u8); 7] = [
+    ("array", 1),
+    ("boolean", 2),
+    ("integer", 4),
+    ("null", 8),
+    ("number", 16),
+    ("object", 32),
+    ("string", 64),
+];
+const INTEGER: u8 = 4;
+const NUMBER: u8 = 16;
+
+impl Types {
+    fn read(value: &Value) -> Types {
+        let bit = |name: &Value| {
+            let found = TYPES.iter().find(|(kind, _)| name.as_str() == Some(kind));
+            found.map_or(0, |(_, bit)| *bit)
+        };
+        Types(match value {
+            Value::Array(names) => names.iter().map(bit).fold(0, |all, bit| all | bit),
+            name => bit(name),
+        })
+    }
+
+    fn has(self, value: &Json) -> bool {
+        let bits = match value {
+            Json::Array(_) => 1,
+            Json::Bool(_) => 2,
+            Json::Null => 8,
+            Json::Object(_) => 32,
+            Json::String(_) => 64,
+            Json::Number(number) if number.is_integer() => INTEGER | NUMBER,
+            Json::Number(_) => NUMBER,
+        };
+        self.0 & bits != 0
+    }
+
+    fn names(self) -> impl Iterator<Item = &'static str> {
+        let named = TYPES.iter().filter(move |(_, bit)| self.0 & bit != 0);
+        named.map(|(name, _)| *name)
+    }
+}
+
+/// A part of a schema that the crate decides, compiled when it is first asked.
+pub(super) struct Part {
+    source: Value,
+    compiled: OnceLock<Option<Validator>>,
+}
+
+impl Part {
+    /// The schema of this one keyword.
+    pub(super) fn new(keyword: &str, value: &Value) -> Part {
+        Part {
+            source: Value::Object(Map::from_iter([(keyword.to_owned(), value.clone())])),
+            compiled: OnceLock::new(),
+        }
+    }
+
+    fn allows(&self, value: &Value) -> bool {
+        // It compiles since the whole schema did.
+        let compile = || options().build(&self.source).ok();
+        let validator = self.compiled.get_or_init(compile);
+        validator.as_ref().is_none_or(|part| part.is_valid(value))
+    }
+
+    /// Whether the pattern is found in a text.
+    pub(super) fn matches(&self, text: &str) -> bool {
+        self.allows(&Value::from(text))
+    }
+}
+
+/// What does not hold.
+pub(super) struct Fault<'a>(&'a Assertion, Option<&'a str>);
+
+impl Assertions {
+    /// The assertions among these keywords. What is none of them, or not of the right kind, says
+    /// nothing here: the crate has refused it or will.
+    pub(super) fn read(keywords: &Map<String, Value>) -> Assertions {
+        let read = |name: &&str| read_one(name, keywords.get(*name)?);
+        Assertions(ASSERTIONS.iter().filter_map(read).collect())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether all of it holds.
+    pub(super) fn hold(&self, value: &Json, meter: &mut dyn Meter) -> Result<bool, Exhausted> {
+        for assertion in &self.0 {
+            if !assertion.holds(value, meter)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Tells all that does not hold.
+    pub(super) fn faults<'a>(
+        &'a self,
+        value: &'a Json,
+        meter: &mut dyn Meter,
+        mut tell: impl FnMut(Fault<'a>),
+    ) -> Result<(), Exhausted> {
+        for assertion in &self.0 {
+            let missing: &mut dyn Iterator<Item = &str> = match (assertion, value) {
+                (Assertion::Required(names), Json::Object(members)) => &mut missing(names, members),
+                (Assertion::DependentRequired(rules), Json::Object(members)) => &mut rules
+                    .iter()
+                    .filter(|(name, _)| members.contains(name))
+                    .flat_map(|(_, names)| missing(names, members)),
+                _ => {
+                    if !assertion.holds(value, meter)? {
+                        tell(Fault(assertion, None));
+                    }
+                    continue;
+                }
+            };
+            missing.for_each(|name| tell(Fault(assertion, Some(name))));
+        }
+        Ok(())
+    }
+
+    /// Whether numbers that satisfy this are integers, so that one written as `1.0` is meant as
+    /// `1`.
+    pub(super) fn want_integers(&self) -> bool {
+        let is_integer = |value: &Json| {
+            matches!(
+                value,
+                Json::Number(Number::Natural(_) | Number::Negative(_))
+            )
+        };
+        self.0.iter().any(|assertion| match assertion {
+            Assertion::Type(types) => types.0 & (INTEGER | NUMBER) == INTEGER,
+            Assertion::Const(value) => is_integer(value),
+            Assertion::Enum(values) => values.iter().any(is_integer),
+            _ => false,
+        })
+    }
+
+    /// Adds the constants, or else the types, that are asked for. `false` if there are none.
+    pub(super) fn names(&self, names: &mut Vec<String>) -> bool {
+        let find = |wanted: fn(&Assertion) -> bool| self.0.iter().find(|each| wanted(each));
+        let asked = find(|each| matches!(each, Assertion::Const(_)))
+            .or_else(|| find(|each| matches!(each, Assertion::Enum(_))))
+            .or_else(|| find(|each| matches!(each, Assertion::Type(_))));
+        match asked {
+            Some(Assertion::Const(value)) => names.push(shown(value)),
+            Some(Assertion::Enum(values)) => names.extend(values.iter().map(shown)),
+            Some(Assertion::Type(types)) => names.extend(types.names().map(str::to_owned)),
+            _ => return false,
+        }
+        true
+    }
+}
+
+fn read_one(name: &str, value: &Value) -> Option<Assertion> {
+    let number = || match value {
+        Value::Number(number) => Some(Number::from(number)),
+        _ => None,
+    };
+    // `2.0` is a count as well.
+    let count = || match number()?.to_integer().unwrap_or(number()?) {
+        Number::Natural(count) => Some(count),
+        Number::Negative(_) => None,
+        Number::Float(_) => Some(u64::MAX),
+    };
+    let texts = |value: &Value| -> Option<Vec<Box<str>>> {
+        let texts = value.as_array()?.iter();
+        Some(texts.filter_map(Value::as_str).map(Box::from).collect())
+    };
+    Some(match name {
+        "type" => Assertion::Type(Types::read(value)),
+        "enum" => Assertion::Enum(value.as_array()?.iter().map(Json::from).collect()),
+        "const" => Assertion::Const(value.into()),
+        "minimum" => Assertion::Bound(Bound::Minimum, number()?),
+        "maximum" => Assertion::Bound(Bound::Maximum, number()?),
+        "exclusiveMinimum" => Assertion::Bound(Bound::ExclusiveMinimum, number()?),
+        "exclusiveMaximum" => Assertion::Bound(Bound::ExclusiveMaximum, number()?),
+        "multipleOf" => Assertion::MultipleOf(number()?, Part::new(name, value)),
+        "minLength" => Assertion::Length(Limit::Least, count()?),
+        "maxLength" => Assertion::Length(Limit::Most, count()?),
+        "pattern" => Assertion::Pattern(value.as_str()?.into(), Part::new(name, value)),
+        "minItems" => Assertion::Items(Limit::Least, count()?),
+        "maxItems" => Assertion::Items(Limit::Most, count()?),
+        "uniqueItems" => value.as_bool()?.then_some(Assertion::UniqueItems)?,
+        "minProperties" => Assertion::Properties(Limit::Least, count()?),
+        "maxProperties" => Assertion::Properties(Limit::Most, count()?),
+        "required" => Assertion::Required(texts(value)?),
+        "dependentRequired" => {
+            let rules = value.as_object()?.iter();
+            let rules =
+                rules.filter_map(|(name, names)| Some((name.as_str().into(), texts(names)?)));
+            Assertion::DependentRequired(rules.collect())
+        }
+        _ => return None,
+    })
+}
+
+impl Assertion {
+    fn holds(&self, value: &Json, meter: &mut dyn Meter) -> Result<bool, Exhausted> {
+        meter.charge(self.steps(value))?;
+        Ok(match (self, value) {
+            (Assertion::Type(types), value) => types.has(value),
+            (Assertion::Enum(options), value) => {
+                for option in options {
+                    if is_equal(option, value, meter)? {
+                        return Ok(true);
+                    }
+                }
+                false
+            }
+            (Assertion::Const(expected), value) => is_equal(expected, value, meter)?,
+            (Assertion::Bound(bound, limit), Json::Number(number)) => {
+                match (bound, number.compare(*limit)) {
+                    (_, Ordering::Equal) => matches!(bound, Bound::Minimum | Bound::Maximum),
+                    (Bound::Minimum | Bound::ExclusiveMinimum, order) => order.is_gt(),
+                    (Bound::Maximum | Bound::ExclusiveMaximum, order) => order.is_lt(),
+                }
+            }
+            (Assertion::MultipleOf(_, part), Json::Number(number)) => {
+                part.allows(&number.to_value())
+            }
+            (Assertion::Length(limit, bound), Json::String(text)) => {
+                limit.allows(text.chars().count(), *bound)
+            }
+            (Assertion::Pattern(_, part), Json::String(text)) => part.matches(text),
+            (Assertion::Items(limit, bound), Json::Array(elements)) => {
+                limit.allows(elements.len(), *bound)
+            }
+            (Assertion::UniqueItems, Json::Array(elements)) => are_different(elements, meter)?,
+            (Assertion::Properties(limit, bound), Json::Object(members)) => {
+                limit.allows(members.len(), *bound)
+            }
+            (Assertion::Required(names), Json::Object(members)) => {
+                missing(names, members).next().is_none()
+            }
+            (Assertion::DependentRequired(rules), Json::Object(members)) => rules
+                .iter()
+                .filter(|(name, _)| members.contains(name))
+                .all(|(_, names)| missing(names, members).next().is_none()),
+            _ => true,
+        })
+    }
+
+    /// What it costs beside one.
+    fn steps(&self, value: &Json) -> u64 {
+        let steps = match (self, value) {
+            (Assertion::Length(..) | Assertion::Pattern(..), Json::String(text)) => {
+                text.len() / STEP_BYTES
+            }
+            (Assertion::Required(names), Json::Object(_)) => names.len(),
+            (Assertion::DependentRequired(rules), Json::Object(_)) => {
+                rules.iter().map(|(_, names)| 1 + names.len()).sum()
+            }
+            _ => 0,
+        };
+        steps as u64
+    }
+}
+
+impl Limit {
+    fn allows(self, size: usize, bound: u64) -> bool {
+        match self {
+            Limit::Least => size as u64 >= bound,
+            Limit::Most => size as u64 <= bound,
+        }
+    }
+}
+
+fn missing<'a>(names: &'a [Box<str>], members: &'a Object) -> impl Iterator<Item = &'a str> {
+    let names = names.iter().map(|name| &**name);
+    names.filter(|name| !members.contains(name))
+}
+
+impl<'a> Fault<'a> {
+    /// The member that is missing, if it is that.
+    pub(super) fn missing(&self) -> Option<&'a str> {
+        self.1
+    }
+
+    /// A short text that starts with what was expected.
+    pub(super) fn describe(&self, found: &Json) -> String {
+        let count = |limit: &Limit, bound: u64, unit: &str, size: usize| {
+            let bounded = match limit {
+                Limit::Least => "at least",
+                Limit::Most => "at most",
+            };
+            let plural = if bound == 1 { "" } else { "s" };
+            format!("expected {bounded} {bound} {unit}{plural}, found {size}")
+        };
+        match (self.0, found) {
+            (Assertion::Type(types), found) => {
+                let expected = or_list(types.names().map(str::to_owned).collect());
+                // `expected integer, found number` would puzzle those who sent 1.5.
+                let found = match found {
+                    Json::Number(number) if expected.contains("integer") => number.to_string(),
+                    found => kind_of(found).to_owned(),
+                };
+                format!("expected {expected}, found {found}")
+            }
+            (Assertion::Enum(options), found) => {
+                let mut names: Vec<String> = options.iter().take(MAX_LISTED).map(shown).collect();
+                match options.len() - names.len() {
+                    0 => {}
+                    more => names.push(format!("{more} others")),
+                }
+                format!("expected {}, found {}", or_list(names), shown(found))
+            }
+            (Assertion::Const(expected), found) => {
+                format!("expected {}, found {}", shown(expected), shown(found))
+            }
+            (Assertion::Bound(bound, limit), found) => {
+                let bound = match bound {
+                    Bound::Minimum => "at least",
+                    Bound::Maximum => "at most",
+                    Bound::ExclusiveMinimum => "more than",
+                    Bound::ExclusiveMaximum => "less than",
+                };
+                format!("expected {bound} {limit}, found {}", shown(found))
+            }
+            (Assertion::MultipleOf(number, _), found) => {
+                format!("expected a multiple of {number}, found {}", shown(found))
+            }
+            (Assertion::Length(limit, bound), Json::String(text)) => {
+                count(limit, *bound, "character", text.chars().count())
+            }
+            (Assertion::Items(limit, bound), Json::Array(elements)) => {
+                count(limit, *bound, "element", elements.len())
+            }
+            (Assertion::Properties(limit, bound), Json::Object(members)) => {
+                count(limit, *bound, "member", members.len())
+            }
+            (Assertion::Pattern(pattern, _), found) => {
+                format!(
+                    "expected a match of {}, found {}",
+                    cut(pattern),
+                    shown(found)
+                )
+            }
+            (Assertion::UniqueItems, _) => "expected elements that are all different".to_owned(),
+            _ => "does not satisfy the schema".to_owned(),
+        }
+    }
+}
