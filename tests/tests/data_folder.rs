@@ -550,6 +550,7 @@ async fn a_start_that_fails_leaves_no_folder_behind() {
 async fn a_cause_is_said_once() {
     let refused = Host::builder()
         .component("counter")
+        .set("auth.algorithms=[\"ES256\"]")
         .set("auth.jwks-file=/nowhere/keys.json")
         .refused()
         .await;
