@@ -788,6 +788,10 @@ impl Actor {
     ) -> Result<Effects, Failure> {
         stage.commit(result).inspect_err(|failure| {
             stage.discard();
+            if failure.code == code::HOST_MEMORY {
+                // Nobody's fault alone, and a crowd of them must not fill the log.
+                return debug!(actor = %self.key, %failure, "a turn found no room");
+            }
             // A fault of the handler or of the store, not of the caller.
             warn!(
                 actor = %self.key,
