@@ -9,6 +9,7 @@ use bytes::Bytes;
 use soketto::Parsing;
 use soketto::base::{self, Codec, Header, OpCode};
 use thiserror::Error;
+use tidegate_core::protocol::{Envelope, Scan};
 
 use super::{Close, CloseCode};
 
@@ -56,6 +57,8 @@ pub enum Incoming {
     TooLarge {
         /// The size of the message in bytes.
         size: u64,
+        /// What it said of whom to answer.
+        to: Box<Envelope>,
     },
     /// A ping, to be answered with a pong of the same payload.
     Ping(Bytes),
@@ -189,17 +192,22 @@ struct Assembly {
     size: u64,
     /// The payload that has arrived, unmasked.
     payload: Vec<u8>,
-    /// How much of a text's payload is known to be whole UTF-8 characters.
-    checked: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Kind {
-    Text,
+    Text {
+        /// How much of the payload is known to be whole UTF-8 characters.
+        checked: usize,
+    },
     Binary,
-    /// Larger than [`Limits::max_message`]: counted, not kept.
-    Skipped,
+    /// Larger than [`Limits::max_message`]: counted and looked through for whom to answer, not
+    /// kept.
+    Skipped(Box<Scan>),
 }
+
+/// How much of a skipped message is looked through at once; a whole number of masks.
+const SKIM: usize = 1024;
 
 impl Decoder {
     /// A decoder at the beginning of a connection.
@@ -325,7 +333,7 @@ impl Decoder {
         }
         let kind = match opcode {
             OpCode::Continue => None,
-            OpCode::Text => Some(Kind::Text),
+            OpCode::Text => Some(Kind::Text { checked: 0 }),
             _ => Some(Kind::Binary),
         };
         let message = match (&mut self.message, kind) {
@@ -361,6 +369,23 @@ impl Payload {
         self.mask.rotate_left(arrived.len() % 4);
     }
 
+    /// Takes what has arrived of the payload off `input`, and looks through it as far as `scan`
+    /// wants to.
+    fn skim(&mut self, input: &mut &[u8], scan: &mut Scan) {
+        let arrived = self.split(input);
+        for piece in arrived.chunks(SKIM) {
+            if scan.is_done() {
+                break;
+            }
+            let mut plain = [0; SKIM];
+            let plain = &mut plain[..piece.len()];
+            plain.copy_from_slice(piece);
+            unmask(plain, self.mask);
+            scan.read(plain);
+        }
+        self.mask.rotate_left(arrived.len() % 4);
+    }
+
     /// Takes what has arrived of the payload off `input`.
     fn split<'a>(&mut self, input: &mut &'a [u8]) -> &'a [u8] {
         let (arrived, rest) = input.split_at(self.remaining.min(input.len()));
@@ -376,7 +401,6 @@ impl Assembly {
             kind,
             size: 0,
             payload: Vec::new(),
-            checked: 0,
         }
     }
 
@@ -389,44 +413,45 @@ impl Assembly {
                 limit: limits.largest(),
             });
         }
-        if self.size > limits.max_message as u64 {
-            self.kind = Kind::Skipped;
-            self.payload = Vec::new();
+        if self.size > limits.max_message as u64 && !matches!(self.kind, Kind::Skipped(_)) {
+            let mut scan = Box::new(Scan::default());
+            scan.read(&std::mem::take(&mut self.payload));
+            self.kind = Kind::Skipped(scan);
         }
         Ok(())
     }
 
     fn take(&mut self, payload: &mut Payload, input: &mut &[u8]) -> Result<(), ProtocolError> {
-        match self.kind {
-            Kind::Skipped => {
-                payload.split(input);
-            }
+        match &mut self.kind {
+            Kind::Skipped(scan) => payload.skim(input, scan),
             Kind::Binary => payload.take(input, &mut self.payload),
-            Kind::Text => {
+            Kind::Text { checked } => {
                 payload.take(input, &mut self.payload);
-                self.check()?;
+                // The beginning of a character may wait for its rest.
+                match simdutf8::compat::from_utf8(&self.payload[*checked..]) {
+                    Ok(_) => *checked = self.payload.len(),
+                    Err(error) if error.error_len().is_some() => {
+                        return Err(ProtocolError::InvalidUtf8);
+                    }
+                    Err(error) => *checked += error.valid_up_to(),
+                }
             }
-        }
-        Ok(())
-    }
-
-    /// Checks what has arrived of a text; the beginning of a character may wait for its rest.
-    fn check(&mut self) -> Result<(), ProtocolError> {
-        match simdutf8::compat::from_utf8(&self.payload[self.checked..]) {
-            Ok(_) => self.checked = self.payload.len(),
-            Err(error) if error.error_len().is_some() => return Err(ProtocolError::InvalidUtf8),
-            Err(error) => self.checked += error.valid_up_to(),
         }
         Ok(())
     }
 
     fn finish(self) -> Result<Incoming, ProtocolError> {
         match self.kind {
-            Kind::Skipped => Ok(Incoming::TooLarge { size: self.size }),
+            Kind::Skipped(scan) => Ok(Incoming::TooLarge {
+                size: self.size,
+                to: Box::new(scan.finish()),
+            }),
             Kind::Binary => Ok(Incoming::Binary(self.payload.into())),
-            Kind::Text if self.checked < self.payload.len() => Err(ProtocolError::InvalidUtf8),
-            Kind::Text => {
-                // SAFETY: `check` validated the payload up to `checked`, which is its end.
+            Kind::Text { checked } if checked < self.payload.len() => {
+                Err(ProtocolError::InvalidUtf8)
+            }
+            Kind::Text { .. } => {
+                // SAFETY: `take` validated the payload up to `checked`, which is its end.
                 Ok(Incoming::Text(unsafe {
                     String::from_utf8_unchecked(self.payload)
                 }))

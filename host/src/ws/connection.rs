@@ -24,6 +24,7 @@ use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
+use tidegate_core::protocol::Envelope;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
@@ -92,6 +93,8 @@ pub enum Message {
     TooLarge {
         /// Its size in bytes.
         size: u64,
+        /// What it said of whom to answer.
+        to: Box<Envelope>,
     },
 }
 
@@ -342,7 +345,7 @@ impl Reader {
                     Ok(None) => break,
                     Ok(Some(Incoming::Text(text))) => Message::Text(text),
                     Ok(Some(Incoming::Binary(bytes))) => Message::Binary(bytes),
-                    Ok(Some(Incoming::TooLarge { size })) => Message::TooLarge { size },
+                    Ok(Some(Incoming::TooLarge { size, to })) => Message::TooLarge { size, to },
                     Ok(Some(Incoming::Ping(payload))) => {
                         self.outbound.0.push_control(Frame::pong(&payload));
                         continue;

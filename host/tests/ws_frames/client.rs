@@ -199,7 +199,7 @@ impl Handler for Echo {
         let frame = match message {
             Message::Text(text) => Frame::text(text),
             Message::Binary(bytes) => Frame::binary(bytes),
-            Message::TooLarge { size } => Frame::text(format!("too large: {size}")),
+            Message::TooLarge { size, .. } => Frame::text(format!("too large: {size}")),
         };
         match self.0.push(frame.clone()) {
             Err(Refused::Full) => Some(async move {
