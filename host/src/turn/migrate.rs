@@ -69,9 +69,9 @@ fn misfit(declared: &StateSpec, state: &Value, version: u32) -> Option<String> {
 }
 
 fn unfit(reason: impl std::fmt::Display) -> Failure {
-    Failure::host(code::STATE_UNFIT).message(format!(
-        "the stored state does not fit the handler that serves the actor now: {reason}"
-    ))
+    Failure::host(code::STATE_UNFIT)
+        .message("the stored state does not fit the handler that serves the actor now")
+        .detail(reason.to_string())
 }
 
 /// An actor as this component may go on with it: as it is, or with the state that its

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use tidegate_core::document::{Op, OpError};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::ActorType;
-use tidegate_core::{Failure, Name, PatchOp, Pointer, patch};
+use tidegate_core::{ActorId, Failure, Name, PatchOp, Pointer, patch};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -202,7 +202,8 @@ impl Stage {
         self.charge(result.len())?;
         let invalid = |detail: String| {
             Failure::host(code::OUTPUT_INVALID)
-                .message(format!("{method} returned an invalid result: {detail}"))
+                .message(format!("{method} returned an invalid result"))
+                .detail(detail)
         };
         let schema = self
             .actor_type()
@@ -332,9 +333,9 @@ impl Stage {
                 schema.check(state)
             };
             checked.map_err(|violations| {
-                Failure::host(code::STATE_INVALID).message(format!(
-                    "the turn would leave an invalid state: {violations}"
-                ))
+                Failure::host(code::STATE_INVALID)
+                    .message("the turn would leave an invalid state")
+                    .detail(violations.to_string())
             })?;
         }
         Ok(Some(patches))
@@ -705,6 +706,7 @@ impl Imports for Stage {
                     .message(format!("the input is not JSON: {detail}"))
             })?;
         }
+        ActorId::check(&call.id)?;
         let limit = self.limits().calls;
         let bounds = self.0.given.messages;
         let mut staged = self.staged();
