@@ -24,6 +24,7 @@ pub mod dialect;
 pub mod guest;
 mod host;
 pub mod provider;
+pub mod raw;
 mod request;
 mod socket;
 pub mod spacing;

@@ -16,22 +16,30 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::Doors;
+use super::wire::Conversation;
 
 /// A body whose rest is read over once nobody reads it any more.
 pub(super) struct ReadOver {
     incoming: Option<Incoming>,
     doors: Arc<Doors>,
-    /// The client sends it, or has been told to.
+    /// The client sends it, or has been told to. One that waits for leave may send it all the
+    /// same, after a while.
     is_sent: bool,
+    conversation: Arc<Conversation>,
 }
 
 impl ReadOver {
-    pub(super) fn new(incoming: Incoming, headers: &HeaderMap, doors: Arc<Doors>) -> ReadOver {
+    pub(super) fn new(
+        incoming: Incoming,
+        headers: &HeaderMap,
+        doors: Arc<Doors>,
+        conversation: Arc<Conversation>,
+    ) -> ReadOver {
         ReadOver {
             incoming: Some(incoming),
             doors,
-            // A client that waits for leave to send its body never sends one that is refused.
             is_sent: !headers.contains_key(EXPECT),
+            conversation,
         }
     }
 }
@@ -68,8 +76,19 @@ impl Drop for ReadOver {
         let Some(incoming) = self.incoming.take() else {
             return;
         };
-        if self.is_sent && !incoming.is_end_stream() {
-            tokio::spawn(read_over(incoming, self.doors.clone()));
+        if incoming.is_end_stream() {
+            return;
+        }
+        let reading = read_over(incoming, self.doors.clone());
+        let conversation = self.conversation.clone();
+        let reading = async move {
+            reading.await;
+            conversation.body_read();
+        };
+        match self.is_sent {
+            true => drop(tokio::spawn(reading)),
+            // To read it before the answer would be to ask for it.
+            false => self.conversation.once_answering(reading),
         }
     }
 }

@@ -7,21 +7,16 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use tidegate_core::{ActorKey, Failure};
-use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::actor::{self, Actors};
 use crate::auth::limits::AddressPermit;
 use crate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh, sse};
 use crate::metrics::Connected;
 use crate::rooms::Client;
-
-/// How often a silent stream shows that it is alive, to proxies above all.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The sending side of a stream.
 pub(super) struct SseOutlet {
@@ -144,7 +139,6 @@ pub(super) struct SseStream {
     stream: actor::Stream,
     /// Ends the stream, and perhaps says why.
     ended: Pin<Box<dyn Future<Output = Option<Failure>> + Send>>,
-    keep_alive: Interval,
     _held: Held,
 }
 
@@ -160,16 +154,12 @@ impl SseStream {
         ended: impl Future<Output = Option<Failure>> + Send + 'static,
         held: Held,
     ) -> SseStream {
-        let mut keep_alive = tokio::time::interval(KEEP_ALIVE);
-        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        keep_alive.reset();
         SseStream {
             outlet,
             actors,
             key,
             stream,
             ended: Box::pin(ended),
-            keep_alive,
             _held: held,
         }
     }
@@ -184,8 +174,6 @@ impl Stream for SseStream {
                 let mut state = self.outlet.state();
                 if let Some(bytes) = state.queue.pop_front() {
                     state.bytes -= bytes.len();
-                    drop(state);
-                    self.keep_alive.reset();
                     return Poll::Ready(Some(Ok(bytes)));
                 }
                 if state.closed || state.ending {
@@ -204,10 +192,7 @@ impl Stream for SseStream {
             let last = why.map(|failure| Ok(Bytes::from(sse("error", None, &failure.http_body()))));
             return Poll::Ready(last);
         }
-        match self.keep_alive.poll_tick(cx) {
-            Poll::Ready(_) => Poll::Ready(Some(Ok(Bytes::from_static(b": keep-alive\n\n")))),
-            Poll::Pending => Poll::Pending,
-        }
+        Poll::Pending
     }
 }
 
