@@ -43,7 +43,7 @@ pub mod code {
         RPC_DUPLICATE_ID = "rpc.duplicate-id", 409, "A call with this id is still running on the same connection.";
         RPC_IN_FLIGHT_LIMIT = "rpc.in-flight-limit", 429, "The connection has too many calls that wait for a result.";
         ACTOR_UNKNOWN = "actor.unknown", 404, "No component serves an actor type of this name.";
-        ACTOR_INVALID_ID = "actor.invalid-id", 400, "The actor id is empty or longer than 256 bytes.";
+        ACTOR_INVALID_ID = "actor.invalid-id", 400, "The actor id is empty, longer than 256 bytes, `.` or `..`.";
         ACTOR_LIMIT = "actor.limit", 503, "The host has as many actors in memory as it may; try again later.";
         METHOD_UNKNOWN = "method.unknown", 404, "The actor type has no method of this name.";
         INPUT_INVALID = "input.invalid", 400, "The input is not JSON or does not satisfy the method's schema.";
@@ -88,6 +88,9 @@ pub mod code {
         REQUEST_TIMEOUT = "request.timeout", 408, "The HTTP request's body did not arrive in time.";
         REQUEST_NOT_FOUND = "request.not-found", 404, "No route has this path.";
         REQUEST_METHOD_NOT_ALLOWED = "request.method-not-allowed", 405, "The route does not take this HTTP method.";
+        REQUEST_NOT_ACCEPTABLE = "request.not-acceptable", 406, "The request refuses the only form that the answer has.";
+        REQUEST_UNSUPPORTED_MEDIA = "request.unsupported-media", 415, "The HTTP request's body is of a type or coding that the route does not read.";
+        REQUEST_EXPECTATION = "request.expectation", 417, "The request expects something that the host does not do; it knows `100-continue`.";
         REQUEST_FORBIDDEN_HOST = "request.forbidden-host", 403, "The `Host` header names none of the host's allowed names.";
         REQUEST_FORBIDDEN_ORIGIN = "request.forbidden-origin", 403, "The `Origin` header names none of the allowed origins.";
         AUTH_REQUIRED = "auth.required", 401, "The host wants a token, and none was sent.";
@@ -154,6 +157,11 @@ pub struct Failure {
     pub params: Option<Value>,
     /// The HTTP status, 400 to 599.
     pub status: u16,
+    /// What operators are told besides: paths, errors of the system, contents of states.
+    ///
+    /// It is in the log, where a failure is displayed, and behind the operators' doors;
+    /// nothing that is sent to clients or handlers has it.
+    pub detail: Option<Box<str>>,
 }
 
 impl Failure {
@@ -164,6 +172,7 @@ impl Failure {
             message: None,
             params: None,
             status: 400,
+            detail: None,
         }
     }
 
@@ -204,17 +213,39 @@ impl Failure {
             message.truncate(message.floor_char_boundary(MESSAGE_MAX_BYTES));
             message
         });
+        let params = params.filter(|params| params.len() <= PARAMS_MAX_BYTES);
+        if let Some(failure) = Failure::own_fault(&code, message.as_deref(), params.as_deref()) {
+            return failure;
+        }
         Failure {
             code,
             message,
             params: params
-                .filter(|params| params.len() <= PARAMS_MAX_BYTES)
                 .and_then(|params| serde_json::from_str::<Map<String, Value>>(&params).ok())
                 .map(Value::Object),
             status: status
                 .filter(|status| (400..=599).contains(status))
                 .unwrap_or(400),
+            detail: None,
         }
+    }
+
+    /// What a handler passes on to its caller of what it was told about its own work: that a
+    /// place of its state does not exist, that its event does not fit. Where, and with which
+    /// values, is for operators.
+    fn own_fault(code: &str, message: Option<&str>, params: Option<&str>) -> Option<Failure> {
+        const ABOUT: [&str; 4] = ["event.", "output.", "state.", "timer."];
+        let mut known = code::ALL.iter();
+        let (code, status, meaning) = known.find(|(known, status, _)| {
+            *known == code && *status == 500 && ABOUT.iter().any(|part| known.starts_with(part))
+        })?;
+        let failure = Failure::new(*code).message(*meaning).status(*status);
+        let detail = [message, params].into_iter().flatten();
+        let detail = detail.collect::<Vec<_>>().join(" ");
+        Some(match detail.is_empty() {
+            true => failure,
+            false => failure.detail(detail),
+        })
     }
 
     /// The same failure with this text for people.
@@ -243,6 +274,13 @@ impl Failure {
         self
     }
 
+    /// The same failure with this for operators, and for nobody else.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<Box<str>>) -> Failure {
+        self.detail = Some(detail.into());
+        self
+    }
+
     /// What people are shown: the message, or the code where there is none.
     ///
     /// Never empty, because Zocket's client takes an empty error for success.
@@ -258,6 +296,15 @@ impl Failure {
     ///
     /// The message is always there, as [`Failure::text`] gives it.
     pub fn http_body(&self) -> String {
+        self.body(None)
+    }
+
+    /// The same body for operators: `detail` is in it, where there is one.
+    pub fn operators_body(&self) -> String {
+        self.body(self.detail.as_deref())
+    }
+
+    fn body(&self, detail: Option<&str>) -> String {
         #[derive(Serialize)]
         struct Body<'a> {
             error: Error<'a>,
@@ -268,12 +315,15 @@ impl Failure {
             message: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             params: Option<&'a Value>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            detail: Option<&'a str>,
         }
         json(&Body {
             error: Error {
                 code: &self.code,
                 message: self.text(),
                 params: self.params.as_ref(),
+                detail,
             },
         })
     }
@@ -283,11 +333,16 @@ impl Failure {
     }
 }
 
+/// For the log: with the detail that clients are not told.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.shown_message() {
-            Some(message) => write!(f, "{}: {message}", self.code),
-            None => f.write_str(self.text()),
+            Some(message) => write!(f, "{}: {message}", self.code)?,
+            None => f.write_str(self.text())?,
+        }
+        match &self.detail {
+            Some(detail) => write!(f, " ({detail})"),
+            None => Ok(()),
         }
     }
 }
@@ -399,6 +454,22 @@ mod tests {
     }
 
     #[test]
+    fn a_detail_is_for_operators_alone() {
+        let failure = Failure::new("a.b").message("m").detail("/var/lib/x");
+        assert_eq!(json(&failure), r#"{"code":"a.b","message":"m"}"#);
+        assert_eq!(
+            failure.http_body(),
+            r#"{"error":{"code":"a.b","message":"m"}}"#
+        );
+        assert_eq!(failure.text(), "m");
+        assert_eq!(
+            failure.operators_body(),
+            r#"{"error":{"code":"a.b","message":"m","detail":"/var/lib/x"}}"#
+        );
+        assert_eq!(failure.to_string(), "a.b: m (/var/lib/x)");
+    }
+
+    #[test]
     fn a_guests_good_code_is_kept() {
         for good in ["a", "chat.forbidden", "a-b.c9", &"a".repeat(128)] {
             assert_eq!(guest(good).code, good);
@@ -424,6 +495,25 @@ mod tests {
         ] {
             assert_eq!(guest(bad).code, code::HANDLER_FAILED, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_a_guest_passes_on_about_its_state_is_not_for_its_caller() {
+        let message = Some("found none at `/secret/x`".to_owned());
+        let params = Some(r#"{"pointer":"/secret/x"}"#.to_owned());
+        let code = "state.no-such-place".to_owned();
+        let failure = Failure::from_guest(code, message, params, Some(400));
+        assert_eq!((failure.status, failure.params.as_ref()), (500, None));
+        assert_eq!(
+            failure.text(),
+            "The handler named a place that the state does not have."
+        );
+        assert!(!failure.http_body().contains("secret"));
+        assert!(failure.to_string().contains("secret"));
+        let bare = Failure::from_guest("event.invalid".to_owned(), None, None, None);
+        assert_eq!(bare.detail, None);
+        let own = Failure::from_guest("state.odd".to_owned(), Some("m".to_owned()), None, None);
+        assert_eq!(own.text(), "m");
     }
 
     #[test]

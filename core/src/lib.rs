@@ -1,12 +1,15 @@
 //! The pure parts of Tidegate: the wire protocol, the manifest, cron schedules, JSON
-//! documents and their patches, schemas and failures, text that is fit for a log.
+//! documents and their patches, schemas and failures; text that is fit for a log; and what HTTP
+//! headers mean to the doors.
 //!
 //! Nothing here does I/O, spawns, reads a clock or is async, so that the same code runs
 //! in the host and, compiled to wasm, on Spin.
 
+pub mod canonical;
 pub mod cron;
 pub mod document;
 pub mod failure;
+pub mod http;
 pub mod json;
 pub mod manifest;
 pub mod meter;

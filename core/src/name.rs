@@ -42,11 +42,16 @@ pub struct NameError {
     found: String,
 }
 
-/// The id of an actor within its type: any Unicode text of 1 to 256 bytes.
+/// The id of an actor within its type: any Unicode text of 1 to 256 bytes but `.` and `..`.
+///
+/// Those two are steps in a URL's path (RFC 3986, section 5.2.4), also percent-encoded
+/// (WHATWG URL, section 4.4): an actor of that name could not be called over HTTP, and a
+/// request for it would reach another route.
 ///
 /// ```
 /// use tidegate_core::ActorId;
 /// assert!(ActorId::parse("room-1").is_ok());
+/// assert!(ActorId::parse("..").is_err());
 /// assert_eq!(
 ///     ActorId::parse("").unwrap_err().to_string(),
 ///     "expected an actor id of 1 to 256 bytes, found an empty string"
@@ -59,6 +64,8 @@ pub struct ActorId(Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected an actor id of 1 to {ACTOR_ID_MAX_BYTES} bytes, found {}", match bytes {
     0 => "an empty string".to_owned(),
+    1 => "`.`, which is a step in a path".to_owned(),
+    2 => "`..`, which is a step in a path".to_owned(),
     bytes => format!("{bytes} bytes"),
 })]
 pub struct ActorIdError {
@@ -100,8 +107,26 @@ impl Name {
 }
 
 impl ActorId {
-    /// Takes a text for an actor id, or says what is wrong with its length.
+    /// Takes a text for an actor id, or says what is wrong with it.
     pub fn parse(text: &str) -> Result<ActorId, ActorIdError> {
+        ActorId::check(text)?;
+        Ok(ActorId(text.into()))
+    }
+
+    /// Whether a text is an actor id that clients and handlers may name.
+    pub fn check(text: &str) -> Result<(), ActorIdError> {
+        match (text, text.len()) {
+            ("." | "..", bytes) => Err(ActorIdError { bytes }),
+            (_, 1..=ACTOR_ID_MAX_BYTES) => Ok(()),
+            (_, bytes) => Err(ActorIdError { bytes }),
+        }
+    }
+
+    /// Takes the id of an actor that exists, whose name may be `.` or `..`.
+    ///
+    /// For what is read from a store or an export, and for operators, who list and remove
+    /// such actors; clients and handlers name actors by [`parse`](ActorId::parse).
+    pub fn stored(text: &str) -> Result<ActorId, ActorIdError> {
         match text.len() {
             1..=ACTOR_ID_MAX_BYTES => Ok(ActorId(text.into())),
             bytes => Err(ActorIdError { bytes }),
@@ -265,6 +290,19 @@ mod tests {
     }
 
     #[test]
+    fn a_step_in_a_path_is_no_actor_id_of_clients() {
+        for dots in [".", ".."] {
+            let error = ActorId::parse(dots).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("found `{dots}`, which is a step in a path")));
+            assert_eq!(ActorId::stored(dots).unwrap().as_str(), dots);
+        }
+        for good in ["...", ".a", "a.", "./", " ."] {
+            assert!(ActorId::parse(good).is_ok(), "{good}");
+        }
+        assert!(ActorId::stored("").is_err());
+    }
+
+    #[test]
     fn a_refused_actor_id_becomes_a_failure_that_names_the_limit() {
         let failure = Failure::from(ActorId::parse(&"a".repeat(300)).unwrap_err());
         assert_eq!(failure.code, code::ACTOR_INVALID_ID);
@@ -310,7 +348,9 @@ mod tests {
 
         #[test]
         fn any_text_is_an_actor_id_if_its_length_is_right(text in ".{0,300}") {
-            prop_assert_eq!(ActorId::parse(&text).is_ok(), (1..=256).contains(&text.len()));
+            let is_step = text == "." || text == "..";
+            let fits = (1..=256).contains(&text.len());
+            prop_assert_eq!(ActorId::parse(&text).is_ok(), fits && !is_step);
         }
     }
 }

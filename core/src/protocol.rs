@@ -12,6 +12,8 @@
 //!
 //! Invariant: no frame of the server has an empty `error`, or both `error` and `result`.
 
+mod envelope;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -19,6 +21,7 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+pub use self::envelope::{Envelope, FrameKind, Scan};
 use crate::document::MAX_NESTING;
 use crate::failure::{Failure, code, cut, json};
 
@@ -109,9 +112,9 @@ impl Target<'_> {
 pub struct FrameError {
     /// What the client is told. Its parameter `path` names the field, if it is one.
     pub failure: Failure,
-    /// The id of the call that the frame was meant to be: answer with [`rpc_failure`].
-    /// Without it, answer with [`error`].
-    pub rpc_id: Option<String>,
+    /// Whom to tell. Where it has the id of a call ([`Envelope::rpc_id`]), answer with
+    /// [`rpc_failure`], else with [`error`].
+    pub to: Box<Envelope>,
 }
 
 /// Reads one frame of a client.
@@ -127,30 +130,32 @@ pub struct FrameError {
 /// assert_eq!(call.method, "add");
 /// assert_eq!(call.input.unwrap().get(), r#"{"by":2}"#);
 /// ```
-pub fn parse<'a>(text: &'a str) -> Result<ClientFrame<'a>, FrameError> {
+pub fn parse(text: &str) -> Result<ClientFrame<'_>, FrameError> {
+    frame(text).map_err(|failure| FrameError {
+        failure,
+        to: Box::new(Envelope::find(text.as_bytes())),
+    })
+}
+
+fn frame<'a>(text: &'a str) -> Result<ClientFrame<'a>, Failure> {
     let mut fields = read(text)?;
-    let kind = std::mem::take(&mut fields.kind)
-        .text("type")
-        .map_err(refuse)?;
+    let kind = std::mem::take(&mut fields.kind).text("type")?;
     let since = std::mem::take(&mut fields.since);
     let subscription: fn(Target<'a>) -> ClientFrame<'a> = match &*kind {
         "rpc" => return call(fields),
         "rpc:cancel" => {
-            let id = rpc_id(fields.id).map_err(refuse)?;
+            let id = rpc_id(fields.id)?;
             return Ok(ClientFrame::Cancel { id });
         }
         "state:sub" => {
-            let since = since_of(since).map_err(refuse)?;
-            return Ok(ClientFrame::StateSub(
-                target(fields).map_err(refuse)?,
-                since,
-            ));
+            let since = since_of(since)?;
+            return Ok(ClientFrame::StateSub(target(fields)?, since));
         }
         "state:unsub" => ClientFrame::StateUnsub,
         "event:sub" => ClientFrame::EventSub,
         "event:unsub" => ClientFrame::EventUnsub,
         "auth" => {
-            let token = fields.token.text("token").map_err(refuse)?;
+            let token = fields.token.text("token")?;
             return Ok(ClientFrame::Auth { token });
         }
         unknown => {
@@ -159,14 +164,12 @@ pub fn parse<'a>(text: &'a str) -> Result<ClientFrame<'a>, FrameError> {
                  auth, found {:?}",
                 cut(unknown)
             );
-            return Err(refuse(
-                Failure::host(code::FRAME_UNKNOWN_TYPE)
-                    .message(message)
-                    .param("path", "/type"),
-            ));
+            return Err(Failure::host(code::FRAME_UNKNOWN_TYPE)
+                .message(message)
+                .param("path", "/type"));
         }
     };
-    Ok(subscription(target(fields).map_err(refuse)?))
+    Ok(subscription(target(fields)?))
 }
 
 fn target(fields: Fields<'_>) -> Result<Target<'_>, Failure> {
@@ -192,28 +195,24 @@ fn since_of(field: Input<'_>) -> Result<Option<Since>, Failure> {
     })
 }
 
-fn call(fields: Fields<'_>) -> Result<ClientFrame<'_>, FrameError> {
-    let id = rpc_id(fields.id).map_err(refuse)?;
-    let refuse = |failure| FrameError {
-        failure,
-        rpc_id: Some(id.clone().into_owned()),
-    };
+fn call(fields: Fields<'_>) -> Result<ClientFrame<'_>, Failure> {
+    let id = rpc_id(fields.id)?;
     let input = match fields.input {
         Input::Absent => None,
         Input::Once(input) if nests_within(input.get(), MAX_NESTING) => Some(input),
         Input::Once(_) => {
             let message = format!("arrays and objects nest deeper than {MAX_NESTING} levels");
-            return Err(refuse(malformed_field("input", &message)));
+            return Err(malformed_field("input", &message));
         }
-        Input::Twice => return Err(refuse(malformed_field("input", "appears twice"))),
+        Input::Twice => return Err(malformed_field("input", "appears twice")),
     };
     Ok(ClientFrame::Rpc(Rpc {
-        actor: fields.actor.text("actor").map_err(refuse)?,
-        actor_id: fields.actor_id.text("actorId").map_err(refuse)?,
-        method: fields.method.text("method").map_err(refuse)?,
+        actor: fields.actor.text("actor")?,
+        actor_id: fields.actor_id.text("actorId")?,
+        method: fields.method.text("method")?,
         key: match fields.key {
             Field::Absent => None,
-            key => Some(sized("key", key).map_err(refuse)?),
+            key => Some(sized("key", key)?),
         },
         input,
         id,
@@ -291,16 +290,9 @@ fn malformed_field(name: &str, message: &str) -> Failure {
     malformed(format!("/{name}: {message}")).param("path", format!("/{name}"))
 }
 
-fn refuse(failure: Failure) -> FrameError {
-    FrameError {
-        failure,
-        rpc_id: None,
-    }
-}
-
 /// Reads the fields of a frame, or says why the text is no JSON object.
-fn read(text: &str) -> Result<Fields<'_>, FrameError> {
-    let not_json = |error| refuse(malformed(format!("not JSON: {error}")));
+fn read(text: &str) -> Result<Fields<'_>, Failure> {
+    let not_json = |error| malformed(format!("not JSON: {error}"));
     let first = text.bytes().find(|b| !b" \t\r\n".contains(b));
     if first == Some(b'{') {
         let mut json = serde_json::Deserializer::from_str(text);
@@ -317,9 +309,7 @@ fn read(text: &str) -> Result<Fields<'_>, FrameError> {
         Some(b'n') => "null",
         _ => "number",
     };
-    Err(refuse(malformed(format!(
-        "expected an object, found {found}"
-    ))))
+    Err(malformed(format!("expected an object, found {found}")))
 }
 
 struct FieldsVisitor;
@@ -590,16 +580,23 @@ pub fn patch(
     .finish()
 }
 
-/// `error`: a failure that is no call's result. `id` is that of the frame that caused it,
-/// where it had one.
-pub fn error(failure: &Failure, id: Option<&str>) -> String {
+/// `error`: a failure that is no call's result. What is known of the frame that it answers
+/// names it: `frame` and `id`, and the actor among the parameters.
+pub fn error(failure: &Failure, to: &Envelope) -> String {
     let mut frame = Encoder::new("error", failure.code.len() + failure.text().len())
         .text("code", &failure.code)
         .text("message", failure.text());
-    if let Some(params) = &failure.params {
+    let named = match to.actor.is_some() || to.actor_id.is_some() {
+        true => Cow::Owned(to.name_actor(failure.clone())),
+        false => Cow::Borrowed(failure),
+    };
+    if let Some(params) = &named.params {
         frame = frame.json("params", &json(params));
     }
-    if let Some(id) = id {
+    if let Some(kind) = to.kind {
+        frame = frame.text("frame", kind.as_str());
+    }
+    if let Some(id) = &to.id {
         frame = frame.text("id", id);
     }
     frame.finish()

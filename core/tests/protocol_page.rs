@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use tidegate_core::failure::{Failure, code};
-use tidegate_core::protocol::{self, ClientFrame};
+use tidegate_core::protocol::{self, ClientFrame, Envelope, FrameKind};
 use tidegate_core::{PatchOp, patch};
 
 const PAGE: &str = include_str!("../../docs/protocol.md");
@@ -74,7 +74,15 @@ fn written(frame: &Value) -> String {
             protocol::event(actor(), id(), text(frame, "event"), &payload)
         }
         "auth:ok" => protocol::auth_ok(frame["expiresAt"].as_u64()),
-        "error" => protocol::error(&failure_of(frame), frame["id"].as_str()),
+        "error" => {
+            let owned = |name: &str| frame[name].as_str().map(str::to_owned);
+            let to = Envelope {
+                kind: frame["frame"].as_str().and_then(FrameKind::of),
+                id: owned("id"),
+                ..Envelope::default()
+            };
+            protocol::error(&failure_of(frame), &to)
+        }
         other => panic!("the page shows a server frame of unknown type {other}"),
     }
 }

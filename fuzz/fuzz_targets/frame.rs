@@ -19,7 +19,7 @@ fuzz_target!(|text: &str| {
         }
         Ok(_) => {}
         Err(error) => {
-            let frame = protocol::error(&error.failure, error.rpc_id.as_deref());
+            let frame = protocol::error(&error.failure, &error.to);
             serde_json::from_str::<serde_json::Value>(&frame).expect("refusals are JSON");
         }
     }

@@ -73,7 +73,7 @@ async fn echo(upgraded: hyper::upgrade::Upgraded) -> anyhow::Result<()> {
                 match message {
                     Message::Text(text) => send(&outbound, Frame::text(text)).await,
                     Message::Binary(bytes) => send(&outbound, Frame::binary(bytes)).await,
-                    Message::TooLarge { size } | Message::NoRoom { size, .. } => {
+                    Message::TooLarge { size, .. } | Message::NoRoom { size, .. } => {
                         outbound.close(CloseCode::TOO_LARGE, format!("{size} bytes"));
                     }
                 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use indexmap::IndexMap;
+use tidegate_core::protocol::Envelope;
 use tidegate_core::{ActorKey, Failure, protocol};
 use tokio_util::sync::CancellationToken;
 
@@ -283,6 +284,11 @@ impl Connection {
         Ok(cancel)
     }
 
+    /// Whether a call with this id has no answer yet.
+    pub fn awaits(&self, id: &str) -> bool {
+        self.state().calls.contains_key(id)
+    }
+
     /// Whether it waits for the answers of several calls.
     pub fn awaits_several(&self) -> bool {
         self.state().calls.len() > 1
@@ -440,7 +446,7 @@ impl Outlet for Connection {
             .clone()
             .param("actor", actor.actor.as_str())
             .param("actorId", actor.id.as_str());
-        self.send(Frame::text(protocol::error(&failure, None)));
+        self.send(Frame::text(protocol::error(&failure, &Envelope::default())));
     }
 
     fn hold(&self) {

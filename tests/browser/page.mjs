@@ -17,9 +17,9 @@ const PHONE = { width: 360, height: 740 };
 
 const [scenarioName, url, screenshots] = process.argv.slice(2);
 
-/** What pages complained about; the network's own complaints while a host restarts excepted. */
+/** What pages complained about; the network's own complaints excepted where connections are to fail. */
 const complaints = [];
-let isHostDown = false;
+let isFailureExpected = false;
 
 /** The last frames of each page's WebSockets, without which a wait in vain explains nothing. */
 const frames = new Map();
@@ -154,7 +154,7 @@ const scenarios = {
     await seesMessage(ben, "Ann", "Before");
 
     step("the pages notice");
-    isHostDown = true;
+    isFailureExpected = true;
     console.log("stop");
     for (const page of [ann, ben]) {
       await page.getByRole("status").getByText("Reconnecting…").waitFor();
@@ -175,7 +175,7 @@ const scenarios = {
       await page.getByRole("status").getByText("Connected").waitFor();
       await seesPerson(page, page === ann ? "Ann (you)" : "Ben (you)");
     }
-    isHostDown = false;
+    isFailureExpected = false;
     await seesPerson(ann, "Ben");
     await seesPerson(ben, "Ann");
     await ann.getByRole("textbox", { name: "Message" }).press("Enter");
@@ -351,6 +351,34 @@ const scenarios = {
     await screenshot(ann, "agent-scripted-desktop");
   },
 
+  /** A page's own code offers subprotocols, and a token among them. */
+  async subprotocols(browser) {
+    const token = `tidegate.token.${process.env.TIDEGATE_TOKEN}`;
+    const page = await newPage(browser, { viewport: DESKTOP });
+    await page.goto(new URL("/health", url).href);
+    const connect = (offer) =>
+      page.evaluate(
+        (offer) =>
+          new Promise((resolve) => {
+            const socket = new WebSocket(`ws://${location.host}/ws`, offer);
+            socket.onmessage = ({ data }) => {
+              const { type } = JSON.parse(data);
+              resolve(`${type} ${socket.protocol}`);
+              socket.close();
+            };
+            socket.onerror = () => resolve("failed");
+          }),
+        offer,
+      );
+    step("ours is selected, else the first that is offered");
+    assert.equal(await connect(["chat.example", "tidegate", token]), "welcome tidegate");
+    assert.equal(await connect([token, "chat.example", "other"]), "welcome chat.example");
+    step("without a token there is no connection");
+    isFailureExpected = true;
+    assert.equal(await connect(["tidegate"]), "failed");
+    assert.equal(await connect(["tidegate", `${token}x`]), "failed");
+  },
+
   /** A host that serves no chat says how to get it. */
   async missing(browser) {
     const page = await open(browser, { viewport: PHONE });
@@ -502,7 +530,7 @@ function watch(page) {
     socket.on("close", () => keep("closes", socket.url()));
   });
   page.on("console", (message) => {
-    const isNetwork = isHostDown && message.text().includes("WebSocket connection");
+    const isNetwork = isFailureExpected && message.text().includes("WebSocket connection");
     if (["error", "warning"].includes(message.type()) && !isNetwork) {
       complaints.push(`${message.type()}: ${message.text()}`);
     }

@@ -24,6 +24,7 @@ mod clock;
 pub mod dialect;
 mod host;
 pub mod provider;
+pub mod raw;
 mod request;
 mod socket;
 pub mod spacing;

@@ -134,6 +134,13 @@ impl Request {
         }
     }
 
+    /// Sends the request and looks at the head of the answer alone.
+    pub async fn head(self) -> http::response::Parts {
+        let what = self.shown();
+        let response = patiently(&what, String::new, self.begin()).await;
+        response.into_parts().0
+    }
+
     /// Sends the request and looks at the status alone.
     pub async fn status(self) -> StatusCode {
         let what = self.shown();

@@ -231,3 +231,45 @@ async fn a_connection_stays_its_users() {
     let knock = socket.call(&vault, "knock", json!({})).await;
     assert_eq!(knock.result()["sub"], "ann");
 }
+
+#[tokio::test]
+async fn a_token_may_be_among_the_offered_subprotocols() {
+    let host = host().await;
+    let ann = token::of("ann");
+    let offering = |offer: &str| upgrade(&host, "/ws").header("sec-websocket-protocol", offer);
+    let accepted = offering(&format!("tidegate, tidegate.token.{ann}"));
+    let accepted = accepted.head().await;
+    assert_eq!(accepted.status, 101);
+    assert_eq!(accepted.headers["sec-websocket-protocol"], "tidegate");
+    // Never sent back, also where it is all that is offered.
+    let alone = offering(&format!("tidegate.token.{ann}")).head().await;
+    assert_eq!(alone.status, 101);
+    assert_eq!(alone.headers.get("sec-websocket-protocol"), None);
+
+    let forged = token::signed(
+        &json!({"sub": "ann"}),
+        b"another secret of more than 32 bytes....",
+    );
+    let refused = offering(&format!("tidegate, tidegate.token.{forged}"));
+    let error = refused.send().await.failed(401, "auth.invalid");
+    assert_eq!(error["params"]["reason"], "signature");
+    for (offer, header) in [
+        (
+            format!("tidegate.token.{ann}, tidegate.token.{forged}"),
+            None,
+        ),
+        (format!("tidegate.token.{forged}"), Some(&ann)),
+        ("tidegate, tidegate.token.".to_owned(), None),
+    ] {
+        let mut request = offering(&offer);
+        if let Some(token) = header {
+            request = request.header("authorization", &format!("Bearer {token}"));
+        }
+        let error = request.send().await.failed(401, "auth.invalid");
+        assert_eq!(error["params"]["reason"], "malformed", "{offer}");
+    }
+    // Elsewhere it is no place for one.
+    let request = host.get("/actors/lab/1/state");
+    let request = request.header("sec-websocket-protocol", &format!("tidegate.token.{ann}"));
+    request.send().await.failed(401, "auth.required");
+}

@@ -281,3 +281,22 @@ async fn the_doors_want_the_key() {
     let imported = host.request(Method::POST, "/_tidegate/import").send().await;
     imported.failed(401, "admin.unauthorized");
 }
+
+#[tokio::test]
+async fn an_actor_whose_id_is_a_step_in_a_path_is_brought_back_listed_and_removed() {
+    let host = Host::serving(["counter"]).await;
+    let text = text(&[("..", 3), ("a", 5)]);
+    assert_eq!(import(&host, "", &text).await.json()["imported"], 2);
+    assert_eq!(known(&host).await, ["counter/..", "counter/a"]);
+    let path = "/actor?actor=counter&id=..";
+    let about = host.admin(Method::GET, path).send().await.json();
+    assert_eq!(about["state"]["count"], 3);
+    // It is nobody's to call.
+    let mut socket = host.connect().await;
+    let call = socket.call(&actor("counter", ".."), "value", None).await;
+    assert_eq!(call.code(), "actor.invalid-id");
+    assert_eq!(host.admin(Method::DELETE, path).status().await, 204);
+    assert_eq!(known(&host).await, ["counter/a"]);
+    let gone = host.admin(Method::GET, path).send().await;
+    gone.failed(404, "actor.not-found");
+}

@@ -432,7 +432,26 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged() {
     assert_eq!(refused.code(), "store.unavailable");
     let log = host.log();
     assert!(log.contains("ERROR"), "it is loud: {log}");
-    assert_eq!(host.get("/ready").send().await.status, 503);
+    let ready = host.get("/ready").send().await;
+    ready.failed(503, "store.unavailable");
+    // Strangers are told what they can act on, operators what has happened.
+    let place = folder.path().to_str().expect("a path");
+    let by_post = host.post("/actors/lab/3/fill").json(&fill()).send().await;
+    let told = [
+        failed.frame.to_string(),
+        refused.frame.to_string(),
+        String::from_utf8_lossy(&ready.body).into_owned(),
+        String::from_utf8_lossy(&by_post.body).into_owned(),
+    ];
+    for told in told {
+        for inside in [place, "store/", "os error", ".seg", "journal"] {
+            assert!(!told.contains(inside), "`{inside}` in {told}");
+        }
+    }
+    let ready = host.admin(http::Method::GET, "/ready").send().await;
+    let detail = ready.failed(503, "store.unavailable")["detail"].to_string();
+    assert!(detail.contains(place), "{detail}");
+    assert!(host.log().contains(place));
     let page = host.admin(http::Method::GET, "/metrics").send().await;
     let page = String::from_utf8_lossy(&page.body).into_owned();
     assert!(page.contains("\ntidegate_store_up 0\n"), "{page}");

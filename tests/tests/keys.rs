@@ -55,6 +55,19 @@ async fn over_http_the_key_is_a_header() {
 }
 
 #[tokio::test]
+async fn an_equal_input_is_the_same_however_it_is_spelled() {
+    let host = Host::serving(["counter"]).await;
+    for input in [r#"{"by":5}"#, r#" { "by" : 5.0 } "#, r#"{"\u0062y":5e0}"#] {
+        let call = host.post("/actors/counter/a/increment");
+        let call = call.header("idempotency-key", "once").body(input);
+        assert_eq!(call.send().await.json(), 5, "{input}");
+    }
+    let call = host.post("/actors/counter/a/increment");
+    let call = call.header("idempotency-key", "once").body(r#"{"by":6}"#);
+    call.send().await.failed(422, "call.key-reused");
+}
+
+#[tokio::test]
 async fn keys_are_their_users_own() {
     let host = Host::builder()
         .component("counter")

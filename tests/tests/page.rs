@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use http::StatusCode;
 use tidegate_tests::provider::Provider;
-use tidegate_tests::{Folder, Host, Socket, actor, project};
+use tidegate_tests::{Folder, Host, Socket, actor, project, token};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStdout, Command};
@@ -101,6 +101,17 @@ async fn the_page_says_what_the_host_does_not_serve() {
 }
 
 #[tokio::test]
+async fn a_browser_connects_with_a_subprotocol_and_a_token_among_those_it_offers() {
+    let host = Host::builder().component("counter").with_tokens();
+    let host = host.start().await;
+    let token = token::of("ann");
+    let browser = Browser::open_as(&token, "subprotocols", host.address());
+    browser.ended().await;
+    let signature = token.rsplit('.').next().expect("three parts");
+    assert!(!host.log().contains(signature), "{}", host.log());
+}
+
+#[tokio::test]
 async fn the_page_may_load_nothing_from_elsewhere() {
     let host = Host::serving(["counter"]).await;
     for (path, media) in [
@@ -180,6 +191,11 @@ struct Browser {
 
 impl Browser {
     fn open(scenario: &str, address: &str) -> Browser {
+        Browser::open_as("", scenario, address)
+    }
+
+    /// For somebody who has this token.
+    fn open_as(token: &str, scenario: &str, address: &str) -> Browser {
         let script = project().join("tests/browser");
         let driver = script.join("node_modules/playwright-core");
         assert!(
@@ -199,6 +215,7 @@ impl Browser {
             .arg(script.join("page.mjs"))
             .args([scenario, &format!("http://{address}/")])
             .arg(screenshots)
+            .env("TIDEGATE_TOKEN", token)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

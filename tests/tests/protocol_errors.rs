@@ -288,3 +288,119 @@ async fn a_connection_may_meet_only_so_many_actors() {
     assert_eq!(fourth.code(), "connection.actor-limit");
     still_works(&mut socket).await;
 }
+
+#[tokio::test]
+async fn a_call_is_answered_under_its_id_whatever_is_wrong_with_it() {
+    let host = Host::serving(["lab"]).await;
+    let mut socket = host.connect().await;
+    let long = "x".repeat(1 << 20);
+    let deep = "[".repeat(5_000);
+    let head = r#"{"type":"rpc","id":"x","actor":"lab","actorId":"1","method":"echo""#;
+    for (frame, code) in [
+        (format!(r#"{head},"input":"{long}"}}"#), "frame.too-large"),
+        (
+            format!(r#"{{"input":["{long}",{{"id":"y"}}],"type":"rpc","id":"x"}}"#),
+            "frame.too-large",
+        ),
+        (format!(r#"{head},"input":{{"by":}}}}"#), "frame.malformed"),
+        (format!(r#"{head},"input":"#), "frame.malformed"),
+        (format!("{head}}}}}"), "frame.malformed"),
+        (format!(r#"{head},"input":{deep}"#), "frame.malformed"),
+        (
+            format!(r#"{head},"input":1,"input":2}}"#),
+            "frame.malformed",
+        ),
+        (format!(r#"{head},"id":"x"}}"#), "frame.malformed"),
+        (format!(r#"{head},"type":"auth"}}"#), "frame.malformed"),
+        (format!(r#"{head},"key":7}}"#), "frame.malformed"),
+        (format!(r#"{head},"input":1e999}}"#), "input.invalid"),
+        (
+            r#"{"type":"rpc","id":"x","actor":"lab","actorId":"..","method":"zero"}"#.to_owned(),
+            "actor.invalid-id",
+        ),
+    ] {
+        socket.send_text(&frame).await;
+        let result = socket.expect_type("rpc:result").await;
+        let shown = &frame[..frame.len().min(100)];
+        assert_eq!(
+            (&result["id"], &result["failure"]["code"]),
+            (&json!("x"), &json!(code)),
+            "{shown}"
+        );
+        still_works(&mut socket).await;
+    }
+    let broken = [head.as_bytes(), b",\"input\":\"\xff\"}"].concat();
+    socket.send_binary(&broken).await;
+    let result = socket.expect_type("rpc:result").await;
+    assert_eq!(
+        (&result["id"], &result["failure"]["code"]),
+        (&json!("x"), &json!("frame.not-utf8"))
+    );
+    still_works(&mut socket).await;
+}
+
+#[tokio::test]
+async fn a_call_under_way_is_not_answered_by_the_refusal_of_another_with_its_id() {
+    let host = Host::serving(["puppet"]).await;
+    let mut socket = host.connect().await;
+    let slow = json!({
+        "type": "rpc", "id": "x", "actor": "puppet", "actorId": "1", "method": "run",
+        "input": [{"chunk": 1}, {"sleep": 500}],
+    });
+    socket.send(slow.clone()).await;
+    socket.expect_type("rpc:stream").await;
+    let long = "x".repeat(1 << 20);
+    for frame in [
+        slow.to_string(),
+        r#"{"type":"rpc","id":"x","input":"#.to_owned(),
+        format!(r#"{{"type":"rpc","id":"x","input":"{long}"}}"#),
+    ] {
+        socket.send_text(&frame).await;
+        let error = socket.expect_type("error").await;
+        assert_eq!(
+            (&error["code"], &error["id"], &error["frame"]),
+            (&json!("rpc.duplicate-id"), &json!("x"), &json!("rpc"))
+        );
+    }
+    assert_eq!(socket.result_of("x").await.result(), json!([null, null]));
+}
+
+#[tokio::test]
+async fn an_error_names_the_frame_that_it_answers() {
+    let host = Host::serving(["lab"]).await;
+    let mut socket = host.connect().await;
+    let long = "x".repeat(1 << 20);
+    for (frame, code, named) in [
+        (
+            r#"{"type":"state:sub","actor":"lab","actorId":"1","since":{"#.to_owned(),
+            "frame.malformed",
+            json!({"actor": "lab", "actorId": "1"}),
+        ),
+        (
+            format!(r#"{{"more":"{long}","type":"event:sub","actor":"lab","actorId":"1"}}"#),
+            "frame.too-large",
+            json!({"actor": "lab", "actorId": "1", "limit": 1 << 20}),
+        ),
+        (
+            r#"{"type":"event:unsub","actor":"nope","actorId":"1"}"#.to_owned(),
+            "actor.unknown",
+            json!({"actor": "nope", "actorId": "1"}),
+        ),
+        (
+            r#"{"type":"auth","token":"t"}"#.to_owned(),
+            "auth.not-configured",
+            Value::Null,
+        ),
+    ] {
+        let kind = frame.split('"').skip_while(|part| *part != "type").nth(2);
+        let error = refused(&mut socket, &frame, code).await;
+        assert_eq!(error["frame"].as_str(), kind, "{error}");
+        assert_eq!(error.get("params").unwrap_or(&Value::Null), &named);
+    }
+    let cancel = r#"{"type":"rpc:cancel","id":"7","id":"7"}"#;
+    let error = refused(&mut socket, cancel, "frame.malformed").await;
+    assert_eq!(
+        (&error["frame"], &error["id"]),
+        (&json!("rpc:cancel"), &json!("7"))
+    );
+}

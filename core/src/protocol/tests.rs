@@ -140,7 +140,7 @@ fn a_cancel_without_a_good_id_is_no_answer_to_a_call() {
     ] {
         let text = format!(r#"{{"type":"rpc:cancel"{id}}}"#);
         assert_eq!(message(&text), expected);
-        assert_eq!(refusal(&text).rpc_id, None);
+        assert_eq!(refusal(&text).to.rpc_id(), None);
     }
 }
 
@@ -242,7 +242,7 @@ fn a_long_unknown_type_is_shown_short() {
 fn a_server_frames_type_is_unknown_from_a_client() {
     let error = refusal(r#"{"type":"rpc:result","id":"1"}"#);
     assert_eq!(error.failure.code, code::FRAME_UNKNOWN_TYPE);
-    assert_eq!(error.rpc_id, None);
+    assert_eq!(error.to.rpc_id(), None);
 }
 
 #[test]
@@ -286,8 +286,13 @@ fn a_malformed_call_with_a_good_id_is_answered_under_that_id() {
         r#"{"type":"rpc","id":"7"}"#,
         r#"{"type":"rpc","id":"7","actor":1,"actorId":"1","method":"m"}"#,
         r#"{"type":"rpc","id":"7","actor":"a","actor":"b","actorId":"1","method":"m"}"#,
+        r#"{"type":"rpc","id":"7","id":"7","actor":"a","actorId":"1","method":"m"}"#,
+        r#"{"type":"rpc","type":"rpc","id":"7","actor":"a","actorId":"1","method":"m"}"#,
+        r#"{"type":"rpc","id":"7","actor":"a","actorId":"1","method":"m","input":{]}"#,
+        r#"{"type":"rpc","id":"7","actor":"a","actorId":"1","method":"m","input":"#,
+        r#"{"type":"rpc","id":"7","actor":"a","actorId":"1","method":"m"}}"#,
     ] {
-        assert_eq!(refusal(text).rpc_id.as_deref(), Some("7"), "{text}");
+        assert_eq!(refusal(text).to.rpc_id(), Some("7"), "{text}");
     }
 }
 
@@ -310,9 +315,9 @@ fn a_malformed_call_without_a_good_id_is_not_answered_under_an_id() {
         (r#"{"type":"rpc","id":"1","id":"2"}"#, "/id: appears twice"),
     ] {
         assert_eq!(message(text), expected);
-        assert_eq!(refusal(text).rpc_id, None);
+        assert_eq!(refusal(text).to.rpc_id(), None);
     }
-    assert_eq!(refusal(r#"{"type":"zzz","id":"7"}"#).rpc_id, None);
+    assert_eq!(refusal(r#"{"type":"zzz","id":"7"}"#).to.rpc_id(), None);
 }
 
 #[test]
@@ -356,7 +361,7 @@ fn a_deeper_input_is_refused_under_its_id() {
             message(&text),
             "/input: arrays and objects nest deeper than 127 levels"
         );
-        assert_eq!(refusal(&text).rpc_id.as_deref(), Some("7"));
+        assert_eq!(refusal(&text).to.rpc_id(), Some("7"));
     }
 }
 

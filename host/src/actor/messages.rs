@@ -234,7 +234,7 @@ impl Shared {
 fn address(sent: &Sent) -> Option<ActorKey> {
     Some(ActorKey {
         actor: tidegate_core::Name::parse(&sent.actor).ok()?,
-        id: tidegate_core::ActorId::parse(&sent.id).ok()?,
+        id: tidegate_core::ActorId::stored(&sent.id).ok()?,
     })
 }
 

@@ -250,8 +250,7 @@ impl Shared {
             .router
             .resolve(actor)
             .ok_or_else(|| Failure::unknown_actor(actor))?;
-        let id = ActorId::parse(id)
-            .map_err(|error| Failure::host(code::ACTOR_INVALID_ID).message(error.to_string()))?;
+        let id = ActorId::parse(id)?;
         Ok(ActorKey {
             actor: slot.actor.clone(),
             id,

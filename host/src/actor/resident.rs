@@ -489,6 +489,9 @@ impl Actor {
             }
             Err(failure) => {
                 metrics.failed(Entry::Call, &failure.code);
+                if is_told_nowhere_else(&failure) {
+                    warn!(actor = %self.key, %method, %failure, "a call failed");
+                }
                 if let Some(heard) = heard.filter(|_| failure.code == code::STORE_UNAVAILABLE) {
                     self.postponed().note(heard);
                 }
@@ -992,6 +995,16 @@ fn caller_of(origin: &Origin) -> String {
         Origin::Actor(key) => format!("actor {key}"),
         Origin::Timer(_) | Origin::Cron(_) | Origin::Host => "host".to_owned(),
     }
+}
+
+/// Whether a failure has a detail that the log does not have from where it was found.
+fn is_told_nowhere_else(failure: &Failure) -> bool {
+    let of_commit = [
+        code::OUTPUT_INVALID,
+        code::STATE_INVALID,
+        code::STORE_UNAVAILABLE,
+    ];
+    failure.detail.is_some() && !of_commit.contains(&&*failure.code)
 }
 
 fn postponed() -> Failure {

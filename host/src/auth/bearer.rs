@@ -1,4 +1,7 @@
-//! Where a request carries its token: `Authorization: Bearer` (RFC 6750) or `?token=`.
+//! Where a request carries its token: `Authorization: Bearer` (RFC 6750), `?token=`, or among
+//! the subprotocols that a WebSocket's client offers.
+
+use std::borrow::Cow;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -34,21 +37,29 @@ pub(super) fn authorization(headers: &HeaderMap) -> Authorization<'_> {
     token.map_or(Authorization::Other, Authorization::Bearer)
 }
 
-/// The token of a request, from its headers or its query; `None` when it has none.
+/// The token of a request, from its headers, its query or what it `offered` as subprotocols;
+/// `None` when it has none.
 ///
 /// `auth.invalid` when it has two different ones, an empty one, or only credentials that
 /// are no token: whoever sends some does not mean to be anonymous. A header of another
-/// scheme beside `?token=` is some proxy's and does not count.
-pub fn bearer(headers: &HeaderMap, query: Option<&str>) -> Result<Option<String>, Failure> {
+/// scheme beside a token elsewhere is some proxy's and does not count.
+pub fn bearer<'a>(
+    headers: &HeaderMap,
+    query: Option<&'a str>,
+    offered: impl IntoIterator<Item = &'a str>,
+) -> Result<Option<String>, Failure> {
     let malformed = |message: &str| Err(Reason::Malformed.failure(message));
     let mut token: Option<String> = None;
     let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    for (_, found) in pairs.filter(|(name, _)| name == "token") {
+    let asked = pairs
+        .filter(|(name, _)| name == "token")
+        .map(|(_, token)| token);
+    for found in asked.chain(offered.into_iter().map(Cow::Borrowed)) {
         match &token {
-            _ if found.is_empty() => return malformed("`?token=` is empty"),
+            _ if found.is_empty() => return malformed("the token is empty"),
             None => token = Some(found.into_owned()),
             Some(first) if *first == found => {}
-            Some(_) => return malformed("two different tokens in the query"),
+            Some(_) => return malformed("two different tokens are sent"),
         }
     }
     match (authorization(headers), token) {
@@ -57,7 +68,7 @@ pub fn bearer(headers: &HeaderMap, query: Option<&str>) -> Result<Option<String>
         (Authorization::Bearer(header), None) => Ok(Some(header.to_owned())),
         (Authorization::Bearer(header), Some(token)) if header == token => Ok(Some(token)),
         (Authorization::Bearer(_), Some(_)) => {
-            malformed("the Authorization header and `?token=` differ")
+            malformed("the Authorization header and another token differ")
         }
         (Authorization::Other, Some(token)) => Ok(Some(token)),
         (Authorization::Other, None) => malformed("expected `Authorization: Bearer TOKEN`"),
@@ -80,16 +91,16 @@ mod tests {
     }
 
     fn token(values: &[&str], query: &str) -> Option<String> {
-        bearer(&headers(values), Some(query)).unwrap()
+        bearer(&headers(values), Some(query), []).unwrap()
     }
 
     fn refusal(values: &[&str], query: &str) -> Failure {
-        bearer(&headers(values), Some(query)).unwrap_err()
+        bearer(&headers(values), Some(query), []).unwrap_err()
     }
 
     #[test]
     fn without_a_token_there_is_none() {
-        assert_eq!(bearer(&headers(&[]), None), Ok(None));
+        assert_eq!(bearer(&headers(&[]), None, []), Ok(None));
         assert_eq!(token(&[], "a=b&tokens=c&Token=d"), None);
     }
 
@@ -112,6 +123,25 @@ mod tests {
             token(&["Bearer a"], "token=a&token=%61").as_deref(),
             Some("a")
         );
+    }
+
+    #[test]
+    fn an_offered_token_is_one_like_any_other() {
+        let offered = |values: &[&str], query: &str, offered: &[&'static str]| {
+            bearer(&headers(values), Some(query), offered.iter().copied())
+        };
+        let a = Ok(Some("a".to_owned()));
+        assert_eq!(offered(&[], "", &["a"]), a);
+        assert_eq!(offered(&["Bearer a"], "token=a", &["a", "a"]), a);
+        assert_eq!(offered(&["Basic eA=="], "", &["a"]), a);
+        for (values, query, tokens) in [
+            (&[][..], "", &[""][..]),
+            (&[], "", &["a", "b"]),
+            (&[], "token=a", &["b"]),
+            (&["Bearer a"], "", &["b"]),
+        ] {
+            assert!(offered(values, query, tokens).is_err(), "{tokens:?}");
+        }
     }
 
     #[test]
@@ -147,7 +177,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         let value = HeaderValue::from_bytes(b"Bearer \xff").unwrap();
         headers.insert(AUTHORIZATION, value);
-        assert!(bearer(&headers, None).is_err());
+        assert!(bearer(&headers, None, []).is_err());
     }
 
     proptest! {
@@ -159,7 +189,7 @@ mod tests {
             if let Ok(value) = HeaderValue::from_bytes(&value) {
                 headers.insert(AUTHORIZATION, value);
             }
-            if let Ok(Some(token)) = bearer(&headers, Some(&query)) {
+            if let Ok(Some(token)) = bearer(&headers, Some(&query), []) {
                 prop_assert!(!token.is_empty());
             }
         }
@@ -169,7 +199,7 @@ mod tests {
             let query = form_urlencoded::Serializer::new(String::new())
                 .append_pair("token", &token)
                 .finish();
-            prop_assert_eq!(bearer(&HeaderMap::new(), Some(&query)), Ok(Some(token)));
+            prop_assert_eq!(bearer(&HeaderMap::new(), Some(&query), []), Ok(Some(token)));
         }
     }
 }

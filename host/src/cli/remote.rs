@@ -173,6 +173,9 @@ struct Failure {
     code: String,
     #[serde(default)]
     message: Option<String>,
+    /// What hosts tell operators besides.
+    #[serde(default)]
+    detail: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -182,11 +185,13 @@ struct Failed {
 
 impl Failure {
     fn into_error(self) -> anyhow::Error {
+        let detail = self.detail.map(|detail| format!(": {detail}"));
+        let detail = detail.unwrap_or_default();
         match self.message {
             Some(message) if !message.is_empty() => {
-                anyhow::anyhow!("the host refuses: {message} ({})", self.code)
+                anyhow::anyhow!("the host refuses: {message}{detail} ({})", self.code)
             }
-            _ => anyhow::anyhow!("the host refuses: {}", self.code),
+            _ => anyhow::anyhow!("the host refuses: {}{detail}", self.code),
         }
     }
 }

@@ -106,8 +106,18 @@ pub struct Gateway {
     pub ping_interval_ms: u64,
     /// Time within which a ping must be answered.
     pub pong_timeout_ms: u64,
-    /// Time for a client to send the head of a request.
+    /// Time for a client to send the head of a request, from its first byte; on a new
+    /// connection from its beginning.
     pub header_timeout_ms: u64,
+    /// Longest head of a request, in bytes; a longer one is answered with 431.
+    pub max_head_bytes: usize,
+    /// Time that an HTTP connection may rest between an answer and the next request. Longer
+    /// than the load balancers in front keep theirs, most of them 60 s: they would send a
+    /// request on a connection that is being closed.
+    pub keep_alive_timeout_ms: u64,
+    /// Time from when an HTTP client closes its side until it is found out whether it still
+    /// waits for its answer, and how often after that; one that is gone ends its request.
+    pub half_closed_timeout_ms: u64,
     /// Time for a client to send the body of a request.
     pub body_timeout_ms: u64,
     /// Time for a client to send a WebSocket message, from its first byte to its last; one that
@@ -152,6 +162,9 @@ impl Default for Gateway {
             ping_interval_ms: 30_000,
             pong_timeout_ms: 20_000,
             header_timeout_ms: 10_000,
+            max_head_bytes: 64 << 10,
+            keep_alive_timeout_ms: 75_000,
+            half_closed_timeout_ms: 250,
             body_timeout_ms: 30_000,
             message_timeout_ms: 30_000,
             write_timeout_ms: 60_000,
@@ -779,6 +792,15 @@ impl Config {
             ),
             ("gateway.frames-burst", gateway.frames_burst.into()),
             ("gateway.calls-burst", gateway.calls_burst.into()),
+            ("gateway.max-head-bytes", gateway.max_head_bytes as u64),
+            (
+                "gateway.keep-alive-timeout-ms",
+                gateway.keep_alive_timeout_ms,
+            ),
+            (
+                "gateway.half-closed-timeout-ms",
+                gateway.half_closed_timeout_ms,
+            ),
             ("gateway.outbound-bytes", gateway.outbound_bytes as u64),
             ("gateway.outbound-frames", gateway.outbound_frames as u64),
             (

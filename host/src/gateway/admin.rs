@@ -12,12 +12,15 @@
 //! | `GET /_tidegate/actors` | a page of actors: `?actor=&prefix=&after=&limit=` |
 //! | `GET /_tidegate/actors/{actor}/{id}` | one actor, with its state |
 //! | `DELETE /_tidegate/actors/{actor}/{id}` | forgets its state |
+//! | `GET`, `DELETE /_tidegate/actor?actor=&id=` | the same, of ids that no path can hold |
 //! | `GET /_tidegate/export` | all actors, as lines of JSON |
 //! | `POST /_tidegate/import` | takes in such lines; `?replace=true` in place of what is there |
 //! | `GET /_tidegate/metrics` | what the host counts |
+//! | `GET /_tidegate/ready` | as `/ready`, with why it is not |
 //!
 //! Invariant: nothing here is answered without the admin key, not even that a path does
-//! not exist. An upload that is refused has changed nothing.
+//! not exist; here alone failures come with their details. An upload that is refused has
+//! changed nothing.
 
 mod backup;
 mod deploy;
@@ -33,7 +36,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -42,7 +45,7 @@ use tidegate_core::{ActorId, ActorKey, Failure, Name};
 use tokio::sync::Semaphore;
 
 use super::Doors;
-use super::http::{self as answers, ErrorResponse, failure};
+use super::http::{self as answers, ErrorResponse, Refused, failure};
 use crate::auth::AdminKey;
 use crate::config;
 use crate::engine::{Component, Engine, Grants};
@@ -112,9 +115,11 @@ pub(super) fn routes(doors: Arc<Doors>) -> Router<Arc<Doors>> {
         .route("/versions", get(deploy::all_versions))
         .route("/actors", get(actors))
         .route("/actors/{actor}/{id}", get(actor).delete(destroy))
+        .route("/actor", get(actor_by_query).delete(destroy_by_query))
         .route("/export", get(backup::export))
         .route("/import", post(backup::import))
         .route("/metrics", get(metrics_page))
+        .route("/ready", get(answers::ready))
         .method_not_allowed_fallback(answers::method_not_allowed)
         .fallback(answers::not_found)
         .layer(middleware::from_fn_with_state(doors, check_key))
@@ -127,10 +132,23 @@ pub(super) fn root(doors: Arc<Doors>) -> MethodRouter<Arc<Doors>> {
 
 async fn check_key(State(doors): State<Arc<Doors>>, request: Request, next: Next) -> Response {
     if doors.admin.key.allows(request.headers()) {
-        return next.run(request).await;
+        return with_details(next.run(request).await);
     }
     let message = "send the admin key: `Authorization: Bearer …`";
     ErrorResponse(failure(code::ADMIN_UNAUTHORIZED, message)).into_response()
+}
+
+/// What clients are not told of a failure, operators are.
+fn with_details(mut response: Response) -> Response {
+    let refused = response.extensions().get::<Refused>();
+    if let Some(Refused(failure)) = refused
+        && failure.detail.is_some()
+    {
+        let body = failure.operators_body();
+        response.headers_mut().remove(CONTENT_LENGTH);
+        *response.body_mut() = Body::from(body);
+    }
+    response
 }
 
 fn answer(body: &impl Serialize) -> Response {
@@ -216,7 +234,8 @@ struct ListQuery {
 fn key_of(actor: &str, id: &str) -> Result<ActorKey, Failure> {
     Ok(ActorKey {
         actor: Name::parse(actor).map_err(|_| Failure::unknown_actor(actor))?,
-        id: ActorId::parse(id)
+        // Operators name any actor that there is.
+        id: ActorId::stored(id)
             .map_err(|error| failure(code::ACTOR_INVALID_ID, error.to_string()))?,
     })
 }
@@ -278,6 +297,36 @@ async fn destroy(
     path: ActorPath,
 ) -> Result<Response, ErrorResponse> {
     doors.actors.destroy(&actor_of(path)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Names one actor, whatever its id: `.` and `..` are steps in a path.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActorQuery {
+    actor: String,
+    id: String,
+}
+
+type QueriedActor = Result<Query<ActorQuery>, QueryRejection>;
+
+fn queried(query: QueriedActor) -> Result<ActorKey, Failure> {
+    let ActorQuery { actor, id } = query_of(query)?;
+    key_of(&actor, &id)
+}
+
+async fn actor_by_query(
+    State(doors): State<Arc<Doors>>,
+    query: QueriedActor,
+) -> Result<Response, ErrorResponse> {
+    Ok(answer(&doors.actors.about(&queried(query)?).await?))
+}
+
+async fn destroy_by_query(
+    State(doors): State<Arc<Doors>>,
+    query: QueriedActor,
+) -> Result<Response, ErrorResponse> {
+    doors.actors.destroy(&queried(query)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -19,23 +19,32 @@ use tidegate_core::Failure;
 use tidegate_core::failure::code;
 
 use super::Doors;
+use super::http::too_long;
+use super::wire::Conversation;
 use crate::budget::{Budget, Exhausted, FREE, Share};
 
 /// A body whose rest is read over once nobody reads it any more.
 pub(super) struct ReadOver {
     incoming: Option<Incoming>,
     doors: Arc<Doors>,
-    /// The client sends it, or has been told to.
+    /// The client sends it, or has been told to. One that waits for leave may send it all the
+    /// same, after a while.
     is_sent: bool,
+    conversation: Arc<Conversation>,
 }
 
 impl ReadOver {
-    pub(super) fn new(incoming: Incoming, headers: &HeaderMap, doors: Arc<Doors>) -> ReadOver {
+    pub(super) fn new(
+        incoming: Incoming,
+        headers: &HeaderMap,
+        doors: Arc<Doors>,
+        conversation: Arc<Conversation>,
+    ) -> ReadOver {
         ReadOver {
             incoming: Some(incoming),
             doors,
-            // A client that waits for leave to send its body never sends one that is refused.
             is_sent: !headers.contains_key(EXPECT),
+            conversation,
         }
     }
 }
@@ -72,8 +81,19 @@ impl Drop for ReadOver {
         let Some(incoming) = self.incoming.take() else {
             return;
         };
-        if self.is_sent && !incoming.is_end_stream() {
-            tokio::spawn(read_over(incoming, self.doors.clone()));
+        if incoming.is_end_stream() {
+            return;
+        }
+        let reading = read_over(incoming, self.doors.clone());
+        let conversation = self.conversation.clone();
+        let reading = async move {
+            reading.await;
+            conversation.body_read();
+        };
+        match self.is_sent {
+            true => drop(tokio::spawn(reading)),
+            // To read it before the answer would be to ask for it.
+            false => self.conversation.once_answering(reading),
         }
     }
 }
@@ -89,14 +109,6 @@ pub(super) async fn read_within(
 ) -> Result<(Vec<u8>, Option<Share>), Failure> {
     let mut bytes = Vec::new();
     let mut share = None;
-    let too_long = || {
-        Failure::host(code::REQUEST_TOO_LARGE)
-            .message(format!("the body is longer than {limit} bytes"))
-    };
-    // What it says of its length is not made room for, but refused at once.
-    if body.size_hint().lower() > limit as u64 {
-        return Err(too_long());
-    }
     while let Some(frame) = body.frame().await {
         let early = |_| Failure::host(code::REQUEST_MALFORMED).message("the body ended early");
         let Ok(data) = frame.map_err(early)?.into_data() else {
@@ -104,7 +116,7 @@ pub(super) async fn read_within(
         };
         let needed = bytes.len() + data.len();
         if needed > limit {
-            return Err(too_long());
+            return Err(too_long(limit as u64));
         }
         if needed > bytes.capacity() {
             let end = body.size_hint().exact();

@@ -15,6 +15,7 @@ use crate::actor::random_id;
 use crate::auth::{self, Identity};
 use crate::clock::{Steps, coarse_system_ms};
 use crate::rooms::Client;
+use crate::ws::handshake;
 
 /// Names a request in both directions.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -38,6 +39,8 @@ pub(super) enum TokenFrom {
     Header,
     /// The query as well, for clients that cannot set headers.
     HeaderOrQuery,
+    /// The offered subprotocols as well, at the upgrade to a WebSocket.
+    Upgrade,
 }
 
 /// Who sends a request.
@@ -104,8 +107,9 @@ impl Doors {
         let Some(tokens) = &self.tokens else {
             return Ok(Caller::default());
         };
-        let query = query.filter(|_| from == TokenFrom::HeaderOrQuery);
-        match auth::bearer(headers, query)? {
+        let query = query.filter(|_| from != TokenFrom::Header);
+        let offered = handshake::offered_tokens(headers).filter(|_| from == TokenFrom::Upgrade);
+        match auth::bearer(headers, query, offered)? {
             Some(token) => Ok(Caller {
                 identity: Some(tokens.verify(&token)?.into()),
             }),

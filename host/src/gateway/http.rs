@@ -25,16 +25,19 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use hyper::body::Body as _;
 use serde_json::value::RawValue;
 use tidegate_core::failure::code;
-use tidegate_core::protocol::{self, Since};
+use tidegate_core::http::{self as http_rules, Events, accepted_events, is_read_as_json};
+use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Failure};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::answer::EVENT_STREAM;
 use super::caller::{Arrival, Caller, TokenFrom, expired};
 use super::relief::{Cut, Receiver};
 use super::sse::{SseOutlet, SseStream};
@@ -114,20 +117,31 @@ where
 {
     let mut response = Response::new(Body::from_stream(stream));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
+/// What a request's `Accept` says of a stream of events.
+pub(super) fn events_wanted(headers: &HeaderMap) -> Events {
+    let lines = headers.get_all(ACCEPT).iter();
+    accepted_events(lines.filter_map(|line| line.to_str().ok()))
+}
+
 pub(super) fn wants_events(headers: &HeaderMap) -> bool {
-    headers.get_all(ACCEPT).iter().any(|accept| {
-        accept.to_str().is_ok_and(|accept| {
-            let mut types = accept
-                .split(',')
-                .map(|media| media.split(';').next().unwrap_or("").trim());
-            types.any(|media| media.eq_ignore_ascii_case("text/event-stream"))
-        })
-    })
+    events_wanted(headers) == Events::Preferred
+}
+
+/// Refuses a body that is not said to be JSON, before it is asked for.
+pub(super) fn check_content_type(headers: &HeaderMap, body: &Body) -> Result<(), Failure> {
+    let is_json = |kind: &HeaderValue| kind.to_str().is_ok_and(is_read_as_json);
+    match headers.get_all(CONTENT_TYPE).iter().all(is_json) || body.is_end_stream() {
+        true => Ok(()),
+        false => Err(failure(
+            code::REQUEST_UNSUPPORTED_MEDIA,
+            "Content-Type: expected application/json in UTF-8",
+        )),
+    }
 }
 
 pub(super) fn failure(code: &'static str, message: impl Into<String>) -> Failure {
@@ -150,7 +164,8 @@ pub(super) async fn health() -> Response {
 /// Whether the host takes work: it does once it listens, until it stops or its store does.
 pub(super) async fn ready(State(doors): State<Arc<Doors>>) -> Result<Response, ErrorResponse> {
     if let Some(reason) = doors.actors.store_failed() {
-        return Err(failure(code::STORE_UNAVAILABLE, reason).into());
+        let failure = failure(code::STORE_UNAVAILABLE, "the store takes nothing any more");
+        return Err(failure.detail(reason).into());
     }
     match doors.is_ready() {
         true => Ok(json(StatusCode::OK, r#"{"ready":true}"#)),
@@ -162,12 +177,34 @@ pub(super) async fn not_found() -> ErrorResponse {
     failure(code::REQUEST_NOT_FOUND, "there is nothing at this path").into()
 }
 
-pub(super) async fn method_not_allowed() -> ErrorResponse {
-    failure(
-        code::REQUEST_METHOD_NOT_ALLOWED,
-        "this path does not take this HTTP method",
-    )
-    .into()
+/// A method that a path does not take; the router says in `Allow` which it does.
+pub(super) async fn method_not_allowed(method: Method) -> Response {
+    match method {
+        // RFC 9110, section 9.3.7.
+        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        _ => ErrorResponse(failure(
+            code::REQUEST_METHOD_NOT_ALLOWED,
+            "this path does not take this HTTP method",
+        ))
+        .into_response(),
+    }
+}
+
+/// The same below an actor, where the last part of the path decides.
+pub(super) async fn actor_method_not_allowed(path: Target, method: Method) -> Response {
+    let is_read = path.is_ok_and(|Path((_, _, what))| is_read(&what));
+    let allow = HeaderValue::from_static(match is_read {
+        true => "GET,HEAD,POST,OPTIONS",
+        false => "POST,OPTIONS",
+    });
+    let mut response = method_not_allowed(method).await;
+    response.headers_mut().insert(ALLOW, allow);
+    response
+}
+
+/// Whether this, behind an actor's id, is something to read; whatever else is a method.
+fn is_read(what: &str) -> bool {
+    matches!(what, "state" | "events")
 }
 
 /// `POST /actors/{actor}/{id}/{method}`
@@ -184,6 +221,8 @@ pub(super) async fn call(
     let caller = doors.identify(&headers, None, TokenFrom::Header)?;
     doors.check_calls(caller.identity.as_deref(), arrival.address)?;
     let (key, method) = target(&doors, path)?;
+    let idempotency_key = idempotency_key(&headers)?;
+    check_content_type(&headers, &body)?;
     let place = doors.admit_behind_proxy(peer, arrival.address)?;
     let patience = Duration::from_millis(doors.settings.body_timeout_ms);
     let budgets = &doors.metrics.budgets;
@@ -203,11 +242,8 @@ pub(super) async fn call(
     // A request that is dropped cancels its call.
     let cancel = CancellationToken::new();
     let guard = cancel.clone().drop_guard();
-    let idempotency_key = idempotency_key(&headers)?;
-    let traceparent = headers
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok())
-        .filter(|value| value.len() <= TRACEPARENT_MAX_BYTES);
+    let traceparent =
+        single(&headers, "traceparent").filter(|value| value.len() <= TRACEPARENT_MAX_BYTES);
     doors.actors.call(
         &key,
         Call {
@@ -265,23 +301,33 @@ fn result_of(doors: &Doors, result: String, cut: &Cut) -> Result<Bytes, Failure>
     })
 }
 
-/// `Idempotency-Key`, a string in quotes (draft-ietf-httpapi-idempotency-key-header), which
-/// many clients leave out.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
-    let Some(key) = headers.get("idempotency-key") else {
-        return Ok(None);
-    };
-    let key = key.to_str().unwrap_or_default().trim();
-    let bare = key
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'));
-    match bare.unwrap_or(key) {
-        key if (1..=protocol::RPC_ID_MAX_BYTES).contains(&key.len()) => Ok(Some(key.to_owned())),
-        _ => Err(failure(
-            code::REQUEST_MALFORMED,
-            "Idempotency-Key: expected 1 to 128 ASCII characters",
-        )),
+    let lines = headers.get_all("idempotency-key").iter();
+    http_rules::idempotency_key(lines.map(|line| line.to_str().ok()))
+}
+
+/// A header that is there once.
+fn single<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut lines = headers.get_all(name).iter();
+    let line = lines.next()?.to_str().ok()?;
+    lines.next().is_none().then_some(line)
+}
+
+/// Refuses a body that says itself that it is too long, before its client is told to send it
+/// (RFC 9110, section 10.1.1).
+pub(super) fn check_length(body: &Body, limit: u64) -> Result<(), Failure> {
+    match body.size_hint().lower() > limit {
+        true => Err(too_long(limit)),
+        false => Ok(()),
     }
+}
+
+pub(super) fn too_long(limit: u64) -> Failure {
+    failure(
+        code::REQUEST_TOO_LARGE,
+        format!("the body is longer than {limit} bytes"),
+    )
+    .param("limit", limit)
 }
 
 /// The input of a call, and what it has taken of the budget, if it is not small.
@@ -290,6 +336,7 @@ pub(super) async fn read_input(
     limit: usize,
     budget: &Arc<Budget>,
 ) -> Result<(Option<String>, Option<Share>), Failure> {
+    check_length(&body, limit as u64)?;
     let (bytes, share) = body::read_within(body, limit, budget).await?;
     if bytes.is_empty() {
         return Ok((None, None));
@@ -316,7 +363,11 @@ pub(super) async fn read(
     headers: HeaderMap,
 ) -> Result<Response, ErrorResponse> {
     let asked_for = path.as_ref().map(|Path((_, _, what))| what.as_str());
-    let is_stream = wants_events(&headers) || asked_for.is_ok_and(|what| what == "events");
+    if asked_for.is_ok_and(|what| !is_read(what)) {
+        return Ok(actor_method_not_allowed(path, Method::GET).await);
+    }
+    let events = events_wanted(&headers);
+    let is_stream = events == Events::Preferred || asked_for.is_ok_and(|what| what == "events");
     // A browser's EventSource cannot set headers.
     let from = match is_stream {
         true => TokenFrom::HeaderOrQuery,
@@ -325,6 +376,10 @@ pub(super) async fn read(
     let caller = doors.identify(&headers, query.as_deref(), from)?;
     doors.check_calls(caller.identity.as_deref(), arrival.address)?;
     let (key, what) = target(&doors, path)?;
+    if is_stream && events == Events::Refused {
+        let message = "events come as text/event-stream alone";
+        return Err(failure(code::REQUEST_NOT_ACCEPTABLE, message).into());
+    }
     let place = match is_stream {
         true => doors.admit_behind_proxy(peer, arrival.address)?,
         false => None,
@@ -350,11 +405,10 @@ pub(super) async fn read(
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             Ok(response)
         }
-        "events" => {
+        _events => {
             let outlet = stream_outlet(&doors, &caller, Dialect::Plain);
             Ok(subscribe(&doors, key, Stream::Events, outlet, None, &caller, place).await?)
         }
-        _ => Err(method_not_allowed().await),
     }
 }
 
@@ -371,8 +425,7 @@ pub(super) fn dialect(query: Option<&str>) -> Dialect {
 /// What a client that comes back has seen: the id of its last event (WHATWG HTML, section
 /// 9.2), which is `epoch:version`.
 fn last_event(headers: &HeaderMap) -> Option<Since> {
-    let id = headers.get("last-event-id")?.to_str().ok()?;
-    let (epoch, version) = id.split_once(':')?;
+    let (epoch, version) = single(headers, "last-event-id")?.split_once(':')?;
     Some(Since {
         epoch: epoch.to_owned(),
         version: version.parse().ok()?,

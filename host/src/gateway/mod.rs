@@ -8,16 +8,21 @@
 //! ends the accept loop.
 
 mod admin;
+mod answer;
 mod body;
 mod caller;
+mod connection;
+mod cors;
 mod descriptors;
 mod http;
 mod origin;
 mod page;
 mod relief;
 mod reserved;
+mod rules;
 mod socket;
 mod sse;
+mod wire;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -26,19 +31,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ::http::header::{self, HeaderValue};
-use ::http::{HeaderMap, Method, Request, StatusCode};
+use ::http::header::{ALLOW, HeaderValue};
+use ::http::{HeaderMap, Request, StatusCode};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
 use tokio::net::{TcpListener, TcpStream};
@@ -46,10 +47,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use self::body::ReadOver;
 use self::caller::{Arrival, REQUEST_ID, TokenFrom};
 use self::http::ErrorResponse;
 use self::reserved::{Reserved, ReservedPlace};
+use self::wire::Wire;
 use crate::actor::{Actors, random_id};
 use crate::auth::limits::{AddressLimits, AddressPermit, CallLimits};
 use crate::auth::{AdminKey, ClientAddress, Tokens};
@@ -305,7 +306,8 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>) {
                 reserve = reserve.or_else(open_reserve);
                 if reserve.is_none() {
                     let failure = Failure::host(code::CONNECTION_LIMIT)
-                        .message("the host is out of file descriptors");
+                        .message("the host has too many connections")
+                        .detail("it is out of file descriptors");
                     refuse(&stream, peer, &failure, &doors);
                     drop(stream);
                     reserve = open_reserve();
@@ -314,9 +316,10 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>) {
                 match admit(peer.ip(), &doors) {
                     Ok(place) => {
                         is_known = false;
-                        let (routes, doors) = (routes.clone(), doors.clone());
-                        let tasks = doors.tasks.clone();
-                        tasks.spawn(serve(stream, peer, place, routes, doors, None));
+                        let routes = routes.clone();
+                        let served =
+                            connection::serve(stream, peer, place, routes, doors.clone(), None);
+                        doors.tasks.spawn(served);
                     }
                     Err(failure) => match doors.reserved.admit(peer) {
                         Some(place) => {
@@ -444,14 +447,8 @@ fn refuse(stream: &TcpStream, peer: SocketAddr, failure: &Failure, doors: &Doors
     // A flood of them must not become one of the log; the metrics count them.
     debug!(%peer, %failure, "a connection is refused");
     http::count_refusal(failure, &doors.metrics);
-    let body = failure.http_body();
-    let status = StatusCode::from_u16(failure.status).unwrap_or_default();
-    let response = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
-         connection: close\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let _ = stream.try_write(response.as_bytes());
+    let response = connection::last_answer(failure, "retry-after: 1\r\n");
+    let _ = stream.try_write(&response);
 }
 
 fn routes(doors: Arc<Doors>) -> Router {
@@ -462,7 +459,9 @@ fn routes(doors: Arc<Doors>) -> Router {
         .route("/_tidegate/", admin::root(doors.clone()))
         .route(
             "/actors/{actor}/{id}/{what}",
-            get(http::read).post(http::call),
+            get(http::read)
+                .post(http::call)
+                .fallback(http::actor_method_not_allowed),
         )
         .merge(page::routes(&doors.settings))
         .method_not_allowed_fallback(http::method_not_allowed)
@@ -490,7 +489,7 @@ async fn guard(
         "a request arrives"
     );
     request.extensions_mut().insert(arrival);
-    let mut response = admit_origin(&doors, request, next).await;
+    let mut response = admit_origin(&doors, request, next, peer).await;
     if let Ok(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -501,41 +500,41 @@ async fn guard(
     response
 }
 
-async fn admit_origin(doors: &Doors, request: Request<Body>, next: Next) -> Response {
-    let origin = match doors.policy.check(request.headers()) {
+async fn admit_origin(doors: &Doors, request: Request<Body>, next: Next, peer: IpAddr) -> Response {
+    if let Err(failure) = rules::check(&request) {
+        return refusal_by_rule(failure);
+    }
+    let is_behind_proxy = doors.client_addresses.trusts(peer);
+    let origin = match doors.policy.check(&request, is_behind_proxy) {
         Ok(origin) => origin.and_then(|origin| HeaderValue::from_str(origin).ok()),
         Err(failure) => return ErrorResponse(failure).into_response(),
     };
-    let preflight = request.method() == Method::OPTIONS
-        && request
-            .headers()
-            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = match preflight && origin.is_some() {
-        true => {
-            let mut response = StatusCode::NO_CONTENT.into_response();
-            let headers = response.headers_mut();
-            let allow = |text| HeaderValue::from_static(text);
-            headers.insert(
-                header::ACCESS_CONTROL_ALLOW_METHODS,
-                allow("GET, POST, PUT, DELETE"),
-            );
-            headers.insert(
-                header::ACCESS_CONTROL_ALLOW_HEADERS,
-                allow("authorization, content-type, last-event-id, traceparent, x-request-id"),
-            );
-            headers.insert(header::ACCESS_CONTROL_MAX_AGE, allow("600"));
-            response
+    let mut response = match origin.is_some() && cors::is_preflight(&request) {
+        true => cors::preflight(),
+        // The host as a whole (RFC 9110, section 9.3.7).
+        false if request.uri().path() == "*" => {
+            let allow = HeaderValue::from_static(rules::METHODS);
+            (StatusCode::NO_CONTENT, [(ALLOW, allow)]).into_response()
         }
         false => next.run(request).await,
     };
     if let Some(origin) = origin {
-        let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(
-            header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            HeaderValue::from_static("retry-after, x-request-id"),
-        );
-        headers.append(header::VARY, HeaderValue::from_static("origin"));
+        cors::allow(origin, response.headers_mut());
+    }
+    response
+}
+
+fn refusal_by_rule(failure: Failure) -> Response {
+    let status = failure.status;
+    let mut response = ErrorResponse(failure).into_response();
+    let headers = response.headers_mut();
+    match status {
+        405 => drop(headers.insert(ALLOW, HeaderValue::from_static(rules::METHODS))),
+        415 => {
+            let identity = HeaderValue::from_static("identity");
+            headers.insert(::http::header::ACCEPT_ENCODING, identity);
+        }
+        _ => {}
     }
     response
 }
@@ -569,7 +568,7 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
     }
     let query = request.uri().query();
     let dialect = http::dialect(query);
-    let caller = doors.identify(headers, query, TokenFrom::HeaderOrQuery);
+    let caller = doors.identify(headers, query, TokenFrom::Upgrade);
     let caller = match caller {
         Ok(caller) => caller,
         Err(failure) => return ErrorResponse(failure).into_response(),
@@ -593,7 +592,10 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
                 Err(error) => return debug!(%error, "an upgrade was given up"),
             };
             let settings = doors.socket_settings.clone();
-            let socket = match ws::Socket::from_upgraded(upgraded, settings) {
+            let socket = Wire::of_upgraded(upgraded)
+                .ok_or(ws::UpgradeError::NotTcp)
+                .and_then(|(stream, read)| Ok(ws::Socket::new(stream, read, settings)?));
+            let socket = match socket {
                 Ok(socket) => socket,
                 Err(error) => return debug!(%error, "an upgrade failed"),
             };
@@ -606,55 +608,6 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
     };
     doors.tasks.spawn(task);
     accepted.response()
-}
-
-/// Serves HTTP on one connection until it ends, is upgraded, or the host stops. `once` serves a
-/// single request, whose head may take so long.
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    place: Place,
-    routes: Router,
-    doors: Arc<Doors>,
-    once: Option<Duration>,
-) {
-    let _ = stream.set_nodelay(true);
-    // RFC 5482; Linux counts the time in which the peer's window stays shut as well.
-    let patience = Duration::from_millis(doors.settings.write_timeout_ms);
-    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(patience));
-    let routes = TowerToHyperService::new(routes);
-    let inside = doors.clone();
-    let cut = relief::Cut::default();
-    let cuts = cut.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (parts, body) = request.into_parts();
-        let body = ReadOver::new(body, &parts.headers, inside.clone());
-        let mut request = Request::from_parts(parts, body);
-        request.extensions_mut().insert(place.clone());
-        request.extensions_mut().insert(Peer(peer.ip()));
-        request.extensions_mut().insert(cuts.clone());
-        routes.call(request)
-    });
-    let header_timeout = Duration::from_millis(doors.settings.header_timeout_ms);
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(once.unwrap_or(header_timeout))
-        .keep_alive(once.is_none())
-        .max_buf_size(doors.settings.max_head_bytes)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = cut.told() => return debug!(%peer, "a connection that reads too slowly is cut"),
-        () = doors.stopped() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        debug!(%error, "an HTTP connection ended");
-    }
 }
 
 impl Drop for Gateway {

@@ -17,7 +17,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Doors, Place, refuse, serve};
+use super::connection::serve;
+use super::{Doors, Place, refuse};
 use crate::auth::limits::{AddressLimits, AddressPermit};
 
 /// What such requests begin with, behind their method.

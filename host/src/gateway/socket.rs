@@ -12,7 +12,9 @@ use std::time::Instant;
 
 use serde_json::value::RawValue;
 use tidegate_core::failure::code;
-use tidegate_core::protocol::{self, ClientFrame, Rpc, Since, Target};
+use tidegate_core::protocol::{
+    self, ClientFrame, Envelope, FrameError, FrameKind, Rpc, Since, Target,
+};
 use tidegate_core::{ActorKey, Failure};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -230,40 +232,39 @@ impl Session {
         metrics.bytes_received.inc_by(match &message {
             Message::Text(text) => text.len() as u64,
             Message::Binary(bytes) => bytes.len() as u64,
-            Message::TooLarge { size } | Message::NoRoom { size, .. } => *size,
+            Message::TooLarge { size, .. } | Message::NoRoom { size, .. } => *size,
         });
         match message {
-            Message::Text(text) => return self.handle(&text, watch),
+            Message::Text(text) => self.handle(protocol::parse(&text), watch),
             Message::Binary(bytes) => match std::str::from_utf8(&bytes) {
-                Ok(text) => return self.handle(text, watch),
-                Err(error) => self.refuse(
-                    &Failure::host(code::FRAME_NOT_UTF8)
-                        .message(format!("expected a frame of UTF-8 text: {error}")),
-                    None,
-                ),
+                Ok(text) => self.handle(protocol::parse(text), watch),
+                Err(error) => {
+                    let failure = Failure::host(code::FRAME_NOT_UTF8)
+                        .message(format!("expected a frame of UTF-8 text: {error}"));
+                    let to = Box::new(Envelope::find(&bytes));
+                    self.handle(Err(FrameError { failure, to }), watch)
+                }
             },
-            Message::NoRoom { exhausted, .. } => self.refuse(&exhausted.failure(), None),
-            Message::TooLarge { size } => {
+            Message::NoRoom { exhausted, to, .. } => {
+                let failure = exhausted.failure();
+                self.handle(Err(FrameError { failure, to }), watch)
+            }
+            Message::TooLarge { size, to } => {
                 let limit = self.leave.doors.settings.max_frame_bytes;
                 let message = format!("expected a frame of at most {limit} bytes, found {size}");
                 let failure = Failure::host(code::FRAME_TOO_LARGE)
                     .message(message)
                     .param("limit", limit);
-                self.refuse(&failure, None);
+                self.handle(Err(FrameError { failure, to }), watch)
             }
         }
-        None
     }
 
-    fn refuse(&self, failure: &Failure, id: Option<&str>) {
-        http::count_refusal(failure, &self.leave.doors.metrics);
-        self.leave
-            .connection
-            .send(Frame::text(protocol::error(failure, id)));
-    }
-
-    fn handle(&mut self, text: &str, mut watch: Stopwatch) -> Option<Asked> {
-        let frame = protocol::parse(text);
+    fn handle(
+        &mut self,
+        frame: Result<ClientFrame<'_>, FrameError>,
+        mut watch: Stopwatch,
+    ) -> Option<Asked> {
         watch.passed(Stage::Parse);
         // A new token comes in time as long as the connection is open.
         if has_expired(self.caller.refused_from_ms())
@@ -273,17 +274,11 @@ impl Session {
             return None;
         }
         if let Err(retry) = self.frames.check() {
-            let failure = retry.frames();
-            // A caller that waits for an answer gets one.
-            let id = match &frame {
-                Ok(ClientFrame::Rpc(rpc)) => Some(&*rpc.id),
-                Ok(_) => None,
-                Err(error) => error.rpc_id.as_deref(),
+            let to = match &frame {
+                Ok(frame) => Envelope::of(frame),
+                Err(error) => (*error.to).clone(),
             };
-            match id {
-                Some(id) => self.refuse_call(id, &failure),
-                None => self.refuse(&failure, None),
-            }
+            self.refuse(&retry.frames(), &to);
             return None;
         }
         match frame {
@@ -298,24 +293,38 @@ impl Session {
             }
             Ok(ClientFrame::StateUnsub(target)) => self.unsubscribe(&target, Stream::State),
             Ok(ClientFrame::EventUnsub(target)) => self.unsubscribe(&target, Stream::Events),
-            Err(error) => match error.rpc_id {
-                // A caller waits for this id, unless another call of that id is under way.
-                Some(id) if self.begin_call(&id, 0).is_some() => {
-                    self.leave.connection.end_call(&id, &Err(error.failure))
-                }
-                Some(_) => {}
-                None => self.refuse(&error.failure, None),
-            },
+            Err(error) => self.refuse(&error.failure, &error.to),
         }
         None
     }
 
-    /// Answers a call that is not let in.
-    fn refuse_call(&self, id: &str, failure: &Failure) {
+    /// Answers a frame that comes to nothing: a call under its id, any other by an `error` that
+    /// names it.
+    fn refuse(&self, failure: &Failure, to: &Envelope) {
+        match to.rpc_id() {
+            // The answer would be taken for that of the other call.
+            Some(id) if self.leave.connection.awaits(id) => self.refuse_duplicate(id),
+            Some(id) => {
+                http::count_refusal(failure, &self.leave.doors.metrics);
+                self.leave
+                    .connection
+                    .send(Frame::text(protocol::rpc_failure(id, failure)));
+            }
+            None => self.tell(failure, to),
+        }
+    }
+
+    fn refuse_duplicate(&self, id: &str) {
+        let failure = Failure::host(code::RPC_DUPLICATE_ID)
+            .message(format!("a call with the id `{id}` is still under way"));
+        self.tell(&failure, &Envelope::of_call(id));
+    }
+
+    fn tell(&self, failure: &Failure, to: &Envelope) {
         http::count_refusal(failure, &self.leave.doors.metrics);
         self.leave
             .connection
-            .send(Frame::text(protocol::rpc_failure(id, failure)));
+            .send(Frame::text(protocol::error(failure, to)));
     }
 
     /// Gives up a call; one that is answered already is none.
@@ -345,7 +354,7 @@ impl Session {
                     .authorize_again(&self.leave.connection)
                     .await;
             }
-            Err(failure) => self.refuse(&failure, None),
+            Err(failure) => self.tell(&failure, &Envelope::new(FrameKind::Auth)),
         }
     }
 
@@ -374,19 +383,17 @@ impl Session {
         match self.leave.connection.begin_call(id, bytes, limits) {
             Ok(cancel) => Some(cancel),
             Err(CallRefused::DuplicateId) => {
-                let failure = Failure::host(code::RPC_DUPLICATE_ID)
-                    .message(format!("a call with the id `{id}` is still under way"));
-                self.refuse(&failure, Some(id));
+                self.refuse_duplicate(id);
                 None
             }
             Err(CallRefused::TooMany) => {
                 let failure = Failure::host(code::RPC_IN_FLIGHT_LIMIT)
                     .message("too many calls of this connection are under way");
-                self.refuse_call(id, &failure);
+                self.refuse(&failure, &Envelope::of_call(id));
                 None
             }
             Err(CallRefused::NoRoom(exhausted)) => {
-                self.refuse_call(id, &exhausted.failure());
+                self.refuse(&exhausted.failure(), &Envelope::of_call(id));
                 None
             }
         }
@@ -396,7 +403,7 @@ impl Session {
         let arrived = Instant::now();
         let identity = self.caller.identity.as_deref();
         if let Err(failure) = self.leave.doors.check_calls(identity, self.address) {
-            return self.refuse_call(&rpc.id, &failure);
+            return self.refuse(&failure, &Envelope::of_call(&rpc.id));
         }
         let bytes = rpc.input.map_or(0, |input| input.get().len());
         let Some(cancel) = self.begin_call(&rpc.id, bytes) else {
@@ -484,7 +491,11 @@ impl Session {
 
     async fn subscribe(&mut self, target: &Target<'_>, stream: Stream, since: Option<&Since>) {
         if let Err(failure) = self.subscribed(target, stream, since).await {
-            self.refuse_target(failure, target);
+            let kind = match stream {
+                Stream::State => FrameKind::StateSub,
+                Stream::Events => FrameKind::EventSub,
+            };
+            self.refuse_target(kind, failure, target);
         }
     }
 
@@ -539,14 +550,20 @@ impl Session {
                 let id = self.leave.connection.id();
                 self.leave.doors.actors.unsubscribe(&key, stream, id);
             }
-            Err(failure) => self.refuse_target(failure, target),
+            Err(failure) => {
+                let kind = match stream {
+                    Stream::State => FrameKind::StateUnsub,
+                    Stream::Events => FrameKind::EventUnsub,
+                };
+                self.refuse_target(kind, failure, target);
+            }
         }
     }
 
-    fn refuse_target(&self, failure: Failure, target: &Target<'_>) {
+    fn refuse_target(&self, kind: FrameKind, failure: Failure, target: &Target<'_>) {
         let failure = failure
             .param("actor", target.actor.as_ref())
             .param("actorId", target.actor_id.as_ref());
-        self.refuse(&failure, None);
+        self.tell(&failure, &Envelope::new(kind));
     }
 }

@@ -7,12 +7,10 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use tidegate_core::{ActorKey, Failure};
-use tokio::time::{Interval, MissedTickBehavior};
 
 use super::caller::{expired, has_expired};
 use super::relief::Listed;
@@ -23,9 +21,6 @@ use crate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh, sse};
 use crate::metrics::Connected;
 use crate::rooms::Client;
 use crate::ws::OutboundLimits;
-
-/// How often a silent stream shows that it is alive, to proxies above all.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// What something that is queued costs beside its bytes.
 const PLACE_COST: usize = 2 * size_of::<Bytes>();
@@ -188,7 +183,6 @@ pub(super) struct SseStream {
     ended: Pin<Box<dyn Future<Output = Option<Failure>> + Send>>,
     /// When the token of whoever reads is good no longer.
     refused_from_ms: Option<u64>,
-    keep_alive: Interval,
     _held: Held,
 }
 
@@ -205,9 +199,6 @@ impl SseStream {
         refused_from_ms: Option<u64>,
         held: Held,
     ) -> SseStream {
-        let mut keep_alive = tokio::time::interval(KEEP_ALIVE);
-        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        keep_alive.reset();
         SseStream {
             outlet,
             actors,
@@ -215,7 +206,6 @@ impl SseStream {
             stream,
             ended: Box::pin(ended),
             refused_from_ms,
-            keep_alive,
             _held: held,
         }
     }
@@ -238,8 +228,6 @@ impl Stream for SseStream {
                     let cost = state.queue.len() * PLACE_COST;
                     // It only gives back.
                     let _ = state.taken.fit(cost, &self.outlet.budget);
-                    drop(state);
-                    self.keep_alive.reset();
                     return Poll::Ready(Some(Ok(bytes)));
                 }
                 if state.closed || state.ending {
@@ -258,10 +246,7 @@ impl Stream for SseStream {
             let last = why.map(|failure| Ok(Bytes::from(sse("error", None, &failure.http_body()))));
             return Poll::Ready(last);
         }
-        match self.keep_alive.poll_tick(cx) {
-            Poll::Ready(_) => Poll::Ready(Some(Ok(Bytes::from_static(b": keep-alive\n\n")))),
-            Poll::Pending => Poll::Pending,
-        }
+        Poll::Pending
     }
 }
 

@@ -194,7 +194,7 @@ fn actor_of(key: &str) -> Option<ActorKey> {
     let (actor, id) = key.split_once(SEPARATOR)?;
     Some(ActorKey {
         actor: Name::parse(actor).ok()?,
-        id: ActorId::parse(id).ok()?,
+        id: ActorId::stored(id).ok()?,
     })
 }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use sha2::{Digest, Sha256};
-use tidegate_core::Failure;
 use tidegate_core::failure::code;
+use tidegate_core::{Failure, canonical};
 
 use crate::store::{Answer, Outcome};
 
@@ -29,20 +29,32 @@ pub struct Bounds {
 #[derive(Clone, Debug)]
 pub struct Keyed {
     call: Arc<str>,
+    /// The digest that all equal inputs share.
     input: Arc<str>,
+    /// That of the input as it is spelled, where that is another: it may be remembered so.
+    spelled: Option<Arc<str>>,
 }
 
 impl Keyed {
     /// The call of this caller, by the name that is theirs alone, to this method.
     pub fn new(caller: &str, method: &str, key: &str, input: Option<&str>) -> Keyed {
+        let spelling = input.map(canonical::spelling);
+        let is_spelled_otherwise = spelling.as_deref() != input;
         Keyed {
             // Lengths keep one field from passing for the end of another.
             call: digest(&[caller, method, key]),
-            input: match input {
-                Some(input) => digest(&[input]),
+            input: match &spelling {
+                Some(spelling) => digest(&[spelling]),
                 None => "".into(),
             },
+            spelled: input
+                .filter(|_| is_spelled_otherwise)
+                .map(|input| digest(&[input])),
         }
+    }
+
+    fn has_input(&self, digest: &str) -> bool {
+        *self.input == *digest || self.spelled.as_deref() == Some(digest)
     }
 
     pub(super) fn answer(&self, at_ms: u64, outcome: Outcome, bounds: Bounds) -> Answer {
@@ -138,7 +150,7 @@ impl Answers {
             return None;
         }
         Some(match &known.outcome {
-            _ if known.input != keyed.input => Err(Failure::host(code::CALL_KEY_REUSED)
+            _ if !keyed.has_input(&known.input) => Err(Failure::host(code::CALL_KEY_REUSED)
                 .message("the idempotency key was used with another input before")),
             Outcome::Begun => Err(Failure::host(code::CALL_INTERRUPTED)
                 .message("a call with this idempotency key was begun and did not end")),
@@ -191,6 +203,29 @@ mod tests {
         assert_eq!(other.unwrap().unwrap_err().code, "call.key-reused");
         let other = of(&Keyed::new("ann", "add", "k", None));
         assert_eq!(other.unwrap().unwrap_err().code, "call.key-reused");
+    }
+
+    #[test]
+    fn an_equal_input_is_the_same_however_it_is_spelled() {
+        let mut answers = Answers::default();
+        let call = |input| Keyed::new("ann", "add", "k", Some(input));
+        let done = |keyed: &Keyed| keyed.answer(5, Outcome::Nothing, BOUNDS);
+        let keyed = call(r#"{"by":1,"to":"é"}"#);
+        answers.add(done(&keyed));
+        for equal in [r#"{ "to":"\u00e9", "by":1.0 }"#, r#"{"by":1e0,"to":"é"}"#] {
+            assert_eq!(
+                answers.of(&call(equal), 5, BOUNDS),
+                Some(Ok(None)),
+                "{equal}"
+            );
+        }
+        let other = answers.of(&call(r#"{"by":2,"to":"é"}"#), 5, BOUNDS);
+        assert_eq!(other.unwrap().unwrap_err().code, "call.key-reused");
+        // As it is spelled.
+        let mut remembered = done(&keyed);
+        remembered.input = digest(&["[1.0]"]);
+        answers.add(remembered);
+        assert_eq!(answers.of(&call("[1.0]"), 5, BOUNDS), Some(Ok(None)));
     }
 
     #[test]

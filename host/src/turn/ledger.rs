@@ -541,7 +541,9 @@ impl Live {
 
 /// What a caller is told when the store fails.
 pub fn unavailable(error: &StoreError) -> Failure {
-    Failure::host(code::STORE_UNAVAILABLE).message(error.to_string())
+    Failure::host(code::STORE_UNAVAILABLE)
+        .message("the store is not available")
+        .detail(error.0.as_str())
 }
 
 impl Refresh for Live {

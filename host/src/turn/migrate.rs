@@ -75,9 +75,9 @@ fn check(declared: &StateSpec, state: &Json, version: u32) -> Result<Vec<Pointer
 }
 
 fn unfit(reason: impl std::fmt::Display) -> Failure {
-    Failure::host(code::STATE_UNFIT).message(format!(
-        "the stored state does not fit the handler that serves the actor now: {reason}"
-    ))
+    Failure::host(code::STATE_UNFIT)
+        .message("the stored state does not fit the handler that serves the actor now")
+        .detail(reason.to_string())
 }
 
 /// An actor as this component may go on with it: as it is, or with the state that its

@@ -12,7 +12,7 @@ use tidegate_core::json::{ParseError, Size};
 use tidegate_core::manifest::ActorType;
 use tidegate_core::meter::Unmetered;
 use tidegate_core::schema::Refused;
-use tidegate_core::{Failure, Json, Name, PatchOp, Pointer, Schema, patch};
+use tidegate_core::{ActorId, Failure, Json, Name, PatchOp, Pointer, Schema, patch};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -253,7 +253,8 @@ impl Stage {
         self.charge(result.len())?;
         let invalid = |detail: String| {
             Failure::host(code::OUTPUT_INVALID)
-                .message(format!("{method} returned an invalid result: {detail}"))
+                .message(format!("{method} returned an invalid result"))
+                .detail(detail)
         };
         let schema = self
             .actor_type()
@@ -768,6 +769,7 @@ impl Imports for Stage {
                     .message(format!("the input is not JSON: {detail}"))
             })?;
         }
+        ActorId::check(&call.id)?;
         let limit = self.limits().calls;
         let bounds = self.0.given.messages;
         let mut staged = self.staged();

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use soketto::Parsing;
 use soketto::base::{self, Codec, Header, OpCode};
 use thiserror::Error;
+use tidegate_core::protocol::{Envelope, Scan};
 use tokio::time::Instant;
 
 use super::{Close, CloseCode};
@@ -60,11 +61,15 @@ pub enum Incoming {
     TooLarge {
         /// The size of the message in bytes.
         size: u64,
+        /// What it said of whom to answer.
+        to: Box<Envelope>,
     },
     /// The end of a message for which the host had no memory, whose content is gone.
     NoRoom {
         /// The size of the message in bytes.
         size: u64,
+        /// What it said of whom to answer.
+        to: Box<Envelope>,
         /// What is used up.
         exhausted: Exhausted,
     },
@@ -200,8 +205,6 @@ struct Assembly {
     size: u64,
     /// The payload that has arrived, unmasked.
     payload: Vec<u8>,
-    /// How much of a text's payload is known to be whole UTF-8 characters.
-    checked: u32,
     /// Present where it is long; most messages are small and come whole.
     long: Option<Box<Long>>,
 }
@@ -215,15 +218,22 @@ struct Long {
     since: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Kind {
-    Text,
+    Text {
+        /// How much of the payload is known to be whole UTF-8 characters.
+        checked: usize,
+    },
     Binary,
-    /// Larger than [`Limits::max_message`]: counted, not kept.
-    Skipped,
-    /// More than the host has memory for: counted, not kept.
-    NoRoom,
+    /// Larger than [`Limits::max_message`]: counted and looked through for whom to answer, not
+    /// kept.
+    Skipped(Box<Scan>),
+    /// More than the host has memory for: likewise.
+    NoRoom(Box<Scan>),
 }
+
+/// How much of a skipped message is looked through at once; a whole number of masks.
+const SKIM: usize = 1024;
 
 impl Decoder {
     /// A decoder at the beginning of a connection.
@@ -384,7 +394,7 @@ impl Decoder {
         }
         let kind = match opcode {
             OpCode::Continue => None,
-            OpCode::Text => Some(Kind::Text),
+            OpCode::Text => Some(Kind::Text { checked: 0 }),
             _ => Some(Kind::Binary),
         };
         let message = match (&mut self.message, kind) {
@@ -429,6 +439,23 @@ impl Payload {
         self.mask.rotate_left(arrived.len() % 4);
     }
 
+    /// Takes what has arrived of the payload off `input`, and looks through it as far as `scan`
+    /// wants to.
+    fn skim(&mut self, input: &mut &[u8], scan: &mut Scan) {
+        let arrived = self.split(input);
+        for piece in arrived.chunks(SKIM) {
+            if scan.is_done() {
+                break;
+            }
+            let mut plain = [0; SKIM];
+            let plain = &mut plain[..piece.len()];
+            plain.copy_from_slice(piece);
+            unmask(plain, self.mask);
+            scan.read(plain);
+        }
+        self.mask.rotate_left(arrived.len() % 4);
+    }
+
     /// Takes what has arrived of the payload off `input`.
     fn split<'a>(&mut self, input: &mut &'a [u8]) -> &'a [u8] {
         let (arrived, rest) = input.split_at(self.remaining.min(input.len()));
@@ -444,7 +471,6 @@ impl Assembly {
             kind,
             size: 0,
             payload: Vec::new(),
-            checked: 0,
             long: None,
         }
     }
@@ -465,12 +491,20 @@ impl Assembly {
     }
 
     /// Keeps nothing of the message, neither what came nor what will.
-    fn skip(&mut self, kind: Kind) {
-        self.kind = kind;
-        self.payload = Vec::new();
+    fn skip(&mut self, kind: fn(Box<Scan>) -> Kind) {
+        if self.is_skipped() {
+            return;
+        }
+        let mut scan = Box::new(Scan::default());
+        scan.read(&std::mem::take(&mut self.payload));
+        self.kind = kind(scan);
         if let Some(long) = &mut self.long {
             long.share = None;
         }
+    }
+
+    fn is_skipped(&self) -> bool {
+        matches!(self.kind, Kind::Skipped(_) | Kind::NoRoom(_))
     }
 
     /// Takes from the budget what the payload is about to grow to.
@@ -491,47 +525,46 @@ impl Assembly {
         input: &mut &[u8],
         budget: &Arc<Budget>,
     ) -> Result<(), ProtocolError> {
-        if matches!(self.kind, Kind::Text | Kind::Binary)
+        if !self.is_skipped()
             && let Some(room) = payload.room(input, &self.payload)
         {
             self.charge(room, budget);
         }
-        match self.kind {
-            Kind::Skipped | Kind::NoRoom => {
-                payload.split(input);
-            }
+        match &mut self.kind {
+            Kind::Skipped(scan) | Kind::NoRoom(scan) => payload.skim(input, scan),
             Kind::Binary => payload.take(input, &mut self.payload),
-            Kind::Text => {
+            Kind::Text { checked } => {
                 payload.take(input, &mut self.payload);
-                self.check()?;
+                // The beginning of a character may wait for its rest.
+                match simdutf8::compat::from_utf8(&self.payload[*checked..]) {
+                    Ok(_) => *checked = self.payload.len(),
+                    Err(error) if error.error_len().is_some() => {
+                        return Err(ProtocolError::InvalidUtf8);
+                    }
+                    Err(error) => *checked += error.valid_up_to(),
+                }
             }
-        }
-        Ok(())
-    }
-
-    /// Checks what has arrived of a text; the beginning of a character may wait for its rest.
-    fn check(&mut self) -> Result<(), ProtocolError> {
-        match simdutf8::compat::from_utf8(&self.payload[self.checked as usize..]) {
-            Ok(_) => self.checked = self.payload.len() as u32,
-            Err(error) if error.error_len().is_some() => return Err(ProtocolError::InvalidUtf8),
-            Err(error) => self.checked += error.valid_up_to() as u32,
         }
         Ok(())
     }
 
     fn finish(self, budget: &Budget) -> Result<Incoming, ProtocolError> {
         match self.kind {
-            Kind::Skipped => Ok(Incoming::TooLarge { size: self.size }),
-            Kind::NoRoom => Ok(Incoming::NoRoom {
+            Kind::Skipped(scan) => Ok(Incoming::TooLarge {
                 size: self.size,
+                to: Box::new(scan.finish()),
+            }),
+            Kind::NoRoom(scan) => Ok(Incoming::NoRoom {
+                size: self.size,
+                to: Box::new(scan.finish()),
                 exhausted: budget.exhausted(),
             }),
             Kind::Binary => Ok(Incoming::Binary(self.payload.into())),
-            Kind::Text if (self.checked as usize) < self.payload.len() => {
+            Kind::Text { checked } if checked < self.payload.len() => {
                 Err(ProtocolError::InvalidUtf8)
             }
-            Kind::Text => {
-                // SAFETY: `check` validated the payload up to `checked`, which is its end.
+            Kind::Text { .. } => {
+                // SAFETY: `take` validated the payload up to `checked`, which is its end.
                 Ok(Incoming::Text(unsafe {
                     String::from_utf8_unchecked(self.payload)
                 }))

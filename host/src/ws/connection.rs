@@ -24,6 +24,7 @@ use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
+use tidegate_core::protocol::Envelope;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
@@ -102,11 +103,15 @@ pub enum Message {
     TooLarge {
         /// Its size in bytes.
         size: u64,
+        /// What it said of whom to answer.
+        to: Box<Envelope>,
     },
     /// A message that the host had no memory for and skipped.
     NoRoom {
         /// Its size in bytes.
         size: u64,
+        /// What it said of whom to answer.
+        to: Box<Envelope>,
         /// What is used up.
         exhausted: Exhausted,
     },
@@ -396,12 +401,18 @@ impl Reader {
             loop {
                 let message = match self.decoder.decode_within(&mut input, budget) {
                     Ok(None) => break,
-                    Ok(Some(Incoming::NoRoom { size, exhausted })) => {
-                        Message::NoRoom { size, exhausted }
-                    }
+                    Ok(Some(Incoming::NoRoom {
+                        size,
+                        to,
+                        exhausted,
+                    })) => Message::NoRoom {
+                        size,
+                        to,
+                        exhausted,
+                    },
                     Ok(Some(Incoming::Text(text))) => Message::Text(text),
                     Ok(Some(Incoming::Binary(bytes))) => Message::Binary(bytes),
-                    Ok(Some(Incoming::TooLarge { size })) => Message::TooLarge { size },
+                    Ok(Some(Incoming::TooLarge { size, to })) => Message::TooLarge { size, to },
                     Ok(Some(Incoming::Ping(payload))) => {
                         self.outbound.0.push_control(Frame::pong(&payload));
                         continue;

@@ -2,11 +2,12 @@
 //!
 //! Pure functions over `http` types; the gateway calls them before it hands the connection to
 //! [`Socket`](super::Socket). Extensions are never accepted, so whatever the client offers in
-//! `Sec-WebSocket-Extensions` is declined by silence.
+//! `Sec-WebSocket-Extensions` is declined by silence. Of subprotocols one is selected if any is
+//! offered, since a browser that offers some fails without.
 
 use http::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{Method, Request, Response, StatusCode, Version};
 use thiserror::Error;
@@ -14,6 +15,11 @@ use thiserror::Error;
 /// The only version of the protocol there is.
 const VERSION_13: HeaderValue = HeaderValue::from_static("13");
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+
+/// The subprotocol that is spoken here.
+const SUBPROTOCOL: &str = "tidegate";
+/// What an offered entry begins with that is not a subprotocol but carries a token.
+const TOKEN: &str = "tidegate.token.";
 
 /// Why an upgrade request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -80,6 +86,7 @@ impl HandshakeError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     accept: HeaderValue,
+    protocol: Option<HeaderValue>,
 }
 
 impl Accepted {
@@ -91,6 +98,9 @@ impl Accepted {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, WEBSOCKET);
         headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept.clone());
+        if let Some(protocol) = &self.protocol {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol.clone());
+        }
         response
     }
 }
@@ -129,7 +139,31 @@ pub fn accept(
         .ok_or(HandshakeError::Key)?;
     Ok(Accepted {
         accept: accept_key(key).ok_or(HandshakeError::Key)?,
+        protocol: selected(headers),
     })
+}
+
+/// The subprotocol that answers an offer (RFC 6455, section 4.2.2): ours, else the first.
+fn selected(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut offered = offered(headers).filter(|protocol| !protocol.starts_with(TOKEN));
+    let first = offered.next()?;
+    let is_ours = |protocol: &&str| *protocol == SUBPROTOCOL;
+    let selected = match is_ours(&first) {
+        true => first,
+        false => offered.find(is_ours).unwrap_or(first),
+    };
+    HeaderValue::from_str(selected).ok()
+}
+
+/// The tokens that are carried by an offer of subprotocols, as `tidegate.token.TOKEN`.
+pub fn offered_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    offered(headers).filter_map(|protocol| protocol.strip_prefix(TOKEN))
+}
+
+fn offered(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    // RFC 9110, section 5.6.2; what is none cannot be sent back either.
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    tokens(headers, &SEC_WEBSOCKET_PROTOCOL).filter(move |name| name.bytes().all(is_token))
 }
 
 /// The answer to a key, which soketto derives from a request of exactly the headers that count.
@@ -168,7 +202,10 @@ fn names(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 }
 
 /// The elements of a header that is a comma-separated list, over all its lines.
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+fn tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> + use<'a> {
     headers
         .get_all(name)
         .into_iter()
@@ -217,6 +254,44 @@ mod tests {
         );
         assert_eq!(response.headers()[UPGRADE], "websocket");
         assert_eq!(response.headers()[CONNECTION], "upgrade");
+    }
+
+    #[test]
+    fn one_of_the_offered_subprotocols_is_selected() {
+        for (offer, expected) in [
+            (&[][..], None),
+            (&["chat"], Some("chat")),
+            (&["chat, tidegate"], Some("tidegate")),
+            (&["chat", "other, tidegate"], Some("tidegate")),
+            (&["tidegate, chat"], Some("tidegate")),
+            (&["tidegate.token.a.b.c, chat"], Some("chat")),
+            (&["tidegate.token.a.b.c"], None),
+            (&["a b, {x}, chat"], Some("chat")),
+            (&[""], None),
+        ] {
+            let mut headers = request(None);
+            for line in offer {
+                headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(line));
+            }
+            let accepted = accept(&Method::GET, Version::HTTP_11, &headers).unwrap();
+            let response: Response<()> = accepted.response();
+            let selected = response.headers().get(SEC_WEBSOCKET_PROTOCOL);
+            let selected = selected.map(|selected| selected.to_str().unwrap());
+            assert_eq!(selected, expected, "{offer:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_may_be_carried_by_the_offer() {
+        let mut headers = request(None);
+        let offer = "tidegate, tidegate.token.a.b-_.c";
+        headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(offer));
+        headers.append(
+            SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static("tidegate.token."),
+        );
+        let tokens: Vec<&str> = offered_tokens(&headers).collect();
+        assert_eq!(tokens, ["a.b-_.c", ""]);
     }
 
     #[test]

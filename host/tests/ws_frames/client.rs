@@ -200,7 +200,7 @@ impl Handler for Echo {
         let frame = match message {
             Message::Text(text) => Frame::text(text),
             Message::Binary(bytes) => Frame::binary(bytes),
-            Message::TooLarge { size } => Frame::text(format!("too large: {size}")),
+            Message::TooLarge { size, .. } => Frame::text(format!("too large: {size}")),
             Message::NoRoom { size, .. } => Frame::text(format!("no room: {size}")),
         };
         match self.0.push(frame.clone()) {

@@ -2,7 +2,8 @@
 //! host's (`host/src/gateway`), so that a client finds the same door.
 
 use tidegate_core::failure::code;
-use tidegate_core::protocol::{RPC_ID_MAX_BYTES, Since};
+use tidegate_core::http::{self, Authority, Events, accepted_events, default_port, web_origin};
+use tidegate_core::protocol::Since;
 use tidegate_core::{ActorId, Failure};
 
 /// Longest request id that is taken over.
@@ -132,12 +133,7 @@ impl Head {
 
     /// Whether the answer is to be a stream of events.
     pub fn wants_events(&self) -> bool {
-        self.all("accept").filter_map(ascii).any(|accept| {
-            let mut types = accept
-                .split(',')
-                .map(|media| media.split(';').next().unwrap_or("").trim());
-            types.any(|media| media.eq_ignore_ascii_case("text/event-stream"))
-        })
+        accepted_events(self.all("accept").filter_map(ascii)) == Events::Preferred
     }
 
     /// What is said of a path that leads nowhere. A request to upgrade on it is one for a
@@ -155,18 +151,7 @@ impl Head {
     /// `Idempotency-Key`, a string in quotes (draft-ietf-httpapi-idempotency-key-header),
     /// which many clients leave out.
     pub fn idempotency_key(&self) -> Result<Option<String>, Failure> {
-        let Some(key) = self.all("idempotency-key").next() else {
-            return Ok(None);
-        };
-        let key = ascii(key).unwrap_or_default().trim();
-        let bare = key
-            .strip_prefix('"')
-            .and_then(|rest| rest.strip_suffix('"'));
-        match bare.unwrap_or(key) {
-            key if (1..=RPC_ID_MAX_BYTES).contains(&key.len()) => Ok(Some(key.to_owned())),
-            _ => Err(Failure::host(code::REQUEST_MALFORMED)
-                .message("Idempotency-Key: expected 1 to 128 ASCII characters")),
-        }
+        http::idempotency_key(self.all("idempotency-key").map(ascii))
     }
 
     /// The trace context that is passed on.
@@ -230,22 +215,12 @@ impl Head {
         if allowed.iter().any(|one| *one == "*" || *one == origin) {
             return true;
         }
-        let Some((scheme @ ("http" | "https"), page)) = origin.split_once("://") else {
+        let own = self.authority.as_deref().and_then(Authority::parse);
+        let (Some((scheme, page)), Some(own)) = (web_origin(&origin), own) else {
             return false;
         };
-        let Some(own) = self.authority.as_deref() else {
-            return false;
-        };
-        let port = |authority: &str| -> Option<(String, u16)> {
-            let default = if scheme == "https" { 443 } else { 80 };
-            match authority.rsplit_once(':') {
-                Some((host, port)) if !port.contains(']') => {
-                    Some((host.to_ascii_lowercase(), port.parse().ok()?))
-                }
-                _ => Some((authority.to_ascii_lowercase(), default)),
-            }
-        };
-        port(page).is_some_and(|page| port(own) == Some(page))
+        let default = default_port(scheme);
+        page.host == own.host && page.port.unwrap_or(default) == own.port.unwrap_or(default)
     }
 
     /// Every `Authorization`.

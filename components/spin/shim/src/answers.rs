@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 use tidegate_core::failure::code;
-use tidegate_core::{ActorKey, Failure};
+use tidegate_core::{ActorKey, Failure, canonical};
 use tidegate_spin_base::database::{Database, DatabaseError};
 use tidegate_spin_base::{settings, tables, values};
 
@@ -17,7 +17,10 @@ const MAX_BYTES: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Keyed {
     call: String,
+    /// The digest that all equal inputs share.
     input: String,
+    /// That of the input as it is spelled: it may be remembered so.
+    spelled: String,
 }
 
 /// What is remembered of it.
@@ -37,7 +40,10 @@ impl Keyed {
         Keyed {
             // Lengths keep one field from passing for the end of another.
             call: digest(&[caller, method, key]),
-            input: input.map_or(String::new(), |input| digest(&[input])),
+            input: input.map_or(String::new(), |input| {
+                digest(&[&canonical::spelling(input)])
+            }),
+            spelled: input.map_or(String::new(), |input| digest(&[input])),
         }
     }
 
@@ -63,8 +69,10 @@ impl Keyed {
         };
         let (input, outcome, result) = (row.text()?, row.text()?, row.optional_text()?);
         Ok(Some(match outcome.as_str() {
-            _ if input != self.input => Err(Failure::host(code::CALL_KEY_REUSED)
-                .message("the idempotency key was used with another input before")),
+            _ if input != self.input && input != self.spelled => {
+                Err(Failure::host(code::CALL_KEY_REUSED)
+                    .message("the idempotency key was used with another input before"))
+            }
             "begun" => Err(Failure::host(code::CALL_INTERRUPTED)
                 .message("a call with this idempotency key was begun and did not end")),
             _ => Ok(result),
@@ -137,5 +145,14 @@ mod tests {
         assert_ne!(call.call, Keyed::new("ann", "add", "l", Some("1")).call);
         assert_ne!(call.input, Keyed::new("ann", "add", "k", Some("2")).input);
         assert_ne!(call.input, Keyed::new("ann", "add", "k", None).input);
+    }
+
+    #[test]
+    fn an_equal_input_is_the_same_however_it_is_spelled() {
+        let input = |text| Keyed::new("ann", "add", "k", Some(text)).input;
+        assert_eq!(
+            input(r#"{"by":1,"to":2}"#),
+            input(r#"{ "to":2.0, "by":1e0 }"#)
+        );
     }
 }

@@ -34,7 +34,7 @@ use super::deploy::finished;
 use super::{answer, key_of, query_of};
 use crate::actor::{Actors, Existing, random_id};
 use crate::gateway::Doors;
-use crate::gateway::http::{ErrorResponse, failure};
+use crate::gateway::http::{ErrorResponse, check_length, failure};
 use crate::store::{Listing, Stored};
 
 /// The format that is written, and the only one that is read.
@@ -89,7 +89,7 @@ pub(super) async fn export(State(doors): State<Arc<Doors>>) -> Response {
         if let Err(failure) = write_all(&doors.actors, &lines).await {
             error!(%failure, "an export was broken off");
             // In place of the last line, so that nobody takes this for all.
-            let _ = lines.send(failure.http_body()).await;
+            let _ = lines.send(failure.operators_body()).await;
         }
     });
     let lines = futures_util::stream::unfold(made, async |mut made| {
@@ -201,11 +201,16 @@ fn scratch(folder: &Path) -> std::io::Result<std::fs::File> {
 }
 
 async fn receive(doors: &Doors, body: Body) -> Result<File, Failure> {
+    let limit = doors.admin.settings.max_import_bytes;
+    let too_long = || {
+        let message = format!("the file is longer than admin.max-import-bytes, {limit} bytes");
+        failure(code::REQUEST_TOO_LARGE, message).param("limit", limit)
+    };
+    check_length(&body, limit).map_err(|_| too_long())?;
     let file = scratch(&doors.admin.scratch).map_err(|error| scratch_failed(&error))?;
     let mut file = File::from_std(file);
     let mut parts = body.into_data_stream();
     let patience = Duration::from_millis(doors.admin.settings.upload_timeout_ms);
-    let limit = doors.admin.settings.max_import_bytes;
     let mut length: u64 = 0;
     loop {
         let next = tokio::time::timeout(patience, parts.next()).await;
@@ -217,8 +222,7 @@ async fn receive(doors: &Doors, body: Body) -> Result<File, Failure> {
         let part = part.map_err(|_| failure(code::REQUEST_MALFORMED, "the file ended early"))?;
         length += part.len() as u64;
         if length > limit {
-            let message = format!("the file is longer than admin.max-import-bytes, {limit} bytes");
-            return Err(failure(code::REQUEST_TOO_LARGE, message).param("limit", limit));
+            return Err(too_long());
         }
         let written = file.write_all(&part).await;
         written.map_err(|error| scratch_failed(&error))?;

@@ -152,7 +152,7 @@ pub(super) async fn upload(
     let last = futures_util::stream::once(async {
         match result.await {
             Ok(result) => sse("result", None, &result.to_string()),
-            Err(failure) => sse("error", None, &failure.http_body()),
+            Err(failure) => sse("error", None, &failure.operators_body()),
         }
     });
     let events = stages.chain(last).boxed();

@@ -306,12 +306,42 @@ fn a_message_too_large_is_skipped_and_reported() {
     let (items, result) = decode_with(limits(8, 100), &input.concat());
     assert_eq!(result, Ok(()));
     let expected = [
-        Incoming::TooLarge { size: 9 },
+        skipped(9),
         Incoming::Ping(Bytes::new()),
-        Incoming::TooLarge { size: 10 },
+        skipped(10),
         text("12345678"),
     ];
     assert_eq!(items, expected);
+}
+
+fn skipped(size: u64) -> Incoming {
+    Incoming::TooLarge {
+        size,
+        to: Box::default(),
+    }
+}
+
+#[test]
+fn a_skipped_message_says_whom_to_answer_wherever_that_stands() {
+    let long = "x".repeat(5_000);
+    for text in [
+        format!(r#"{{"type":"rpc","id":"7","input":"{long}"}}"#),
+        format!(r#"{{"input":"{long}","type":"rpc","id":"7"}}"#),
+        format!(r#"{{"type":"rpc","input":["{long}",{{"id":"8"}}],"id":"7"}}"#),
+    ] {
+        let (one, other) = text.as_bytes().split_at(text.len() / 2 + 1);
+        for input in [
+            frame(FIN | TEXT, text.as_bytes()),
+            [frame(TEXT, one), frame(FIN, other)].concat(),
+        ] {
+            let (items, result) = decode_with(limits(100, 1 << 20), &input);
+            assert_eq!(result, Ok(()));
+            let [Incoming::TooLarge { size, to }] = &*items else {
+                panic!("{items:?}");
+            };
+            assert_eq!((*size, to.rpc_id()), (text.len() as u64, Some("7")));
+        }
+    }
 }
 
 #[test]
@@ -517,7 +547,15 @@ fn a_message_that_there_is_no_room_for_is_skipped_to_its_end() {
     }
     let size = long.len() as u64;
     let exhausted = budget.exhausted();
-    assert_eq!(items[0], Incoming::NoRoom { size, exhausted });
+    let to = Box::default();
+    assert_eq!(
+        items[0],
+        Incoming::NoRoom {
+            size,
+            to,
+            exhausted
+        }
+    );
     assert!(matches!(&items[1], Incoming::Text(text) if text.len() == 30 << 10));
     assert_eq!((items.len(), budget.used()), (2, 0));
 }
