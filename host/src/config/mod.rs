@@ -81,8 +81,6 @@ pub struct Gateway {
     pub calls_per_second: u32,
     /// Calls that one user may make at once, ahead of that average.
     pub calls_burst: u32,
-    /// Longest head of an HTTP request, in bytes; at least 8 KiB.
-    pub max_head_bytes: usize,
     /// Longest WebSocket message and HTTP body, in bytes.
     pub max_frame_bytes: usize,
     /// Longest WebSocket message that is read over and answered with an error; a longer
@@ -109,7 +107,7 @@ pub struct Gateway {
     /// Time for a client to send the head of a request, from its first byte; on a new
     /// connection from its beginning.
     pub header_timeout_ms: u64,
-    /// Longest head of a request, in bytes; a longer one is answered with 431.
+    /// Longest head of a request, in bytes, at least 8 KiB; a longer one is answered with 431.
     pub max_head_bytes: usize,
     /// Time that an HTTP connection may rest between an answer and the next request. Longer
     /// than the load balancers in front keep theirs, most of them 60 s: they would send a
@@ -150,7 +148,6 @@ impl Default for Gateway {
             frames_burst: 1_000,
             calls_per_second: 0,
             calls_burst: 100,
-            max_head_bytes: 32 << 10,
             max_frame_bytes: 1 << 20,
             max_discard_bytes: 64 << 20,
             outbound_bytes: 4 << 20,
@@ -792,7 +789,6 @@ impl Config {
             ),
             ("gateway.frames-burst", gateway.frames_burst.into()),
             ("gateway.calls-burst", gateway.calls_burst.into()),
-            ("gateway.max-head-bytes", gateway.max_head_bytes as u64),
             (
                 "gateway.keep-alive-timeout-ms",
                 gateway.keep_alive_timeout_ms,

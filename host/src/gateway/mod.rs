@@ -594,7 +594,9 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
             let settings = doors.socket_settings.clone();
             let socket = Wire::of_upgraded(upgraded)
                 .ok_or(ws::UpgradeError::NotTcp)
-                .and_then(|(stream, read)| Ok(ws::Socket::new(stream, read, settings)?));
+                .and_then(|(stream, read)| {
+                    ws::Socket::new(stream, read, settings).map_err(ws::UpgradeError::Gone)
+                });
             let socket = match socket {
                 Ok(socket) => socket,
                 Err(error) => return debug!(%error, "an upgrade failed"),
