@@ -12,6 +12,7 @@ use crate::Random;
 use crate::errands::Errands;
 use crate::mail::Mail;
 use crate::tally::{Shown, Tallies};
+use crate::watchers::Watchers;
 
 /// Callers over WebSockets.
 const SOCKETS: usize = 6;
@@ -35,6 +36,7 @@ impl Load {
         tallies: &Tallies,
         errands: &Errands,
         mail: &Mail,
+        (watchers, watching): (&Watchers, Socket),
         seed: u64,
     ) -> Load {
         let mut clients = JoinSet::new();
@@ -52,6 +54,7 @@ impl Load {
             runners.push(host.connect().await);
         }
         let (sender, caller) = (host.connect().await, host.connect().await);
+        clients.spawn(watchers.clone().follow(watching));
         clients.spawn(mail.clone().send(sender, Random(random.next())));
         clients.spawn(mail.clone().call(caller, Random(random.next())));
         for socket in runners {

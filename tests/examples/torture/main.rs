@@ -10,6 +10,9 @@
 //! their states, and sends SIGKILL at a random moment. Files of the store are so short that
 //! new ones, compaction and the way of actors out of memory fall under the kills too.
 //!
+//! Meanwhile the host's wall clock is set ahead and back. Now and then the folder of a host that is
+//! not running is copied, and the copy is served beside the original, with another future.
+//!
 //! Checked is, for each actor:
 //!
 //! - every entry that a client was told of is there, once;
@@ -19,6 +22,11 @@
 //! - its history goes on once it has begun: the epoch stays (unless durability is `relaxed`),
 //!   versions never go back and leave no gap;
 //!
+//! of watchers that come back after a kill, to the folder or to a copy of it (`watchers.rs`):
+//!
+//! - patches are contiguous, and none comes twice;
+//! - what they hold when they have all is what a fresh read shows;
+//!
 //! and, at the end, that timers and the ends of connections came once (`errands.rs`), and that
 //! messages between actors and repeated calls with keys took effect once (`mail.rs`).
 //!
@@ -27,16 +35,19 @@
 mod errands;
 mod load;
 mod mail;
+mod restored;
 mod tally;
+mod watchers;
 
 use std::time::{Duration, Instant};
 
-use tidegate_tests::{Builder, Folder, Host};
+use tidegate_tests::{Builder, Folder, Host, WallClock};
 
-use crate::errands::Errands;
+use crate::errands::{Errands, INTERVAL_MS};
 use crate::load::Load;
 use crate::mail::Mail;
 use crate::tally::{Tallies, World};
+use crate::watchers::Watchers;
 
 /// How many actors are driven.
 const ACTORS: usize = 50;
@@ -44,6 +55,12 @@ const ACTORS: usize = 50;
 const KILLED_AFTER_MS: std::ops::RangeInclusive<u64> = 20..=400;
 /// One start in so many is itself cut short by a kill.
 const START_KILLED: u64 = 4;
+/// One folder in so many is put back.
+const RESTORED: u64 = 4;
+/// How far the wall clock is set off at most.
+pub(crate) const CLOCK_OFF_MS: u64 = 30_000;
+/// How often it is set within a round.
+const CLOCK_STEPS: u64 = 3;
 
 #[tokio::main]
 async fn main() {
@@ -63,52 +80,79 @@ async fn main() {
     let tallies = Tallies::new(ACTORS);
     let errands = Errands::default();
     let mail = Mail::new();
+    let watchers = Watchers::new(ACTORS);
+    let clock = WallClock::new();
     let mut recoveries = Recoveries::default();
-    let mut kills = 0;
+    let (mut kills, mut steps, mut restored) = (0, 0, 0);
     for round in 1..=rounds {
         if random.below(START_KILLED) == 0 {
             // So that recovery is interrupted, too.
             let patience = Duration::from_millis(random.within(1..=300));
-            host(&folder, &level).start_and_kill(patience).await;
+            host(&folder, &level, &clock).start_and_kill(patience).await;
             kills += 1;
         }
-        let host = recoveries.of(host(&folder, &level)).await;
-        World::of(&host, ACTORS).await.check(&tallies, epochs_stay);
+        let copy = (random.below(RESTORED) == 0 && round > 1).then(|| restored::copy(&folder));
+        let host = recoveries.of(host(&folder, &level, &clock)).await;
+        let world = World::of(&host, ACTORS).await;
+        let watching = watchers.resume(&host, &world).await;
+        world.check(&tallies, epochs_stay);
         if round == 1 {
             errands.begin(&host).await;
         }
-        let load = Load::start(&host, &tallies, &errands, &mail, random.next()).await;
+        let watching = (&watchers, watching);
+        let load = Load::start(&host, &tallies, &errands, &mail, watching, random.next()).await;
         let moment = Duration::from_millis(random.within(KILLED_AFTER_MS));
-        tokio::time::sleep(moment).await;
+        for _ in 0..CLOCK_STEPS {
+            tokio::time::sleep(moment / CLOCK_STEPS as u32).await;
+            clock.set_ahead(off_by(&mut random));
+            steps += 1;
+        }
         host.kill().await;
         kills += 1;
         load.ended().await;
-        if tallies.is_wrong() {
+        if let Some(copy) = copy {
+            let host = self::host(&copy, &level, &clock).start().await;
+            restored::go_on(&host, &watchers, ACTORS, &mut random).await;
+            host.kill().await;
+            restored += 1;
+        }
+        if tallies.is_wrong() || watchers.is_wrong() {
             println!("stopped in round {round}");
             break;
         }
     }
-    let host = recoveries.of(host(&folder, &level)).await;
-    World::of(&host, ACTORS).await.check(&tallies, epochs_stay);
-    let account = errands.account(&host).await;
+    let host = recoveries.of(host(&folder, &level, &clock)).await;
+    let world = World::of(&host, ACTORS).await;
+    drop(watchers.resume(&host, &world).await);
+    world.check(&tallies, epochs_stay);
+    let account = errands.account(&host, &clock).await;
     let delivered = mail.account(&host).await;
-    println!("kills {kills}");
+    println!("kills {kills}, steps of the clock {steps}, folders put back {restored}");
     println!("{tallies}");
+    println!("{watchers}");
     println!("{account}");
     println!("{delivered}");
     println!("{recoveries}");
     let wrong = account.wrong.len() + delivered.wrong.len();
-    if tallies.is_wrong() || tallies.is_idle() || wrong > 0 {
+    if tallies.is_wrong() || tallies.is_idle() || watchers.is_wrong() || wrong > 0 {
         println!("FAILED; the same kills again, as far as the machine allows: --seed {seed}");
         std::process::exit(1);
     }
 }
 
-fn host(folder: &Folder, level: &str) -> Builder {
+/// How far the wall clock is set off next: by whole intervals, so that what is due is seen to be on
+/// a grid.
+fn off_by(random: &mut Random) -> i64 {
+    let most = CLOCK_OFF_MS / INTERVAL_MS;
+    (random.below(2 * most + 1) as i64 - most as i64) * INTERVAL_MS as i64
+}
+
+fn host(folder: &Folder, level: &str, clock: &WallClock) -> Builder {
     Host::builder()
         .component("lab")
         .durability(level)
         .data(folder.path())
+        .clock(clock)
         .set("store.segment-bytes=131072")
         .set("actors.idle-timeout-ms=100")
 }

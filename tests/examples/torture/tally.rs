@@ -169,6 +169,7 @@ pub(crate) fn entries(state: &Value) -> impl Iterator<Item = u64> {
 }
 
 /// A state that was shown.
+#[derive(Clone)]
 pub(crate) struct Shown {
     pub(crate) epoch: String,
     pub(crate) version: u64,
@@ -219,6 +220,11 @@ impl World {
             world.push(Shown::snapshot(&snapshot));
         }
         World(world)
+    }
+
+    /// The states, by the numbers of the actors.
+    pub(crate) fn all(&self) -> &[Shown] {
+        &self.0
     }
 
     /// Compares it with what clients know.
