@@ -56,14 +56,16 @@ impl Findings {
                 let number = |name: &str| frame[name].as_u64().unwrap_or_default();
                 let (from, version) = (number("from"), number("version"));
                 let says_nothing = frame["patches"].as_array().is_some_and(Vec::is_empty);
-                if from > held.version {
-                    self.gaps += 1;
-                    let at = held.version;
-                    self.wrong(format!("ledger/{ledger}: a gap from {at} to {from}"));
-                } else if version <= held.version && !says_nothing {
-                    self.doubled += 1;
-                    let at = held.version;
-                    self.wrong(format!("ledger/{ledger}: at {at} came {from} to {version}"));
+                let at = held.version;
+                if from > at || version <= at && !says_nothing {
+                    let (count, what) = match from > at {
+                        true => (&mut self.gaps, "a gap"),
+                        false => (&mut self.doubled, "a repetition"),
+                    };
+                    *count += 1;
+                    return self.wrong(format!(
+                        "ledger/{ledger}: {what}: at {at} came {from} to {version}"
+                    ));
                 }
                 if !says_nothing {
                     dialect::apply(&mut held.state, &frame["patches"]);
