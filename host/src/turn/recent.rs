@@ -249,7 +249,7 @@ mod tests {
     fn the_oldest_are_forgotten() {
         let mut recent = Recent::default();
         for version in 1..=300 {
-            recent.add(version - 1, version, shown(version));
+            recent.add(version - 1, version, &shown(version));
         }
         assert!(recent.since(43).is_none());
         assert_eq!(recent.since(44).unwrap().len(), Recent::PATCHES);
