@@ -144,9 +144,11 @@ impl Doors {
 
 /// What the configuration says of WebSockets.
 fn socket_settings(settings: &config::Gateway, budgets: &Budgets) -> ws::Settings {
-    let mut socket = ws::Settings::default();
-    socket.budgets = budgets.clone();
-    socket.message_timeout = Duration::from_millis(settings.message_timeout_ms);
+    let mut socket = ws::Settings {
+        budgets: budgets.clone(),
+        message_timeout: Duration::from_millis(settings.message_timeout_ms),
+        ..ws::Settings::default()
+    };
     socket.incoming.max_message = settings.max_frame_bytes;
     socket.incoming.max_discard = settings.max_discard_bytes;
     socket.outbound.max_bytes = settings.outbound_bytes;
