@@ -355,7 +355,10 @@ const scenarios = {
   async subprotocols(browser) {
     const token = `tidegate.token.${process.env.TIDEGATE_TOKEN}`;
     const page = await newPage(browser, { viewport: DESKTOP });
-    await page.goto(new URL("/health", url).href);
+    // A page of the host's own origin, with nothing on it.
+    const body = '<link rel="icon" href="/_page/icon.svg">';
+    await page.route("**/blank", (route) => route.fulfill({ contentType: "text/html", body }));
+    await page.goto(new URL("/blank", url).href);
     const connect = (offer) =>
       page.evaluate(
         (offer) =>
