@@ -462,12 +462,15 @@ fn a_patch_names_the_version_that_it_applies_to() {
 #[test]
 fn an_error_frame_carries_the_failure_flat() {
     assert_eq!(
-        error(&Failure::new("a.b"), None),
+        error(&Failure::new("a.b"), &Envelope::default()),
         r#"{"type":"error","code":"a.b","message":"a.b"}"#
     );
     assert_eq!(
-        error(&Failure::new("a.b").message("m").param("k", 1), Some("7")),
-        r#"{"type":"error","code":"a.b","message":"m","params":{"k":1},"id":"7"}"#
+        error(
+            &Failure::new("a.b").message("m").param("k", 1),
+            &Envelope::of_call("7")
+        ),
+        r#"{"type":"error","code":"a.b","message":"m","params":{"k":1},"frame":"rpc","id":"7"}"#
     );
 }
 
@@ -528,7 +531,7 @@ proptest! {
     fn no_text_makes_parse_panic(text in prop_oneof![".*", frame_like(), damaged_call()]) {
         if let Err(error) = parse(&text) {
             prop_assert!(!error.failure.text().is_empty());
-            prop_assert!(serde_json::from_str::<Value>(&super::error(&error.failure, None)).is_ok());
+            prop_assert!(serde_json::from_str::<Value>(&super::error(&error.failure, &error.to)).is_ok());
         }
     }
 
@@ -588,7 +591,7 @@ proptest! {
             })
         );
         prop_assert_eq!(
-            read(error(&failure, Some(&id))),
+            read(error(&failure, &Envelope { id: Some(id.clone()), ..Envelope::default() })),
             json!({
                 "type": "error", "code": "a.b", "message": failure.text(),
                 "params": {"t": text}, "id": id,

@@ -380,7 +380,7 @@ fn an_input_that_was_not_sent_is_missing() {
         (json!({"enum": [1, 2]}), "missing: expected 1 or 2"),
         (json!({"not": {}}), "missing"),
     ] {
-        let violations = schema(source).check(&Value::Null).unwrap_err();
+        let violations = schema(source).check(&Json::Null).unwrap_err();
         let failure = input_failure("send", None, violations);
         assert_eq!(
             failure.text(),

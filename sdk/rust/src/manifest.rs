@@ -204,8 +204,8 @@ mod tests {
         let described = describe::<Aged>();
         assert_eq!(described["state"]["version"], 3);
         let schema = tidegate_core::Schema::compile(&described["state"]["schema"]).unwrap();
-        assert!(schema.check(&json!({"years": 1})).is_ok());
-        assert!(schema.check(&json!({"months": 1})).is_err());
+        assert!(schema.check(&json!({"years": 1}).into()).is_ok());
+        assert!(schema.check(&json!({"months": 1}).into()).is_err());
     }
 
     #[test]

@@ -189,7 +189,7 @@ fn manifest() -> Manifest {
 
 #[track_caller]
 fn assert_satisfies(schema: &Schema, value: &Value) {
-    if let Err(violations) = schema.check(value) {
+    if let Err(violations) = schema.check(&value.clone().into()) {
         panic!("{value}: {violations}");
     }
 }

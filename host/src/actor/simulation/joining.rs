@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidegate_core::protocol::Since;
-use tidegate_core::{ActorKey, Failure, Name, PatchOp, patch};
+use tidegate_core::{ActorKey, Json, Failure, Name, PatchOp, patch};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -198,7 +198,9 @@ impl Reader {
                         held.version, held.epoch
                     ));
                 }
-                patch::apply(&mut held.state, &ops).map_err(|error| error.to_string())?;
+                let mut state = Json::from(held.state.clone());
+                patch::apply(&mut state, &ops).map_err(|error| error.to_string())?;
+                held.state = serde_json::from_str(&state.to_text()).expect("it is JSON");
                 held.version = *version;
             }
             Body::Event { .. } => return Err("an event".to_owned()),
