@@ -216,7 +216,10 @@ async fn an_orderly_stop_keeps_everything_too() {
     assert!(host.ended().await.success());
     let host = on(&folder, "counter").start().await;
     let after = host.connect().await.subscribe_state(&counter).await;
-    assert_eq!(after, before);
+    assert_eq!(
+        (&after["state"], &after["version"]),
+        (&before["state"], &before["version"])
+    );
 }
 
 #[tokio::test]

@@ -101,9 +101,10 @@ async fn a_stored_state_is_migrated_once_and_stays_so_after_a_kill() {
     let host = on(&folder).start().await;
     let kept = about(&host, "a").await;
     assert_eq!(kept["inMemory"], false);
+    let [state, state_version, _, version] = place_of(&kept);
     assert_eq!(
-        place_of(&kept),
-        [&seen["state"], &json!(1), &seen["epoch"], &seen["version"]]
+        [state, state_version, version],
+        [&seen["state"], &json!(1), &seen["version"]]
     );
     assert_eq!(value(&host, "a").await.json(), 5);
     assert_eq!(add(&host, "a", 2).await, 7);

@@ -244,6 +244,7 @@ async fn a_snapshot_comes_before_any_patch() {
         let mut socket = host.connect().await;
         // Fails on a patch that comes first.
         let snapshot = socket.subscribe_state(&lab).await;
+        caller.begin_call(&lab, "count", None).await;
         let patch = socket.expect_type("state:patch").await;
         assert_eq!(patch["from"], snapshot["version"]);
     }
