@@ -82,9 +82,9 @@ impl Default for Budgets {
     /// Without limits.
     fn default() -> Budgets {
         Budgets {
-            inputs: Budget::unlimited(),
-            outbound: Budget::unlimited(),
-            actors: Budget::unlimited(),
+            inputs: Budget::new("inputs", usize::MAX),
+            outbound: Budget::new("outbound", usize::MAX),
+            actors: Budget::new("actors", usize::MAX),
         }
     }
 }
@@ -121,7 +121,8 @@ impl Budget {
     pub fn new(name: &'static str, limit: usize) -> Arc<Budget> {
         Arc::new(Budget {
             name,
-            limit,
+            // What figures of the metrics can say, and more than any machine has.
+            limit: limit.min(isize::MAX as usize),
             used: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
             pressed: Notify::new(),
