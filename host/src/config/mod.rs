@@ -789,14 +789,6 @@ impl Config {
             ),
             ("gateway.frames-burst", gateway.frames_burst.into()),
             ("gateway.calls-burst", gateway.calls_burst.into()),
-            (
-                "gateway.keep-alive-timeout-ms",
-                gateway.keep_alive_timeout_ms,
-            ),
-            (
-                "gateway.half-closed-timeout-ms",
-                gateway.half_closed_timeout_ms,
-            ),
             ("gateway.outbound-bytes", gateway.outbound_bytes as u64),
             ("gateway.outbound-frames", gateway.outbound_frames as u64),
             (
@@ -888,6 +880,16 @@ impl Config {
             ("gateway.ping-interval-ms", gateway.ping_interval_ms, 1),
             ("gateway.pong-timeout-ms", gateway.pong_timeout_ms, 1),
             ("gateway.header-timeout-ms", gateway.header_timeout_ms, 1),
+            (
+                "gateway.keep-alive-timeout-ms",
+                gateway.keep_alive_timeout_ms,
+                1,
+            ),
+            (
+                "gateway.half-closed-timeout-ms",
+                gateway.half_closed_timeout_ms,
+                1,
+            ),
             ("gateway.body-timeout-ms", gateway.body_timeout_ms, 1),
             ("gateway.message-timeout-ms", gateway.message_timeout_ms, 1),
             (
