@@ -237,7 +237,9 @@ impl Failure {
         const ABOUT: [&str; 4] = ["event.", "output.", "state.", "timer."];
         let mut known = code::ALL.iter();
         let (code, status, meaning) = known.find(|(known, status, _)| {
-            *known == code && *status == 500 && ABOUT.iter().any(|part| known.starts_with(part))
+            let is_about = ABOUT.iter().any(|part| known.starts_with(part));
+            // A limit is no place.
+            *known == code && *status == 500 && is_about && *known != code::STATE_TOO_LARGE
         })?;
         let failure = Failure::new(*code).message(*meaning).status(*status);
         let detail = [message, params].into_iter().flatten();

@@ -280,7 +280,7 @@ async fn states_have_a_limit_together_and_idle_actors_make_room() {
     let mut client = host.connect().await;
     // Who watches an actor keeps it in memory.
     let mut watcher = host.connect().await;
-    let fill = json!({"bytes": 30_000});
+    let fill = json!({"bytes": 120_000});
     let mut filled = 0;
     let refused = loop {
         let lab = actor("lab", &filled.to_string());

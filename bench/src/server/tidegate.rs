@@ -89,6 +89,8 @@ impl Tidegate {
             .env("TIDEGATE_ADMIN_KEY", ADMIN_KEY);
         let cache = format!("engine.cache-dir={}", bench.compiled().display());
         command.args(["--set", &cache]);
+        // All clients of the benchmarks have one address.
+        command.args(["--set", "gateway.max-connections-per-address=20000"]);
         match self.level {
             Level::Memory => command.arg("--memory"),
             level => command.args(["--set", &format!("store.durability={}", level.name())]),
