@@ -201,16 +201,19 @@ impl Shown {
                 true
             }
             (Some("state:patch"), Some(shown)) => {
-                let follows = frame["from"] == shown.version;
-                if is_first {
-                    frame["epoch"]
-                        .as_str()
-                        .unwrap_or_default()
-                        .clone_into(&mut shown.epoch);
+                let epoch = frame["epoch"].as_str().unwrap_or_default();
+                if frame["from"] != shown.version || (!is_first && epoch != shown.epoch) {
+                    let held = (&shown.epoch, shown.version, is_first);
+                    return Err(format!("one who holds {held:?} was told {frame}"));
                 }
-                dialect::apply(&mut shown.state, &frame["patches"]);
+                epoch.clone_into(&mut shown.epoch);
+                // Who has missed nothing is told so.
+                let is_nothing = frame["patches"].as_array().is_some_and(Vec::is_empty);
+                if !(is_first && is_nothing) {
+                    dialect::apply(&mut shown.state, &frame["patches"]);
+                }
                 shown.version = frame["version"].as_u64().unwrap_or_default();
-                follows && frame["epoch"] == *shown.epoch && shown.total() == Some(shown.version)
+                shown.total() == Some(shown.version)
             }
             _ => false,
         };
