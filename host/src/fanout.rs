@@ -325,6 +325,8 @@ struct StateSubscriber {
 struct Subscribers {
     state: IndexMap<Arc<str>, StateSubscriber>,
     events: IndexMap<Arc<str>, Arc<dyn Outlet>>,
+    /// The actor leaves memory: who comes from here on is one for its successor.
+    has_left: bool,
 }
 
 /// The subscribers of one actor.
@@ -349,6 +351,25 @@ impl Audience {
         subscribers.state.is_empty() && subscribers.events.is_empty()
     }
 
+    /// Lets nobody join from here on, because the actor leaves memory. False, and nothing is
+    /// done, where somebody subscribes and that is a reason to stay.
+    pub fn leave_memory(&self, if_empty: bool) -> bool {
+        let mut subscribers = self.lock();
+        let is_empty = subscribers.state.is_empty() && subscribers.events.is_empty();
+        subscribers.has_left = is_empty || !if_empty;
+        subscribers.has_left
+    }
+
+    /// The actor stays in memory after all.
+    pub fn stay(&self) {
+        self.lock().has_left = false;
+    }
+
+    /// Whether nobody can join any more.
+    pub fn has_left(&self) -> bool {
+        self.lock().has_left
+    }
+
     /// Adds or renews a subscription to the state. `snapshot` gives the committed state, or
     /// the patches that lead to it, and its version; or it refuses, and then this is false. It
     /// is called under the audience's lock.
@@ -359,6 +380,9 @@ impl Audience {
         snapshot: impl FnOnce() -> Option<(Vec<Arc<Message>>, u64)>,
     ) -> bool {
         let mut subscribers = self.lock();
+        if subscribers.has_left {
+            return false;
+        }
         let known = subscribers.state.get(&**outlet.id());
         if known.is_some_and(|subscriber| subscriber.stale) {
             // It gets a snapshot anyway, as soon as it has room for one.
@@ -432,7 +456,7 @@ impl Audience {
     /// The same, if this is fit to be, which is asked under the audience's lock.
     pub fn join_events_if(&self, outlet: Arc<dyn Outlet>, is_fit: impl FnOnce() -> bool) -> bool {
         let mut subscribers = self.lock();
-        let joins = is_fit();
+        let joins = !subscribers.has_left && is_fit();
         if joins {
             subscribers.events.insert(outlet.id().clone(), outlet);
         }
@@ -469,9 +493,19 @@ impl Audience {
         subscribers.events.swap_remove(outlet);
     }
 
+    fn take_all(&self) -> Subscribers {
+        let mut subscribers = self.lock();
+        let has_left = subscribers.has_left;
+        let next = Subscribers {
+            has_left,
+            ..Subscribers::default()
+        };
+        std::mem::replace(&mut subscribers, next)
+    }
+
     /// Ends all subscriptions; the receivers go on.
     pub fn end(&self, actor: &ActorKey, failure: &Failure) {
-        let Subscribers { state, events } = std::mem::take(&mut *self.lock());
+        let Subscribers { state, events, .. } = self.take_all();
         let mut outlets: IndexMap<Arc<str>, Arc<dyn Outlet>> = events;
         outlets.extend(
             state
@@ -535,7 +569,7 @@ impl Audience {
 
     /// Ends all subscribers.
     pub fn close(&self, why: Close) {
-        let subscribers = std::mem::take(&mut *self.lock());
+        let subscribers = self.take_all();
         for subscriber in subscribers.state.values() {
             subscriber.outlet.close(why);
         }

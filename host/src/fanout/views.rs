@@ -175,6 +175,9 @@ impl Audience {
         is_fit: &dyn Fn() -> bool,
     ) -> bool {
         let mut subscribers = self.lock();
+        if subscribers.has_left {
+            return false;
+        }
         let known = subscribers.state.get(&**outlet.id());
         if known.is_some_and(|subscriber| subscriber.stale) {
             // It gets a snapshot anyway, as soon as it has room for one.

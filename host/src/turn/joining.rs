@@ -73,7 +73,8 @@ impl Live {
 
     /// Sends the snapshot to a receiver, or the patches since what it has seen, and keeps it
     /// informed from there on. False, and nothing is sent, when the state is not the one that
-    /// this basis is about. What holds the actor still is let go where this has to wait.
+    /// this basis is about, or the actor has left memory. What holds the actor still is let go
+    /// where this has to wait.
     pub async fn subscribe_state(
         self: &Arc<Self>,
         outlet: Arc<dyn Outlet>,
@@ -116,7 +117,7 @@ impl Live {
             let joined = self
                 .audience
                 .join_state(outlet.clone(), &self.source(), snapshot);
-            if joined || !is_decided {
+            if joined || !is_decided || self.audience.has_left() {
                 return Ok(joined);
             }
             // As of now, once it is safe: the patches behind it wait at the gate as well.

@@ -200,6 +200,9 @@ impl DrainGuard {
     }
 
     fn abandon(&self, failure: &Failure) {
+        if let Some(live) = self.actor.loaded() {
+            live.audience.leave_memory(false);
+        }
         let rest = self.actor.mailbox().take_rest();
         // A successor takes no message before those are told that were before it.
         for item in rest {

@@ -156,10 +156,15 @@ impl Actor {
     fn leave(&self, how: Retire, live: &Live, shared: &Shared) -> bool {
         let left = shared.table.remove_if(&self.key, self.serial, || {
             let mut mailbox = self.mailbox();
-            if how == Retire::WhenIdle && !live.audience.is_empty() {
+            // Under one lock with whoever joins: they join this actor, or its successor.
+            if !live.audience.leave_memory(how == Retire::WhenIdle) {
                 return false;
             }
-            mailbox.close(how)
+            let leaves = mailbox.close(how);
+            if !leaves {
+                live.audience.stay();
+            }
+            leaves
         });
         if left && how == Retire::Withdrawn {
             live.audience.end(&self.key, &self.withdrawn());
