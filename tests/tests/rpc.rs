@@ -296,7 +296,7 @@ async fn actors_are_told_apart_by_their_whole_id() {
         " a",
         "a/b",
         "a%2Fb",
-        "..",
+        "...",
         "\u{0}",
         "\u{7f}",
         "\n",
