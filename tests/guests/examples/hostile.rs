@@ -9,8 +9,11 @@ use std::io::Write;
 
 use tidegate_guests::hostile;
 
+/// Makes a component of one kind and this size.
+type Make = fn(usize) -> Vec<u8>;
+
 /// The kinds, and what the number means.
-const KINDS: [(&str, fn(usize) -> Vec<u8>); 11] = [
+const KINDS: [(&str, Make); 11] = [
     ("many-functions", hostile::many_functions),
     ("long-function", hostile::long_function),
     ("many-components", hostile::many_components),

@@ -186,14 +186,16 @@ impl Stage {
             let is_state = play.stream == Stream::State;
             tokio::spawn(async move {
                 let mut latest = 0;
-                while is_state {
+                if !is_state {
+                    return latest;
+                }
+                loop {
                     let read = stage.actors.read(&actor, client_of(user, &"reader".into()));
                     match read.await {
                         Ok(read) => latest = read.version,
-                        Err(_) => break,
+                        Err(_) => break latest,
                     }
                 }
-                latest
             })
         };
         let mut results = Vec::new();
