@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidegate_core::protocol::Since;
-use tidegate_core::{ActorKey, Json, Failure, Name, PatchOp, patch};
+use tidegate_core::{ActorKey, Failure, Json, Name, PatchOp, patch};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
