@@ -14,6 +14,7 @@
 mod changes;
 mod explain;
 mod places;
+mod plain;
 mod rules;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use serde_json::{Value, json};
 use crate::failure::{Failure, code, cut};
 use crate::patch::PatchOp;
 use crate::pointer::write_escaped;
+pub use plain::is_plainly_valid;
 use rules::Rules;
 
 /// The most subschemas that one schema may apply to a value and all that is in it, each

@@ -7,12 +7,14 @@
 
 mod bindings;
 pub mod clock;
+pub mod commit;
 pub mod database;
 pub mod door;
 pub mod head;
 pub mod incoming;
 pub mod look;
 pub mod outgoing;
+mod queue;
 pub mod response;
 pub mod settings;
 pub mod signature;
