@@ -159,7 +159,7 @@ impl Default for Gateway {
             ping_interval_ms: 30_000,
             pong_timeout_ms: 20_000,
             header_timeout_ms: 10_000,
-            max_head_bytes: 64 << 10,
+            max_head_bytes: 32 << 10,
             keep_alive_timeout_ms: 75_000,
             half_closed_timeout_ms: 250,
             body_timeout_ms: 30_000,
@@ -298,7 +298,7 @@ impl Default for Admin {
 }
 
 /// What all clients and actors together may make the host hold, in bytes. What a single one may
-/// is said elsewhere. The memories of guests are `engine.grown-memory-bytes`.
+/// is said elsewhere. The memories of guests are `engine.guest-memory-bytes`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Memory {
