@@ -372,7 +372,7 @@ pub(crate) fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("strings and JSON values serialize")
 }
 
-/// At most [`ECHO_MAX_CHARS`] characters of a text that came from outside, so that a
+/// At most `ECHO_MAX_CHARS` characters of a text that came from outside, so that a
 /// message never carries a megabyte back; a cut text ends in `…`.
 pub fn cut(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(ECHO_MAX_CHARS) {
