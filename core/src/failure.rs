@@ -103,11 +103,13 @@ pub mod code {
         ADMIN_UNAUTHORIZED = "admin.unauthorized", 401, "This route wants the admin key as a bearer token.";
         RATE_FRAMES = "rate.frames", 429, "The connection sends frames faster than it may; the frame was not read.";
         RATE_CALLS = "rate.calls", 429, "The user calls faster than they may; the call was not made.";
+        RATE_ACTORS = "rate.actors", 429, "Actors of the component come into memory faster than they may; try again later.";
         CONNECTION_ADDRESS_LIMIT = "connection.address-limit", 429, "The client's address has as many connections as it may.";
         ACTOR_BUSY = "actor.busy", 409, "On Spin: other turns of the actor were in the way for too long; try again.";
         ACTOR_EXISTS = "actor.exists", 409, "There is such an actor already.";
         ACTOR_IN_USE = "actor.in-use", 409, "The actor is in memory, where it cannot be replaced; try again later.";
         IMPORT_INVALID = "import.invalid", 422, "The file is not a whole export; the message says where it is wrong.";
+        ACTOR_DESTROYED = "actor.destroyed", 409, "The actor was destroyed while the call ran or waited.";
         ACTOR_NOT_FOUND = "actor.not-found", 404, "There is no such actor, in memory or stored.";
         COMPONENT_INVALID = "component.invalid", 422, "The upload is not a component that the host can serve; the message says why.";
         COMPONENT_INVALID_NAME = "component.invalid-name", 400, "A component's name is not of the agreed shape.";

@@ -22,7 +22,7 @@ use crate::budget::{Budget, Exhausted};
 use crate::rooms::Client;
 use crate::ws::Frame;
 
-pub use self::views::{OwnView, Shown, View};
+pub use self::views::{OwnView, Shown, Steps, View};
 pub use self::wave::{Raised, Wave, while_ready};
 
 /// Something an actor tells its subscribers.

@@ -33,6 +33,8 @@ pub struct Host {
     gateway: Gateway,
     actors: Arc<Actors>,
     shutdown_grace: Duration,
+    /// Time for a cancelled turn to end.
+    cancel_grace: Duration,
 }
 
 /// Why a host does not start.
@@ -162,6 +164,7 @@ impl Host {
         loading.run(handlers).await?;
         engine.prune_cache().await;
         let connections = Arc::new(Connections::default());
+        let cancel_grace = Duration::from_millis(config.actors.cancel_grace_ms);
         let actors = Arc::new(Actors::new(
             config.actors,
             config.access,
@@ -196,6 +199,7 @@ impl Host {
             gateway,
             actors,
             shutdown_grace,
+            cancel_grace,
         })
     }
 
@@ -205,12 +209,13 @@ impl Host {
     }
 
     /// Stops: lets nobody in, finishes the turns, closes the sockets with 1001, sends the
-    /// actors out of memory. Each step has the grace time; what is not finished then is
-    /// cut off.
+    /// actors out of memory. Each step has the grace time; turns that run on after it are
+    /// cancelled, and whatever else is not finished then is cut off.
     pub async fn stop(mut self) {
         self.gateway.stop_accepting().await;
         let grace = self.shutdown_grace;
-        step("finish the turns", grace, self.actors.finish_turns()).await;
+        let turns = self.actors.finish_turns(grace);
+        step("finish the turns", grace + self.cancel_grace + SLACK, turns).await;
         step("close the sockets", grace, self.gateway.close()).await;
         step("retire the actors", grace, self.actors.retire_all()).await;
         step("close the store", grace, self.actors.close_store()).await;
@@ -233,6 +238,9 @@ fn open_versions(data_dir: &Path, limit: usize, handlers: &[Handler]) -> Result<
         manifest,
     })
 }
+
+/// Time beyond the graces until turns that were cancelled have ended.
+const SLACK: Duration = Duration::from_secs(1);
 
 async fn step(what: &str, grace: Duration, work: impl Future<Output = ()>) {
     if tokio::time::timeout(grace, work).await.is_err() {

@@ -11,7 +11,7 @@
 //! | 3 | [`turn`], [`router`] |
 //! | 2 | [`engine`] |
 //! | 1 | [`store`], [`fanout`], [`rooms`], [`timer`], [`auth`], [`versions`] |
-//! | 0 | [`budget`], [`clock`], [`config`], [`hash`], [`journal`], [`memory`], [`metrics`], [`ws`] |
+//! | 0 | [`budget`], [`clock`], [`config`], [`fair`], [`hash`], [`journal`], [`memory`], [`metrics`], [`workers`], [`ws`] |
 
 pub mod actor;
 pub mod application;
@@ -21,6 +21,7 @@ pub mod clock;
 pub mod compose;
 pub mod config;
 pub mod engine;
+pub mod fair;
 pub mod fanout;
 pub mod gateway;
 pub mod hash;
@@ -34,4 +35,5 @@ pub mod store;
 pub mod timer;
 pub mod turn;
 pub mod versions;
+pub mod workers;
 pub mod ws;

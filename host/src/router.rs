@@ -14,6 +14,7 @@ use arc_swap::ArcSwapOption;
 use tidegate_core::Name;
 
 use crate::engine::Component;
+use crate::fair::Share;
 use crate::metrics::{ActorMetrics, Metrics};
 
 /// The place of one actor type: the component that serves it now.
@@ -30,6 +31,13 @@ impl Slot {
     /// The component that serves the type now; none when it was removed.
     pub fn component(&self) -> Option<Arc<Component>> {
         self.component.load_full()
+    }
+
+    /// Whose time the turns of the type's actors take.
+    pub fn share(&self) -> Arc<Share> {
+        let component = self.component.load();
+        let share = component.as_ref().map(|component| component.share.clone());
+        share.unwrap_or_default()
     }
 }
 

@@ -4,6 +4,7 @@
 mod actors;
 mod durable;
 mod fanout;
+mod hostile;
 mod idle;
 mod limit;
 mod recovery;
@@ -44,6 +45,8 @@ pub(crate) enum Job {
     Limit,
     /// Streams on a clock: how late they are.
     Tick,
+    /// What a neighbour notices of handlers and clients that attack the host.
+    Hostile,
 }
 
 impl Job {
@@ -69,6 +72,7 @@ impl Job {
             Job::Idle => idle::run(bench).await,
             Job::Limit => limit::run(bench).await,
             Job::Tick => tick::run(bench).await,
+            Job::Hostile => hostile::run(bench).await,
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::call::{Incoming, Method, recognise};
 use super::connection::Connection;
-use super::recorder::{Meter, Outcome, Phase, Recorder};
+use super::recorder::{Latencies, Meter, Outcome, Phase, Recorder};
 use crate::server::Server;
 
 /// How long the last answers may take.
@@ -97,6 +97,37 @@ pub(crate) async fn for_a_while(server: &Server, plan: &Plan, window: Window) ->
     Ok(Outcome::new(&recorder, spent))
 }
 
+/// Calls for a while, then as long again on the same connections while something else goes on,
+/// which `begin` begins. What either was like.
+pub(crate) async fn before_and_during(
+    server: &Server,
+    plan: &Plan,
+    before: Window,
+    during: Duration,
+    begin: impl FnOnce(),
+) -> Result<[Latencies; 2]> {
+    let recorder = Recorder::new(Phase::WarmUp);
+    let choose = |number: usize| Next::Any {
+        actors: plan.actors,
+        seed: number as u64,
+    };
+    let mut connections = start(server, plan, &recorder, choose).await?;
+    tokio::time::sleep(before.warm_up).await;
+    recorder.enter(Phase::Measuring);
+    tokio::time::sleep(before.measured).await;
+    let (calm, _) = recorder.take();
+    begin();
+    let ended = tokio::time::timeout(during, connections.join_next()).await;
+    if let Ok(ended) = ended {
+        ended.context("no connection")??.context("ended early")?;
+    }
+    // Also answers that come late are of that time.
+    recorder.enter(Phase::Ending);
+    join(connections).await?;
+    let (attacked, _) = recorder.take();
+    Ok([calm, attacked])
+}
+
 /// Calls each actor of the plan once.
 pub(crate) async fn each_once(server: &Server, plan: &Plan) -> Result<Outcome> {
     let step = plan.connections as u64;
@@ -176,7 +207,7 @@ async fn drive(
                     .get_mut(id as usize)
                     .context("an answer that nobody waits for")?;
                 let phase = recorder.answered(sent.elapsed());
-                let actor = (phase != Phase::Over).then(|| next.actor()).flatten();
+                let actor = phase.goes_on().then(|| next.actor()).flatten();
                 match actor {
                     Some(actor) => {
                         method.write(&mut text, id, actor);

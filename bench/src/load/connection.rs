@@ -87,7 +87,7 @@ impl Connection {
     }
 
     /// The same, to a server of another process.
-    pub(super) async fn to(
+    pub(crate) async fn to(
         server: SocketAddr,
         dialect: Dialect,
         number: usize,

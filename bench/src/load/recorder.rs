@@ -30,6 +30,11 @@ impl Latencies {
         self.0.len()
     }
 
+    /// The longest, in µs.
+    pub(crate) fn longest_micros(&self) -> f64 {
+        self.0.max() as f64 / 1e3
+    }
+
     /// The latency that this share of calls did not exceed, in µs.
     pub(crate) fn micros(&self, quantile: f64) -> f64 {
         self.0.value_at_quantile(quantile) as f64 / 1e3
@@ -52,8 +57,17 @@ struct State {
 pub(crate) enum Phase {
     WarmUp,
     Measuring,
+    /// Nothing more is sent; what comes is measured.
+    Ending,
     /// Nothing more is sent.
     Over,
+}
+
+impl Phase {
+    /// Whether more is to be asked.
+    pub(super) fn goes_on(self) -> bool {
+        matches!(self, Phase::WarmUp | Phase::Measuring)
+    }
 }
 
 impl Recorder {
@@ -73,7 +87,7 @@ impl Recorder {
     pub(crate) fn answered(&self, latency: Duration) -> Phase {
         self.with(|state| {
             state.answers += 1;
-            if state.phase == Phase::Measuring {
+            if matches!(state.phase, Phase::Measuring | Phase::Ending) {
                 state.latencies.record(latency);
             }
             state.phase
@@ -85,7 +99,7 @@ impl Recorder {
     }
 
     /// What was recorded, of which nothing is left, and how many answers came in all.
-    fn take(&self) -> (Latencies, u64) {
+    pub(super) fn take(&self) -> (Latencies, u64) {
         self.with(|state| {
             let latencies = std::mem::replace(&mut state.latencies, Latencies::new());
             (latencies, state.answers)

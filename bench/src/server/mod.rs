@@ -25,8 +25,8 @@ pub(crate) use descriptors::Descriptors;
 pub(crate) use floor::{Allocator, Floor};
 pub(crate) use http::get;
 pub(crate) use peer::{Peer, Peers, versions};
-pub(crate) use tidegate::{Host, Level, Tidegate};
-pub(crate) use usage::{Io, Usage, resident_bytes};
+pub(crate) use tidegate::{ADMIN_KEY, Host, Level, Tidegate};
+pub(crate) use usage::{Io, Usage, about_resident_bytes, resident_bytes};
 
 /// What a server prints before the address that it listens on.
 const LISTENING: &str = "listening on http://";

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use super::{Descriptors, Server, get};
 use crate::bench::Bench;
 
-/// The key of the operator, for the metrics.
-const ADMIN_KEY: &str = "the-key-of-the-benchmarks";
+/// The key of the operator, for the metrics and for uploads.
+pub(crate) const ADMIN_KEY: &str = "the-key-of-the-benchmarks";
 /// What the jobs call.
 const HANDLERS: [&str; 2] = ["counter", "workload"];
 
@@ -38,19 +38,34 @@ impl Level {
 #[derive(Clone)]
 pub(crate) struct Tidegate {
     level: Level,
+    /// Handlers beside those that all jobs call.
+    handlers: Vec<&'static str>,
     settings: Vec<String>,
     data: Option<PathBuf>,
     descriptors: Descriptors,
 }
 
 impl Tidegate {
+    /// One on which as many actors may come into memory as it can make.
     pub(crate) fn new(level: Level) -> Tidegate {
+        Tidegate::guarded(level).set("component.new-actors-per-second=0")
+    }
+
+    /// One that guards itself as its defaults say.
+    pub(crate) fn guarded(level: Level) -> Tidegate {
         Tidegate {
             level,
+            handlers: Vec::new(),
             settings: Vec::new(),
             data: None,
             descriptors: Descriptors::Inherited,
         }
+    }
+
+    /// Serves this handler as well.
+    pub(crate) fn handler(mut self, name: &'static str) -> Tidegate {
+        self.handlers.push(name);
+        self
     }
 
     /// Sets a setting, such as `actors.idle-timeout-ms=50`.
@@ -75,7 +90,8 @@ impl Tidegate {
     pub(crate) async fn start(&self, bench: &Bench) -> Result<Host> {
         let folder = bench.folder("host")?;
         let manifest = folder.path().join("spin.toml");
-        std::fs::write(&manifest, manifest_of(&bench.handlers)?)?;
+        let handlers = HANDLERS.iter().chain(&self.handlers);
+        std::fs::write(&manifest, manifest_of(&bench.handlers, handlers)?)?;
         let data = match &self.data {
             Some(data) => data.clone(),
             None => folder.path().join("data"),
@@ -107,12 +123,12 @@ impl Tidegate {
     }
 }
 
-fn manifest_of(handlers: &Path) -> Result<String> {
+fn manifest_of<'a>(folder: &Path, handlers: impl Iterator<Item = &'a &'a str>) -> Result<String> {
     let mut text = String::from(
         "spin_manifest_version = 2\n[application]\nname = \"bench\"\nversion = \"0.0.0\"\n",
     );
-    for name in HANDLERS {
-        let file = handlers.join(name).with_extension("wasm");
+    for name in handlers {
+        let file = folder.join(name).with_extension("wasm");
         ensure!(
             file.exists(),
             "{} is missing: build it with `cargo xtask handlers`",

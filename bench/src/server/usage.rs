@@ -42,6 +42,13 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(kibibytes.context("a size in KiB")? << 10)
 }
 
+/// The same to within a few pages for each thread, without keeping the process from its memory.
+pub(crate) fn about_resident_bytes(pid: u32) -> Result<u64> {
+    let text = read(pid, "statm")?;
+    let pages: Option<u64> = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    Ok(pages.context("a number of pages")? * rustix::param::page_size() as u64)
+}
+
 /// What a process has read and written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Io {
@@ -80,6 +87,7 @@ mod tests {
         let pid = std::process::id();
         Usage::of(pid).unwrap();
         assert!(resident_bytes(pid).unwrap() > 100 << 10);
+        assert!(about_resident_bytes(pid).unwrap() > 100 << 10);
         assert!(Io::of(pid).unwrap().read > 0);
     }
 }

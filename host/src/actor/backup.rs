@@ -36,6 +36,7 @@ impl Actors {
     async fn copy_whole(&self, key: &ActorKey) -> Result<Option<Stored>, Failure> {
         let actor = self.shared.table.get(key);
         if let Some(live) = actor.as_ref().and_then(|actor| actor.loaded()) {
+            live.at_rest().await;
             let stored = live.to_stored();
             live.gate.passed().await?;
             return Ok(Some(stored).filter(|stored| !stored.is_new()));

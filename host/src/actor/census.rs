@@ -75,8 +75,12 @@ impl Actors {
         };
         let stored = self.shared.store.list(&wanted).await;
         let stored = stored.map_err(|error| unavailable(&error))?;
-        let in_memory: Vec<ActorKey> = self.shared.table.all().map(|a| a.key.clone()).collect();
-        let in_memory: BTreeSet<ActorKey> = wanted.select(in_memory.iter()).into_iter().collect();
+        let shared = self.shared.clone();
+        let in_memory = aside(move || {
+            let keys: Vec<ActorKey> = shared.table.all().map(|a| a.key.clone()).collect();
+            wanted.select(keys.iter()).into_iter().collect()
+        });
+        let in_memory: BTreeSet<ActorKey> = in_memory.await;
         let all: BTreeSet<ActorKey> = stored.into_iter().chain(in_memory.clone()).collect();
         let more = all.len() > listing.limit;
         let listed = |key: ActorKey| Listed {
@@ -100,6 +104,7 @@ impl Actors {
             Some((_, live)) => {
                 // As safe as it will be; operators are shown what was lost, too.
                 let _ = live.gate.passed().await;
+                live.at_rest().await;
                 (live.to_stored(), true)
             }
             None => {
@@ -132,13 +137,28 @@ impl Actors {
     }
 
     /// Actors in memory, and instances that wait for their next turn, by actor type.
-    pub fn counts(&self) -> BTreeMap<String, (usize, usize)> {
-        let mut counts = BTreeMap::new();
-        for actor in self.shared.table.all() {
-            let count: &mut (usize, usize) = counts.entry(actor.key.actor.to_string()).or_default();
-            count.0 += 1;
-            count.1 += usize::from(actor.has_instance());
-        }
-        counts
+    pub async fn counts(&self) -> BTreeMap<String, (usize, usize)> {
+        let shared = self.shared.clone();
+        aside(move || {
+            let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+            for actor in shared.table.all() {
+                let name = actor.key.actor.as_str();
+                if !counts.contains_key(name) {
+                    counts.insert(name.to_owned(), (0, 0));
+                }
+                if let Some(count) = counts.get_mut(name) {
+                    count.0 += 1;
+                    count.1 += usize::from(actor.has_instance());
+                }
+            }
+            counts
+        })
+        .await
     }
+}
+
+/// Looks at all actors, of which there may be a million, off the threads that serve.
+async fn aside<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }

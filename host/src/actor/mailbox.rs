@@ -37,6 +37,14 @@ pub(super) enum Item {
 }
 
 impl Item {
+    /// Whether the actor, or its state, is no more behind it.
+    fn ends_actor(&self) -> bool {
+        matches!(
+            self,
+            Item::Destroy(_) | Item::Retire(Retire::Always | Retire::Withdrawn)
+        )
+    }
+
     /// Answers for an item that will not be run.
     pub(super) fn refuse(self, actor: &ActorKey, failure: Failure) {
         match self {
@@ -81,6 +89,17 @@ pub(super) enum Retire {
     Always,
     /// In any case: no component serves its type any more.
     Withdrawn,
+}
+
+/// Why the turns of an actor end before they would by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The actor's state is to be forgotten.
+    Destroyed,
+    /// No component serves its type any more.
+    Withdrawn,
+    /// The host stops.
+    Stopping,
 }
 
 /// A method call.
@@ -133,6 +152,10 @@ pub(super) struct Mailbox {
     draining: bool,
     /// The actor has left memory; its key belongs to a successor.
     gone: bool,
+    /// What ends the running turn.
+    running: Option<CancellationToken>,
+    /// No turn begins or goes on, until the queue has come to what ends the actor.
+    ending: Option<Ending>,
 }
 
 /// What became of a delivery.
@@ -177,6 +200,10 @@ impl Mailbox {
     /// The next item, and whether there are more; none ends the consumer's job.
     pub(super) fn next(&mut self) -> Option<(Item, bool)> {
         let item = self.items.pop_front();
+        self.running = None;
+        if self.ending.is_some() && item.as_ref().is_none_or(Item::ends_actor) {
+            self.ending = None;
+        }
         match &item {
             Some(Item::Call(call)) => {
                 self.calls -= 1;
@@ -196,6 +223,36 @@ impl Mailbox {
     /// Becomes the consumer if there is none; false if there is, or the actor is gone.
     pub(super) fn begin(&mut self) -> bool {
         !self.gone && !std::mem::replace(&mut self.draining, true)
+    }
+
+    /// Notes what ends a turn that begins; says why it must not, if so.
+    pub(super) fn begin_turn(&mut self, cancel: &CancellationToken) -> Result<(), Ending> {
+        match self.ending {
+            Some(ending) => Err(ending),
+            None => {
+                self.running = Some(cancel.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// Why turns end, while they do.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// Ends the turns that stand between the actor and its end, if it is still to come. Returns
+    /// what is to be cancelled for that.
+    pub(super) fn end_turns(&mut self, ending: Ending) -> Option<CancellationToken> {
+        let is_to_come = match ending {
+            Ending::Stopping => self.draining,
+            Ending::Destroyed | Ending::Withdrawn => self.items.iter().any(Item::ends_actor),
+        };
+        if !is_to_come {
+            return None;
+        }
+        self.ending = Some(ending);
+        self.running.take()
     }
 
     /// Whether nothing is queued and nobody consumes.

@@ -10,6 +10,7 @@ mod backup;
 mod census;
 mod gone;
 mod instances;
+mod lanes;
 mod mailbox;
 mod messages;
 mod ready;
@@ -34,16 +35,19 @@ use tidegate_core::{ActorId, ActorKey, Failure, Name};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use self::instances::Instances;
-use self::mailbox::{Arrival, Delivered, Item, Retire};
+use self::lanes::Lanes;
+use self::mailbox::{Arrival, Delivered, Ending, Item, Retire};
 use self::messages::Held;
 use self::resident::Actor;
 use self::sleeping::{Sleeping, Wake};
 use self::table::{Admission, Table};
 use self::waits::Waits;
+use crate::auth::limits::RetryAfter;
 use crate::budget::{Budgets, Exhausted};
 use crate::clock::{WallClock, instant};
 use crate::config;
@@ -108,6 +112,8 @@ struct Shared {
     connections: Arc<Connections>,
     table: Table,
     instances: Instances,
+    /// Where turns run that do not run where their call arrives.
+    lanes: Arc<Lanes>,
     /// Set when the host stops: nothing new is let in.
     closing: AtomicBool,
     drains: AtomicUsize,
@@ -165,6 +171,11 @@ impl Shared {
 
     fn uptime_ms(&self) -> u64 {
         (instant() - self.began).as_millis() as u64
+    }
+
+    /// How long turns may take that stand between an actor and its end.
+    fn end_grace(&self) -> Duration {
+        Duration::from_millis(self.settings.end_grace_ms)
     }
 
     /// For how long what turns let out may gather.
@@ -273,6 +284,11 @@ impl Shared {
             .router
             .resolve(key.actor.as_str())
             .ok_or_else(|| Failure::unknown_actor(key.actor.as_str()))?;
+        if admission == Admission::IfRoom
+            && let Some(component) = slot.component()
+        {
+            component.new_actors.check().map_err(RetryAfter::actors)?;
+        }
         let itself = self.itself();
         let make = || Actor::new(key.clone(), slot, &itself);
         self.table
@@ -315,6 +331,12 @@ impl Shared {
                 Delivered::Gone(gone) => item = gone,
             }
         }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.lanes.close();
     }
 }
 
@@ -404,6 +426,7 @@ impl Actors {
             instances: Instances::new(settings.resident_instances, evicted),
             table: Table::new(settings.max_in_memory, metrics.budgets.actors.clone()),
             budgets: metrics.budgets.clone(),
+            lanes: Lanes::new(),
             settings,
             access,
             store,
@@ -775,10 +798,19 @@ impl Actors {
 
     /// Sends the actors of types that have no component out of memory.
     fn withdraw(&self, actors: &[Name]) {
+        let mut withdrawn = Vec::new();
         for actor in self.shared.table.all() {
             if actors.contains(&actor.key.actor) {
                 let _ = actor.deliver(Item::Retire(Retire::Withdrawn), &self.shared);
+                withdrawn.push(Arc::downgrade(&actor));
             }
+        }
+        if !withdrawn.is_empty() {
+            tokio::spawn(end_turns(
+                withdrawn,
+                Ending::Withdrawn,
+                self.shared.end_grace(),
+            ));
         }
     }
 
@@ -798,15 +830,26 @@ impl Actors {
         if let Err(undelivered) = self.deliver(key, Item::Destroy(done)) {
             return Err(undelivered.failure);
         }
+        // Also when nobody waits for it any longer.
+        let actor = self.shared.table.get(key);
+        let actors = actor.iter().map(Arc::downgrade).collect();
+        let grace = self.shared.end_grace();
+        tokio::spawn(end_turns(actors, Ending::Destroyed, grace));
         destroyed
             .await
             .unwrap_or_else(|_| Err(Failure::host(code::INTERNAL).message("the host failed")))
     }
 
-    /// Lets nothing new in and waits until every queue is empty.
-    pub async fn finish_turns(&self) {
+    /// Lets nothing new in and waits until every queue is empty. Turns that are not finished
+    /// after this grace are cancelled, and those behind them do not begin.
+    pub async fn finish_turns(&self, grace: Duration) {
         self.shared.closing.store(true, Ordering::Relaxed);
-        self.drained().await;
+        if timeout(grace, self.drained()).await.is_err() {
+            for actor in self.shared.table.all() {
+                actor.end_turns(Ending::Stopping);
+            }
+            self.drained().await;
+        }
         for actor in self.shared.table.all() {
             if let Some(live) = actor.loaded() {
                 // What fails is told to whom it concerns.
@@ -1020,6 +1063,15 @@ pub enum InUse {
     Evict,
 }
 
+/// Ends the turns of these that are not finished after this grace, where they stand between their
+/// actor and its end.
+async fn end_turns(actors: Vec<Weak<Actor>>, ending: Ending, grace: Duration) {
+    tokio::time::sleep(grace).await;
+    for actor in actors.iter().filter_map(Weak::upgrade) {
+        actor.end_turns(ending);
+    }
+}
+
 /// Shows the subscribers of a replaced component what its successor lets them see.
 async fn follow(shared: Arc<Shared>, component: Arc<Component>) {
     for actor in shared.table.all() {
@@ -1032,6 +1084,7 @@ async fn follow(shared: Arc<Shared>, component: Arc<Component>) {
         };
         // Many states may have to be looked at.
         tokio::task::consume_budget().await;
+        live.at_rest().await;
         if !live.fits(&component) {
             // Its next turn sees to it; those who watch are not to wait for one.
             if !live.audience.is_empty() {

@@ -2,19 +2,24 @@
 //!
 //! A task for each call costs its making, and often a wake-up of another core. Whoever brings
 //! work to an actor at rest may run it instead, until the work has to wait; `gateway` does so
-//! for what one read of a socket has brought.
+//! for what one read of a socket has brought. Where others wait for a lane, only work of a
+//! component that has had no more than they have is run so.
 //!
-//! Invariants: what is ready is run, if not here, then as a task; whoever runs it here is back
+//! Invariants: what is ready is run, if not here, then on a lane; whoever runs it here is back
 //! soon.
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tracing::error;
+
+use super::lanes::{Consumer, Lanes};
+use crate::clock::instant;
+use crate::fair::Share;
 
 thread_local! {
     /// Until when this thread may run a consumer where its work arrived, while it does.
@@ -22,66 +27,79 @@ thread_local! {
 }
 
 /// A queue's consumer that has not begun.
-#[must_use = "dropped, it becomes a task at once"]
-pub struct Ready(Option<Consumer>);
-
-type Consumer = Pin<Box<dyn Future<Output = ()> + Send>>;
+#[must_use = "dropped, it goes to a lane at once"]
+pub struct Ready {
+    consumer: Option<Consumer>,
+    /// Whose time it takes.
+    share: Arc<Share>,
+    lanes: Arc<Lanes>,
+}
 
 impl Ready {
-    pub(super) fn new(consumer: impl Future<Output = ()> + Send + 'static) -> Ready {
-        // Boxed before it becomes a task, because tokio would copy all of it several times.
-        Ready(Some(Box::pin(consumer)))
+    pub(super) fn new(
+        consumer: impl Future<Output = ()> + Send + 'static,
+        share: Arc<Share>,
+        lanes: Arc<Lanes>,
+    ) -> Ready {
+        Ready {
+            consumer: Some(Box::pin(consumer)),
+            share,
+            lanes,
+        }
     }
 
     /// Runs these on this thread for so long, but for the turn that is under way then. What is
-    /// left, or has to wait, goes on as tasks.
+    /// left, or has to wait, goes on in lanes.
     pub(super) fn run_all(all: Vec<Ready>, patience: Duration) {
-        let mut all = all.into_iter();
-        let Some(first) = all.next() else {
+        if all.is_empty() {
             return;
-        };
-        let until = Instant::now() + patience;
-        first.run(until);
+        }
+        let mut now = instant();
+        let until = now + patience;
         for ready in all {
-            // Dropped, it is a task.
-            if Instant::now() < until {
-                ready.run(until);
+            // Dropped, it goes to a lane.
+            if now < until && ready.lanes.lets_pass(&ready.share) {
+                now = ready.run(now, until);
             }
         }
     }
 
-    fn run(mut self, until: Instant) {
-        let Some(mut consumer) = self.0.take() else {
-            return;
+    /// Runs it until the one moment from the other on, and returns what time it is then.
+    fn run(mut self, now: Instant, until: Instant) -> Instant {
+        let Some(mut consumer) = self.consumer.take() else {
+            return now;
         };
-        // What wakes it before it is a task is not missed: a task begins by polling.
+        // What wakes it before it is in a lane is not missed: a lane begins by polling.
         let mut nobody = Context::from_waker(Waker::noop());
         UNTIL.set(Some(until));
         let poll = catch_unwind(AssertUnwindSafe(|| consumer.as_mut().poll(&mut nobody)));
         UNTIL.set(None);
+        let after = instant();
+        self.lanes.charge(&self.share, after - now);
         match poll {
             Ok(poll) if poll.is_ready() => {}
-            Ok(_) => self.0 = Some(consumer),
-            // As it would end a task: the panic is logged by its hook, and the consumer has
+            Ok(_) => self.consumer = Some(consumer),
+            // As it would end in a lane: the panic is logged by its hook, and the consumer has
             // seen to the actor as it was dropped.
             Err(_) => error!("the consumer of an actor's queue has panicked"),
         }
+        after
     }
 }
 
 impl Drop for Ready {
     fn drop(&mut self) {
-        if let Some(consumer) = self.0.take() {
-            tokio::spawn(consumer);
+        if let Some(consumer) = self.consumer.take() {
+            self.lanes.spawn(self.share.clone(), consumer);
         }
     }
 }
 
-/// Between two items: waits, so that it becomes a task, if it has been run here for long.
+/// Between two items: waits, so that it goes to a lane, if it has been run here for long.
 pub(super) async fn make_way() {
     let until = UNTIL.get();
-    if until.is_some_and(|until| Instant::now() >= until) {
-        // A task that is polled goes on at once.
+    if until.is_some_and(|until| instant() >= until) {
+        // In a lane it goes on at once.
         poll_fn(|_| match UNTIL.get() {
             Some(_) => Poll::Pending,
             None => Poll::Ready(()),
@@ -99,6 +117,10 @@ mod tests {
 
     use super::*;
 
+    fn ready(consumer: impl Future<Output = ()> + Send + 'static, lanes: &Arc<Lanes>) -> Ready {
+        Ready::new(consumer, Arc::default(), lanes.clone())
+    }
+
     const SHORT: Duration = Duration::from_micros(200);
     /// So long that no test is as slow.
     const LONG: Duration = Duration::from_secs(600);
@@ -107,24 +129,24 @@ mod tests {
     async fn what_need_not_wait_has_run_when_this_returns() {
         let ran = Arc::new(AtomicBool::new(false));
         let runs = ran.clone();
-        let ready = Ready::new(async move {
+        let work = async move {
             make_way().await;
             runs.store(true, Ordering::Relaxed);
-        });
-        Ready::run_all(vec![ready], LONG);
+        };
+        Ready::run_all(vec![ready(work, &Lanes::new())], LONG);
         assert!(ran.load(Ordering::Relaxed));
     }
 
     #[tokio::test]
-    async fn what_waits_goes_on_as_a_task() {
+    async fn what_waits_goes_on_in_a_lane() {
         let (go, done) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (going, doing) = (go.clone(), done.clone());
-        let all = vec![Ready::new(async move {
+        let work = async move {
             going.notified().await;
             tokio::task::yield_now().await;
             doing.notify_one();
-        })];
-        Ready::run_all(all, LONG);
+        };
+        Ready::run_all(vec![ready(work, &Lanes::new())], LONG);
         go.notify_one();
         done.notified().await;
     }
@@ -133,7 +155,7 @@ mod tests {
     async fn what_is_dropped_is_run_all_the_same() {
         let done = Arc::new(Notify::new());
         let doing = done.clone();
-        drop(Ready::new(async move { doing.notify_one() }));
+        drop(ready(async move { doing.notify_one() }, &Lanes::new()));
         done.notified().await;
     }
 
@@ -141,9 +163,10 @@ mod tests {
     async fn nobody_is_kept_for_long() {
         // Each of these is late after its first item.
         let (ran, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let lanes = Lanes::new();
         let all = [(); 3].map(|()| {
             let (ran, done) = (ran.clone(), done.clone());
-            Ready::new(async move {
+            let work = async move {
                 for _ in 0..2 {
                     let began = Instant::now();
                     while began.elapsed() < SHORT {}
@@ -152,7 +175,8 @@ mod tests {
                         done.notify_one();
                     }
                 }
-            })
+            };
+            ready(work, &lanes)
         });
         Ready::run_all(all.into(), SHORT);
         // The first was in its first item; the others have not begun.
@@ -161,11 +185,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_others_wait_only_who_has_had_little_is_run_here() {
+        let (lanes, hog) = (Lanes::new(), Arc::<Share>::default());
+        let (ran, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let work = || {
+            let (ran, done) = (ran.clone(), done.clone());
+            async move {
+                ran.fetch_add(1, Ordering::Relaxed);
+                done.notify_one();
+            }
+        };
+        // Nobody else has yet been charged anything, and one waits.
+        lanes.charge(&hog, Duration::from_secs(1));
+        drop(ready(work(), &lanes));
+        let all = vec![
+            Ready::new(work(), hog, lanes.clone()),
+            ready(work(), &lanes),
+        ];
+        Ready::run_all(all, LONG);
+        assert_eq!(ran.load(Ordering::Relaxed), 1);
+        while ran.load(Ordering::Relaxed) < 3 {
+            done.notified().await;
+        }
+    }
+
+    #[tokio::test]
     async fn a_panic_ends_nobody_else() {
         let ran = Arc::new(AtomicBool::new(false));
         let runs = ran.clone();
-        let panics = Ready::new(async { panic!("as planned") });
-        let other = Ready::new(async move { runs.store(true, Ordering::Relaxed) });
+        let lanes = Lanes::new();
+        let panics = ready(async { panic!("as planned") }, &lanes);
+        let other = ready(async move { runs.store(true, Ordering::Relaxed) }, &lanes);
         Ready::run_all(vec![panics, other], LONG);
         while !ran.load(Ordering::Relaxed) {
             tokio::task::yield_now().await;

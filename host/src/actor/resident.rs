@@ -15,18 +15,16 @@ use serde_json::Value;
 use tidegate_core::cron::Cron;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::{ActorType, Method};
-use tidegate_core::meter::Unmetered;
-use tidegate_core::schema::Refused;
-use tidegate_core::{ActorKey, Failure, Json, schema};
+use tidegate_core::{ActorKey, Failure};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use self::consumer::{DrainGuard, disconnect, drain};
-use super::mailbox::{Bounds, Call, Delivered, Item, Mailbox};
+use super::mailbox::{Bounds, Call, Delivered, Ending, Item, Mailbox};
 use super::messages::Postponed;
 use super::ready::Ready;
-use super::{Shared, new_epoch};
+use super::{Shared, new_epoch, shutting_down};
 use crate::clock::instant;
 use crate::engine::{Component, Crash, Firing, Hook, Instance, Origin, Turn};
 use crate::metrics::{self, Entry, Stopwatch};
@@ -36,7 +34,7 @@ use crate::store::{Change, Commit, Committed, Connected, Durability, Heard, Stor
 use crate::timer::{Alarm, Due};
 use crate::turn::{
     Caller, Chunks, Effects, Fitted, Given, Keyed, Live, Reply, Stage, TimerKey, Undecided, Which,
-    answer, fitted, let_out, unavailable,
+    answer, check_input, check_input_elsewhere, fitted, let_out, unavailable,
 };
 
 /// One actor in memory.
@@ -241,7 +239,37 @@ impl Actor {
             finished: false,
         };
         shared.drain_started();
-        Ready::new(drain(guard))
+        Ready::new(drain(guard), self.slot.share(), shared.lanes.clone())
+    }
+
+    /// Ends the turns that stand between it and its end, which somebody has waited for.
+    pub(super) fn end_turns(&self, ending: Ending) {
+        let running = self.mailbox().end_turns(ending);
+        if let Some(running) = running {
+            running.cancel();
+        }
+    }
+
+    /// Lets a turn begin that this ends, unless turns are ended now.
+    fn begin_turn(&self, cancel: &CancellationToken) -> Result<(), Failure> {
+        let begun = self.mailbox().begin_turn(cancel);
+        begun.map_err(|ending| self.ended(ending))
+    }
+
+    /// Why a turn was given up.
+    fn given_up(&self) -> Failure {
+        let ending = self.mailbox().ending();
+        ending.map_or_else(was_cancelled, |ending| self.ended(ending))
+    }
+
+    fn ended(&self, ending: Ending) -> Failure {
+        match ending {
+            Ending::Destroyed => {
+                Failure::host(code::ACTOR_DESTROYED).message("the actor was destroyed meanwhile")
+            }
+            Ending::Withdrawn => self.withdrawn(),
+            Ending::Stopping => shutting_down(),
+        }
     }
 
     /// Its state, loaded on first use.
@@ -258,8 +286,22 @@ impl Actor {
                 Ok(Some((mut stored, weight))) => {
                     shared.sleeping.restore(&key, &mut stored);
                     let component = self.slot.component();
-                    let (clock, gather) = (&shared.clock, shared.gather());
-                    let live = Live::restored(key.clone(), slot, stored, weight, clock, gather);
+                    let (clock, gather) = (shared.clock.clone(), shared.gather());
+                    let is_long = weight.whole > LONG_RECORD;
+                    let restore = {
+                        let key = key.clone();
+                        move || Live::restored(key, slot, stored, weight, &clock, gather)
+                    };
+                    let live = match component.as_ref().filter(|_| is_long) {
+                        Some(component) => {
+                            let share = &component.work_share;
+                            let restored = component.workers.run(share, restore).await;
+                            restored.ok_or_else(|| {
+                                Failure::host(code::INTERNAL).message("the host failed")
+                            })?
+                        }
+                        None => restore(),
+                    };
                     if let Some(component) = component {
                         self.fit(&component, &live, shared).await?;
                     }
@@ -492,6 +534,8 @@ impl Actor {
                 if is_told_nowhere_else(&failure) {
                     warn!(actor = %self.key, %method, %failure, "a call failed");
                 }
+                // Long work may still go on for a turn that has ended.
+                Box::pin(live.at_rest()).await;
                 if let Some(heard) = heard.filter(|_| failure.code == code::STORE_UNAVAILABLE) {
                     self.postponed().note(heard);
                 }
@@ -564,11 +608,16 @@ impl Actor {
             }
             Err(failure) => {
                 metrics.failed(Entry::Timer, &failure.code);
+                // Long work may still go on for a turn that has ended.
+                Box::pin(live.at_rest()).await;
                 warn!(actor = %self.key, %method, %failure, "a timer's turn failed");
-                // It is stored as it was, and must not be forgotten here alone.
-                if failure.code == code::STORE_UNAVAILABLE
-                    && let Some(fired) = fired
-                {
+                // It is stored as it was, and must not be forgotten here alone; nor is it lost
+                // where nobody runs it any more.
+                let is_to_come = matches!(
+                    &*failure.code,
+                    code::STORE_UNAVAILABLE | code::HOST_SHUTTING_DOWN | code::ACTOR_UNKNOWN
+                );
+                if is_to_come && let Some(fired) = fired {
                     let mut ledger = live.ledger();
                     let timers = &mut ledger.timers;
                     return timers.put_back(&self.key, fired, FIRE_AGAIN_MS, &shared.clock);
@@ -664,17 +713,31 @@ impl Actor {
         live: &Arc<Live>,
         shared: &Arc<Shared>,
     ) -> Result<(Effects, Option<String>), Failure> {
+        self.begin_turn(&cause.cancel)?;
         let component = self.component()?;
-        let (declared, spelled) = self.check_call(&component, method, input.as_deref())?;
-        let input = spelled.or(input);
+        let declared = self.method(&component, method)?;
         let limits = component.limits();
         let streaming = declared.streaming.as_ref();
         let streaming = streaming.map(|streaming| Duration::from_millis(streaming.interval_ms));
         let patience = match (declared.deadline_ms, streaming) {
-            (Some(deadline_ms), _) => Duration::from_millis(deadline_ms),
+            (Some(deadline_ms), _) => {
+                Duration::from_millis(deadline_ms.min(limits.max_deadline_ms))
+            }
             (None, Some(_)) => Duration::from_millis(limits.streaming_deadline_ms),
             (None, None) => limits.turn_deadline(),
         };
+        let schema = declared.input.as_ref();
+        let checked = check_input(method, schema, input.as_deref(), limits);
+        let spelled = match checked {
+            Some(checked) => checked?,
+            None => {
+                let input = input.as_deref().unwrap_or("null");
+                let deadline = cause.began + patience;
+                let checked = check_input_elsewhere(method, schema, input, &component, deadline);
+                Box::pin(checked).await?
+            }
+        };
+        let input = spelled.or(input);
         // What is rare takes room only when it happens: this future is copied now and then.
         if !live.goes_by(&component) || !self.is_scheduled(&component) {
             Box::pin(self.adopt(&component, live, shared)).await?;
@@ -698,10 +761,7 @@ impl Actor {
             let staged = stage.clone();
             let mut invoke = pin!(instance.invoke(&turn, method, input.as_ref(), staged));
             let grace = Duration::from_millis(shared.settings.cancel_grace_ms);
-            let mut given_up = pin!(async {
-                cause.cancel.cancelled().await;
-                tokio::time::sleep(grace).await;
-            });
+            let mut given_up = pin!(given_up(&cause.cancel, grace));
             loop {
                 tokio::select! {
                     biased;
@@ -717,23 +777,28 @@ impl Actor {
             }
         };
         watch.passed(metrics::Stage::Handler);
+        if streaming.is_some() {
+            Box::pin(stage.ticked()).await;
+        }
         let Some(result) = ran else {
             // Its guest is in the middle of something.
             drop(instance);
             stage.discard();
-            return Err(was_cancelled());
+            return Err(self.given_up());
         };
         let result = self
             .after_call(instance, result, what, shared)
             .inspect_err(|_| stage.discard())?;
-        let spelled = match &result {
-            Some(result) => stage
-                .check_result(method, result, shared.settings.validate_results)
-                .inspect_err(|_| stage.discard())?,
+        let result = match result {
+            Some(result) => {
+                let checked = stage
+                    .checked_result(method, result, shared.settings.validate_results)
+                    .await;
+                Some(checked.inspect_err(|_| stage.discard())?)
+            }
             None => None,
         };
-        let result = spelled.or(result);
-        let effects = self.commit(&stage, result.as_deref(), what)?;
+        let effects = self.commit(&stage, result.as_deref(), what).await?;
         watch.passed(metrics::Stage::Commit);
         Ok((effects, result))
     }
@@ -783,13 +848,13 @@ impl Actor {
         }
     }
 
-    fn commit(
+    async fn commit(
         &self,
         stage: &Stage,
         result: Option<&str>,
         what: What<'_>,
     ) -> Result<Effects, Failure> {
-        stage.commit(result).inspect_err(|failure| {
+        stage.commit(result).await.inspect_err(|failure| {
             stage.discard();
             if failure.code == code::HOST_MEMORY {
                 // Nobody's fault alone, and a crowd of them must not fill the log.
@@ -807,39 +872,9 @@ impl Actor {
         })
     }
 
-    /// The method of a call that may be made, and its input with the integers written as such,
-    /// none where they are.
-    fn check_call<'c>(
-        &self,
-        component: &'c Component,
-        method: &str,
-        input: Option<&str>,
-    ) -> Result<(&'c Method, Option<String>), Failure> {
-        let Some(declared) = self.type_in(component)?.methods.get(method) else {
-            return Err(Failure::unknown_method(self.key.actor.as_str(), method));
-        };
-        let mut parsed = match input {
-            Some(input) => Json::parse_unambiguous(input).map_err(|error| {
-                Failure::host(code::INPUT_INVALID)
-                    .message(format!("Validation failed for {method}: /: {error}"))
-            })?,
-            None => Json::Null,
-        };
-        let Some(schema) = &declared.input else {
-            return Ok((declared, None));
-        };
-        let checked = schema.check_metered(&parsed, &mut Unmetered);
-        let loose = checked.map_err(|refused| match refused {
-            Refused::Violations(violations) => schema::input_failure(method, input, violations),
-            Refused::Exhausted(exhausted) => {
-                Failure::host(code::TURN_WORK_LIMIT).message(exhausted.to_string())
-            }
-        })?;
-        if loose.is_empty() {
-            return Ok((declared, None));
-        }
-        parsed.spell_integers(&loose);
-        Ok((declared, Some(parsed.to_text())))
+    fn method<'c>(&self, component: &'c Component, method: &str) -> Result<&'c Method, Failure> {
+        let declared = self.type_in(component)?.methods.get(method);
+        declared.ok_or_else(|| Failure::unknown_method(self.key.actor.as_str(), method))
     }
 
     /// Runs a hook, if the actor type has it. Its failure is logged and nothing else: no
@@ -872,6 +907,7 @@ impl Actor {
         let began = cause.began;
         let turn = self.turn(&cause, component.limits().turn_deadline(), shared);
         let ran = async {
+            self.begin_turn(&cause.cancel)?;
             self.adopt(&component, live, shared).await?;
             let what = What {
                 entry: hook.name(),
@@ -879,9 +915,20 @@ impl Actor {
             };
             let mut instance = self.instance(&component, what, shared).await?;
             let stage = self.stage(live, component.clone(), &turn, &cause, None, shared);
-            let (stage, result) = instance.run_hook(&turn, hook, stage).await;
+            let grace = Duration::from_millis(shared.settings.cancel_grace_ms);
+            let ran = tokio::select! {
+                biased;
+                (_, result) = instance.run_hook(&turn, hook, stage.clone()) => Some(result),
+                () = given_up(&cause.cancel, grace) => None,
+            };
+            let Some(result) = ran else {
+                // Its guest is in the middle of something.
+                drop(instance);
+                stage.discard();
+                return Err(self.given_up());
+            };
             self.after_call(instance, result, what, shared)?;
-            self.commit(&stage, None, what)
+            self.commit(&stage, None, what).await
         };
         let ran = ran.await;
         metrics.seconds.observe((instant() - began).as_secs_f64());
@@ -892,6 +939,8 @@ impl Actor {
             }
             Err(failure) => {
                 metrics.failed(Entry::Hook, &failure.code);
+                // Long work may still go on for a turn that has ended.
+                Box::pin(live.at_rest()).await;
                 warn!(actor = %self.key, hook = hook.name(), turn = turn.id, %failure, "a hook failed");
             }
         }
@@ -979,6 +1028,9 @@ impl Actor {
 /// beyond it, moments come again. Cron implementations draw the line there, too.
 const SAME_MOMENT_MS: u64 = 3 * 60 * 60 * 1000;
 
+/// A record that is longer is made an actor of on a worker's thread.
+const LONG_RECORD: usize = 128 << 10;
+
 /// When a timer whose turn the store has refused rings again.
 const FIRE_AGAIN_MS: u64 = 1_000;
 
@@ -1010,6 +1062,12 @@ fn is_told_nowhere_else(failure: &Failure) -> bool {
 fn postponed() -> Failure {
     Failure::host(code::STORE_UNAVAILABLE)
         .message("a message before this one is to be delivered again first")
+}
+
+/// Completes when a turn that is told to end has had its time to do so.
+async fn given_up(cancel: &CancellationToken, grace: Duration) {
+    cancel.cancelled().await;
+    tokio::time::sleep(grace).await;
 }
 
 fn was_cancelled() -> Failure {

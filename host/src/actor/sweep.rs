@@ -32,6 +32,8 @@ pub(super) async fn sweep(shared: Arc<Shared>) {
         };
         let mut in_memory = 0;
         for actor in shared.table.all() {
+            // There may be a million of them.
+            tokio::task::consume_budget().await;
             in_memory += 1;
             if actor.is_idle_since(before) {
                 let _ = actor.deliver(Item::Retire(Retire::WhenIdle), &shared);

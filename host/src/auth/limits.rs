@@ -52,6 +52,11 @@ impl RetryAfter {
         self.failure(code::RATE_CALLS, "calls")
     }
 
+    /// `rate.actors`, with `retryAfterMs`.
+    pub fn actors(self) -> Failure {
+        self.failure(code::RATE_ACTORS, "new actors")
+    }
+
     fn failure(self, code: &'static str, what: &str) -> Failure {
         Failure::host(code)
             .message(format!("too many {what}: try again in {} ms", self.ms))
@@ -73,6 +78,9 @@ fn retry_after<C: Clock>(refused: &NotUntil<C::Instant>, clock: &C) -> RetryAfte
 pub struct FrameLimit<C: Clock = DefaultClock> {
     limiter: Option<FrameLimiter<C>>,
 }
+
+/// Actors of one component that come into memory.
+pub type NewActorLimit<C = DefaultClock> = FrameLimit<C>;
 
 type FrameLimiter<C> =
     RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;

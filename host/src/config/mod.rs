@@ -403,6 +403,9 @@ pub struct Actors {
     pub connect_wait_ms: u64,
     /// Time from a cancellation until the turn is interrupted.
     pub cancel_grace_ms: u64,
+    /// Time for the turns of an actor that is to be destroyed, or that no component serves any
+    /// more; those that are not finished then are cancelled.
+    pub end_grace_ms: u64,
     /// Calls with idempotency keys that one actor remembers; the oldest are forgotten first.
     pub max_keys: usize,
     /// The same in bytes of results.
@@ -442,6 +445,7 @@ impl Default for Actors {
             resident_instances: 4_096,
             connect_wait_ms: 100,
             cancel_grace_ms: 1_000,
+            end_grace_ms: 5_000,
             max_keys: 1_000,
             max_keys_bytes: 1 << 20,
             key_ttl_ms: 24 * 60 * 60 * 1000,
@@ -474,6 +478,14 @@ pub struct Limits {
     pub turn_deadline_ms: u64,
     /// The same for a streaming method, unless its manifest says otherwise.
     pub streaming_deadline_ms: u64,
+    /// The longest deadline that a manifest may give a method; one that asks for more gets this.
+    pub max_deadline_ms: u64,
+    /// Actors of the component that may come into memory per second, on average; calls and
+    /// subscriptions that would bring in further ones fail with `rate.actors`, messages wait. 0
+    /// sets no limit.
+    pub new_actors_per_second: u32,
+    /// Actors that may come at once, ahead of that average.
+    pub new_actors_burst: u32,
     /// Time for a caller to read a part of a result before the turn fails.
     pub chunk_timeout_ms: u64,
     /// Timers that one actor may have.
@@ -489,6 +501,10 @@ pub struct Limits {
     pub outbound_connect_timeout_ms: u64,
     /// Time from then until its response begins.
     pub outbound_first_byte_timeout_ms: u64,
+    /// Steps of the host's work for one turn or guard call on its documents: a JSON value that is
+    /// made, moved, compared or checked, or 64 bytes of text. A stream has them anew after each
+    /// tick.
+    pub work_steps: u64,
     /// What one turn may stage (documents, patches, events, its result), in bytes.
     pub effects_bytes: usize,
     /// Length of an actor's state as JSON, in bytes.
@@ -514,6 +530,9 @@ impl Default for Limits {
             tables: 64,
             turn_deadline_ms: 5_000,
             streaming_deadline_ms: 300_000,
+            max_deadline_ms: 3_600_000,
+            new_actors_per_second: 10_000,
+            new_actors_burst: 50_000,
             chunk_timeout_ms: 30_000,
             timers: 10_000,
             calls: 1_000,
@@ -521,6 +540,7 @@ impl Default for Limits {
             outbound_requests: 16,
             outbound_connect_timeout_ms: 10_000,
             outbound_first_byte_timeout_ms: 60_000,
+            work_steps: 200_000_000,
             effects_bytes: 64 << 20,
             state_bytes: 32 << 20,
             state_memory_bytes: 128 << 20,
@@ -589,10 +609,12 @@ impl Limits {
         positive(&[
             ("memory-bytes", self.memory_bytes as u64),
             ("core-instances", self.core_instances as u64),
+            ("work-steps", self.work_steps),
             ("effects-bytes", self.effects_bytes as u64),
             ("state-bytes", self.state_bytes as u64),
             ("state-memory-bytes", self.state_memory_bytes as u64),
             ("guard-instances", self.guard_instances as u64),
+            ("new-actors-burst", self.new_actors_burst.into()),
         ])?;
         within(
             "outbound-requests",
@@ -616,6 +638,12 @@ impl Limits {
         within(
             "streaming-deadline-ms",
             self.streaming_deadline_ms,
+            1,
+            MAX_TURN_DEADLINE_MS,
+        )?;
+        within(
+            "max-deadline-ms",
+            self.max_deadline_ms,
             1,
             MAX_TURN_DEADLINE_MS,
         )?;
@@ -693,6 +721,9 @@ pub struct Engine {
     pub compile_timeout_ms: u64,
     /// Time of a processor that compiling a small component may take, rounded up to seconds.
     pub small_compile_cpu_ms: u64,
+    /// Threads for long work of the host on large documents, at a lower priority than those that
+    /// serve; one component has all but one of them at most.
+    pub work_threads: usize,
 }
 
 impl Default for Engine {
@@ -716,6 +747,7 @@ impl Default for Engine {
             compile_memory_bytes: 2 << 30,
             compile_timeout_ms: 120_000,
             small_compile_cpu_ms: 20_000,
+            work_threads: 2,
         }
     }
 }
@@ -876,6 +908,7 @@ impl Config {
             1,
             1_024,
         )?;
+        within("engine.work-threads", engine.work_threads as u64, 2, 1_024)?;
         let times = [
             ("gateway.ping-interval-ms", gateway.ping_interval_ms, 1),
             ("gateway.pong-timeout-ms", gateway.pong_timeout_ms, 1),
@@ -906,6 +939,7 @@ impl Config {
             ("access.recheck-ms", access.recheck_ms, 0),
             ("actors.connect-wait-ms", actors.connect_wait_ms, 0),
             ("actors.cancel-grace-ms", actors.cancel_grace_ms, 0),
+            ("actors.end-grace-ms", actors.end_grace_ms, 0),
             ("actors.gather-ms", actors.gather_ms, 0),
             ("actors.run-here-us", actors.run_here_us, 0),
             ("admin.upload-timeout-ms", admin.upload_timeout_ms, 1),

@@ -9,6 +9,13 @@ wasmtime::component::bindgen!({
     path: "../wit",
     world: "actors-handler",
     imports: {
+        "tidegate:realtime/state.read": async | trappable,
+        "tidegate:realtime/state.replace": async | trappable,
+        "tidegate:realtime/state.get": async | trappable,
+        "tidegate:realtime/state.patch": async | trappable,
+        "tidegate:realtime/outbox.emit": async | trappable,
+        "tidegate:realtime/timers.after": async | trappable,
+        "tidegate:realtime/timers.every": async | trappable,
         "tidegate:realtime/turns.checkpoint": async | trappable,
         "tidegate:realtime/outbox.chunk": async | trappable,
         "tidegate:realtime/actors.call": async | trappable,

@@ -72,6 +72,24 @@ pub struct Invocation {
 /// meanwhile.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// What is done at once, or has to be waited for: most of what a guest asks of its host is little.
+pub enum Step<T> {
+    /// It is done.
+    Done(T),
+    /// It is done elsewhere.
+    Later(Pending<T>),
+}
+
+impl<T> Step<T> {
+    /// What comes of it.
+    pub async fn done(self) -> T {
+        match self {
+            Step::Done(done) => done,
+            Step::Later(pending) => pending.await,
+        }
+    }
+}
+
 /// Waits until everything that a guest builds on is safe, so that something may leave.
 pub type WayOut = std::sync::Arc<dyn Fn() -> Pending<Result<(), Failure>> + Send + Sync>;
 
@@ -84,15 +102,15 @@ pub trait Imports: Send + 'static {
     /// `state.token`
     fn token(&mut self) -> u64;
     /// `state.read`
-    fn read(&mut self) -> String;
+    fn read(&mut self) -> Step<Result<String, Failure>>;
     /// `state.replace`
-    fn replace(&mut self, doc: String) -> Result<u64, Failure>;
+    fn replace(&mut self, doc: String) -> Step<Result<u64, Failure>>;
     /// `state.get`
-    fn get(&mut self, pointer: &Pointer) -> Option<String>;
+    fn get(&mut self, pointer: Pointer) -> Step<Result<Option<String>, Failure>>;
     /// Charges what the guest hands over to the turn's account.
     fn charge(&mut self, bytes: usize) -> Result<(), Failure>;
     /// `state.patch`; what the operations weigh is already charged.
-    fn patch(&mut self, ops: Vec<Op>) -> Result<u64, Failure>;
+    fn patch(&mut self, ops: Unparsed) -> Step<Result<u64, Failure>>;
     /// `turns.checkpoint`
     fn checkpoint(&mut self, when: Flush) -> Pending<Result<(), Failure>>;
     /// Whether a tick has committed since this was last asked.
@@ -100,13 +118,13 @@ pub trait Imports: Send + 'static {
     /// `turns.cancelled`
     fn is_cancelled(&mut self) -> bool;
     /// `outbox.emit`
-    fn emit(&mut self, event: String, payload: String, to: Audience) -> Result<(), Failure>;
+    fn emit(&mut self, event: String, payload: String, to: Audience) -> Step<Result<(), Failure>>;
     /// `outbox.chunk`
     fn chunk(&mut self, payload: String) -> Pending<Result<(), Failure>>;
     /// `outbox.connections`
     fn connections(&mut self) -> Vec<String>;
     /// `timers.after` and `timers.every`
-    fn set_timer(&mut self, timer: NewTimer) -> Result<u64, Failure>;
+    fn set_timer(&mut self, timer: NewTimer) -> Step<Result<u64, Failure>>;
     /// `timers.cancel`
     fn cancel_timer(&mut self, id: u64) -> bool;
     /// `actors.call` and `actors.call-all`: one result for each, in their order.
@@ -162,7 +180,21 @@ fn weight(ops: &[wit::state::Op]) -> usize {
         .sum()
 }
 
-/// The ops with their pointers and values parsed, which take so many bytes of memory at most.
+/// Operations as a guest hands them over, as text.
+pub struct Unparsed {
+    ops: Vec<wit::state::Op>,
+    /// What they weigh, in bytes.
+    pub bytes: usize,
+}
+
+impl Unparsed {
+    /// The operations, with their pointers and values parsed, which take so many bytes of memory
+    /// at most.
+    pub fn parse(self, most: usize) -> Result<Vec<Op>, Failure> {
+        parse_ops(self.ops, most)
+    }
+}
+
 fn parse_ops(ops: Vec<wit::state::Op>, most: usize) -> Result<Vec<Op>, Failure> {
     let pointer = |text: String| {
         Pointer::parse(&text).map_err(|_| {
@@ -227,31 +259,36 @@ impl wit::state::Host for GuestContext {
         Ok(self.turn()?.token())
     }
 
-    fn read(&mut self) -> Trappable<String> {
-        Ok(self.turn()?.read())
+    async fn read(&mut self) -> Trappable<String> {
+        let read = self.turn()?.read();
+        Ok(read.done().await.map_err(Stop::Failed)?)
     }
 
-    fn replace(&mut self, doc: String) -> Trappable<Result<u64, wit::types::Failure>> {
-        Ok(self.turn()?.replace(doc).map_err(Into::into))
+    async fn replace(&mut self, doc: String) -> Trappable<Result<u64, wit::types::Failure>> {
+        let replaced = self.turn()?.replace(doc);
+        Ok(replaced.done().await.map_err(Into::into))
     }
 
-    fn get(&mut self, pointer: String) -> Trappable<Option<String>> {
+    async fn get(&mut self, pointer: String) -> Trappable<Option<String>> {
         let turn = self.turn()?;
-        Ok(Pointer::parse(&pointer)
-            .ok()
-            .and_then(|pointer| turn.get(&pointer)))
+        Ok(match Pointer::parse(&pointer) {
+            Ok(pointer) => turn.get(pointer).done().await.map_err(Stop::Failed)?,
+            Err(_) => None,
+        })
     }
 
-    fn patch(&mut self, ops: Vec<wit::state::Op>) -> Trappable<Result<u64, wit::types::Failure>> {
-        let most = self.limits().state_memory_bytes;
+    async fn patch(
+        &mut self,
+        ops: Vec<wit::state::Op>,
+    ) -> Trappable<Result<u64, wit::types::Failure>> {
         let turn = self.turn()?;
         let bytes = weight(&ops);
         // Charged before it is parsed, which makes it larger.
-        Ok(turn
-            .charge(bytes)
-            .and_then(|()| parse_ops(ops, most))
-            .and_then(|ops| turn.patch(ops))
-            .map_err(Into::into))
+        if let Err(failure) = turn.charge(bytes) {
+            return Ok(Err(failure.into()));
+        }
+        let patched = turn.patch(Unparsed { ops, bytes });
+        Ok(patched.done().await.map_err(Into::into))
     }
 }
 
@@ -274,7 +311,7 @@ impl wit::turns::Host for GuestContext {
 }
 
 impl wit::outbox::Host for GuestContext {
-    fn emit(
+    async fn emit(
         &mut self,
         event: String,
         payload: String,
@@ -285,7 +322,8 @@ impl wit::outbox::Host for GuestContext {
             wit::outbox::Audience::Only(ids) => Audience::Only(ids),
             wit::outbox::Audience::Except(ids) => Audience::Except(ids),
         };
-        Ok(self.turn()?.emit(event, payload, to).map_err(Into::into))
+        let emitted = self.turn()?.emit(event, payload, to);
+        Ok(emitted.done().await.map_err(Into::into))
     }
 
     async fn chunk(&mut self, payload: String) -> Trappable<Result<(), wit::types::Failure>> {
@@ -299,7 +337,7 @@ impl wit::outbox::Host for GuestContext {
 }
 
 impl GuestContext {
-    fn set_timer(
+    async fn set_timer(
         &mut self,
         delay_ms: u64,
         every_ms: Option<u64>,
@@ -315,29 +353,30 @@ impl GuestContext {
             idle: life.contains(wit::timers::Life::IDLE),
             outlive: life.contains(wit::timers::Life::OUTLIVE),
         };
-        Ok(self.turn()?.set_timer(timer).map_err(Into::into))
+        let set = self.turn()?.set_timer(timer);
+        Ok(set.done().await.map_err(Into::into))
     }
 }
 
 impl wit::timers::Host for GuestContext {
-    fn after(
+    async fn after(
         &mut self,
         ms: u64,
         method: String,
         input: Option<String>,
         life: wit::timers::Life,
     ) -> Trappable<Result<u64, wit::types::Failure>> {
-        self.set_timer(ms, None, method, input, life)
+        self.set_timer(ms, None, method, input, life).await
     }
 
-    fn every(
+    async fn every(
         &mut self,
         ms: u64,
         method: String,
         input: Option<String>,
         life: wit::timers::Life,
     ) -> Trappable<Result<u64, wit::types::Failure>> {
-        self.set_timer(ms, Some(ms), method, input, life)
+        self.set_timer(ms, Some(ms), method, input, life).await
     }
 
     fn cancel(&mut self, id: u64) -> Trappable<bool> {

@@ -48,10 +48,6 @@ pub(super) struct GuestContext {
 }
 
 impl GuestContext {
-    pub(super) fn limits(&self) -> &Limits {
-        &self.account.limits
-    }
-
     pub(super) fn count_host_call(&mut self) -> Result<(), Stop> {
         match self.host_calls_left.checked_sub(1) {
             Some(left) => {
@@ -96,6 +92,7 @@ impl GuestContext {
                     limits.host_calls
                 ))
                 .param("limit", limits.host_calls),
+            (Some(Stop::Failed(failure)), _) => failure.clone(),
             (_, Some(wasmtime::Trap::StackOverflow)) => {
                 Failure::host(code::TURN_STACK_LIMIT).message("the handler's recursion is too deep")
             }
@@ -136,6 +133,8 @@ pub(super) enum Stop {
     HostCalls,
     #[error("a function of tidegate:realtime was called outside a turn")]
     OutsideTurn,
+    #[error("{0}")]
+    Failed(Failure),
 }
 
 /// The setting that limits all guests together.

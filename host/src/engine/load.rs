@@ -4,12 +4,14 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tidegate_core::manifest::{Access, ManifestError};
 use tidegate_core::{Failure, Manifest};
 use tokio::sync::Semaphore;
+use tracing::warn;
 use wasmtime::component;
 
 use super::bindings::guarded::access;
@@ -21,9 +23,12 @@ use super::guards::Guards;
 use super::instance::GuestContext;
 use super::shape::Shape;
 use super::{AllowedHosts, Crash, Engine, Instance, Ticker, outbound};
+use crate::auth::limits::NewActorLimit;
 use crate::clock::Sleeps;
 use crate::config::{Durability, Limits};
+use crate::fair::Share;
 use crate::metrics::Metrics;
+use crate::workers::Workers;
 
 /// The package of the contract, as exports and imports spell it.
 const PACKAGE: &str = "tidegate:realtime";
@@ -49,6 +54,14 @@ pub struct Component {
     pub manifest: Manifest,
     /// What it was loaded with.
     pub grants: Grants,
+    /// The time that its turns have taken.
+    pub share: Arc<Share>,
+    /// Where the host does long work for it.
+    pub workers: Arc<Workers>,
+    /// The time that such work has taken.
+    pub work_share: Arc<Share>,
+    /// How many of its actors may come into memory.
+    pub new_actors: NewActorLimit,
     pub(super) template: Template,
     pub(super) guards: Arc<Guards>,
     /// One for each state that is migrated at the same time.
@@ -69,6 +82,11 @@ impl Component {
     /// What it may use.
     pub fn limits(&self) -> &Arc<Limits> {
         &self.template.limits
+    }
+
+    /// When a guard call that begins now, or the host's work for its answer, ends at the latest.
+    pub fn guard_deadline(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.limits().guard_deadline_ms)
     }
 
     /// Makes an instance.
@@ -367,6 +385,7 @@ impl Engine {
         let mut instance = template.instantiate().await.map_err(LoadError::Crashed)?;
         let manifest = instance.describe().await.map_err(LoadError::Crashed)?;
         let manifest = Manifest::parse(&manifest).map_err(LoadError::Manifest)?;
+        warn_of_deadlines(&template, &manifest);
         if template.access.is_none() {
             let claims = |access: &Option<Access>| access.is_some_and(|a| a != Access::default());
             let mut actors = manifest.actors.iter();
@@ -382,6 +401,13 @@ impl Engine {
             serial,
             digest: linked.digest,
             bytes: length,
+            share: Arc::default(),
+            workers: self.workers.clone(),
+            work_share: Arc::default(),
+            new_actors: NewActorLimit::new(
+                template.limits.new_actors_per_second,
+                template.limits.new_actors_burst,
+            ),
             manifest,
             guards,
             migrations: Semaphore::new(permits(template.limits.guard_instances)),
@@ -454,6 +480,25 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// Says where a component gets less time than it asks for.
+fn warn_of_deadlines(template: &Template, manifest: &Manifest) {
+    let limit_ms = template.limits.max_deadline_ms;
+    for (actor, declared) in &manifest.actors {
+        let mut methods = declared.methods.iter();
+        let longer = methods.find(|(_, method)| method.deadline_ms.is_some_and(|ms| ms > limit_ms));
+        if let Some((method, asked)) = longer {
+            warn!(
+                component = %template.name,
+                %actor,
+                %method,
+                asked_ms = asked.deadline_ms,
+                limit_ms,
+                "a method's deadlineMs is longer than max-deadline-ms, which holds"
+            );
+        }
+    }
 }
 
 /// Tells a component from everything else by its first eight bytes (the component model's

@@ -30,7 +30,9 @@ pub use budget::GivesWay;
 pub use compile::Compiling;
 pub use guards::{Subject, View};
 pub use guest::{Firing, Origin, Turn};
-pub use imports::{Audience, CallResult, Flush, Imports, Invocation, NewTimer, Pending, WayOut};
+pub use imports::{
+    Audience, CallResult, Flush, Imports, Invocation, NewTimer, Pending, Step, Unparsed, WayOut,
+};
 pub use instance::{Crash, Hook, Instance};
 pub use load::{Component, Grants, LoadError};
 pub use process::{COMMAND as COMPILE_COMMAND, run as compile_for_another};
@@ -44,6 +46,7 @@ use self::compile::Compiler;
 use crate::clock::Sleeps;
 use crate::config;
 use crate::metrics::Metrics;
+use crate::workers::Workers;
 
 /// A cheap handle to the one engine of a host.
 #[derive(Clone)]
@@ -56,6 +59,7 @@ pub struct Engine {
     budget: Arc<Budget>,
     sleeps: Sleeps,
     compiler: Arc<Compiler>,
+    workers: Arc<Workers>,
     metrics: Arc<Metrics>,
 }
 
@@ -89,6 +93,7 @@ impl Engine {
             budget: Arc::new(Budget::new(settings.guest_memory_bytes)),
             sleeps: Sleeps::default(),
             compiler: Arc::new(Compiler::new(compiling, settings)?),
+            workers: Arc::new(Workers::new(settings.work_threads)),
             metrics,
         })
     }

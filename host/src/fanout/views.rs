@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use tidegate_core::{ActorKey, Json, patch};
+use tidegate_core::{ActorKey, Json, Meter, PatchOp, patch};
 
 use super::{Audience, Body, Message, Offer, Outlet, Refresh, StateSubscriber};
 use crate::budget::Share;
@@ -28,16 +28,26 @@ pub enum View {
 #[derive(Debug)]
 pub struct OwnView {
     document: Json,
+    /// Its length as text, about, in bytes.
+    length: usize,
     text: OnceLock<Arc<str>>,
     /// What it has taken of the memory that there is for actors, if it is not small.
     _share: Option<Share>,
 }
 
+/// What an operation of a patch takes at least, in bytes.
+const LEAST_CHANGE: usize = 24;
+
+/// The longest view of which a difference is worked out while it is sent, in bytes.
+const LARGE: usize = 64 << 10;
+
 impl OwnView {
-    /// A view that shows this document, for which this share was taken.
-    pub fn new(document: Json, share: Option<Share>) -> Arc<OwnView> {
+    /// A view that shows this document, which is about so long as text, and for which this share
+    /// was taken.
+    pub fn new(document: Json, length: usize, share: Option<Share>) -> Arc<OwnView> {
         Arc::new(OwnView {
             document,
+            length,
             text: OnceLock::new(),
             _share: share,
         })
@@ -47,6 +57,13 @@ impl OwnView {
     pub fn text(&self) -> Arc<str> {
         let text = || self.document.to_text().into();
         self.text.get_or_init(text).clone()
+    }
+}
+
+impl View {
+    /// Whether it is too large to be compared while it is sent.
+    pub fn is_large(&self) -> bool {
+        matches!(self, View::Own(own) if own.length > LARGE)
     }
 }
 
@@ -91,11 +108,26 @@ impl Shown<'_> {
 
 /// Messages that are made once for all who go the same way.
 #[derive(Default)]
-struct Steps {
+pub struct Steps {
     snapshot_of_whole: Option<Arc<Message>>,
     snapshots: HashMap<usize, Arc<Message>>,
-    patches: HashMap<(usize, usize), Option<String>>,
+    patches: HashMap<(usize, usize), Way>,
     messages: HashMap<(usize, usize, u64), Arc<Message>>,
+    /// Keeps the places of views, which name them, from being used anew.
+    _views: Vec<Arc<OwnView>>,
+    /// Differences that are not known are not worked out any more.
+    is_complete: bool,
+}
+
+/// What leads from one view to another.
+#[derive(Clone)]
+enum Way {
+    /// They are equal.
+    Nothing,
+    /// These operations.
+    Patch(String),
+    /// The other one itself: the difference takes too long to find out.
+    Snapshot,
 }
 
 /// Names a view among those that are alive.
@@ -116,34 +148,80 @@ impl Steps {
         }
     }
 
+    /// None that are worked out: who sees another view is sent all of it.
+    pub fn none() -> Steps {
+        Steps {
+            is_complete: true,
+            ..Steps::default()
+        }
+    }
+
+    /// What leads from the first of these to the second, as far as the meter allows.
+    pub fn of(ways: &[[Arc<OwnView>; 2]], meter: &mut dyn Meter) -> Steps {
+        let mut steps = Steps::none();
+        for [from, to] in ways {
+            let way = (place(from), place(to));
+            if steps.patches.contains_key(&way) {
+                continue;
+            }
+            let step = match patch::diff_metered(&from.document, &to.document, meter) {
+                // The document is shorter than what leads to it.
+                Ok(changes) if changes.len() * LEAST_CHANGE > to.length => Way::Snapshot,
+                Ok(changes) => Way::of(&changes),
+                Err(_) => Way::Snapshot,
+            };
+            steps.patches.insert(way, step);
+            steps._views.extend([from.clone(), to.clone()]);
+        }
+        steps
+    }
+
     /// What leads from one document to another; none when they are equal.
-    fn patch(
+    fn step(
         &mut self,
         shown: &Shown<'_>,
-        from: &Arc<OwnView>,
-        to: &Arc<OwnView>,
+        [from, to]: [&Arc<OwnView>; 2],
+        view: &View,
         told: u64,
     ) -> Option<Arc<Message>> {
         let way = (place(from), place(to));
-        let patches = self.patches.entry(way).or_insert_with(|| {
-            let changes = patch::diff(&from.document, &to.document);
-            (!changes.is_empty()).then(|| patch::encode(&changes))
+        if let Some(message) = self.messages.get(&(way.0, way.1, told)) {
+            return Some(message.clone());
+        }
+        let known = self.patches.get(&way).cloned();
+        let step = known.unwrap_or_else(|| {
+            let step = match self.is_complete {
+                true => Way::Snapshot,
+                false => Way::of(&patch::diff(&from.document, &to.document)),
+            };
+            self.patches.insert(way, step.clone());
+            step
         });
-        let patches = patches.as_ref()?;
-        let message = self
-            .messages
-            .entry((way.0, way.1, told))
-            .or_insert_with(|| {
-                let body = Body::Patch {
-                    patches: patches.clone(),
-                    extended: None,
-                    epoch: shown.epoch.clone(),
-                    from: told,
-                    version: shown.version,
-                };
-                Arc::new(Message::new(shown.actor.clone(), body))
-            });
-        Some(message.clone())
+        let patches = match step {
+            Way::Nothing => return None,
+            Way::Snapshot => return Some(self.snapshot(shown, view)),
+            Way::Patch(patches) => patches,
+        };
+        let body = Body::Patch {
+            patches,
+            extended: None,
+            epoch: shown.epoch.clone(),
+            from: told,
+            version: shown.version,
+        };
+        let message = Arc::new(Message::new(shown.actor.clone(), body));
+        let place = (way.0, way.1, told);
+        self.messages.insert(place, message.clone());
+        Some(message)
+    }
+}
+
+impl Way {
+    fn of(changes: &[PatchOp]) -> Way {
+        match changes {
+            [] => Way::Nothing,
+            changes => Way::Patch(patch::encode(changes)),
+        }
     }
 }
 
@@ -161,6 +239,21 @@ impl Audience {
     pub fn viewer(&self, outlet: &str) -> Option<Arc<dyn Outlet>> {
         let subscribers = self.lock();
         Some(subscribers.state.get(outlet)?.outlet.clone())
+    }
+
+    /// The steps that lead these subscribers to their new views, for a version that they have not
+    /// seen.
+    pub fn ways(&self, views: &[(Arc<str>, View)], version: u64) -> Vec<[Arc<OwnView>; 2]> {
+        let subscribers = self.lock();
+        let ways = views.iter().filter_map(|(outlet, view)| {
+            let subscriber = subscribers.state.get(&**outlet)?;
+            match (&subscriber.view, view) {
+                _ if subscriber.stale || subscriber.version >= version => None,
+                (View::Own(from), View::Own(to)) => Some([from.clone(), to.clone()]),
+                _ => None,
+            }
+        });
+        ways.collect()
     }
 
     /// Adds or renews a subscription to the state, with a snapshot of its view. False, and
@@ -237,10 +330,10 @@ impl Audience {
         &self,
         views: Vec<(Arc<str>, View)>,
         shown: &Shown<'_>,
+        mut steps: Steps,
         source: &Arc<dyn Refresh>,
         is_fit: &dyn Fn() -> bool,
     ) -> Option<u64> {
-        let mut steps = Steps::default();
         let mut taken = 0;
         // Those that are replaced stay alive as long as their places name them.
         let mut replaced = Vec::with_capacity(views.len());
@@ -258,7 +351,9 @@ impl Audience {
             let before = std::mem::replace(&mut subscriber.view, view);
             let message = match (&before, &subscriber.view) {
                 _ if shown.restart => Some(steps.snapshot(shown, &subscriber.view)),
-                (View::Own(from), View::Own(to)) => steps.patch(shown, from, to, subscriber.told),
+                (View::Own(from), View::Own(to)) => {
+                    steps.step(shown, [from, to], &subscriber.view, subscriber.told)
+                }
                 // The guard did not answer for a version in between.
                 (View::Whole, View::Whole) if shown.skips(subscriber.told) => {
                     Some(steps.snapshot(shown, &subscriber.view))

@@ -187,7 +187,7 @@ fn describe(
 }
 
 async fn components(State(doors): State<Arc<Doors>>) -> Response {
-    let counts = doors.actors.counts();
+    let counts = doors.actors.counts().await;
     let all = doors.actors.components();
     let components: Vec<Value> = all
         .iter()
@@ -204,7 +204,11 @@ async fn component(
     let all = doors.actors.components();
     let found = all.iter().find(|(other, _)| *other == name);
     let (name, component) = found.ok_or_else(unknown_component)?;
-    Ok(answer(&describe(name, component, &doors.actors.counts())))
+    Ok(answer(&describe(
+        name,
+        component,
+        &doors.actors.counts().await,
+    )))
 }
 
 fn unknown_component() -> Failure {

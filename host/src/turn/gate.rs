@@ -145,6 +145,11 @@ impl Gate {
         self.line().broken.clone()
     }
 
+    /// Lets nothing out any more, for this reason.
+    pub(super) fn break_off(&self, failure: Failure) {
+        self.line().broken.get_or_insert(failure);
+    }
+
     fn attend(self: &Arc<Self>, mut line: MutexGuard<'_, Line>) {
         if !std::mem::replace(&mut line.attended, true) {
             tokio::spawn(attend(self.clone()));

@@ -13,22 +13,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidegate_core::document::Op;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::Recheck;
-use tidegate_core::{Failure, Json, Pointer, patch};
+use tidegate_core::{Failure, Json, Pointer};
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::cost;
 use super::ledger::{Live, Pinned};
 use crate::clock::instant;
 use crate::config::{self, AccessDefault};
 use crate::engine::{
-    CallResult, Component, Crash, Flush, Imports, Invocation, NewTimer, Pending, Subject,
-    View as Answer, WayOut,
+    CallResult, Component, Crash, Flush, Imports, Invocation, NewTimer, Pending, Step, Subject,
+    Unparsed, WayOut,
 };
-use crate::fanout::{Message, OwnView, Shown, Stream, View};
+use crate::fanout::{Message, OwnView, Shown, Steps, Stream, View};
 use crate::rooms::Client;
 
 /// What the guard of one actor has to do, and whether it depends on the state.
@@ -146,7 +144,7 @@ impl Live {
     pub(super) fn component(&self) -> Result<Arc<Component>, Failure> {
         let component = self.slot.component();
         let component = component.ok_or_else(|| Failure::unknown_actor(self.key.actor.as_str()))?;
-        match self.ledger().fits(&self.key, &component) {
+        match self.fits(&component) {
             true => Ok(component),
             // Its guard would decide about a state that it misreads.
             false => Err(Failure::host(code::STATE_UNFIT)
@@ -161,6 +159,7 @@ impl Live {
         to: Subject,
         settings: &config::Access,
     ) -> Result<Basis, Failure> {
+        self.at_rest().await;
         let component = self.component()?;
         if !component.access(self.key.actor.as_str()).authorize {
             return match settings.default {
@@ -202,6 +201,7 @@ impl Live {
     ) -> (Vec<Result<Result<(), Failure>, Failure>>, Basis) {
         let pinned = Arc::new(OnceLock::new());
         let mut questions = Questions::about(who, end);
+        self.make_pin().await;
         while let Some(part) = questions.next() {
             let decided = match by.cloned().map_or_else(|| self.component(), Ok) {
                 Ok(component) => {
@@ -274,6 +274,7 @@ impl Live {
         outlet: Option<&str>,
         undecided: Undecided,
     ) -> bool {
+        self.at_rest().await;
         let Ok(component) = self.component() else {
             return true;
         };
@@ -324,9 +325,20 @@ impl Live {
     /// The last committed state as this client sees it, or the one that it was allowed to
     /// see.
     pub async fn read(self: &Arc<Self>, who: Client, basis: Basis) -> Result<Read, Failure> {
+        self.at_rest().await;
         let component = self.component()?;
         if !component.access(self.key.actor.as_str()).project {
-            let (state, epoch, version) = self.committed(&basis);
+            if basis.as_ref().is_none_or(|seen| self.ledger().is_at(seen)) {
+                self.make_snapshot().await;
+            }
+            let (state, epoch, version) = match (self.committed(&basis), &basis) {
+                (Some(committed), _) => committed,
+                (None, Some(seen)) => {
+                    let state = self.text_elsewhere(&component, seen).await?;
+                    (state, seen.epoch.clone(), seen.version)
+                }
+                (None, None) => unreachable!("the last state is the one that is not decided on"),
+            };
             self.gate.passed().await?;
             return Ok(Read {
                 state,
@@ -338,7 +350,7 @@ impl Live {
         self.gate.passed().await?;
         Ok(Read {
             state: match views.pop().unwrap_or_else(|| Ok(nothing()))? {
-                View::Whole => self.text_of(&pinned),
+                View::Whole => self.text_elsewhere(&component, &pinned).await?,
                 View::Own(own) => own.text(),
             },
             epoch: pinned.epoch.clone(),
@@ -349,12 +361,13 @@ impl Live {
     /// Goes by the rules of this component from here on, and shows everybody who still may look
     /// the state anew if others held before.
     pub async fn adopt_and_show(self: &Arc<Self>, component: &Component) {
+        self.at_rest().await;
         if self.goes_by(component) {
             return;
         }
         self.authorize_again(None, Undecided::Leave).await;
         let waits = {
-            let mut ledger = self.ledger();
+            let mut ledger = self.ledger_at_rest();
             if !self.adopt_in(&mut ledger, component) {
                 return;
             }
@@ -380,6 +393,7 @@ impl Live {
     /// Shows everybody the state anew, because what they have was made by other rules or
     /// is of another history.
     pub async fn show_again(self: &Arc<Self>) {
+        self.at_rest().await;
         let Ok(component) = self.component() else {
             return;
         };
@@ -390,6 +404,7 @@ impl Live {
         if self.guards().project {
             self.show_views_again(&component).await;
         } else {
+            self.make_snapshot().await;
             let snapshot = || self.snapshot();
             let _raised = self.gate.wave().gather_for_patch(&self.audience);
             self.audience.restart(&self.source(), snapshot);
@@ -404,8 +419,19 @@ impl Live {
         patch: Option<&Message>,
     ) -> u64 {
         let viewers = self.audience.viewers();
-        let (views, pinned) = self.views_of(component, viewers).await;
-        let whole = || self.text_of(&pinned);
+        let (mut views, pinned) = self.views_of(component, viewers).await;
+        let seen = views.iter().map(|(_, view)| view);
+        let whole = self.whole_for(component, &pinned, seen).await;
+        if whole.is_err() {
+            // It is too long to be encoded in time. Who sees it gets it with the next commit.
+            views.retain(|(_, view)| !matches!(view, View::Whole));
+        }
+        let whole = whole.unwrap_or_default();
+        let steps = match views.iter().any(|(_, view)| view.is_large()) {
+            true => self.steps_elsewhere(component, &views, &pinned).await,
+            false => Steps::default(),
+        };
+        let whole = || whole.clone().unwrap_or_else(|| self.text_of(&pinned));
         let shown = Shown {
             patch,
             restart: false,
@@ -415,7 +441,7 @@ impl Live {
         // What is committed behind it shows itself.
         let is_current = || self.ledger().is_at(&pinned);
         let audience = &self.audience;
-        let taken = audience.publish_views(views, &shown, &self.source(), &is_current);
+        let taken = audience.publish_views(views, &shown, steps, &self.source(), &is_current);
         taken.unwrap_or_default()
     }
 
@@ -445,55 +471,25 @@ impl Live {
     ) -> (Vec<Result<View, Failure>>, Arc<Pinned>) {
         let pinned = Arc::new(basis.clone().map_or_else(OnceLock::new, OnceLock::from));
         let mut questions = Questions::about(who, end);
+        if basis.is_none() {
+            self.make_pin().await;
+        }
         while let Some(part) = questions.next() {
             let state = Committed {
                 live: self.clone(),
                 pinned: pinned.clone(),
             };
-            let asked = component.project(&self.key, part.who, state);
-            let answers = questions.in_time(asked).await;
-            let views = answers.and_then(|answers| self.view_of(component, answers));
+            let asked = async {
+                let answers = component.project(&self.key, part.who, state).await?;
+                self.read_views(component, answers).await
+            };
+            let views = questions.in_time(asked).await;
             questions.note(part, views.map_err(|crash| self.report(crash, "project")));
         }
         let views = questions.answers();
         // A guard that has not looked at the state speaks of any version of it.
         let pinned = pinned.get_or_init(|| self.pin()).clone();
         (views, pinned)
-    }
-
-    fn view_of(&self, component: &Component, answers: Vec<Answer>) -> Result<Vec<View>, Crash> {
-        let most = component.limits().state_memory_bytes;
-        let hidden = self.ledger().hidden.clone();
-        let mut views: Vec<View> = Vec::with_capacity(answers.len());
-        for answer in answers {
-            views.push(match answer {
-                Answer::Whole => View::Whole,
-                Answer::SameAs(other) => views[other].clone(),
-                Answer::Nothing => nothing(),
-                Answer::Document(document) => {
-                    let budget = &self.slot.metrics.budgets().actors;
-                    let share = cost::share_of_text(&document, budget);
-                    let share = share.map_err(|exhausted| Crash {
-                        failure: exhausted.failure(),
-                        detail: format!("a view finds no room: {exhausted}"),
-                    })?;
-                    let document = Json::parse_within(&document, most).map_err(|error| Crash {
-                        failure: Failure::host(code::HANDLER_FAILED)
-                            .message("the actor's guard did not decide"),
-                        detail: format!("a view is not JSON that is taken: {error}"),
-                    })?;
-                    let document = patch::strip_hidden(&document, &hidden).into_owned();
-                    View::Own(OwnView::new(document, share))
-                }
-            });
-        }
-        Ok(views)
-    }
-
-    /// A pinned state as JSON text, without what is hidden.
-    pub(super) fn text_of(&self, pinned: &Pinned) -> Arc<str> {
-        let hidden = self.ledger().hidden.clone();
-        patch::strip_hidden(&pinned.value, &hidden).to_text().into()
     }
 
     fn report(&self, crash: Crash, what: &str) -> Failure {
@@ -510,8 +506,8 @@ impl Live {
 }
 
 /// What a client sees that may see nothing.
-fn nothing() -> View {
-    View::Own(OwnView::new(Json::Null, None))
+pub(super) fn nothing() -> View {
+    View::Own(OwnView::new(Json::Null, 0, None))
 }
 
 /// Asks the guard as long as somebody waits for it. Those that wait get an answer also when
@@ -683,24 +679,27 @@ impl Imports for Committed {
         self.pinned().token
     }
 
-    fn read(&mut self) -> String {
-        self.pinned().value.to_text()
+    fn read(&mut self) -> Step<Result<String, Failure>> {
+        let pinned = self.pinned().clone();
+        self.live
+            .text_at(pinned, Pointer::root(), |text| text.unwrap_or_default())
     }
 
-    fn replace(&mut self, _: String) -> Result<u64, Failure> {
-        Err(read_only())
+    fn replace(&mut self, _: String) -> Step<Result<u64, Failure>> {
+        Step::Done(Err(read_only()))
     }
 
-    fn get(&mut self, pointer: &Pointer) -> Option<String> {
-        pointer.resolve(&self.pinned().value).map(Json::to_text)
+    fn get(&mut self, pointer: Pointer) -> Step<Result<Option<String>, Failure>> {
+        let pinned = self.pinned().clone();
+        self.live.text_at(pinned, pointer, |text| text)
     }
 
     fn charge(&mut self, _: usize) -> Result<(), Failure> {
         Err(read_only())
     }
 
-    fn patch(&mut self, _: Vec<Op>) -> Result<u64, Failure> {
-        Err(read_only())
+    fn patch(&mut self, _: Unparsed) -> Step<Result<u64, Failure>> {
+        Step::Done(Err(read_only()))
     }
 
     fn checkpoint(&mut self, _: Flush) -> Pending<Result<(), Failure>> {
@@ -723,8 +722,8 @@ impl Imports for Committed {
         Box::pin(std::future::ready(Err(read_only())))
     }
 
-    fn set_timer(&mut self, _: NewTimer) -> Result<u64, Failure> {
-        Err(read_only())
+    fn set_timer(&mut self, _: NewTimer) -> Step<Result<u64, Failure>> {
+        Step::Done(Err(read_only()))
     }
 
     fn cancel_timer(&mut self, _: u64) -> bool {
@@ -740,8 +739,13 @@ impl Imports for Committed {
         Err(read_only())
     }
 
-    fn emit(&mut self, _: String, _: String, _: crate::engine::Audience) -> Result<(), Failure> {
-        Err(read_only())
+    fn emit(
+        &mut self,
+        _: String,
+        _: String,
+        _: crate::engine::Audience,
+    ) -> Step<Result<(), Failure>> {
+        Step::Done(Err(read_only()))
     }
 
     fn connections(&mut self) -> Vec<String> {

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 use super::guard::Basis;
 use super::ledger::{Ledger, Live, Pinned};
 use crate::engine::{Component, Subject};
-use crate::fanout::{Outlet, Shown, Stream};
+use crate::fanout::{Outlet, Shown, Steps, Stream, View};
 
 /// Keeps an actor with a guard from showing another commit, and so from making more than one.
 pub(super) type Still = OwnedMutexGuard<()>;
@@ -82,6 +82,7 @@ impl Live {
         since: Option<&Since>,
         still: &mut Option<Still>,
     ) -> Result<bool, Failure> {
+        self.at_rest().await;
         let component = self.component()?;
         // What is committed from here on makes patches.
         self.ledger().is_watched = true;
@@ -106,12 +107,14 @@ impl Live {
         still: &mut Option<Still>,
     ) -> Result<bool, Failure> {
         loop {
+            // Nobody waits for the document under the audience's lock.
+            self.make_snapshot().await;
             let mut is_decided = true;
             let snapshot = || {
                 let mut ledger = self.ledger();
                 is_decided = ledger.is_as_decided(basis);
                 // Commits enter under the ledger's lock.
-                let is_safe = is_decided && self.gate.is_safe();
+                let is_safe = is_decided && ledger.is_at_hand() && self.gate.is_safe();
                 is_safe.then(|| self.messages_of(&mut ledger, since))
             };
             let joined = self
@@ -126,6 +129,10 @@ impl Live {
                 let mut ledger = self.ledger();
                 if !ledger.is_as_decided(basis) {
                     return Ok(false);
+                }
+                if !ledger.is_at_hand() {
+                    // It was lent again; it is as it was, or another one.
+                    continue;
                 }
                 let messages = self.messages_of(&mut ledger, since);
                 let (live, outlet) = (self.clone(), outlet.clone());
@@ -157,7 +164,8 @@ impl Live {
             return Ok(false);
         };
         let view = view?;
-        let shows = self.when_safe(&pinned, move |live, shown, is_fit| {
+        let whole = self.whole_for(component, &pinned, [&view]).await?;
+        let shows = self.when_safe(&pinned, whole, move |live, shown, is_fit| {
             let source = live.source();
             live.audience
                 .join_view(outlet, view, shown, &source, is_fit)
@@ -169,19 +177,21 @@ impl Live {
     }
 
     /// Shows a state when it is safe, and before anything that was committed behind it; it is
-    /// told how, and what says whether that is still the one. None where it no longer is.
+    /// told how, and what says whether that is still the one. None where it no longer is. Where
+    /// the whole state is long and shown, its text was made before.
     ///
     /// Only for actors with a guard, which commit nothing while something waits at their gate.
     async fn when_safe(
         self: &Arc<Self>,
         pinned: &Arc<Pinned>,
+        whole: Option<Arc<str>>,
         show: impl FnOnce(&Live, &Shown<'_>, &dyn Fn() -> bool) -> bool + Send + 'static,
     ) -> Option<Shows> {
         let (told, shows) = oneshot::channel();
         let departure = {
             let (live, pinned) = (self.clone(), pinned.clone());
             async move |outcome: Result<(), Failure>| {
-                let whole = || live.text_of(&pinned);
+                let whole = || whole.clone().unwrap_or_else(|| live.text_of(&pinned));
                 let is_fit = || live.ledger().is_at(&pinned);
                 let show = || show(&live, &live.shown(&pinned, &whole), &is_fit);
                 // Who does not wait any longer is undone by whoever gave up.
@@ -224,6 +234,7 @@ impl Live {
             if attempt >= MAX_DECISIONS && still.is_none() {
                 still = Some(self.hold_still().await);
             }
+            self.at_rest().await;
             let Ok(component) = self.component() else {
                 return;
             };
@@ -235,7 +246,7 @@ impl Live {
                 Ok(basis) if component.access(self.key.actor.as_str()).project => {
                     self.refresh_view(&receiver, &component, &basis).await
                 }
-                Ok(basis) => Ok(self.refresh_decided(&outlet, &basis).await),
+                Ok(basis) => self.refresh_decided(&outlet, &component, &basis).await,
                 Err(failure) => Err(failure),
             };
             let shown = match shown {
@@ -269,19 +280,39 @@ impl Live {
         }
     }
 
-    async fn refresh_decided(self: &Arc<Self>, outlet: &Arc<str>, basis: &Basis) -> Option<Shows> {
+    async fn refresh_decided(
+        self: &Arc<Self>,
+        outlet: &Arc<str>,
+        component: &Component,
+        basis: &Basis,
+    ) -> Result<Option<Shows>, Failure> {
+        if basis.is_none() {
+            self.make_pin().await;
+        }
         let pinned = basis.clone().unwrap_or_else(|| self.pin());
+        self.make_snapshot().await;
+        let is_at_hand = self.ledger().is_at_hand();
+        let whole = match is_at_hand {
+            true => None,
+            false => self.whole_for(component, &pinned, [&View::Whole]).await?,
+        };
         let (outlet, decided) = (outlet.clone(), pinned.clone());
-        let shows = self.when_safe(&pinned, move |live, _, _| {
+        let shows = self.when_safe(&pinned, whole, move |live, shown, is_fit| {
+            let source = live.source();
+            if !live.ledger().is_at_hand() {
+                // What was decided on is told from its copy: nobody waits for the document here.
+                return live
+                    .audience
+                    .refresh_view(&outlet, View::Whole, shown, &source, is_fit);
+            }
             let snapshot = || {
                 let mut ledger = live.ledger();
-                let is_fit = ledger.is_at(&decided);
+                let is_fit = ledger.is_at(&decided) && ledger.is_at_hand();
                 is_fit.then(|| live.snapshot_of(&mut ledger))
             };
-            let source = live.source();
             live.audience.refresh_state(&outlet, &source, snapshot)
         });
-        shows.await
+        Ok(shows.await)
     }
 
     async fn refresh_view(
@@ -296,7 +327,8 @@ impl Live {
             return Ok(None);
         };
         let (view, outlet) = (view?, receiver.id().clone());
-        let shows = self.when_safe(&pinned, move |live, shown, is_fit| {
+        let whole = self.whole_for(component, &pinned, [&view]).await?;
+        let shows = self.when_safe(&pinned, whole, move |live, shown, is_fit| {
             let source = live.source();
             live.audience
                 .refresh_view(&outlet, view, shown, &source, is_fit)
@@ -316,13 +348,20 @@ impl Live {
                 return;
             }
             let (views, pinned) = self.views_of(component, viewers).await;
-            let shows = self.when_safe(&pinned, move |live, shown, is_fit| {
-                let _raised = live.gate.wave().gather_for_patch(&live.audience);
-                let source = live.source();
-                live.audience
-                    .publish_views(views, shown, &source, is_fit)
-                    .is_some()
-            });
+            let seen = views.iter().map(|(_, view)| view);
+            // What others held before is not kept for want of time.
+            let whole = self.whole_for(component, &pinned, seen).await;
+            let shows = self.when_safe(
+                &pinned,
+                whole.unwrap_or_default(),
+                move |live, shown, is_fit| {
+                    let _raised = live.gate.wave().gather_for_patch(&live.audience);
+                    let source = live.source();
+                    live.audience
+                        .publish_views(views, shown, Steps::none(), &source, is_fit)
+                        .is_some()
+                },
+            );
             if matches!(Showing::of(shows.await, &mut still).await, Showing::Done) {
                 return;
             }

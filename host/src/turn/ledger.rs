@@ -9,6 +9,7 @@ use tidegate_core::failure::code;
 use tidegate_core::manifest::StateSpec;
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Document, Failure, Json, patch};
+use tokio_util::sync::CancellationToken;
 
 use super::answers::{Answers, Bounds, Keyed};
 use super::gate::Gate;
@@ -54,7 +55,10 @@ pub struct Live {
 
 /// The state document and its place in history.
 pub struct Ledger {
+    /// Nothing while it is lent.
     pub(super) document: Document,
+    /// Set while long work is done on the document elsewhere; cancelled when it is back.
+    pub(super) lent: Option<CancellationToken>,
     /// Names what the turn sees now.
     pub(super) token: u64,
     /// Names what was committed last.
@@ -112,6 +116,20 @@ pub struct Pinned {
     pub(super) token: u64,
     pub(super) epoch: Arc<str>,
     pub(super) version: u64,
+    /// Its length as text, in bytes.
+    length: usize,
+}
+
+impl Pinned {
+    /// As JSON text, without what is hidden.
+    pub(super) fn text(&self, hidden: &[String]) -> Arc<str> {
+        patch::strip_hidden(&self.value, hidden).to_text().into()
+    }
+
+    /// How long it is as text, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.length
+    }
 }
 
 impl Live {
@@ -177,6 +195,7 @@ impl Live {
             guarding: OnceLock::new(),
             ledger: Mutex::new(Ledger {
                 document: Document::new(stored.state),
+                lent: None,
                 token,
                 committed_token: token,
                 lineage,
@@ -217,12 +236,12 @@ impl Live {
     /// Goes by the rules of this component from here on. True when others held before for
     /// what subscribers are shown: they must be shown anew.
     fn adopt(&self, component: &Component) -> bool {
-        self.adopt_in(&mut self.ledger(), component)
+        self.adopt_in(&mut self.ledger_at_rest(), component)
     }
 
     /// Whether the state fits this component and its rules are followed.
     pub fn goes_by(&self, component: &Component) -> bool {
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger_to_fit(component);
         ledger.rules_of == component.serial && ledger.fits(&self.key, component)
     }
 
@@ -292,31 +311,42 @@ impl Live {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state as subscribers see it, its epoch and its version: the one that a guard has
-    /// decided on, else the last one.
-    pub(super) fn committed(&self, basis: &Basis) -> (Arc<str>, Arc<str>, u64) {
+    /// The state as subscribers see it, its epoch and its version; none where it is not the one
+    /// that a guard has decided on.
+    pub(super) fn committed(&self, basis: &Basis) -> Option<(Arc<str>, Arc<str>, u64)> {
         let (message, version) = {
-            let mut ledger = self.ledger();
-            if let Some(seen) = basis.as_ref().filter(|seen| !ledger.is_at(seen)) {
-                drop(ledger);
-                return (self.text_of(seen), seen.epoch.clone(), seen.version);
+            let mut ledger = self.ledger_at_hand();
+            if basis.as_ref().is_some_and(|seen| !ledger.is_at(seen)) {
+                return None;
             }
             self.snapshot_of(&mut ledger)
         };
         match message.body() {
-            Body::Snapshot { state, epoch, .. } => (state.clone(), epoch.clone(), version),
+            Body::Snapshot { state, epoch, .. } => Some((state.clone(), epoch.clone(), version)),
             _ => unreachable!("a snapshot is one"),
         }
     }
 
     /// The last committed state, to be read while turns go on.
     pub(super) fn pin(&self) -> Arc<Pinned> {
-        let mut ledger = self.ledger();
+        if let Some(pinned) = &self.ledger().pinned {
+            return pinned.clone();
+        }
+        self.pin_of(&mut self.ledger_at_rest())
+    }
+
+    pub(super) fn pin_of(&self, ledger: &mut Ledger) -> Arc<Pinned> {
         if let Some(pinned) = &ledger.pinned {
             return pinned.clone();
         }
+        let value = ledger.document.committed().into_owned();
+        let length = match ledger.document.is_dirty() {
+            true => value.size().text,
+            false => ledger.document.size().text,
+        };
         let pinned = Arc::new(Pinned {
-            value: ledger.document.committed().into_owned(),
+            value,
+            length,
             token: ledger.committed_token,
             epoch: ledger.shown_epoch.clone(),
             version: ledger.version,
@@ -329,7 +359,7 @@ impl Live {
     /// Begins a new history, with the state of a new actor. Who subscribes and who is
     /// connected stays.
     pub fn begin_again(&self, declared: &StateSpec, epoch: Arc<str>) {
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger_at_rest();
         ledger.go_on_with(declared.initial.clone(), declared.version, epoch, 0);
         ledger.timers.clear();
         ledger.weight = Weight::default();
@@ -340,7 +370,7 @@ impl Live {
 
     /// The same as a message, and its version.
     pub(super) fn snapshot(&self) -> (Arc<Message>, u64) {
-        self.snapshot_of(&mut self.ledger())
+        self.snapshot_of(&mut self.ledger_at_hand())
     }
 
     pub(super) fn snapshot_of(&self, ledger: &mut Ledger) -> (Arc<Message>, u64) {
@@ -453,16 +483,17 @@ impl Live {
         }
     }
 
-    /// The whole state as a message, if all of it is safe.
+    /// The whole state as a message, if all of it is safe and it is at hand.
     pub(super) fn safe_snapshot(&self) -> Option<(Arc<Message>, u64)> {
         let mut ledger = self.ledger();
         // Commits enter under the ledger's lock.
-        self.gate.is_safe().then(|| self.snapshot_of(&mut ledger))
+        let is_safe = ledger.is_at_hand() && self.gate.is_safe();
+        is_safe.then(|| self.snapshot_of(&mut ledger))
     }
 
     /// Makes what has happened beside turns safe, if there is any.
     pub fn commit_happenings(&self, store: &dyn Store, durability: Durability) {
-        let mut ledger = self.ledger();
+        let mut ledger = self.ledger_at_rest();
         let mut change = Change {
             version: ledger.version,
             ..Change::default()
@@ -533,7 +564,7 @@ impl Live {
 
     /// What to store when the actor leaves memory.
     pub fn to_stored(&self) -> Stored {
-        let ledger = self.ledger();
+        let ledger = self.ledger_at_rest();
         let state = ledger.document.committed().into_owned();
         ledger.to_stored(state)
     }
@@ -553,6 +584,14 @@ impl Refresh for Live {
             tokio::spawn(self.itself().refresh_guarded(outlet.into()));
             return;
         }
+        if !self.ledger().is_at_hand() {
+            let (live, outlet) = (self.itself(), outlet.to_owned());
+            tokio::spawn(async move {
+                live.at_rest().await;
+                live.refresh(&outlet);
+            });
+            return;
+        }
         loop {
             let snapshot = || self.safe_snapshot();
             if self
@@ -564,7 +603,7 @@ impl Refresh for Live {
             // As of now, once it is safe.
             let live = self.itself();
             let outlet: Arc<str> = outlet.into();
-            let mut ledger = self.ledger();
+            let mut ledger = self.ledger_at_rest();
             let snapshot = self.snapshot_of(&mut ledger);
             let departure = async move |outcome: Result<(), Failure>| {
                 if outcome.is_ok() {

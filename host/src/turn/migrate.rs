@@ -7,16 +7,19 @@
 //! Invariant: no turn and no guard of a component sees a state that does not fit it, and what
 //! a migration makes is safe before anybody sees it.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
+use std::time::Instant;
 
 use tidegate_core::failure::code;
 use tidegate_core::manifest::StateSpec;
-use tidegate_core::meter::Unmetered;
-use tidegate_core::{ActorKey, Failure, Json, Pointer};
+use tidegate_core::meter::{Allowance, Exhausted, Meter};
+use tidegate_core::schema::Refused;
+use tidegate_core::{ActorKey, Document, Failure, Json, Pointer};
 use tracing::{info, warn};
 
 use super::ledger::{Ledger, Live, unavailable};
-use crate::config::Limits;
+use super::work::{Budget, TurnMeter, at_once_or_elsewhere, elsewhere};
+use crate::clock::instant;
 use crate::engine::Component;
 use crate::store::{Change, Commit, Committed, Durability, Store, Stored, Weight};
 
@@ -57,21 +60,38 @@ fn declared<'c>(key: &ActorKey, component: &'c Component) -> Option<&'c StateSpe
     declared.map(|declared| &declared.state)
 }
 
-/// What of a state is not as the component declares it; of one that fits, where numbers stand
-/// that are to be written as integers.
-fn check(declared: &StateSpec, state: &Json, version: u32) -> Result<Vec<Pointer>, String> {
+/// What of a state is not as the component declares it; of one that fits, where numbers stand that
+/// are to be written as integers.
+fn check(
+    declared: &StateSpec,
+    state: &Json,
+    version: u32,
+    meter: &mut dyn Meter,
+) -> Result<Result<Vec<Pointer>, String>, Exhausted> {
     if declared.version != version {
-        return Err(format!(
+        return Ok(Err(format!(
             "it is version {version} of the state, expected version {}",
             declared.version
-        ));
+        )));
     }
-    match &declared.schema {
-        Some(schema) => schema
-            .check_metered(state, &mut Unmetered)
-            .map_err(|refused| refused.to_string()),
-        None => Ok(Vec::new()),
+    let Some(schema) = &declared.schema else {
+        return Ok(Ok(Vec::new()));
+    };
+    match schema.check_metered(state, meter) {
+        Ok(loose) => Ok(Ok(loose)),
+        Err(Refused::Violations(violations)) => Ok(Err(violations.to_string())),
+        Err(Refused::Exhausted(exhausted)) => Err(exhausted),
     }
+}
+
+/// What is little is done at once.
+fn little(component: &Component) -> Allowance {
+    Budget::new(component.limits().work_steps).at_once()
+}
+
+/// When work for an actor that is loaded or taken in ends at the latest.
+fn deadline(component: &Component) -> Instant {
+    instant() + component.limits().turn_deadline()
 }
 
 fn unfit(reason: impl std::fmt::Display) -> Failure {
@@ -95,7 +115,30 @@ pub async fn fitted(
     let Some(declared) = declared(key, component) else {
         return Ok(stored);
     };
-    let misfit = match check(declared, &stored.state, stored.state_version) {
+    let looked = check(
+        declared,
+        &stored.state,
+        stored.state_version,
+        &mut little(component),
+    );
+    let found = match looked {
+        Ok(found) => found,
+        Err(Exhausted) => {
+            let declared = declared.clone();
+            let look = move |meter: &mut TurnMeter| {
+                let (state, version) = (&stored.state, stored.state_version);
+                let found = check(&declared, state, version, meter);
+                let found = found.map_err(|Exhausted| meter.failure())?;
+                Ok((stored, found))
+            };
+            let mut budget = Budget::new(component.limits().work_steps);
+            let (same, found) =
+                elsewhere(component, &mut budget, deadline(component), look).await?;
+            stored = same;
+            found
+        }
+    };
+    let misfit = match found {
         Ok(loose) => {
             stored.state.spell_integers(&loose);
             return Ok(stored);
@@ -106,9 +149,10 @@ pub async fn fitted(
         return Err(unfit(misfit));
     }
     let from = stored.state_version;
-    let migrated = component.migrate(key, stored.state.to_text(), from).await;
+    let state = stored.state.to_text();
+    let migrated = component.migrate(key, state, from).await;
     let state = match migrated {
-        Ok(Ok(state)) => checked(declared, &state, component.limits())?,
+        Ok(Ok(state)) => checked(component, declared, state).await?,
         Ok(Err(refusal)) => {
             let refused = unfit(format_args!("{misfit}; it is not migrated: {refusal}"));
             return Err(refused.param("refusal", refusal.code.as_ref()));
@@ -135,48 +179,105 @@ pub async fn fitted(
 }
 
 /// What a migration made, if it is a state of this actor type.
-fn checked(declared: &StateSpec, state: &str, limits: &Limits) -> Result<Json, Failure> {
-    let wrong =
-        |detail: String| unfit(format_args!("what `migrate` made of it does not: {detail}"));
-    let limit = limits.state_bytes;
+async fn checked(
+    component: &Component,
+    declared: &StateSpec,
+    state: String,
+) -> Result<Json, Failure> {
+    let limit = component.limits().state_bytes;
     if state.len() > limit {
         return Err(wrong(format!("it is longer than {limit} bytes")));
     }
-    let state = Json::parse_within(state, limits.state_memory_bytes);
-    let mut state = state.map_err(|error| wrong(error.to_string()))?;
-    let loose = check(declared, &state, declared.version).map_err(wrong)?;
-    state.spell_integers(&loose);
-    Ok(state)
+    let (declared, most) = (declared.clone(), component.limits().state_memory_bytes);
+    let look = move |meter: &mut TurnMeter| {
+        let mut state = meter.parse(&state, most, |error| wrong(error.to_string()))?;
+        let found = check(&declared, &state, declared.version, meter);
+        let found = found.map_err(|Exhausted| meter.failure())?;
+        state.spell_integers(&found.map_err(wrong)?);
+        Ok(state)
+    };
+    at_once_or_elsewhere(component, deadline(component), look).await
+}
+
+fn wrong(detail: String) -> Failure {
+    unfit(format_args!("what `migrate` made of it does not: {detail}"))
 }
 
 impl Ledger {
-    /// Whether the committed state is one of this component's. Checked once for each that
-    /// comes to serve the actor.
+    /// Whether the committed state is known to be one of this component's, or is found to be.
+    /// Looked at once for each that comes to serve the actor, if that takes little.
     pub(super) fn fits(&mut self, key: &ActorKey, component: &Component) -> bool {
         if self.fit.of != component.serial {
-            let fits = declared(key, component).is_none_or(|declared| {
-                let checked = check(declared, &self.document.committed(), self.state_version);
-                let loose = checked.as_deref().unwrap_or_default();
-                // Those who have the state have the same numbers, written otherwise.
-                if !loose.is_empty() && !self.document.is_dirty() {
-                    self.document.spell_integers(loose);
-                    self.document.accept();
-                }
-                checked.is_ok()
+            let found = declared(key, component).map_or(Ok(Ok(Vec::new())), |declared| {
+                let state = self.document.committed();
+                check(declared, &state, self.state_version, &mut little(component))
             });
-            self.fit = Fit {
-                of: component.serial,
-                fits,
+            let Ok(found) = found else {
+                return false;
             };
+            self.note_fit(component, found);
         }
         self.fit.fits
+    }
+
+    /// Notes what was found of the committed state.
+    fn note_fit(&mut self, component: &Component, found: Result<Vec<Pointer>, String>) {
+        let loose = found.as_deref().unwrap_or_default();
+        // Those who have the state have the same numbers, written otherwise.
+        if !loose.is_empty() && !self.document.is_dirty() {
+            self.document.spell_integers(loose);
+            self.document.accept();
+        }
+        self.fit = Fit {
+            of: component.serial,
+            fits: found.is_ok(),
+        };
     }
 }
 
 impl Live {
     /// Whether the committed state is one of this component's.
     pub fn fits(&self, component: &Component) -> bool {
-        self.ledger().fits(&self.key, component)
+        self.ledger_to_fit(component).fits(&self.key, component)
+    }
+
+    /// The ledger, locked, with what says whether the state is one of this component's: most often
+    /// that is known, also while the document is lent.
+    pub(super) fn ledger_to_fit(&self, component: &Component) -> MutexGuard<'_, Ledger> {
+        let ledger = self.ledger();
+        if ledger.fit.of == component.serial {
+            return ledger;
+        }
+        drop(ledger);
+        self.ledger_at_rest()
+    }
+
+    /// Finds out whether the state is one of this component's, where that takes long. Only between
+    /// turns.
+    async fn look_at_fit(&self, component: &Component) -> Result<bool, Failure> {
+        {
+            let ledger = self.ledger();
+            if ledger.fit.of == component.serial {
+                return Ok(ledger.fit.fits);
+            }
+        }
+        let Some(declared) = declared(&self.key, component).cloned() else {
+            return Ok(true);
+        };
+        let version = self.ledger().state_version;
+        let look = move |document: &mut Document, meter: &mut TurnMeter| {
+            let state = document.committed();
+            let found = check(&declared, &state, version, meter);
+            found.map_err(|Exhausted| meter.failure())
+        };
+        let mut budget = Budget::new(component.limits().work_steps);
+        let found = self
+            .itself()
+            .on_document(component, &mut budget, deadline(component), look)
+            .await?;
+        let fits = found.is_ok();
+        self.ledger().note_fit(component, found);
+        Ok(fits)
     }
 
     /// Sees to it that the state is one of this component's. What is made for that is safe
@@ -192,7 +293,7 @@ impl Live {
         durability: Durability,
         new_epoch: impl FnOnce() -> Arc<str>,
     ) -> Result<Fitted, Failure> {
-        if self.fits(component) {
+        if self.fits(component) || self.look_at_fit(component).await? {
             return Ok(Fitted::AsItIs);
         }
         self.gate.passed().await?;

@@ -1,6 +1,7 @@
 //! What a running turn has staged, and the guest's view of it.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,10 @@ use tidegate_core::document::{Op, OpError};
 use tidegate_core::failure::code;
 use tidegate_core::json::{ParseError, Size};
 use tidegate_core::manifest::ActorType;
-use tidegate_core::meter::Unmetered;
-use tidegate_core::schema::Refused;
-use tidegate_core::{ActorId, Failure, Json, Name, PatchOp, Pointer, Schema, patch};
+use tidegate_core::meter::{Exhausted, Meter};
+use tidegate_core::schema::{Refused, Schema};
+use tidegate_core::{ActorId, Document, Failure, Json, Name, PatchOp, Pointer, patch};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -23,11 +25,13 @@ use super::outside::{Caller, Outside};
 use super::recent;
 use super::release::{Chunks, Effects, StagedEvent, let_out};
 use super::timers::{Clock, StoredTimer, Timer, TimerChange};
-use crate::budget::{Exhausted, FREE, Share};
+use super::work::{Budget, TurnMeter, elsewhere, is_short};
+use crate::budget::{self, FREE, Share};
 use crate::clock::instant;
 use crate::config::Limits;
 use crate::engine::{
-    Audience, CallResult, Component, Flush, Imports, Invocation, NewTimer, Pending, WayOut,
+    Audience, CallResult, Component, Flush, Imports, Invocation, NewTimer, Pending, Step, Unparsed,
+    WayOut,
 };
 use crate::fanout::{Body, Message, Recipients};
 use crate::store::{Change, Durability, Heard, Outcome, Store};
@@ -37,6 +41,9 @@ const EVENT_COST: usize = 64;
 
 /// Longest delay of a timer: ten years, in milliseconds.
 const MAX_DELAY_MS: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
+
+/// What changed of a state, if anything did.
+type Patches = Option<Vec<PatchOp>>;
 
 /// What a turn begins with.
 pub struct Given {
@@ -98,7 +105,7 @@ pub struct Stage(Arc<Shared>);
 struct Shared {
     given: Given,
     staged: Mutex<Staged>,
-    /// Something staged became fit to be let out.
+    /// Something staged became fit to be let out, or a tick has ended.
     became_fit: Notify,
 }
 
@@ -110,6 +117,8 @@ struct Staged {
     bytes: usize,
     /// What has been taken for these of the host's budget; most turns stage too little.
     share: Option<Share>,
+    /// What the host may yet do on the turn's data.
+    budget: Budget,
     /// Calls to other actors so far.
     calls: usize,
     /// A limit that was passed: the turn fails even if the guest does not mind.
@@ -138,6 +147,7 @@ impl Stage {
     /// The beginning of a turn.
     pub fn new(given: Given) -> Stage {
         let next_tick = given.began + given.streaming.unwrap_or_default();
+        let budget = Budget::new(given.component.limits().work_steps);
         Stage(Arc::new(Shared {
             given,
             staged: Mutex::new(Staged {
@@ -146,6 +156,7 @@ impl Stage {
                 sends: Vec::new(),
                 bytes: 0,
                 share: None,
+                budget,
                 calls: 0,
                 exceeded: None,
                 is_fit: false,
@@ -194,7 +205,7 @@ impl Stage {
     }
 
     /// Takes what is staged from the host's budget.
-    fn fit(&self, staged: &mut Staged) -> Result<(), Exhausted> {
+    fn fit(&self, staged: &mut Staged) -> Result<(), budget::Exhausted> {
         if staged.bytes <= FREE {
             return Ok(());
         }
@@ -222,34 +233,68 @@ impl Stage {
         failure
     }
 
-    /// A JSON text, parsed, and none that takes more memory than a state may.
-    fn parse(&self, text: &str) -> Result<Json, ParseError> {
-        Json::parse_within(text, self.limits().state_memory_bytes)
+    /// Has work done elsewhere, within the turn's account. A failure fails the turn.
+    async fn elsewhere<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut TurnMeter) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let given = &self.0.given;
+        let mut budget = self.staged().budget.clone();
+        let done = elsewhere(&given.component, &mut budget, given.caller.deadline, work).await;
+        self.settle(budget, done)
     }
 
-    /// Checks a JSON text by a schema. Returns it with its integers written as such, none where
-    /// they are.
-    fn check_text(&self, schema: &Schema, text: &str) -> Result<Option<String>, String> {
-        let mut value = self.parse(text).map_err(|error| error.to_string())?;
-        let loose = schema
-            .check_metered(&value, &mut Unmetered)
-            .map_err(|refused| refused.to_string())?;
-        if loose.is_empty() {
-            return Ok(None);
+    /// Has work done on the document elsewhere, within the turn's account.
+    async fn on_document<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Document, &mut TurnMeter) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let given = &self.0.given;
+        let mut budget = self.staged().budget.clone();
+        let live = self.live();
+        let done = live
+            .on_document(&given.component, &mut budget, given.caller.deadline, work)
+            .await;
+        self.settle(budget, done)
+    }
+
+    /// Takes back what is left of the account. Whoever has passed it fails even if the guest does
+    /// not mind.
+    fn settle<T>(&self, budget: Budget, done: Result<T, Failure>) -> Result<T, Failure> {
+        let mut staged = self.staged();
+        staged.budget = budget;
+        if let Err(failure) = &done
+            && matches!(&*failure.code, code::TURN_WORK_LIMIT | code::TURN_DEADLINE)
+        {
+            staged.exceeded.get_or_insert_with(|| failure.clone());
         }
-        value.spell_integers(&loose);
-        Ok(Some(value.to_text()))
+        done
+    }
+
+    /// Checks a JSON text against a schema, here if that is little; none where it is not.
+    fn check_text(&self, schema: &Schema, text: &str) -> Option<Checked> {
+        if !is_short(text.len()) {
+            return None;
+        }
+        let value = match Json::parse_within(text, self.limits().state_memory_bytes) {
+            Ok(value) => value,
+            Err(error) => return Some(Err(error.to_string())),
+        };
+        let mut allowance = self.staged().budget.at_once();
+        let checked = schema.check_metered(&value, &mut allowance);
+        self.staged().budget.settle(&allowance);
+        settled(checked, value)
     }
 
     /// Checks the result of a method: it must be JSON, within the turn's account, and,
     /// where that is asked for, what the manifest says. Returns it with its integers written as
-    /// such, none where they are.
-    pub fn check_result(
+    /// such.
+    pub async fn checked_result(
         &self,
         method: &str,
-        result: &str,
+        result: String,
         validate: bool,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<String, Failure> {
         self.charge(result.len())?;
         let invalid = |detail: String| {
             Failure::host(code::OUTPUT_INVALID)
@@ -261,22 +306,32 @@ impl Stage {
             .and_then(|actor| actor.methods.get(method))
             .and_then(|method| method.output.as_ref())
             .filter(|_| validate);
-        match schema {
-            Some(schema) => self.check_text(schema, result).map_err(invalid),
-            None => check_json(result).map(|()| None).map_err(invalid),
+        let checked = match schema {
+            Some(schema) => self.check_text(schema, &result),
+            None => is_short(result.len()).then(|| check_json(&result)),
+        };
+        if let Some(checked) = checked {
+            let spelled = checked.map_err(invalid)?;
+            return Ok(spelled.unwrap_or(result));
         }
+        let (schema, most) = (schema.cloned(), self.limits().state_memory_bytes);
+        let checked = Box::pin(self.elsewhere(move |meter| {
+            let checked = check_elsewhere(schema.as_ref(), &result, most, meter)?;
+            Ok(checked.map(|spelled| spelled.unwrap_or(result)))
+        }));
+        checked.await?.map_err(invalid)
     }
 
     /// Commits the rest: checks what is staged, hands it to the store, and returns what may
     /// leave once the gate lets it.
     ///
     /// On failure everything since the last commit is rolled back.
-    pub fn commit(&self, result: Option<&str>) -> Result<Effects, Failure> {
+    pub async fn commit(&self, result: Option<&str>) -> Result<Effects, Failure> {
         let outcome = match result {
             Some(result) => Outcome::Result(result.into()),
             None => Outcome::Nothing,
         };
-        let effects = self.commit_staged(outcome)?;
+        let effects = self.commit_staged(outcome).await?;
         self.staged().open = false;
         Ok(effects)
     }
@@ -324,10 +379,13 @@ impl Stage {
             }
             staged.committing = true;
         }
-        let committed = self.commit_staged(Outcome::Begun);
+        // The guest may have asked for long work, as to read the state, and waits for it.
+        self.live().at_rest().await;
+        let committed = self.commit_staged(Outcome::Begun).await;
         {
             let mut staged = self.staged();
             staged.committing = false;
+            staged.budget.refill();
             // One that was late does not make the next ones so, nor are two sent in a row.
             let interval = self.0.given.streaming.unwrap_or_default();
             let grid = staged.next_tick + interval;
@@ -337,65 +395,133 @@ impl Stage {
                 Err(failure) => drop(staged.exceeded.get_or_insert_with(|| failure.clone())),
             }
         }
+        self.0.became_fit.notify_waiters();
         let_out(committed?, None, self.0.given.recheck).await;
         self.live().keep_pace(self.0.given.run_ahead).await
     }
 
-    fn commit_staged(&self, outcome: Outcome) -> Result<Effects, Failure> {
+    /// Waits until no tick is under way that somebody has begun and not waited for.
+    pub async fn ticked(&self) {
+        loop {
+            let changed = self.0.became_fit.notified();
+            if !self.staged().committing {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    async fn commit_staged(&self, outcome: Outcome) -> Result<Effects, Failure> {
         if let Some(broken) = self.live().gate.broken() {
             return Err(broken);
         }
-        let patches = {
+        let (prepared, is_little) = {
             let mut staged = self.staged();
             if let Some(exceeded) = staged.exceeded.clone() {
                 return Err(exceeded);
             }
             staged.is_fit = false;
-            self.prepare()?
+            let prepared = self.prepare_at_once(&mut staged.budget)?;
+            (prepared, is_short(staged.bytes))
         };
-        self.finish(patches, outcome)
+        match prepared {
+            Some(patches) if is_little => self.finish(patches, outcome),
+            prepared => Box::pin(self.commit_elsewhere(prepared, outcome)).await,
+        }
     }
 
-    /// The patch to commit, none when the state has not changed.
-    fn prepare(&self) -> Result<Option<Vec<PatchOp>>, Failure> {
+    /// The patch to commit, none when the state has not changed; or nothing where that takes too
+    /// long to find out here.
+    fn prepare_at_once(&self, budget: &mut Budget) -> Result<Option<Patches>, Failure> {
         let mut ledger = self.live().ledger();
         if !ledger.document.is_dirty() {
-            return Ok(None);
+            return Ok(Some(None));
         }
-        let mut patches = ledger.document.changes();
+        let fits = ledger.fit.is_of(&self.0.given.component);
+        let mut allowance = budget.at_once();
+        let prepared = self.prepare(&mut ledger.document, fits, &mut allowance);
+        budget.settle(&allowance);
+        let prepared = match prepared {
+            Ok(prepared) => prepared?,
+            Err(Exhausted) => return Ok(None),
+        };
+        if prepared.is_none() {
+            // The document has the same content again, so the old token still names it;
+            // the new one names it as well and may be in the guest's memory.
+            ledger.accept();
+        }
+        Ok(Some(prepared))
+    }
+
+    /// What changed, if it may.
+    fn prepare(
+        &self,
+        document: &mut Document,
+        fits: bool,
+        meter: &mut dyn Meter,
+    ) -> Result<Result<Patches, Failure>, Exhausted> {
+        let mut patches = document.changes_metered(meter)?;
         let declared = self.actor_type();
         if let Some(schema) = declared.and_then(|actor| actor.state.schema.as_ref())
             && !patches.is_empty()
         {
-            let state = ledger.document.value();
-            let checked = if ledger.fit.is_of(&self.0.given.component) {
-                schema.check_changes_metered(state, &patches, &mut Unmetered)
+            let state = document.value();
+            let checked = if fits {
+                schema.check_changes_metered(state, &patches, meter)
             } else {
-                schema.check_metered(state, &mut Unmetered)
+                schema.check_metered(state, meter)
             };
-            let loose = checked.map_err(|refused| match refused {
-                Refused::Violations(violations) => Failure::host(code::STATE_INVALID).message(
-                    format!("the turn would leave an invalid state: {violations}"),
-                ),
-                Refused::Exhausted(exhausted) => {
-                    Failure::host(code::TURN_WORK_LIMIT).message(exhausted.to_string())
+            let loose = match checked {
+                Ok(loose) => loose,
+                Err(Refused::Exhausted(exhausted)) => return Err(exhausted),
+                Err(Refused::Violations(violations)) => {
+                    let message = format!("the turn would leave an invalid state: {violations}");
+                    return Ok(Err(Failure::host(code::STATE_INVALID).message(message)));
                 }
-            })?;
+            };
             if !loose.is_empty() {
-                ledger.document.spell_integers(&loose);
-                patches = ledger.document.changes();
+                document.spell_integers(&loose);
+                patches = document.changes_metered(meter)?;
             }
         }
         if patches.is_empty() {
-            // The document has the same content again, so the old token still names it;
-            // the new one names it as well and may be in the guest's memory.
-            ledger.accept();
-            return Ok(None);
+            return Ok(Ok(None));
         }
-        Ok(Some(patches))
+        Ok(Ok(Some(patches)))
     }
 
-    fn finish(&self, patches: Option<Vec<PatchOp>>, outcome: Outcome) -> Result<Effects, Failure> {
+    /// Commits what is much.
+    async fn commit_elsewhere(
+        &self,
+        prepared: Option<Patches>,
+        outcome: Outcome,
+    ) -> Result<Effects, Failure> {
+        let patches = match prepared {
+            Some(patches) => patches,
+            None => {
+                let fits = self.live().ledger().fit.is_of(&self.0.given.component);
+                let stage = self.clone();
+                let prepare = move |document: &mut Document, meter: &mut TurnMeter| {
+                    let prepared = stage.prepare(document, fits, meter);
+                    prepared.unwrap_or_else(|Exhausted| Err(meter.failure()))
+                };
+                let patches = self.on_document(prepare).await?;
+                if patches.is_none() {
+                    self.live().ledger().accept();
+                }
+                patches
+            }
+        };
+        let (stage, runtime) = (self.clone(), Handle::current());
+        let finish = move |_: &mut TurnMeter| {
+            // What it wakes may begin tasks.
+            let _runtime = runtime.enter();
+            stage.finish(patches, outcome)
+        };
+        self.elsewhere(finish).await
+    }
+
+    fn finish(&self, patches: Patches, outcome: Outcome) -> Result<Effects, Failure> {
         let given = &self.0.given;
         let live = &given.live;
         let (share, events, timers, sends) = {
@@ -490,15 +616,124 @@ impl Stage {
     ) -> Result<u64, Failure> {
         // Until the guest says again that it is.
         self.staged().is_fit = false;
-        let mut ledger = self.live().ledger();
-        change(&mut ledger)?;
-        let token = next_token();
-        ledger.token = token;
+        let (token, size) = {
+            let mut ledger = self.live().ledger();
+            change(&mut ledger)?;
+            let token = next_token();
+            ledger.token = token;
+            (token, ledger.document.size())
+        };
+        self.charge_state(size)?;
         Ok(token)
     }
 
-    /// The method of a timer, and its input if that is to be written otherwise.
-    fn check_timer(&self, timer: &NewTimer) -> Result<(Name, Option<String>), Failure> {
+    /// Why a text does not become the state.
+    fn refused(&self, error: ParseError) -> Failure {
+        match error {
+            ParseError::TooLarge { bytes } => self.exceed(state_too_large(bytes)),
+            ParseError::Malformed(error) => Failure::host(code::STATE_MALFORMED)
+                .message(format!("the state is not JSON: {error}")),
+        }
+    }
+
+    /// Stages a change of the document that takes long.
+    fn write_elsewhere(
+        &self,
+        change: impl FnOnce(&mut Document, &mut TurnMeter) -> Result<(), Failure> + Send + 'static,
+    ) -> Step<Result<u64, Failure>> {
+        let stage = self.clone();
+        Step::Later(Box::pin(async move {
+            // Until the guest says again that it is.
+            stage.staged().is_fit = false;
+            stage.on_document(change).await?;
+            stage.write(|_| Ok(()))
+        }))
+    }
+
+    /// Stages operations that take long to parse or to apply.
+    fn patch_elsewhere(
+        &self,
+        ops: impl FnOnce() -> Result<Vec<Op>, Failure> + Send + 'static,
+        bytes: usize,
+    ) -> Step<Result<u64, Failure>> {
+        self.write_elsewhere(move |document, meter| {
+            meter.charge_text(bytes)?;
+            match document.apply_metered(&ops()?, meter) {
+                Ok(()) => Ok(()),
+                Err(OpError::Exhausted { .. }) => Err(meter.failure()),
+                Err(error) => Err(op_failure(error)),
+            }
+        })
+    }
+
+    /// Stages an event whose payload was checked.
+    fn stage_event(
+        &self,
+        event: String,
+        payload: String,
+        to: Audience,
+        checked: Checked,
+    ) -> Result<(), Failure> {
+        let spelled = checked.map_err(|detail| {
+            Failure::host(code::EVENT_INVALID)
+                .message(format!("the payload of `{event}` is invalid: {detail}"))
+                .param("event", event.clone())
+        })?;
+        let to = match to {
+            Audience::Everyone => Recipients::Everyone,
+            Audience::Only(ids) => Recipients::Only(HashSet::from_iter(ids)),
+            Audience::Except(ids) => Recipients::Except(HashSet::from_iter(ids)),
+        };
+        let body = Body::Event {
+            name: event,
+            payload: spelled.unwrap_or(payload),
+        };
+        let message = Message::new(self.live().key.clone(), body);
+        self.staged().events.push(StagedEvent { message, to });
+        Ok(())
+    }
+
+    /// What a method of the actor takes.
+    fn input_of(&self, method: &Name) -> Option<&Schema> {
+        let method = self.actor_type()?.methods.get(method.as_str())?;
+        method.input.as_ref()
+    }
+
+    /// Stages a timer whose input was checked.
+    fn stage_timer(&self, method: Name, timer: NewTimer, checked: Checked) -> Result<u64, Failure> {
+        let spelled = checked.map_err(|detail| {
+            Failure::host(code::TIMER_INVALID_INPUT)
+                .message(format!("the input for `{method}` is invalid: {detail}"))
+                .param("method", method.as_str())
+        })?;
+        let limit = self.limits().timers;
+        let mut staged = self.staged();
+        let mut ledger = self.live().ledger();
+        let set = staged.timers.iter().filter(|change| change.sets()).count();
+        if ledger.timers.len() + set >= limit {
+            return Err(Failure::host(code::TIMER_LIMIT)
+                .message(format!("an actor may have {limit} timers"))
+                .param("limit", limit));
+        }
+        let id = ledger.timers.next_id();
+        let clock = &self.0.given.clock;
+        let steady_ms = clock.steady_ms().saturating_add(timer.delay_ms);
+        let timer = Timer {
+            method,
+            input: spelled.or(timer.input).map(Into::into),
+            due_ms: steady_ms.saturating_add_signed(clock.ahead_ms()),
+            steady_ms: Some(steady_ms),
+            every_ms: timer.every_ms,
+            idle: timer.idle,
+            outlive: timer.outlive,
+        };
+        staged
+            .timers
+            .push(TimerChange::Set(StoredTimer { id, timer }));
+        Ok(id)
+    }
+
+    fn check_timer(&self, timer: &NewTimer) -> Result<Name, Failure> {
         let delays = [Some(timer.delay_ms), timer.every_ms].into_iter().flatten();
         if delays.clone().any(|delay| delay > MAX_DELAY_MS) || timer.every_ms == Some(0) {
             return Err(Failure::host(code::TIMER_INVALID_DELAY)
@@ -509,22 +744,12 @@ impl Stage {
         }
         let methods = self.actor_type().map(|actor| &actor.methods);
         let found = methods.and_then(|methods| methods.get_key_value(timer.method.as_str()));
-        let Some((name, method)) = found else {
+        let Some((name, _)) = found else {
             return Err(Failure::host(code::TIMER_UNKNOWN_METHOD)
                 .message(format!("there is no method `{}`", timer.method))
                 .param("method", timer.method.as_str()));
         };
-        let invalid = |detail: String| {
-            Failure::host(code::TIMER_INVALID_INPUT)
-                .message(format!("the input for `{name}` is invalid: {detail}"))
-                .param("method", name.as_str())
-        };
-        let input = timer.input.as_deref().unwrap_or("null");
-        let spelled = match &method.input {
-            Some(schema) => self.check_text(schema, input).map_err(invalid)?,
-            None => check_json(input).map(|()| None).map_err(invalid)?,
-        };
-        Ok((name.clone(), spelled))
+        Ok(name.clone())
     }
 }
 
@@ -533,52 +758,98 @@ impl Imports for Stage {
         self.live().ledger().token
     }
 
-    fn read(&mut self) -> String {
-        self.live().ledger().document.to_text()
-    }
-
-    fn replace(&mut self, doc: String) -> Result<u64, Failure> {
-        Stage::charge(self, doc.len())?;
-        let limits = self.limits();
-        if doc.len() > limits.state_bytes {
-            return Err(self.exceed(state_too_long(limits.state_bytes)));
-        }
-        let value = self.parse(&doc).map_err(|error| match error {
-            ParseError::TooLarge { bytes } => self.exceed(state_too_large(bytes)),
-            ParseError::Malformed(error) => Failure::host(code::STATE_MALFORMED)
-                .message(format!("the state is not JSON: {error}")),
-        })?;
-        // Before a second form of it is held.
-        drop(doc);
-        self.write(|ledger| {
-            ledger.document.replace(value);
-            Ok(())
-        })?;
-        let (token, size) = {
+    fn read(&mut self) -> Step<Result<String, Failure>> {
+        {
             let ledger = self.live().ledger();
-            (ledger.token, ledger.document.size())
-        };
-        self.charge_state(size)?;
-        Ok(token)
+            if is_short(ledger.document.size().text) {
+                return Step::Done(Ok(ledger.document.to_text()));
+            }
+        }
+        let stage = self.clone();
+        Step::Later(Box::pin(async move {
+            let read = |document: &mut Document, meter: &mut TurnMeter| {
+                let text = document.to_text();
+                meter.charge_text(text.len()).map(|()| text)
+            };
+            stage.on_document(read).await
+        }))
     }
 
-    fn get(&mut self, pointer: &Pointer) -> Option<String> {
-        self.live()
-            .ledger()
-            .document
-            .get(pointer)
-            .map(Json::to_text)
+    fn replace(&mut self, doc: String) -> Step<Result<u64, Failure>> {
+        if let Err(failure) = Stage::charge(self, doc.len()) {
+            return Step::Done(Err(failure));
+        }
+        let (limit, most) = {
+            let limits = self.limits();
+            (limits.state_bytes, limits.state_memory_bytes)
+        };
+        if doc.len() > limit {
+            return Step::Done(Err(self.exceed(state_too_long(limit))));
+        }
+        if is_short(doc.len()) {
+            let value = match Json::parse_within(&doc, most) {
+                Ok(value) => value,
+                Err(error) => return Step::Done(Err(self.refused(error))),
+            };
+            return Step::Done(self.write(|ledger| {
+                ledger.document.replace(value);
+                Ok(())
+            }));
+        }
+        let stage = self.clone();
+        self.write_elsewhere(move |document, meter| {
+            document.replace(meter.parse(&doc, most, |error| stage.refused(error))?);
+            Ok(())
+        })
+    }
+
+    fn get(&mut self, pointer: Pointer) -> Step<Result<Option<String>, Failure>> {
+        {
+            let ledger = self.live().ledger();
+            let Some(value) = ledger.document.get(&pointer) else {
+                return Step::Done(Ok(None));
+            };
+            if let Some(text) = short_text(value, ledger.document.size().text) {
+                return Step::Done(Ok(Some(text)));
+            }
+        }
+        let stage = self.clone();
+        Step::Later(Box::pin(async move {
+            let read = move |document: &mut Document, meter: &mut TurnMeter| {
+                let text = document.get(&pointer).map(Json::to_text);
+                meter.charge_text(text.as_ref().map_or(0, String::len))?;
+                Ok(text)
+            };
+            stage.on_document(read).await
+        }))
     }
 
     fn charge(&mut self, bytes: usize) -> Result<(), Failure> {
         Stage::charge(self, bytes)
     }
 
-    fn patch(&mut self, ops: Vec<Op>) -> Result<u64, Failure> {
-        let token = self.write(|ledger| ledger.document.apply(&ops).map_err(op_failure))?;
-        let size = self.live().ledger().document.size();
-        self.charge_state(size)?;
-        Ok(token)
+    fn patch(&mut self, ops: Unparsed) -> Step<Result<u64, Failure>> {
+        let bytes = ops.bytes;
+        let most = self.limits().state_memory_bytes;
+        if !is_short(bytes) {
+            return self.patch_elsewhere(move || ops.parse(most), bytes);
+        }
+        let ops = match ops.parse(most) {
+            Ok(ops) => ops,
+            Err(failure) => return Step::Done(Err(failure)),
+        };
+        let mut allowance = self.staged().budget.at_once();
+        let mut is_long = false;
+        let patched = self.write(|ledger| {
+            let applied = ledger.document.apply_metered(&ops, &mut allowance);
+            is_long = matches!(applied, Err(OpError::Exhausted { .. }));
+            applied.map_err(op_failure)
+        });
+        self.staged().budget.settle(&allowance);
+        match is_long {
+            true => self.patch_elsewhere(move || Ok(ops), bytes),
+            false => Step::Done(patched),
+        }
     }
 
     fn checkpoint(&mut self, when: Flush) -> Pending<Result<(), Failure>> {
@@ -598,7 +869,12 @@ impl Imports for Stage {
             Flush::Now => {
                 let stage = self.clone();
                 Box::pin(async move {
-                    stage.tick().await?;
+                    // Once begun it goes on to its end, also when the guest is ended meanwhile.
+                    let ticking = stage.clone();
+                    let ticked = tokio::spawn(async move { ticking.tick().await }).await;
+                    ticked.unwrap_or_else(|_| {
+                        Err(Failure::host(code::INTERNAL).message("the host failed"))
+                    })?;
                     stage.live().gate.passed().await
                 })
             }
@@ -614,43 +890,40 @@ impl Imports for Stage {
         given.cancel.is_cancelled() || given.chunks.as_ref().is_some_and(Chunks::is_gone)
     }
 
-    fn emit(&mut self, event: String, payload: String, to: Audience) -> Result<(), Failure> {
+    fn emit(&mut self, event: String, payload: String, to: Audience) -> Step<Result<(), Failure>> {
         let ids = match &to {
             Audience::Everyone => &[],
             Audience::Only(ids) | Audience::Except(ids) => ids.as_slice(),
         };
         let addresses: usize = ids.iter().map(|id| id.len() + EVENT_COST).sum();
-        Stage::charge(self, EVENT_COST + event.len() + payload.len() + addresses)?;
+        let charged = EVENT_COST + event.len() + payload.len() + addresses;
+        if let Err(failure) = Stage::charge(self, charged) {
+            return Step::Done(Err(failure));
+        }
         let declared = self.actor_type();
         let Some(schema) = declared.and_then(|actor| actor.events.get(event.as_str())) else {
-            return Err(Failure::host(code::EVENT_UNKNOWN)
+            return Step::Done(Err(Failure::host(code::EVENT_UNKNOWN)
                 .message(format!("the manifest declares no event `{event}`"))
-                .param("event", event));
+                .param("event", event)));
         };
-        let invalid = |detail: String| {
-            Failure::host(code::EVENT_INVALID)
-                .message(format!("the payload of `{event}` is invalid: {detail}"))
-                .param("event", event.clone())
+        let schema = Some(schema).filter(|schema| !schema.takes_all());
+        let checked = match schema {
+            Some(schema) => self.check_text(schema, &payload),
+            None => is_short(payload.len()).then(|| check_json(&payload)),
         };
-        let payload = if schema.takes_all() {
-            check_json(&payload).map_err(invalid)?;
-            payload
-        } else {
-            let spelled = self.check_text(schema, &payload).map_err(invalid)?;
-            spelled.unwrap_or(payload)
-        };
-        let to = match to {
-            Audience::Everyone => Recipients::Everyone,
-            Audience::Only(ids) => Recipients::Only(HashSet::from_iter(ids)),
-            Audience::Except(ids) => Recipients::Except(HashSet::from_iter(ids)),
-        };
-        let body = Body::Event {
-            name: event,
-            payload,
-        };
-        let message = Message::new(self.live().key.clone(), body);
-        self.staged().events.push(StagedEvent { message, to });
-        Ok(())
+        if let Some(checked) = checked {
+            return Step::Done(self.stage_event(event, payload, to, checked));
+        }
+        let (stage, schema) = (self.clone(), schema.cloned());
+        let most = self.limits().state_memory_bytes;
+        Step::Later(Box::pin(async move {
+            let checked = stage.elsewhere(move |meter| {
+                let checked = check_elsewhere(schema.as_ref(), &payload, most, meter)?;
+                Ok((payload, checked))
+            });
+            let (payload, checked) = checked.await?;
+            stage.stage_event(event, payload, to, checked)
+        }))
     }
 
     fn chunk(&mut self, payload: String) -> Pending<Result<(), Failure>> {
@@ -685,35 +958,33 @@ impl Imports for Stage {
         ledger.connections.keys().map(|id| id.to_string()).collect()
     }
 
-    fn set_timer(&mut self, timer: NewTimer) -> Result<u64, Failure> {
+    fn set_timer(&mut self, timer: NewTimer) -> Step<Result<u64, Failure>> {
         let input = timer.input.as_ref().map_or(0, String::len);
-        Stage::charge(self, EVENT_COST + timer.method.len() + input)?;
-        let (method, spelled) = self.check_timer(&timer)?;
-        let limit = self.limits().timers;
-        let mut staged = self.staged();
-        let mut ledger = self.live().ledger();
-        let set = staged.timers.iter().filter(|change| change.sets()).count();
-        if ledger.timers.len() + set >= limit {
-            return Err(Failure::host(code::TIMER_LIMIT)
-                .message(format!("an actor may have {limit} timers"))
-                .param("limit", limit));
-        }
-        let id = ledger.timers.next_id();
-        let clock = &self.0.given.clock;
-        let steady_ms = clock.steady_ms().saturating_add(timer.delay_ms);
-        let timer = Timer {
-            method,
-            input: spelled.or(timer.input).map(Into::into),
-            due_ms: steady_ms.saturating_add_signed(clock.ahead_ms()),
-            steady_ms: Some(steady_ms),
-            every_ms: timer.every_ms,
-            idle: timer.idle,
-            outlive: timer.outlive,
+        let charged = Stage::charge(self, EVENT_COST + timer.method.len() + input);
+        let method = match charged.and_then(|()| self.check_timer(&timer)) {
+            Ok(method) => method,
+            Err(failure) => return Step::Done(Err(failure)),
         };
-        staged
-            .timers
-            .push(TimerChange::Set(StoredTimer { id, timer }));
-        Ok(id)
+        let text = timer.input.as_deref().unwrap_or("null");
+        let schema = self.input_of(&method);
+        let checked = match schema {
+            Some(schema) => self.check_text(schema, text),
+            None => is_short(text.len()).then(|| check_json(text)),
+        };
+        if let Some(checked) = checked {
+            return Step::Done(self.stage_timer(method, timer, checked));
+        }
+        let (stage, schema) = (self.clone(), schema.cloned());
+        let most = self.limits().state_memory_bytes;
+        Step::Later(Box::pin(async move {
+            let checked = stage.elsewhere(move |meter| {
+                let text = timer.input.as_deref().unwrap_or("null");
+                let checked = check_elsewhere(schema.as_ref(), text, most, meter)?;
+                Ok((timer, checked))
+            });
+            let (timer, checked) = checked.await?;
+            stage.stage_timer(method, timer, checked)
+        }))
     }
 
     fn cancel_timer(&mut self, id: u64) -> bool {
@@ -799,6 +1070,72 @@ impl Imports for Stage {
     }
 }
 
+fn too_many_calls(limit: usize) -> Failure {
+    Failure::host(code::CALL_LIMIT)
+        .message(format!("one turn may make {limit} calls to other actors"))
+        .param("limit", limit)
+}
+
+/// A value as JSON text; none where that is long. `at_most` is known of its length.
+pub(super) fn short_text(value: &Json, at_most: usize) -> Option<String> {
+    struct Bounded(Vec<u8>);
+    impl io::Write for Bounded {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if !is_short(self.0.len() + bytes.len()) {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+            self.0.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    if is_short(at_most) {
+        return Some(value.to_text());
+    }
+    let mut text = Bounded(Vec::new());
+    serde_json::to_writer(&mut text, value).ok()?;
+    String::from_utf8(text.0).ok()
+}
+
+/// What a check has found: the text with its integers written as such, none where they are; or
+/// what is wrong with it.
+type Checked = Result<Option<String>, String>;
+
+/// What a check has found; none if it was given up.
+fn settled(checked: Result<Vec<Pointer>, Refused>, mut value: Json) -> Option<Checked> {
+    match checked {
+        Ok(loose) if loose.is_empty() => Some(Ok(None)),
+        Ok(loose) => {
+            value.spell_integers(&loose);
+            Some(Ok(Some(value.to_text())))
+        }
+        Err(Refused::Violations(violations)) => Some(Err(violations.to_string())),
+        Err(Refused::Exhausted(_)) => None,
+    }
+}
+
+/// Checks a JSON text, if there is a schema against that; fails where that takes too long.
+fn check_elsewhere(
+    schema: Option<&Schema>,
+    text: &str,
+    most: usize,
+    meter: &mut TurnMeter,
+) -> Result<Checked, Failure> {
+    meter.charge_text(text.len())?;
+    let Some(schema) = schema else {
+        return Ok(check_json(text));
+    };
+    let value = match Json::parse_within(text, most) {
+        Ok(value) => value,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let checked = schema.check_metered(&value, meter);
+    settled(checked, value).ok_or_else(|| meter.failure())
+}
+
+/// What a state is that is too long as text.
 fn state_too_long(limit: usize) -> Failure {
     Failure::host(code::STATE_TOO_LARGE)
         .message(format!(
@@ -808,6 +1145,7 @@ fn state_too_long(limit: usize) -> Failure {
         .param("setting", "state-bytes")
 }
 
+/// What a state is that takes too much memory.
 fn state_too_large(limit: usize) -> Failure {
     Failure::host(code::STATE_TOO_LARGE)
         .message(format!(
@@ -817,16 +1155,11 @@ fn state_too_large(limit: usize) -> Failure {
         .param("setting", "state-memory-bytes")
 }
 
-fn too_many_calls(limit: usize) -> Failure {
-    Failure::host(code::CALL_LIMIT)
-        .message(format!("one turn may make {limit} calls to other actors"))
-        .param("limit", limit)
-}
-
-fn check_json(text: &str) -> Result<(), String> {
-    serde_json::from_str::<&RawValue>(text)
-        .map(|_| ())
-        .map_err(|error| error.to_string())
+fn check_json(text: &str) -> Checked {
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(_) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn op_failure(error: OpError) -> Failure {

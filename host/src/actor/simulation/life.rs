@@ -186,7 +186,7 @@ impl Life {
             if !is_last && !life.dice.percent(25) {
                 return Ended::Killed;
             }
-            life.actors.finish_turns().await;
+            life.actors.finish_turns(Duration::from_secs(60)).await;
             life.actors.retire_all().await;
             // In place, since a thread would come between at any time.
             store.close();

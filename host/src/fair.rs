@@ -1,0 +1,290 @@
+//! Who comes next, where several components want the same threads.
+//!
+//! Each component has a [`Share`], to which the time that its work has taken is charged. What
+//! waits for a thread waits in a [`FairQueue`], in a line for each share; the line whose share
+//! was charged least comes next (start-time fair queueing, Goyal et al. 1996). So components that
+//! all have work get the same time, however much of it waits, and one that was idle has nothing
+//! saved up.
+//!
+//! Invariant: what is queued by one share never delays another's by more than what is under way.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How far a share may be ahead of the others that wait and still count as one that takes little.
+const LEAD: Duration = Duration::from_millis(2);
+
+/// A piece of work that takes longer keeps others waiting.
+const LONG: Duration = Duration::from_millis(1);
+
+/// Lines that are kept while they are empty, so that work which comes one by one allocates
+/// nothing.
+const SPARE_LINES: usize = 16;
+
+/// What one component has had of the threads that one queue is for.
+#[derive(Debug, Default)]
+pub struct Share {
+    /// The time that its work has taken, in nanoseconds, where it began to wait no less than what
+    /// others had had by then.
+    used: AtomicU64,
+    /// How much of it waits.
+    waiting: AtomicUsize,
+    /// The last piece of it has taken long.
+    was_long: AtomicBool,
+}
+
+/// What waits, in a line for each share.
+pub struct FairQueue<T> {
+    lines: Mutex<Vec<Line<T>>>,
+    /// How much waits.
+    len: AtomicUsize,
+    /// What the share that came next last had had by then.
+    floor: AtomicU64,
+}
+
+struct Line<T> {
+    share: Arc<Share>,
+    items: VecDeque<T>,
+}
+
+impl<T> Default for FairQueue<T> {
+    fn default() -> FairQueue<T> {
+        FairQueue {
+            lines: Mutex::default(),
+            len: AtomicUsize::new(0),
+            floor: AtomicU64::new(0),
+        }
+    }
+}
+
+impl<T> FairQueue<T> {
+    fn lines(&self) -> MutexGuard<'_, Vec<Line<T>>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How much waits.
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts something at the end of a share's line.
+    pub fn push(&self, share: &Arc<Share>, item: T) {
+        let mut lines = self.lines();
+        let known = lines.iter_mut().position(|l| Arc::ptr_eq(&l.share, share));
+        let place = known.unwrap_or_else(|| {
+            let items = VecDeque::new();
+            let share = share.clone();
+            lines.push(Line { share, items });
+            lines.len() - 1
+        });
+        let line = &mut lines[place];
+        if line.items.is_empty() {
+            share.catch_up(self.floor.load(Ordering::Relaxed));
+        }
+        line.items.push_back(item);
+        share.waiting.fetch_add(1, Ordering::Relaxed);
+        self.len.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What comes next.
+    pub fn pop(&self) -> Option<T> {
+        self.pop_where(|_| true)
+    }
+
+    /// What comes next of the shares that this admits.
+    pub fn pop_where(&self, admits: impl Fn(&Arc<Share>) -> bool) -> Option<T> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut lines = self.lines();
+        let waiting = lines.iter().enumerate();
+        let waiting = waiting.filter(|(_, line)| !line.items.is_empty() && admits(&line.share));
+        let (place, _) = waiting.min_by_key(|(_, line)| line.share.used())?;
+        let line = &mut lines[place];
+        let item = line.items.pop_front();
+        self.floor.fetch_max(line.share.used(), Ordering::Relaxed);
+        line.share.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        if line.items.is_empty() {
+            // A crowd's room is given back.
+            if line.items.capacity() > 1_024 {
+                line.items = VecDeque::new();
+            }
+            if lines.len() > SPARE_LINES {
+                lines.swap_remove(place);
+            }
+        }
+        item
+    }
+
+    /// Takes out all that waits.
+    pub fn take_all(&self) -> Vec<T> {
+        std::iter::from_fn(|| self.pop()).collect()
+    }
+
+    /// Whether work of this share may run ahead of what waits: nothing does, or its pieces are
+    /// short, and what waits is its own or of others who have had as much.
+    pub fn lets_pass(&self, share: &Share) -> bool {
+        let waiting = self.len();
+        if waiting == 0 {
+            return true;
+        }
+        if share.was_long.load(Ordering::Relaxed) {
+            return false;
+        }
+        waiting <= share.waiting.load(Ordering::Relaxed)
+            || share.used() <= self.floor.load(Ordering::Relaxed) + LEAD.as_nanos() as u64
+    }
+
+    /// Charges a share the time that a piece of its work has taken.
+    pub fn charge(&self, share: &Share, took: Duration) {
+        if !self.is_empty() {
+            share.catch_up(self.floor.load(Ordering::Relaxed));
+        }
+        share
+            .used
+            .fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        let is_long = took > LONG;
+        if share.was_long.load(Ordering::Relaxed) != is_long {
+            share.was_long.store(is_long, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Share {
+    fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// What was not used while others did is not saved up.
+    fn catch_up(&self, floor: u64) {
+        self.used.fetch_max(floor, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn shares<const N: usize>() -> [Arc<Share>; N] {
+        std::array::from_fn(|_| Arc::default())
+    }
+
+    #[test]
+    fn a_share_alone_is_served_in_order() {
+        let (queue, [only]) = (FairQueue::default(), shares());
+        (0..5).for_each(|n| queue.push(&only, n));
+        let served: Vec<i32> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(served, [0, 1, 2, 3, 4]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_crowd_of_one_share_does_not_delay_another() {
+        let (queue, [crowd, quiet]) = (FairQueue::default(), shares());
+        (0..100_000).for_each(|_| queue.push(&crowd, "crowd"));
+        for _ in 0..10 {
+            assert_eq!(queue.pop(), Some("crowd"));
+            queue.charge(&crowd, MS);
+        }
+        queue.push(&quiet, "quiet");
+        assert_eq!(queue.pop(), Some("quiet"));
+    }
+
+    #[test]
+    fn shares_that_always_have_work_get_the_same_time_whatever_their_pieces_take() {
+        let (queue, [long, short]) = (FairQueue::default(), shares());
+        let mut had = [Duration::ZERO; 2];
+        for _ in 0..1_000 {
+            queue.push(&long, 0);
+            queue.push(&short, 1);
+        }
+        while had[0] + had[1] < 200 * MS {
+            let which = queue.pop().expect("both have more");
+            let (share, took) = [(&long, 5 * MS), (&short, MS / 2)][which];
+            queue.charge(share, took);
+            had[which] += took;
+        }
+        let [long, short] = had;
+        assert!(long.abs_diff(short) <= 5 * MS, "{long:?} and {short:?}");
+    }
+
+    #[test]
+    fn who_was_idle_has_saved_nothing_up() {
+        let (queue, [busy, late]) = (FairQueue::default(), shares());
+        for _ in 0..1_000 {
+            queue.push(&busy, "busy");
+            assert_eq!(queue.pop(), Some("busy"));
+            queue.charge(&busy, MS);
+        }
+        (0..10).for_each(|_| queue.push(&busy, "busy"));
+        (0..10).for_each(|_| queue.push(&late, "late"));
+        let mut served = Vec::new();
+        for _ in 0..6 {
+            let which = queue.pop().unwrap();
+            queue.charge(if which == "busy" { &busy } else { &late }, MS);
+            served.push(which);
+        }
+        let lates = served.iter().filter(|which| **which == "late").count();
+        assert!((3..=4).contains(&lates), "{served:?}");
+    }
+
+    #[test]
+    fn only_who_has_had_little_passes_others_that_wait() {
+        let (queue, [crowd, quiet]) = (FairQueue::default(), shares());
+        assert!(queue.lets_pass(&crowd) && queue.lets_pass(&quiet));
+        queue.push(&quiet, 0);
+        for _ in 0..20 {
+            queue.charge(&crowd, MS);
+        }
+        assert!(!queue.lets_pass(&crowd));
+        assert!(queue.lets_pass(&quiet));
+    }
+
+    #[test]
+    fn short_pieces_pass_their_own_that_wait_and_long_ones_do_not() {
+        let (queue, [only]) = (FairQueue::default(), shares());
+        queue.push(&only, 0);
+        for _ in 0..20 {
+            queue.charge(&only, MS);
+        }
+        assert!(queue.lets_pass(&only));
+        queue.charge(&only, 5 * MS);
+        assert!(!queue.lets_pass(&only));
+        queue.charge(&only, MS);
+        assert!(queue.lets_pass(&only));
+    }
+
+    #[test]
+    fn who_is_not_admitted_keeps_its_place() {
+        let (queue, [first, second]) = (FairQueue::default(), shares());
+        queue.push(&first, 1);
+        queue.push(&second, 2);
+        assert_eq!(
+            queue.pop_where(|share| !Arc::ptr_eq(share, &first)),
+            Some(2)
+        );
+        assert_eq!(queue.pop_where(|share| !Arc::ptr_eq(share, &first)), None);
+        assert_eq!(queue.pop(), Some(1));
+    }
+
+    #[test]
+    fn lines_of_shares_that_have_nothing_are_let_go() {
+        let queue = FairQueue::default();
+        for n in 0..1_000 {
+            queue.push(&Arc::default(), n);
+        }
+        while queue.pop().is_some() {}
+        assert!(queue.lines().len() <= SPARE_LINES);
+        assert_eq!(queue.take_all(), Vec::<i32>::new());
+    }
+}

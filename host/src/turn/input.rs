@@ -1,0 +1,94 @@
+//! Whether the input of a call is one: JSON without ambiguity, as the method's schema has it.
+//!
+//! `actor` asks before each turn: here, where that is little, and else on a worker's thread, under
+//! the turn's deadline.
+
+use std::time::Instant;
+
+use tidegate_core::failure::code;
+use tidegate_core::schema::{self, Refused, Schema};
+use tidegate_core::{Failure, Json, Pointer};
+
+use super::work::{Budget, TurnMeter, elsewhere, is_short};
+use crate::config::Limits;
+use crate::engine::Component;
+
+/// What a check has found: the input with its integers written as such, none where they are.
+type Checked = Result<Option<String>, Failure>;
+
+fn parse(method: &str, input: &str) -> Result<Json, Failure> {
+    Json::parse_unambiguous(input).map_err(|error| {
+        Failure::host(code::INPUT_INVALID)
+            .message(format!("Validation failed for {method}: /: {error}"))
+    })
+}
+
+/// What a check has found; none if it was given up.
+fn settled(
+    method: &str,
+    input: Option<&str>,
+    checked: Result<Vec<Pointer>, Refused>,
+    mut parsed: Json,
+) -> Option<Checked> {
+    match checked {
+        Ok(loose) if loose.is_empty() => Some(Ok(None)),
+        Ok(loose) => {
+            parsed.spell_integers(&loose);
+            Some(Ok(Some(parsed.to_text())))
+        }
+        Err(Refused::Violations(violations)) => {
+            Some(Err(schema::input_failure(method, input, violations)))
+        }
+        Err(Refused::Exhausted(_)) => None,
+    }
+}
+
+/// Checks an input, and returns it with its integers written as such, none where they are. None
+/// at all where that takes too long here.
+pub fn check_input(
+    method: &str,
+    schema: Option<&Schema>,
+    input: Option<&str>,
+    limits: &Limits,
+) -> Option<Checked> {
+    if input.is_some_and(|input| !is_short(input.len())) {
+        return None;
+    }
+    let parsed = match input.map(|input| parse(method, input)) {
+        Some(Ok(parsed)) => parsed,
+        Some(Err(failure)) => return Some(Err(failure)),
+        None => Json::Null,
+    };
+    let Some(schema) = schema else {
+        return Some(Ok(None));
+    };
+    let mut allowance = Budget::new(limits.work_steps).at_once();
+    let checked = schema.check_metered(&parsed, &mut allowance);
+    settled(method, input, checked, parsed)
+}
+
+/// Checks an input on a worker's thread.
+///
+/// # Errors
+///
+/// Those of the input, `turn.work-limit` or `turn.deadline`.
+pub async fn check_input_elsewhere(
+    method: &str,
+    schema: Option<&Schema>,
+    input: &str,
+    component: &Component,
+    deadline: Instant,
+) -> Checked {
+    let mut budget = Budget::new(component.limits().work_steps);
+    let (method, input, schema) = (method.to_owned(), input.to_owned(), schema.cloned());
+    let check = move |meter: &mut TurnMeter| {
+        meter.charge_text(input.len())?;
+        let parsed = parse(&method, &input)?;
+        let Some(schema) = &schema else {
+            return Ok(None);
+        };
+        let checked = schema.check_metered(&parsed, meter);
+        settled(&method, Some(&input), checked, parsed).unwrap_or_else(|| Err(meter.failure()))
+    };
+    elsewhere(component, &mut budget, deadline, check).await
+}
