@@ -80,6 +80,7 @@ pub mod code {
         TIMER_LIMIT = "timer.limit", 500, "The actor has as many timers as it may.";
         STATE_UNFIT = "state.unfit", 500, "The stored state does not fit the handler that serves the actor now, and is not migrated.";
         STORE_UNAVAILABLE = "store.unavailable", 503, "The state could not be loaded or saved; try again later.";
+        STORE_BUSY = "store.busy", 503, "On Spin: the database was busy with the writes of others for too long; `params.retryAfterMs` says when to try again.";
         HOST_MEMORY = "host.memory", 503, "The host has no memory left for this; try again later, after `params.retryAfterMs` where that is said.";
         HOST_SHUTTING_DOWN = "host.shutting-down", 503, "The host is shutting down; connect again later.";
         HOST_NOT_SUPPORTED = "host.not-supported", 501, "This host does not offer what was asked for.";

@@ -143,6 +143,28 @@ pub fn compose(handler: &[u8], pieces: Pieces<'_>) -> Result<Vec<u8>, ComposeErr
         .map_err(|error| ComposeError::Encode(with_causes(&error)))
 }
 
+/// What a handler offers that nothing on Spin asks it for, each with what follows from that. It
+/// is served all the same.
+pub fn unheeded(handler: &[u8]) -> Result<Vec<&'static str>, ComposeError> {
+    let mut graph = CompositionGraph::new();
+    let handler = Part::register(&mut graph, "tidegate:handler", handler)?;
+    let offers = |interface| handler.exports.iter().any(|name| is_of(name, interface));
+    let unheeded = UNHEEDED.iter().filter(|(interface, _)| offers(interface));
+    Ok(unheeded.map(|(_, why)| *why).collect())
+}
+
+/// Exports that only the host calls.
+const UNHEEDED: [(&str, &str); 2] = [
+    (
+        "tidegate:realtime/migrate",
+        "`migrate` is not called on Spin: a state of another version is refused with `state.unfit`",
+    ),
+    (
+        "tidegate:realtime/self-test",
+        "`self-test` is not called on Spin: nothing is tried before the handler serves",
+    ),
+];
+
 /// One component of a composition.
 struct Part {
     id: PackageId,
@@ -384,6 +406,22 @@ mod tests {
         let handler = component(&[], &[MANIFEST, ACTOR]);
         let (imports, _) = imports_and_exports(&composed(&handler).unwrap());
         assert_eq!(imports, [SQLITE]);
+    }
+
+    #[test]
+    fn what_nothing_on_spin_asks_for_is_said() {
+        let migrate = "tidegate:realtime/migrate@0.1.0";
+        let handler = component(&[STATE], &[MANIFEST, ACTOR, migrate]);
+        let [note] = unheeded(&handler).unwrap()[..] else {
+            panic!("one");
+        };
+        assert!(note.contains("migrate") && note.contains("state.unfit"));
+        assert!(composed(&handler).is_ok());
+        assert!(
+            unheeded(&component(&[STATE], &[MANIFEST, ACTOR]))
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]

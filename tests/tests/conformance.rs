@@ -34,6 +34,9 @@ on_both!(
     a_member_twice_is_refused,
     a_body_of_five_megabytes_is_refused,
     the_wrong_http_method_is_refused,
+    each_path_leads_to_the_same_place,
+    no_other_method_is_taken_for_a_call,
+    a_turn_that_takes_too_long_says_what_it_may,
     a_failure_has_its_status_message_and_params,
     ids_are_percent_decoded,
     the_state_can_be_read,
@@ -256,6 +259,111 @@ async fn the_wrong_http_method_is_refused(on: Target) {
     get.failed(405, "request.method-not-allowed");
     let post = on.post("/health").send().await;
     post.failed(405, "request.method-not-allowed");
+}
+
+/// A request of any method to any path, and the code of its failure, if it fails.
+async fn outcome(on: &Served, method: &str, path: &str) -> (u16, String) {
+    let method = http::Method::from_bytes(method.as_bytes()).expect("a method");
+    let request = Request::new(on.address(), method, path);
+    let response = request.json(&json!({"by": 1})).send().await;
+    let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+    let code = body["error"]["code"].as_str().unwrap_or_default();
+    (response.status.as_u16(), code.to_owned())
+}
+
+async fn each_path_leads_to_the_same_place(on: Target) {
+    let on = on.serving(["counter"]).await;
+    for (method, path, status, code) in [
+        (
+            "POST",
+            "/actors/counter//increment",
+            400,
+            "actor.invalid-id",
+        ),
+        ("GET", "/actors/counter//state", 400, "actor.invalid-id"),
+        ("POST", "/actors//a/increment", 404, "actor.unknown"),
+        ("POST", "/actors/counter/a/", 404, "request.not-found"),
+        (
+            "POST",
+            "/actors/counter/a/increment/",
+            404,
+            "request.not-found",
+        ),
+        (
+            "POST",
+            "/actors/counter/a//increment",
+            404,
+            "request.not-found",
+        ),
+        (
+            "POST",
+            "//actors/counter/a/increment",
+            404,
+            "request.not-found",
+        ),
+        ("GET", "/health/", 404, "request.not-found"),
+        ("GET", "/health?x=1", 200, ""),
+        ("POST", "/actors/counter/a/state", 404, "method.unknown"),
+        ("POST", "/actors/counter/a/events", 404, "method.unknown"),
+        ("POST", "/actors/counter/a/%FF", 400, "request.malformed"),
+        ("POST", "/actors/%FF/a/increment", 400, "request.malformed"),
+        ("POST", "/actors/counter/%20/increment", 200, ""),
+        ("POST", "/actors/counter/a/incre%6Dent", 200, ""),
+        ("POST", "/actors/counter/a/increment?x=1", 200, ""),
+    ] {
+        let found = outcome(&on, method, path).await;
+        assert_eq!(found, (status, code.to_owned()), "{method} {path}");
+    }
+}
+
+async fn no_other_method_is_taken_for_a_call(on: Target) {
+    let on = on.serving(["counter"]).await;
+    let refused = (405, "request.method-not-allowed".to_owned());
+    for method in ["PUT", "DELETE", "PATCH"] {
+        for path in [
+            "/health",
+            "/actors/counter/a/state",
+            "/actors/counter/a/increment",
+        ] {
+            assert_eq!(outcome(&on, method, path).await, refused, "{method} {path}");
+        }
+    }
+    for path in ["/actors/counter/a/increment", "/actors/counter/a/nothing"] {
+        assert_eq!(outcome(&on, "GET", path).await, refused, "{path}");
+    }
+    let unknown = (404, "actor.unknown".to_owned());
+    assert_eq!(outcome(&on, "GET", "/actors/nope/a/x").await, unknown);
+    // What `HEAD` says is what `GET` says, without its body.
+    for (path, status) in [
+        ("/health", 200),
+        ("/actors/counter/a/state", 200),
+        ("/actors/counter/a/increment", 405),
+    ] {
+        let head = Request::new(on.address(), http::Method::HEAD, path);
+        let head = head.send().await;
+        assert_eq!(
+            (head.status.as_u16(), head.body.len()),
+            (status, 0),
+            "{path}"
+        );
+    }
+    assert_eq!(state(&on, "counter/a").await, json!({"count": 0}));
+}
+
+/// `hasty` has 300 ms.
+async fn a_turn_that_takes_too_long_says_what_it_may(on: Target) {
+    let on = on.serving(["puppet"]).await;
+    let steps = json!([{"set": {"n": 1}}, {"sleep": 1000}]);
+    let late = call(&on, "puppet/1/hasty", steps).send().await;
+    assert_eq!(
+        late.failed(504, "turn.deadline"),
+        json!({
+            "code": "turn.deadline",
+            "message": "the turn took longer than 300 ms",
+            "params": {"limitMs": 300},
+        })
+    );
+    assert_eq!(state(&on, "puppet/1").await["n"], 0);
 }
 
 async fn a_failure_has_its_status_message_and_params(on: Target) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 use tidegate_tests::cli::tidegate;
 use tidegate_tests::spin::Spin;
-use tidegate_tests::{handlers_folder, project};
+use tidegate_tests::{Request, handlers_folder, project};
 
 /// `tidegate compose` of a file, and what it wrote.
 async fn composed(handler: &Path) -> Vec<u8> {
@@ -93,6 +93,76 @@ async fn the_examples_are_a_spin_application() {
     }
     let unknown = spin.post("/actors/nobody/1/x").send().await;
     unknown.failed(404, "actor.unknown");
+}
+
+/// Nobody is connected here: a chat is talked in all the same.
+#[tokio::test]
+async fn a_chat_is_talked_in_without_connections() {
+    let spin = Spin::builder().component("chat").start().await;
+    let send = |input| spin.post("/actors/chat/1/send").json(&input).send();
+    let nobody = send(json!({"text": "Hi"})).await;
+    let error = nobody.failed(400, "chat.no-connection");
+    let message = error["message"].as_str().unwrap_or_default();
+    assert!(message.contains("`name`"), "{message}");
+    let mut stream = spin.get("/actors/chat/1/events").stream().await;
+    let said = send(json!({"text": "Hi", "name": "Ann"})).await;
+    assert_eq!(
+        (said.status.as_u16(), &said.json()["author"]),
+        (200, &json!("Ann"))
+    );
+    let event = stream.expect("event").await.data;
+    assert_eq!(event["payload"]["text"], "Hi");
+}
+
+#[tokio::test]
+async fn a_path_says_which_methods_it_takes() {
+    let spin = Spin::builder().component("counter").start().await;
+    for (path, methods) in [
+        ("/health", "GET,HEAD,OPTIONS"),
+        ("/actors/counter/a/state", "GET,HEAD,POST,OPTIONS"),
+        ("/actors/counter/a/increment", "POST,OPTIONS"),
+    ] {
+        let request = |method| Request::new(spin.address(), method, path);
+        let options = request(http::Method::OPTIONS).send().await;
+        assert_eq!(
+            (options.status.as_u16(), options.headers["allow"].as_bytes()),
+            (204, methods.as_bytes())
+        );
+        let put = request(http::Method::PUT).send().await;
+        put.failed(405, "request.method-not-allowed");
+        assert_eq!(put.headers["allow"], methods, "{path}");
+    }
+    let get = spin.get("/actors/counter/a/increment").send().await;
+    assert_eq!(get.headers["allow"], "POST,OPTIONS");
+}
+
+#[tokio::test]
+async fn pages_may_name_a_call_and_read_when_to_come_again() {
+    let spin = Spin::builder()
+        .component("counter")
+        .origins("https://app.example");
+    let spin = spin.start().await;
+    let ask = Request::new(
+        spin.address(),
+        http::Method::OPTIONS,
+        "/actors/counter/a/increment",
+    )
+    .header("origin", "https://app.example")
+    .header("access-control-request-method", "POST");
+    let allowed = ask.send().await;
+    assert_eq!(allowed.status, 204);
+    let listed = |name: &str| {
+        let list = allowed.headers[name].to_str().unwrap_or_default();
+        list.split(", ").map(str::to_owned).collect::<Vec<_>>()
+    };
+    let headers = listed("access-control-allow-headers");
+    for name in ["authorization", "idempotency-key", "last-event-id"] {
+        assert!(headers.iter().any(|header| header == name), "{headers:?}");
+    }
+    let exposed = listed("access-control-expose-headers");
+    for name in ["retry-after", "allow"] {
+        assert!(exposed.iter().any(|header| header == name), "{exposed:?}");
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ const NAME_MAX: usize = 40;
 const HISTORY: usize = 100;
 /// How many members a private room may have.
 const MEMBERS_MAX: usize = 500;
+/// No connection has this id.
+const NOBODY: &str = "";
 
 /// A chat room: its latest messages, and who is here.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
@@ -133,8 +135,11 @@ pub enum ChatError {
     /// The caller has no name here yet.
     #[failure(status = 403, message = "join the room before you speak")]
     NotJoined,
-    /// A plain HTTP request, which cannot be here.
-    #[failure(message = "only a WebSocket connection can be in a room")]
+    /// A plain HTTP request, which cannot be here. Where there are no others, as on Spin, nobody
+    /// is, and everybody says a name with what they send.
+    #[failure(
+        message = "only a WebSocket connection can be in a room: say a `name` with what you send"
+    )]
     NoConnection,
     /// The name is empty, or too long.
     #[failure(message = "a name has 1 to {max} characters")]
@@ -267,20 +272,21 @@ impl Chat {
         name: String,
     ) -> Result<(), ChatError> {
         let connection = ctx.connection().ok_or(ChatError::NoConnection)?;
-        let name = name.trim().to_owned();
-        if !is_name(&name) {
-            return Err(ChatError::InvalidName { max: NAME_MAX });
-        }
-        if self.is_taken(&name, connection, caller) {
-            return Err(ChatError::NameTaken { name });
-        }
+        let name = self.free_name(&name, connection, caller)?;
         self.list(connection, caller, Some(name), ctx.now());
         Ok(())
     }
 
     /// Says something to the room.
-    pub fn send(&mut self, ctx: &mut Context<Self>, text: String) -> Result<Message, ChatError> {
-        let author = self.name_of(ctx)?.to_owned();
+    pub fn send(
+        &mut self,
+        ctx: &mut Context<Self>,
+        #[before] caller: &Caller,
+        text: String,
+        /// Who says it, of those who cannot be here: who has joined, speaks as who they are.
+        name: Option<String>,
+    ) -> Result<Message, ChatError> {
+        let author = self.name_of(ctx, caller, name)?;
         let text = text.trim().to_owned();
         let length = text.chars().count();
         if length == 0 {
@@ -305,8 +311,14 @@ impl Chat {
     }
 
     /// Tells the others that the caller is typing.
-    pub fn typing(&self, ctx: &mut Context<Self>) -> Result<(), ChatError> {
-        let name = self.name_of(ctx)?.to_owned();
+    pub fn typing(
+        &self,
+        ctx: &mut Context<Self>,
+        #[before] caller: &Caller,
+        /// Who, of those who cannot be here.
+        name: Option<String>,
+    ) -> Result<(), ChatError> {
+        let name = self.name_of(ctx, caller, name)?;
         ctx.others().emit(ChatEvent::Typing { name });
         Ok(())
     }
@@ -391,12 +403,40 @@ impl Chat {
         presence.user = self.private.as_ref().and(caller.sub()).map(str::to_owned);
     }
 
-    fn name_of(&self, ctx: &Context<Self>) -> Result<&str, ChatError> {
-        let connection = ctx.connection().ok_or(ChatError::NoConnection)?;
+    /// Under which name the caller speaks: a connection as it has joined, a plain HTTP request
+    /// under the one that it says, or else that of its token.
+    fn name_of(
+        &self,
+        ctx: &Context<Self>,
+        caller: &Caller,
+        said: Option<String>,
+    ) -> Result<String, ChatError> {
+        let Some(connection) = ctx.connection() else {
+            let of_token = || caller.user.as_ref()?.name.clone();
+            let name = said.or_else(of_token).ok_or(ChatError::NoConnection)?;
+            return self.free_name(&name, NOBODY, caller);
+        };
         self.online
             .get(connection)
-            .and_then(|presence| presence.name.as_deref())
+            .and_then(|presence| presence.name.clone())
             .ok_or(ChatError::NotJoined)
+    }
+
+    /// A name that is one, and nobody else's.
+    fn free_name(
+        &self,
+        name: &str,
+        connection: &str,
+        caller: &Caller,
+    ) -> Result<String, ChatError> {
+        let name = name.trim().to_owned();
+        if !is_name(&name) {
+            return Err(ChatError::InvalidName { max: NAME_MAX });
+        }
+        match self.is_taken(&name, connection, caller) {
+            true => Err(ChatError::NameTaken { name }),
+            false => Ok(name),
+        }
     }
 
     /// Forgets half of a full history at once: without its first element an array moves as a
@@ -473,7 +513,8 @@ mod tests {
             ..Chat::default()
         };
         let mut ctx = Context::test().connection("c1");
-        assert!(chat.typing(&mut ctx).is_ok());
+        let caller = Caller { user: None };
+        assert!(chat.typing(&mut ctx, &caller, None).is_ok());
         let name = "Ann".to_owned();
         assert_eq!(
             ctx.emitted(),
@@ -489,6 +530,27 @@ mod tests {
         assert_eq!(code(listener), "chat.not-joined");
         assert_eq!(code(room.invoke("send", text)), "chat.no-connection");
         assert_eq!(room.state()["messages"], json!([]));
+    }
+
+    #[test]
+    fn who_cannot_be_here_says_a_name_with_each_message() {
+        let mut room = room();
+        let said = |name: &str| json!({"text": "Hi", "name": name});
+        let sent = room.invoke("send", said(" Dee ")).unwrap();
+        assert_eq!(sent["author"], "Dee");
+        assert_eq!(code(room.invoke("send", said("Ann"))), "chat.name-taken");
+        assert_eq!(code(room.invoke("send", said(" "))), "chat.invalid-name");
+        let dee = room.user(json!({"sub": "dee", "name": "Dee"}));
+        let sent = dee.invoke("send", json!({"text": "Hi"})).unwrap();
+        assert_eq!(sent["author"], "Dee", "the name of the token");
+        room.from("c1").invoke("send", said("Eve")).unwrap();
+        let last = room.state()["messages"][2].clone();
+        assert_eq!(last["author"], "Ann", "who is here, is who they are");
+        assert_eq!(room.state()["online"].as_object().unwrap().len(), 3);
+        room.invoke("typing", json!({"name": "Dee"})).unwrap();
+        let received = room.received("c3");
+        let typing = json!({"name": "Dee"});
+        assert_eq!(received.last(), Some(&("typing".to_owned(), typing)));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use tidegate::compose::{Pieces, compose};
+use tidegate::compose::{Pieces, compose, unheeded};
 
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true))]
@@ -38,7 +38,11 @@ fn composite(handler: &Path) -> anyhow::Result<Vec<u8>> {
         shim: tidegate_spin_pieces::SHIM,
         gateway: tidegate_spin_pieces::GATEWAY,
     };
-    compose(&bytes, pieces).with_context(|| format!("{file} is refused"))
+    let composite = compose(&bytes, pieces).with_context(|| format!("{file} is refused"))?;
+    for note in unheeded(&bytes)? {
+        eprintln!("note: {file}: {note}");
+    }
+    Ok(composite)
 }
 
 /// In one step, so that whoever reads the file meanwhile sees all of the old one or of the

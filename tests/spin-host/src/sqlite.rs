@@ -1,10 +1,12 @@
-//! `fermyon:spin/sqlite` over real SQLite files, with the settings that Spin leaves as they
-//! are: a busy timeout of 5 s and the rollback journal.
+//! `fermyon:spin/sqlite` over real SQLite files, as Spin's `sqlite-inproc` has them: each
+//! connection that a component opens is one of its own, made with its first statement; every
+//! statement runs on a thread that may block, and only the first of a text is carried out. The
+//! settings are those of the library: a busy timeout of 5 s and the rollback journal.
 //!
 //! Invariant: a component reaches a database only when the manifest grants it by name.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rusqlite::types::{Value, ValueRef};
 use wasmtime::component::Resource;
@@ -34,18 +36,32 @@ impl Databases {
         if name != DEFAULT {
             return Err(Error::NoSuchDatabase);
         }
-        let io = |error: &dyn std::fmt::Display| Error::Io(error.to_string());
-        std::fs::create_dir_all(&self.folder).map_err(|error| io(&error))?;
-        let file = self.folder.join("sqlite_db.db");
-        // It waits 5 s for a lock, which is this library's default.
-        let connection = rusqlite::Connection::open(file).map_err(|error| io(&error))?;
-        Ok(Connection(Arc::new(Mutex::new(connection))))
+        std::fs::create_dir_all(&self.folder).map_err(|error| Error::Io(error.to_string()))?;
+        Ok(Connection {
+            file: self.folder.join("sqlite_db.db"),
+            opened: OnceLock::new(),
+        })
     }
 }
 
 /// One open database.
 #[expect(unreachable_pub, reason = "the generated bindings name it again")]
-pub struct Connection(Arc<Mutex<rusqlite::Connection>>);
+pub struct Connection {
+    file: PathBuf,
+    opened: OnceLock<Arc<Mutex<rusqlite::Connection>>>,
+}
+
+impl Connection {
+    fn opened(&self) -> Result<Arc<Mutex<rusqlite::Connection>>, Error> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened.clone());
+        }
+        let opened = rusqlite::Connection::open(&self.file);
+        let opened = opened.map_err(|error| Error::Io(error.to_string()))?;
+        let opened = Arc::new(Mutex::new(opened));
+        Ok(self.opened.get_or_init(|| opened).clone())
+    }
+}
 
 impl sqlite::Host for Guest {}
 
@@ -69,7 +85,10 @@ impl sqlite::HostConnection for Guest {
         statement: String,
         parameters: Vec<sqlite::Value>,
     ) -> wasmtime::Result<Result<QueryResult, Error>> {
-        let connection = self.table.get(&connection)?.0.clone();
+        let connection = match self.table.get(&connection)?.opened() {
+            Ok(connection) => connection,
+            Err(error) => return Ok(Err(error)),
+        };
         let run = move || {
             let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             query(&connection, &statement, parameters).map_err(|error| Error::Io(error.to_string()))

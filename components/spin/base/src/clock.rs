@@ -35,7 +35,11 @@ pub fn random_id(bytes: usize) -> String {
 
 /// A random span below this one, for those that try again at the same time.
 pub fn jitter(below: Duration) -> Duration {
-    let random = wasip2::random::random::get_random_u64();
-    let below = u64::try_from(below.as_micros()).unwrap_or(u64::MAX).max(1);
-    Duration::from_micros(random % below)
+    let below = u64::try_from(below.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(random_below(below))
+}
+
+/// A random number below this one.
+pub fn random_below(below: u64) -> u64 {
+    wasip2::random::random::get_random_u64() % below.max(1)
 }

@@ -1,19 +1,43 @@
-//! Spin's SQLite, as far as it is used here: one connection a request, one statement a call.
+//! Spin's SQLite, as far as it is used here: one connection a request, one statement a call,
+//! and waiting for a database that others write to.
+//!
+//! Invariant: a statement that found the database locked did nothing, and is tried again until
+//! [`WAIT_MS`] are over.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
 
+pub use crate::bindings::fermyon::spin::sqlite::Value;
+
 use crate::bindings::fermyon::spin::sqlite;
+use crate::commit::OUTPACED;
+use crate::queue::{Mark, Waiter};
+use crate::{clock, settings};
 
 /// The database that the manifest has to grant.
 pub const DATABASE: &str = "default";
 
-/// An open database. What is begun and not committed is rolled back when it is dropped.
-pub struct Database(sqlite::Connection);
+/// How long one statement waits for the database while others write, in milliseconds, unless
+/// `TIDEGATE_DATABASE_WAIT_MS` says otherwise.
+const WAIT_MS: u64 = 10_000;
+/// When it is worth trying again after that, in milliseconds.
+const RETRY_AFTER_MS: u64 = 1_000;
 
-/// What a statement is given, and what it returns.
-#[derive(Clone, Debug)]
-pub struct Value(sqlite::Value);
+/// How long one statement waits for the database while others write, in milliseconds.
+pub fn wait_ms() -> u64 {
+    settings::number("TIDEGATE_DATABASE_WAIT_MS", WAIT_MS)
+}
+
+/// An open database. What is begun and not committed is rolled back when it is dropped.
+pub struct Database {
+    connection: sqlite::Connection,
+    /// Whether the connection has its settings for writing.
+    writes: Cell<bool>,
+    waited: Cell<Duration>,
+}
 
 /// One row of a result.
 #[derive(Debug)]
@@ -28,9 +52,12 @@ pub enum DatabaseError {
          `sqlite_databases = [\"{DATABASE}\"]` to it"
     )]
     NotGranted,
-    /// Somebody else is writing, and went on for longer than Spin waits.
-    #[error("the database is busy")]
+    /// Others were writing for as long as one waits here.
+    #[error("the database is busy with the writes of others: try again")]
     Busy,
+    /// The commit builds on what is no more: another came before it.
+    #[error("another commit of the actor came before")]
+    Outpaced,
     /// The tables are not there yet.
     #[error("the database has no tables of Tidegate")]
     NoTables,
@@ -54,6 +81,7 @@ impl From<sqlite::Error> for DatabaseError {
             sqlite::Error::InvalidConnection => Self::Failed("the connection is gone".to_owned()),
             sqlite::Error::DatabaseFull => Self::Failed("the database is full".to_owned()),
             sqlite::Error::Io(text) if text.contains("no such table: tidegate_") => Self::NoTables,
+            sqlite::Error::Io(text) if text.contains(OUTPACED) => Self::Outpaced,
             sqlite::Error::Io(text) if text.contains("database is locked") => Self::Busy,
             sqlite::Error::Io(text) if text.contains("database table is locked") => Self::Busy,
             sqlite::Error::Io(text) => Self::Failed(text),
@@ -63,39 +91,104 @@ impl From<sqlite::Error> for DatabaseError {
 
 impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Failure {
-        Failure::host(code::STORE_UNAVAILABLE).message(error.to_string())
+        let message = error.to_string();
+        match error {
+            DatabaseError::Busy => Failure::host(code::STORE_BUSY)
+                .message(message)
+                .param("retryAfterMs", RETRY_AFTER_MS),
+            _ => Failure::host(code::STORE_UNAVAILABLE).message(message),
+        }
     }
 }
 
 impl Database {
     /// Opens it.
     pub fn open() -> Result<Database, DatabaseError> {
-        Ok(Database(sqlite::Connection::open(DATABASE)?))
+        Ok(Database {
+            connection: sqlite::Connection::open(DATABASE)?,
+            writes: Cell::new(false),
+            waited: Cell::default(),
+        })
     }
 
-    /// Carries out one statement.
-    pub fn run(&self, statement: &str, values: &[Value]) -> Result<Vec<Row>, DatabaseError> {
-        let values: Vec<_> = values.iter().map(|value| value.0.clone()).collect();
-        let found = self.0.execute(statement, &values)?;
+    /// How long its statements have waited so far because others were writing.
+    pub fn waited(&self) -> Duration {
+        self.waited.get()
+    }
+
+    /// Carries out one statement that only reads.
+    pub fn read(&self, statement: &str, values: &[Value]) -> Result<Vec<Row>, DatabaseError> {
+        self.patiently(|_| self.once(statement, values))
+    }
+
+    /// Carries out one statement that writes.
+    pub fn write(&self, statement: &str, values: &[Value]) -> Result<Vec<Row>, DatabaseError> {
+        self.prepare_to_write()?;
+        self.patiently(|_| self.once(statement, values))
+    }
+
+    /// Carries out one statement that writes, whose values say how long it has waited.
+    pub(crate) fn write_noting(
+        &self,
+        statement: &str,
+        values: &mut [Value],
+        note: impl Fn(&mut [Value], Option<Duration>),
+    ) -> Result<Vec<Row>, DatabaseError> {
+        self.prepare_to_write()?;
+        self.patiently(|waited| {
+            note(values, waited);
+            self.once(statement, values)
+        })
+    }
+
+    /// Carries out one statement as often as it takes until the database is not locked.
+    fn patiently<T>(
+        &self,
+        mut carry_out: impl FnMut(Option<Duration>) -> Result<T, DatabaseError>,
+    ) -> Result<T, DatabaseError> {
+        let mut done = carry_out(None);
+        if !matches!(done, Err(DatabaseError::Busy)) {
+            return done;
+        }
+        let begun = Instant::now();
+        let limit = Duration::from_millis(wait_ms());
+        let mut waiter = Waiter::new();
+        while matches!(done, Err(DatabaseError::Busy)) && begun.elapsed() < limit {
+            let pause = waiter.next(begun.elapsed(), Mark::read(self));
+            clock::sleep(pause.time / 2 + clock::jitter(pause.time));
+            if pause.then_try {
+                done = carry_out(Some(begun.elapsed()));
+            }
+        }
+        self.waited.set(self.waited.get() + begun.elapsed());
+        done
+    }
+
+    /// Carries out one statement, whatever comes of it.
+    pub(crate) fn once(
+        &self,
+        statement: &str,
+        values: &[Value],
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let found = self.connection.execute(statement, values)?;
         let rows = found.rows.into_iter();
         Ok(rows.map(|row| Row(row.values.into_iter())).collect())
     }
 
-    /// Carries out several statements as one: all of them, or, when `change` fails, none.
-    pub fn transaction<T, E: From<DatabaseError>>(
-        &self,
-        change: impl FnOnce() -> Result<T, E>,
-    ) -> Result<T, E> {
-        self.run("BEGIN IMMEDIATE", &[])?;
-        let done = change().and_then(|done| {
-            self.run("COMMIT", &[])?;
-            Ok(done)
-        });
-        if done.is_err() {
-            // What cannot be rolled back now is when the connection closes.
-            let _ = self.run("ROLLBACK", &[]);
+    /// Sets a connection up that is about to write.
+    ///
+    /// SQLite's own way of waiting is the more patient the longer it takes: it prefers those
+    /// that have just come, and it holds a thread of Spin's meanwhile.
+    fn prepare_to_write(&self) -> Result<(), DatabaseError> {
+        if self.writes.get() {
+            return Ok(());
         }
-        done
+        self.once("PRAGMA busy_timeout = 0", &[])?;
+        if settings::is_relaxed() {
+            self.once("PRAGMA synchronous = NORMAL", &[])?;
+        }
+        self.writes.set(true);
+        Ok(())
     }
 }
 
@@ -148,7 +241,7 @@ fn unexpected(expected: &str) -> DatabaseError {
 
 impl From<&str> for Value {
     fn from(text: &str) -> Value {
-        Value(sqlite::Value::Text(text.to_owned()))
+        Value::Text(text.to_owned())
     }
 }
 
@@ -160,21 +253,19 @@ impl From<&String> for Value {
 
 impl From<u64> for Value {
     fn from(number: u64) -> Value {
-        Value(sqlite::Value::Integer(
-            i64::try_from(number).unwrap_or(i64::MAX),
-        ))
+        Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
     }
 }
 
 impl From<i64> for Value {
     fn from(number: i64) -> Value {
-        Value(sqlite::Value::Integer(number))
+        Value::Integer(number)
     }
 }
 
 impl<T: Into<Value>> From<Option<T>> for Value {
     fn from(value: Option<T>) -> Value {
-        value.map_or(Value(sqlite::Value::Null), Into::into)
+        value.map_or(Value::Null, Into::into)
     }
 }
 

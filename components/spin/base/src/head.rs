@@ -80,6 +80,22 @@ impl Target {
     }
 }
 
+impl Route {
+    /// The methods that a path takes, as `Allow` lists them (RFC 9110, section 10.2.1); none of
+    /// one that leads nowhere.
+    pub fn methods(&self) -> Option<&'static str> {
+        match self {
+            Route::Health | Route::Ready => Some("GET,HEAD,OPTIONS"),
+            Route::Actor(target) => Some(match target.what() {
+                Some("state" | "events") => "GET,HEAD,POST,OPTIONS",
+                _ => "POST,OPTIONS",
+            }),
+            Route::Tick | Route::Wake(_) | Route::Look(_) => Some("POST,OPTIONS"),
+            Route::None => None,
+        }
+    }
+}
+
 /// An actor id as clients give it.
 pub fn actor_id(id: &str) -> Result<ActorId, Failure> {
     ActorId::parse(id)
@@ -121,7 +137,8 @@ impl Head {
         match *parts.as_slice() {
             ["health"] => Route::Health,
             ["ready"] => Route::Ready,
-            ["actors", actor, id, what] if [actor, id, what].iter().all(|p| !p.is_empty()) => {
+            // What is empty before the last part names no actor, which is said of it.
+            ["actors", actor, id, what] if !what.is_empty() => {
                 Route::Actor(Target::new(actor, id, what))
             }
             ["_tidegate", "tick"] => Route::Tick,
@@ -321,13 +338,32 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_part_names_no_actor() {
+        let names = |a: &str, b: &str, c: &str| Ok((a.to_owned(), b.to_owned(), c.to_owned()));
+        assert_eq!(target("/actors/a//c"), names("a", "", "c"));
+        assert_eq!(target("/actors//b/c"), names("", "b", "c"));
+        assert_eq!(actor_id("").unwrap_err().code, "actor.invalid-id");
+    }
+
+    #[test]
+    fn a_path_says_which_methods_it_takes() {
+        let methods = |path| head(path, &[]).route().methods();
+        assert_eq!(methods("/health"), Some("GET,HEAD,OPTIONS"));
+        let read = Some("GET,HEAD,POST,OPTIONS");
+        assert_eq!(methods("/actors/a/b/state"), read);
+        assert_eq!(methods("/actors/a/b/c"), Some("POST,OPTIONS"));
+        assert_eq!(methods("/nothing"), None);
+    }
+
+    #[test]
     fn other_paths_lead_nowhere() {
         for path in [
             "/",
             "/actors",
             "/actors/a/b",
-            "/actors/a//c",
+            "/actors/a/b/",
             "/actors/a/b/c/",
+            "/actors/a/b//c",
             "/health/",
         ] {
             assert_eq!(head(path, &[]).route(), Route::None, "{path}");

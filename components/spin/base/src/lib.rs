@@ -7,6 +7,7 @@
 
 mod bindings;
 pub mod clock;
+pub mod commit;
 pub mod database;
 pub mod door;
 pub mod head;
@@ -14,6 +15,7 @@ pub mod incoming;
 pub mod log;
 pub mod look;
 pub mod outgoing;
+mod queue;
 pub mod response;
 pub mod settings;
 pub mod signature;

@@ -108,6 +108,11 @@ fn component_in(listed: &str, actor: &str) -> Option<String> {
     is_named.then(|| component.to_owned())
 }
 
+/// Whether a loss of power may cost the last commits (`TIDEGATE_DURABILITY=relaxed`).
+pub fn is_relaxed() -> bool {
+    std::env::var("TIDEGATE_DURABILITY").is_ok_and(|value| value == "relaxed")
+}
+
 /// A number of the environment, in place of a default.
 pub fn number(name: &str, default: u64) -> u64 {
     let value = std::env::var(name).ok();

@@ -8,14 +8,18 @@
 //! | `tidegate_timers` | a timer, or (numbers below 0) a schedule of the manifest |
 //! | `tidegate_answers` | what became of a call with an idempotency key |
 //! | `tidegate_messages` | a message to another actor that was not delivered yet |
+//! | `tidegate_queue` | the only one: how long the last writers had to wait |
 //!
-//! All components of an application share them.
+//! All components of an application share them. Nothing writes to an actor's row but a commit,
+//! which is one statement ([`commit`](crate::commit)).
+
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use crate::clock;
+use crate::commit::{TRIGGER, VIEW};
 use crate::database::{Database, DatabaseError};
-use crate::{settings, values};
+use crate::{clock, settings, values};
 
 /// The format of the tables that this version reads and writes.
 pub const FORMAT: &str = "1";
@@ -55,22 +59,85 @@ const TABLES: &[&str] = &[
         actor TEXT NOT NULL, id TEXT NOT NULL, method TEXT NOT NULL, input TEXT, key TEXT,
         at_ms INTEGER NOT NULL, tries INTEGER NOT NULL DEFAULT 0, due_ms INTEGER NOT NULL)",
     "CREATE INDEX IF NOT EXISTS tidegate_messages_due ON tidegate_messages (due_ms)",
+    "CREATE TABLE IF NOT EXISTS tidegate_queue (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        served INTEGER NOT NULL, wait_ms INTEGER NOT NULL, at_ms INTEGER NOT NULL)",
+    VIEW,
+    TRIGGER,
 ];
 
-/// Makes the tables, unless they are there. Several may do so at once.
+/// How long a request waits for the tables, which another makes.
+const MAKE_WAIT: Duration = Duration::from_secs(10);
+/// How often it looks whether they are there: at first, and at last.
+const MAKE_LOOK: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(160)];
+
+/// Makes the tables, unless they are there. Where several want to, one does, and the others
+/// see that they need not.
 pub fn make(database: &Database) -> Result<(), DatabaseError> {
-    // Readers then do not wait for writers. It sticks to the file; older versions of Spin
-    // refuse it, and then everything works more slowly.
-    let _ = database.run("PRAGMA journal_mode = WAL", &[]);
-    database.transaction(|| {
-        for table in TABLES {
-            database.run(table, &[])?;
+    let until = Instant::now() + MAKE_WAIT;
+    let [mut pause, longest] = MAKE_LOOK;
+    loop {
+        let made = match are_made(database) {
+            // With a connection of its own, whose locks end with it.
+            Ok(false) => Database::open().and_then(|maker| make_with(&maker)),
+            Ok(true) => return Ok(()),
+            Err(error) => Err(error),
+        };
+        match made {
+            Err(DatabaseError::Busy) if Instant::now() < until => {
+                clock::sleep(pause / 2 + clock::jitter(pause));
+                pause = (pause * 2).min(longest);
+            }
+            made => return made,
         }
-        let insert = "INSERT OR IGNORE INTO tidegate_meta (key, value) VALUES (?1, ?2)";
-        database.run(insert, &values!["format", FORMAT])?;
-        database.run(insert, &values!["salt", &clock::random_id(16)])?;
-        Ok::<_, DatabaseError>(())
-    })
+    }
+}
+
+/// Whether all of them are there, the last one among them: they are made at once.
+fn are_made(database: &Database) -> Result<bool, DatabaseError> {
+    let last = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = 'tidegate_commit_1'";
+    Ok(!database.once(last, &[])?.is_empty())
+}
+
+fn make_with(maker: &Database) -> Result<(), DatabaseError> {
+    maker.once("PRAGMA busy_timeout = 0", &[])?;
+    let mode = maker.once("PRAGMA journal_mode", &[])?.into_iter().next();
+    let is_ahead = mode.is_some_and(|mut mode| mode.text().is_ok_and(|mode| mode == "wal"));
+    if !is_ahead {
+        // What is locked by the commit stays so, since the journal is changed only where
+        // nobody else reads.
+        maker.once("PRAGMA locking_mode = EXCLUSIVE", &[])?;
+    }
+    maker.once("BEGIN IMMEDIATE", &[])?;
+    // Somebody else may have been faster.
+    if are_made(maker)? {
+        return Ok(());
+    }
+    for table in TABLES {
+        maker.once(table, &[])?;
+    }
+    let insert = "INSERT OR IGNORE INTO tidegate_meta (key, value) VALUES (?1, ?2)";
+    maker.once(insert, &values!["format", FORMAT])?;
+    maker.once(insert, &values!["salt", &clock::random_id(16)])?;
+    let insert = "INSERT OR IGNORE INTO tidegate_queue VALUES (1, 0, 0, 0)";
+    maker.once(insert, &[])?;
+    // SQLite itself waits for those that are reading, and lets no others begin meanwhile.
+    maker.once("PRAGMA busy_timeout = 5000", &[])?;
+    maker.once("COMMIT", &[])?;
+    match is_ahead {
+        true => Ok(()),
+        false => write_ahead(maker),
+    }
+}
+
+/// Has readers not wait for writers, nor writers for readers. It sticks to the file.
+///
+/// Older versions of Spin refuse it, and then everything works more slowly.
+fn write_ahead(database: &Database) -> Result<(), DatabaseError> {
+    match database.once("PRAGMA journal_mode = WAL", &[]) {
+        Err(DatabaseError::Busy) => Err(DatabaseError::Busy),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses tables of another format.
@@ -115,11 +182,13 @@ pub fn first_epoch(salt: &str, actor: &str, id: &str) -> String {
 /// any longer.
 pub fn prune(database: &Database, now_ms: u64) -> Result<(), DatabaseError> {
     prune_outbox(database, now_ms)?;
-    database.run(
+    database.write(
         "DELETE FROM tidegate_answers
          WHERE seq IN (SELECT seq FROM tidegate_answers ORDER BY seq LIMIT ?1) AND at_ms < ?2",
         &values![PRUNED_AT_ONCE, now_ms.saturating_sub(answers_age_ms())],
     )?;
+    // Unless it could be done when they were made.
+    let _ = write_ahead(database);
     Ok(())
 }
 
@@ -128,7 +197,7 @@ pub fn prune(database: &Database, now_ms: u64) -> Result<(), DatabaseError> {
 pub fn prune_outbox(database: &Database, now_ms: u64) -> Result<(), DatabaseError> {
     let age_ms = settings::number("TIDEGATE_OUTBOX_AGE_MS", OUTBOX_AGE_MS);
     let rows = settings::number("TIDEGATE_OUTBOX_ROWS", OUTBOX_ROWS);
-    database.run(
+    database.write(
         "DELETE FROM tidegate_outbox
          WHERE seq IN (SELECT seq FROM tidegate_outbox ORDER BY seq LIMIT ?1)
            AND (at_ms < ?2 OR seq <= (SELECT max(seq) FROM tidegate_outbox) - ?3)",
@@ -151,8 +220,16 @@ pub const OUTBOX_AGE_MS: u64 = 10 * 60 * 1000;
 /// How many of them are kept, of all actors together, unless `TIDEGATE_OUTBOX_ROWS` says
 /// otherwise.
 pub const OUTBOX_ROWS: u64 = 100_000;
-/// How many are forgotten at a time.
-const PRUNED_AT_ONCE: u64 = 1_000;
+/// How many are forgotten at a time, while others wait to write.
+const PRUNED_AT_ONCE: u64 = 500;
+/// In how many rows of the outbox there is one after which room is made in it.
+const PRUNED_EVERY: u64 = 128;
+
+/// Whether room is to be made in the outbox, after a commit of so many rows of it: by chance,
+/// so that nobody has to count.
+pub fn is_time_to_prune(rows: usize) -> bool {
+    rows > 0 && clock::random_below(PRUNED_EVERY) < rows as u64
+}
 
 #[cfg(test)]
 mod tests {

@@ -55,7 +55,13 @@ pub(crate) fn to_actor(
         headers: headers.cloned().collect(),
         body: &body,
     };
-    relay(ask(&request, actor)?, response)
+    let answer = ask(&request, actor)?;
+    if answer.status == 405
+        && let Some(methods) = head.route().methods()
+    {
+        response.header("allow", methods);
+    }
+    relay(answer, response)
 }
 
 /// Asks the component that serves an actor type.
@@ -115,7 +121,7 @@ pub(crate) fn tick(
     let database = Database::open()?;
     // A message's sender, since nobody may serve its receiver.
     let due = tables::with(&database, || {
-        database.run(
+        database.read(
             "SELECT actor FROM tidegate_timers WHERE due_ms <= ?1
              UNION SELECT from_actor FROM tidegate_messages WHERE due_ms <= ?1",
             &values![clock::unix_ms()],

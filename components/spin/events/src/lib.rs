@@ -14,7 +14,6 @@ mod question;
 mod stream;
 
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use tidegate_spin_base::database::Database;
 use tidegate_spin_base::head::{Head, Route, Target};
 use tidegate_spin_base::response::Response;
@@ -50,13 +49,12 @@ fn answer(head: &Head, request: &IncomingRequest, response: &mut Response) -> Re
             let identity = tokens::identify(head, TokenFrom::HeaderOrQuery)?;
             stream::serve(head, &target, identity, response)?;
         }
-        Route::Actor(target) => forward::to_actor(head, request, &target, response)?,
+        Route::Actor(target) if is_read || head.method == "POST" => {
+            forward::to_actor(head, request, &target, response)?;
+        }
         Route::Tick if head.method == "POST" => forward::tick(head, request, response)?,
         Route::None | Route::Wake(_) | Route::Look(_) => return Err(head.not_found()),
-        _ => {
-            return Err(Failure::host(code::REQUEST_METHOD_NOT_ALLOWED)
-                .message("this path does not take this HTTP method"));
-        }
+        _ => door::refuse_method(head, response),
     }
     Ok(())
 }

@@ -188,7 +188,7 @@ impl Stream<'_> {
 
     /// The patches behind a version, as far as they are kept.
     fn missed(&self, version: u64, until: &Answer) -> Result<Vec<Entry>, DatabaseError> {
-        let rows = self.database.run(
+        let rows = self.database.read(
             "SELECT seq, kind, name, payload, extended, epoch, version, from_version
              FROM tidegate_outbox
              WHERE actor = ?1 AND id = ?2 AND epoch = ?3 AND kind = 'patch' AND version > ?4
@@ -288,7 +288,9 @@ impl Stream<'_> {
             if refused_from_ms.is_some_and(|end| clock::unix_ms() >= end) {
                 return Err(tokens::expired().into());
             }
+            let begun = Instant::now();
             let entries = self.look()?;
+            let took = begun.elapsed();
             let found = !entries.is_empty();
             self.take(entries)?;
             self.ask_again()?;
@@ -298,14 +300,14 @@ impl Stream<'_> {
             if self.last_word.elapsed() >= KEEP_ALIVE {
                 self.say(sse::KEEP_ALIVE)?;
             }
-            clock::sleep(pace.next(found));
+            clock::sleep(pace.next(found, took));
         }
     }
 
     /// What is new in the outbox.
     fn look(&self) -> Result<Vec<Entry>, DatabaseError> {
         let rows = tables::with(&self.database, || {
-            self.database.run(
+            self.database.read(
                 "SELECT seq, kind, name, payload, extended, epoch, version, from_version
                  FROM tidegate_outbox WHERE actor = ?1 AND id = ?2 AND seq > ?3
                  ORDER BY seq LIMIT ?4",

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Failure, canonical};
 use tidegate_spin_base::database::{Database, DatabaseError};
-use tidegate_spin_base::{settings, tables, values};
+use tidegate_spin_base::{clock, commit, settings, tables, values};
 
 /// How many calls an actor remembers, unless `TIDEGATE_MAX_KEYS` says otherwise: the host's
 /// `actors.max-keys`.
@@ -54,7 +54,7 @@ impl Keyed {
         key: &ActorKey,
         now_ms: u64,
     ) -> Result<Option<Result<Option<String>, Failure>>, DatabaseError> {
-        let rows = database.run(
+        let rows = database.read(
             "SELECT input, outcome, result FROM tidegate_answers
              WHERE actor = ?1 AND id = ?2 AND call = ?3 AND at_ms >= ?4",
             &values![
@@ -79,15 +79,8 @@ impl Keyed {
         }))
     }
 
-    /// Remembers what it came to, and forgets the oldest beyond the limits. Within the
-    /// turn's transaction.
-    pub(crate) fn remember(
-        &self,
-        answer: &Answer,
-        database: &Database,
-        key: &ActorKey,
-        now_ms: u64,
-    ) -> Result<(), DatabaseError> {
+    /// What a commit remembers of it; the oldest beyond the limits are forgotten.
+    pub(crate) fn row<'a>(&'a self, answer: &'a Answer) -> commit::Answer<'a> {
         let (outcome, result) = match answer {
             Answer::Begun => ("begun", None),
             // It ran, and that is all that is remembered.
@@ -95,30 +88,15 @@ impl Keyed {
             Answer::Result(result) => ("result", Some(result.as_str())),
             Answer::Nothing => ("nothing", None),
         };
-        let (actor, id) = (key.actor.as_str(), key.id.as_str());
-        database.run(
-            "INSERT OR REPLACE INTO tidegate_answers (actor, id, call, input, outcome, result, at_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            &values![actor, id, &self.call, &self.input, outcome, result, now_ms],
-        )?;
-        database.run(
-            "DELETE FROM tidegate_answers WHERE seq IN (
-                SELECT seq FROM (
-                    SELECT seq, at_ms,
-                        row_number() OVER newest AS place,
-                        sum(128 + length(CAST(coalesce(result, '') AS BLOB))) OVER newest AS bytes
-                    FROM tidegate_answers WHERE actor = ?1 AND id = ?2
-                    WINDOW newest AS (ORDER BY seq DESC))
-                WHERE place > 1 AND (place > ?3 OR bytes > ?4 OR at_ms < ?5))",
-            &values![
-                actor,
-                id,
-                settings::number("TIDEGATE_MAX_KEYS", MAX_KEYS),
-                MAX_BYTES,
-                now_ms.saturating_sub(tables::answers_age_ms())
-            ],
-        )?;
-        Ok(())
+        commit::Answer {
+            call: &self.call,
+            input: &self.input,
+            outcome,
+            result,
+            max_calls: settings::number("TIDEGATE_MAX_KEYS", MAX_KEYS),
+            max_bytes: MAX_BYTES,
+            since_ms: clock::unix_ms().saturating_sub(tables::answers_age_ms()),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the manifest says of one actor type, as far as a request needs it. Every request has
 //! an instance of its own, and compiling a schema costs more than all else that a small turn
-//! does: so a schema is compiled when something is checked against it, and not before.
+//! does: so a schema is read when something is checked against it, and not before, and whether it
+//! is one is asked only when it refuses something.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::ActorType;
 use tidegate_core::meter::Allowance;
-use tidegate_core::schema::{Refused, Violations};
+use tidegate_core::schema::{Refused, SchemaError, Violations};
 use tidegate_core::{Failure, Json, Manifest, Name, Pointer, Schema};
 
 use crate::stage::STATE_MEMORY_BYTES;
@@ -112,13 +113,18 @@ impl Declared {
         if let Some(schema) = self.compiled.borrow().get(&name) {
             return check(schema, value);
         }
-        let schema = Schema::compile(source).map_err(|error| {
+        let no_schema = |error: SchemaError| {
             tidegate_spin_base::log!("the handler's manifest: {name}: {error}");
             Failure::host(code::INTERNAL).message("the handler does not say what it is")
-        })?;
-        let checked = check(&schema, value);
+        };
+        let schema = Schema::trusted(source).map_err(no_schema)?;
+        let checked = check(&schema, value)?;
+        if checked.is_err() {
+            // What is refused may be so because the schema is none.
+            Schema::compile(source).map_err(no_schema)?;
+        }
         self.compiled.borrow_mut().insert(name, schema);
-        checked
+        Ok(checked)
     }
 
     /// Checks a JSON text. Returns it with its integers written as such, none where they are.

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use tidegate_core::ActorKey;
 use tidegate_core::failure::code;
 use tidegate_spin_base::database::{Database, DatabaseError, Row};
@@ -35,35 +36,39 @@ pub(crate) struct Stored {
 }
 
 impl Message {
-    /// Stores it, and returns its number. Within the turn's transaction.
-    pub(crate) fn store(
-        &self,
-        database: &Database,
-        from: &ActorKey,
-        now_ms: u64,
-    ) -> Result<u64, DatabaseError> {
+    /// The row of a commit.
+    pub(crate) fn row(&self, due_ms: u64) -> Value {
         let call = &self.0;
-        let rows = database.run(
-            "INSERT INTO tidegate_messages (from_actor, from_id, actor, id, method, input, key,
-                at_ms, due_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) RETURNING seq",
-            &values![
-                from.actor.as_str(),
-                from.id.as_str(),
-                &call.actor,
-                &call.id,
-                &call.method,
-                call.input.as_ref(),
-                call.key.as_ref(),
-                now_ms,
-                // Whoever has stored it delivers it; the clock comes in when that is late.
-                now_ms + RETRY_MS
-            ],
-        )?;
-        let row = rows.into_iter().next();
-        row.ok_or_else(|| DatabaseError::Failed("a message was not stored".to_owned()))?
-            .number()
+        json!([
+            call.actor,
+            call.id,
+            call.method,
+            call.input,
+            call.key,
+            due_ms
+        ])
     }
+}
+
+/// When a message is due that is stored now: whoever has stored it delivers it, and the clock
+/// comes in when that is late.
+pub(crate) fn first_due_ms(now_ms: u64) -> u64 {
+    now_ms.saturating_add(RETRY_MS)
+}
+
+/// The numbers of the messages that a commit of this actor has stored. Those of another one at
+/// the same time may be among them: whoever hears a message twice knows it.
+pub(crate) fn sent(
+    database: &Database,
+    from: &ActorKey,
+    due_ms: u64,
+) -> Result<Vec<u64>, DatabaseError> {
+    let rows = database.read(
+        "SELECT seq FROM tidegate_messages
+         WHERE due_ms = ?1 AND from_actor = ?2 AND from_id = ?3 ORDER BY seq",
+        &values![due_ms, from.actor.as_str(), from.id.as_str()],
+    )?;
+    rows.into_iter().map(|mut row| row.number()).collect()
 }
 
 impl Stored {
@@ -88,7 +93,7 @@ impl Stored {
 
     /// The one with this number, if it is still there.
     fn load(database: &Database, seq: u64) -> Result<Option<Stored>, DatabaseError> {
-        let rows = database.run(
+        let rows = database.read(
             "SELECT seq, from_actor, from_id, actor, id, method, input, key, tries
              FROM tidegate_messages WHERE seq = ?1",
             &values![seq],
@@ -102,7 +107,7 @@ impl Stored {
         now_ms: u64,
         limit: u64,
     ) -> Result<Vec<Stored>, DatabaseError> {
-        let rows = database.run(
+        let rows = database.read(
             "SELECT seq, from_actor, from_id, actor, id, method, input, key, tries
              FROM tidegate_messages WHERE due_ms <= ?1 ORDER BY seq LIMIT ?2",
             &values![now_ms, limit],
@@ -113,7 +118,7 @@ impl Stored {
     /// Notes that it is about to be tried: a component that is not there ends whoever sends
     /// to it, and that must not be the end of every tick.
     pub(crate) fn note_try(&self, database: &Database) -> Result<(), DatabaseError> {
-        database.run(
+        database.write(
             "UPDATE tidegate_messages SET tries = ?2, due_ms = ?3 WHERE seq = ?1",
             &values![self.seq, self.tries + 1, self.next_due_ms()],
         )?;
@@ -125,7 +130,7 @@ impl Stored {
     }
 
     fn forget(&self, database: &Database) -> Result<(), DatabaseError> {
-        database.run(
+        database.write(
             "DELETE FROM tidegate_messages WHERE seq = ?1",
             &values![self.seq],
         )?;
@@ -196,6 +201,7 @@ fn is_passing(code: &str) -> bool {
         code::HANDLER_TRAPPED,
         code::HOST_SHUTTING_DOWN,
         code::INTERNAL,
+        code::STORE_BUSY,
         code::STORE_UNAVAILABLE,
         code::UNSUPPORTED_ON_SPIN,
     ]

@@ -5,14 +5,15 @@
 //! *lease* first: a name and a time in the row, which the commits of others respect until
 //! that time.
 
+use serde_json::json;
 use tidegate_core::{ActorKey, Failure, Json, PatchOp, patch};
 use tidegate_spin_base::database::{Database, DatabaseError, Row};
-use tidegate_spin_base::{clock, tables, values};
+use tidegate_spin_base::{clock, commit, tables, values};
 
 use crate::answers::{Answer, Keyed};
 use crate::declared::Declared;
-use crate::messages::Message;
-use crate::timers::TimerChange;
+use crate::messages::{self, Message};
+use crate::timers::{self, TimerChange};
 
 /// An actor as the database has it.
 #[derive(Clone, Debug)]
@@ -83,6 +84,14 @@ pub(crate) struct Commit<'a> {
     pub(crate) answer: Option<(&'a Keyed, Answer)>,
 }
 
+/// What a commit that was made has left.
+pub(crate) struct Committed {
+    /// The numbers of its messages.
+    pub(crate) sent: Vec<u64>,
+    /// How many rows of the outbox.
+    pub(crate) rows: usize,
+}
+
 /// What a commit does about the lease.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Leases<'a> {
@@ -119,8 +128,7 @@ pub(crate) enum Refusal {
 impl From<DatabaseError> for Refusal {
     fn from(error: DatabaseError) -> Refusal {
         match error {
-            // Whoever writes will have committed something.
-            DatabaseError::Busy => Refusal::Conflict,
+            DatabaseError::Outpaced => Refusal::Conflict,
             error => Refusal::Database(error),
         }
     }
@@ -131,7 +139,7 @@ pub(crate) fn load(database: &Database, key: &ActorKey) -> Result<Loaded, Failur
     let (actor, id) = (key.actor.as_str(), key.id.as_str());
     let rows = tables::with(database, || {
         database
-            .run(
+            .read(
                 "SELECT format.value, salt.value, a.epoch, a.version, a.shown_version, a.commits,
                 a.last_timer, a.activated_ms, a.schedules, a.state, a.state_version, a.fit,
                 CASE WHEN a.lease IS NULL THEN 0 ELSE a.lease_until END,
@@ -187,7 +195,7 @@ fn loaded(mut row: Row, key: &ActorKey) -> Result<Loaded, DatabaseError> {
 
 /// Until when somebody has the lease of an actor; 0 when nobody has.
 pub(crate) fn leased_until_ms(database: &Database, key: &ActorKey) -> Result<u64, Failure> {
-    let rows = database.run(
+    let rows = database.read(
         "SELECT lease_until FROM tidegate_actors
          WHERE actor = ?1 AND id = ?2 AND lease IS NOT NULL",
         &values![key.actor.as_str(), key.id.as_str()],
@@ -224,7 +232,7 @@ pub(crate) fn renew_lease(
     lease: &mut Lease,
     until_ms: u64,
 ) -> Result<bool, DatabaseError> {
-    let renewed = database.run(
+    let renewed = database.write(
         "UPDATE tidegate_actors SET lease_until = ?4
          WHERE actor = ?1 AND id = ?2 AND lease = ?3 RETURNING lease_until",
         &values![key.actor.as_str(), key.id.as_str(), &lease.name, until_ms],
@@ -236,14 +244,13 @@ pub(crate) fn renew_lease(
 /// Gives a lease back without a commit.
 pub(crate) fn end_lease(database: &Database, key: &ActorKey, lease: &Lease) {
     // If that fails, its time ends it.
-    let _ = database.run(
+    let _ = database.write(
         "UPDATE tidegate_actors SET lease = NULL WHERE actor = ?1 AND id = ?2 AND lease = ?3",
         &values![key.actor.as_str(), key.id.as_str(), &lease.name],
     );
 }
 
 /// Commits, if nobody else has since `place` was read; then `place` is where the actor is.
-/// Returns the numbers of the messages.
 pub(crate) fn commit(
     database: &Database,
     key: &ActorKey,
@@ -251,169 +258,63 @@ pub(crate) fn commit(
     declared: &Declared,
     commit: &Commit<'_>,
     leases: Leases<'_>,
-) -> Result<Vec<u64>, Refusal> {
+) -> Result<Committed, Refusal> {
     let mut next = place.clone();
-    let is_single = commit.patches.is_none()
-        && commit.events.is_empty()
-        && commit.timers.is_empty()
-        && commit.messages.is_empty()
-        && commit.answer.is_none();
-    let sent = match is_single {
-        true => {
-            write_actor(database, key, &mut next, declared, commit, leases)?;
-            Vec::new()
-        }
-        false => database.transaction(|| {
-            write_actor(database, key, &mut next, declared, commit, leases)?;
-            write_rest(database, key, place, &mut next, declared, commit)
-        })?,
-    };
-    *place = next;
-    Ok(sent)
-}
-
-/// Writes the actor's row, if it is the one that was read and nobody else has the lease.
-fn write_actor(
-    database: &Database,
-    key: &ActorKey,
-    next: &mut Place,
-    declared: &Declared,
-    commit: &Commit<'_>,
-    leases: Leases<'_>,
-) -> Result<(), Refusal> {
-    let state = commit.state.map(Json::to_text);
+    let mut outbox = Vec::with_capacity(commit.events.len() + 1);
     if let Some(patches) = &commit.patches {
         next.version += 1;
         let shown = patch::without_hidden(patches.clone(), &declared.state.hidden);
-        if !shown.is_empty() {
-            next.shown_version = next.version;
-        }
-    }
-    let (actor, id) = (key.actor.as_str(), key.id.as_str());
-    let held_until_ms = leases.next.map_or(0, |lease| lease.until_ms);
-    let held = leases.next.map(|lease| &lease.name);
-    let state_version = u64::from(declared.state.version);
-    let fit = declared.fit();
-    let written = match next.exists {
-        true => database.run(
-            "UPDATE tidegate_actors SET version = ?3, shown_version = ?4, commits = commits + 1,
-                state = coalesce(?5, state), state_version = ?6, fit = ?15, last_timer = ?7,
-                activated_ms = ?8, schedules = ?9, lease = ?10, lease_until = ?11
-             WHERE actor = ?1 AND id = ?2 AND commits = ?12
-                AND (lease IS ?13 OR (?13 IS NULL AND lease_until <= ?14))
-             RETURNING commits",
-            &values![
-                actor,
-                id,
-                next.version,
-                next.shown_version,
-                state.as_ref(),
-                state_version,
-                next.last_timer,
-                next.activated_ms,
-                next.schedules.as_ref(),
-                held,
-                held_until_ms,
-                next.commits,
-                leases.mine.map(|lease| &lease.name),
-                clock::unix_ms(),
-                &fit
-            ],
-        )?,
-        false => database.run(
-            "INSERT INTO tidegate_actors (actor, id, epoch, version, shown_version, commits,
-                state, state_version, last_timer, activated_ms, schedules, lease, lease_until,
-                fit)
-             VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-             ON CONFLICT (actor, id) DO NOTHING RETURNING commits",
-            &values![
-                actor,
-                id,
-                &next.epoch,
-                next.version,
-                next.shown_version,
-                state.as_ref(),
-                state_version,
-                next.last_timer,
-                next.activated_ms,
-                next.schedules.as_ref(),
-                held,
-                held_until_ms,
-                &fit
-            ],
-        )?,
-    };
-    let Some(mut row) = written.into_iter().next() else {
-        return Err(Refusal::Conflict);
-    };
-    next.commits = row.number()?;
-    next.exists = true;
-    Ok(())
-}
-
-/// Writes what else the turn leaves.
-fn write_rest(
-    database: &Database,
-    key: &ActorKey,
-    before: &Place,
-    next: &mut Place,
-    declared: &Declared,
-    commit: &Commit<'_>,
-) -> Result<Vec<u64>, Refusal> {
-    let now_ms = clock::unix_ms();
-    let (actor, id) = (key.actor.as_str(), key.id.as_str());
-    let put = |kind: &str, name: Option<&str>, payload: Option<&str>, extended: Option<&str>| {
-        database.run(
-            "INSERT INTO tidegate_outbox (actor, id, kind, name, payload, extended, epoch,
-                version, from_version, at_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING seq",
-            &values![
-                actor,
-                id,
-                kind,
-                name,
-                payload,
-                extended,
-                &next.epoch,
-                next.version,
-                before.shown_version,
-                now_ms
-            ],
-        )
-    };
-    let mut put_last = Vec::new();
-    if let (Some(patches), Some(state)) = (&commit.patches, commit.state) {
-        let shown = patch::without_hidden(patches.clone(), &declared.state.hidden);
-        put_last = match shown.is_empty() {
-            // Nobody is shown anything, but what guards say may be another thing now.
-            true => put("mark", None, None, None)?,
-            false => {
+        outbox.push(match (shown.is_empty(), commit.state) {
+            (false, Some(state)) => {
+                next.shown_version = next.version;
                 let plain = patch::encode_plain(&shown, state);
                 let extended = patch::has_str_ins(&shown).then(|| patch::encode(&shown));
-                put("patch", None, Some(&plain), extended.as_deref())?
+                json!(["patch", null, plain, extended])
             }
-        };
+            // Nobody is shown anything, but what guards say may be another thing now.
+            _ => json!(["mark", null, null, null]),
+        });
     }
-    for (name, payload) in commit.events {
-        put_last = put("event", Some(name), Some(payload), None)?;
-    }
-    for change in commit.timers {
-        change.carry_out(database, key)?;
-    }
-    if let Some((keyed, answer)) = &commit.answer {
-        keyed.remember(answer, database, key, now_ms)?;
-    }
-    let mut sent = Vec::with_capacity(commit.messages.len());
-    for message in commit.messages {
-        sent.push(message.store(database, key, now_ms)?);
-    }
-    if let Some(mut row) = put_last.into_iter().next()
-        && row.number()? % PRUNED_EVERY == 0
-    {
-        tables::prune_outbox(database, now_ms)?;
-    }
-    Ok(sent)
+    let events = commit.events.iter();
+    outbox.extend(events.map(|(name, payload)| json!(["event", name, payload, null])));
+    let rows = outbox.len();
+    let due_ms = messages::first_due_ms(clock::unix_ms());
+    let (timers_gone, timers_set) = timers::come_to(commit.timers);
+    let fit = declared.fit();
+    let tables = commit::Commit {
+        actor: key.actor.as_str(),
+        id: key.id.as_str(),
+        commits: place.commits,
+        epoch: &next.epoch,
+        version: next.version,
+        from_version: place.shown_version,
+        shown_version: next.shown_version,
+        state: commit.state.map(Json::to_text),
+        state_version: u64::from(declared.state.version),
+        fit: &fit,
+        last_timer: next.last_timer,
+        activated_ms: next.activated_ms,
+        schedules: next.schedules.as_deref(),
+        lease: leases.mine.map(|lease| lease.name.as_str()),
+        next_lease: leases.next.map(|lease| lease.name.as_str()),
+        lease_until_ms: leases.next.map_or(0, |lease| lease.until_ms),
+        outbox,
+        timers_gone,
+        timers_set,
+        messages: commit.messages.iter().map(|one| one.row(due_ms)).collect(),
+        answer: commit
+            .answer
+            .as_ref()
+            .map(|(keyed, answer)| keyed.row(answer)),
+    };
+    tables.write(database)?;
+    next.commits += 1;
+    next.exists = true;
+    *place = next;
+    let sent = match commit.messages.is_empty() {
+        true => Vec::new(),
+        // The clock delivers those whose numbers cannot be read now.
+        false => messages::sent(database, key, due_ms).unwrap_or_default(),
+    };
+    Ok(Committed { sent, rows })
 }
-
-/// After how many rows of the outbox room is made in it.
-const PRUNED_EVERY: u64 = 128;

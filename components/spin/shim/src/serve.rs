@@ -13,7 +13,7 @@ use tidegate_spin_base::look::{self, Question, Subject};
 use tidegate_spin_base::response::Response;
 use tidegate_spin_base::signature::{self, About, Purpose, Statement};
 use tidegate_spin_base::tokens::{TokenFrom, bearer};
-use tidegate_spin_base::{clock, door, settings, sse};
+use tidegate_spin_base::{clock, door, settings, sse, tables};
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 
 use crate::bindings::tidegate::realtime::types as wit;
@@ -84,7 +84,7 @@ async fn answer(
             let ran = turn::wake(&request, &key).await;
             let ran = ran.map(|ran| Some(format!(r#"{{"turns":{ran}}}"#)));
             reply(&request, ran)?;
-            send(&request);
+            clean_up(&request);
         }
         (Route::Look(target), "POST") => {
             let body = check!(incoming::body(incoming, BODY_MAX_BYTES));
@@ -98,7 +98,7 @@ async fn answer(
             return reply(&request, seen.map(|seen| Some(told(seen))));
         }
         (Route::None, _) => return Err(Box::new((response, head.not_found()))),
-        _ => return Err(Box::new((response, not_allowed()))),
+        _ => door::refuse_method(head, &mut response),
     }
     Ok(())
 }
@@ -117,11 +117,6 @@ fn told(seen: views::Seen) -> String {
         seq: seen.seq,
     };
     serde_json::to_string(&answer).expect("strings and numbers are JSON")
-}
-
-fn not_allowed() -> Failure {
-    Failure::host(code::REQUEST_METHOD_NOT_ALLOWED)
-        .message("this path does not take this HTTP method")
 }
 
 /// Gives a request's one result.
@@ -160,6 +155,7 @@ async fn open(response: Response, target: &Target) -> Result<(Rc<Request>, Actor
                 internal_key,
                 is_unguarded: Cell::new(false),
                 sent: RefCell::default(),
+                prunes: Cell::new(false),
             });
             Ok((request, key))
         }
@@ -255,14 +251,20 @@ async fn call(
             response.end();
         }
     }
-    send(&request);
+    clean_up(&request);
     Ok(())
 }
 
-/// Delivers the messages that a request's turns have stored.
-fn send(request: &Request) {
+/// Does what a request leaves to be done once it is answered: delivers the messages that its
+/// turns have stored, and makes room in the outbox.
+fn clean_up(request: &Request) {
     let sent = request.sent.take();
     messages::deliver(&request.database, &sent, request.internal_key.as_deref());
+    if request.prunes.get()
+        && let Err(error) = tables::prune_outbox(&request.database, clock::unix_ms())
+    {
+        tidegate_spin_base::log!("no room is made in the outbox: {error}");
+    }
 }
 
 /// What a request calls.
@@ -343,6 +345,10 @@ async fn read(head: &Head, target: Target, response: Response) -> Result<(), Ref
         Err(failure) => return Err(Box::new((response, failure))),
     };
     let (request, key) = open(response, &target).await?;
+    if !matches!(target.what(), Some("state" | "events")) {
+        door::refuse_method(head, &mut request.response.borrow_mut());
+        return Ok(());
+    }
     let seen = async {
         match target.what().unwrap_or_default() {
             "state" | "events" if is_stream => Err(Failure::host(code::UNSUPPORTED_ON_SPIN)
@@ -350,7 +356,7 @@ async fn read(head: &Head, target: Target, response: Response) -> Result<(), Ref
                     "event streams are served by the component `events`: the manifest has to \
                      route this path to it",
                 )),
-            "state" => {
+            _ => {
                 let question = Question {
                     user,
                     subject: Subject::State,
@@ -358,7 +364,6 @@ async fn read(head: &Head, target: Target, response: Response) -> Result<(), Ref
                 };
                 views::look(&request, &key, &question).await
             }
-            _ => Err(not_allowed()),
         }
     };
     let seen = seen.await.map(|seen| {

@@ -11,10 +11,10 @@ use serde_json::value::RawValue;
 use tidegate_core::document::{Document, OpError};
 use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Failure, Json};
-use tidegate_spin_base::database::Database;
+use tidegate_spin_base::database::{self, Database};
 use tidegate_spin_base::response::Response;
 use tidegate_spin_base::signature::ActorRef;
-use tidegate_spin_base::{clock, settings};
+use tidegate_spin_base::{clock, settings, tables};
 
 use crate::answers::{Answer, Keyed};
 use crate::declared::{Against, Declared};
@@ -55,6 +55,8 @@ pub(crate) struct Request {
     pub(crate) is_unguarded: std::cell::Cell<bool>,
     /// The messages that its turns have stored.
     pub(crate) sent: RefCell<Vec<u64>>,
+    /// Whether it makes room in the outbox once it is answered.
+    pub(crate) prunes: std::cell::Cell<bool>,
 }
 
 /// Who hears parts of a result.
@@ -86,14 +88,52 @@ pub(crate) struct Given {
     pub(crate) listener: Listener,
     /// The call, if it is to run once.
     pub(crate) keyed: Option<Keyed>,
-    /// When it has to be over, in milliseconds since the Unix epoch.
-    pub(crate) deadline_ms: u64,
+    /// The time that it has.
+    pub(crate) time: Time,
     /// How often what it stages is committed while it runs.
     pub(crate) streaming: Option<Duration>,
     /// What becomes of the timer that it is the turn of.
     pub(crate) fired: Option<TimerChange>,
     /// What may be done with the state.
     pub(crate) mode: Mode,
+}
+
+/// The time that a turn has. While it waits for the database, because others write, it stands
+/// still, for as long as one statement may wait at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Time {
+    /// How much.
+    pub(crate) limit_ms: u64,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub(crate) begun_ms: u64,
+    /// When nobody waits for the turn any longer, whatever it waits for itself.
+    pub(crate) caller_until_ms: Option<u64>,
+    /// How long the request had waited for the database when it began, and not as a turn.
+    waited_before: Duration,
+}
+
+impl Time {
+    /// So much from now on.
+    pub(crate) fn new(limit_ms: u64, caller_until_ms: Option<u64>, database: &Database) -> Time {
+        Time {
+            limit_ms,
+            begun_ms: clock::unix_ms(),
+            caller_until_ms,
+            waited_before: database.waited(),
+        }
+    }
+
+    /// When it is over, in milliseconds since the Unix epoch.
+    pub(crate) fn end_ms(&self, waited: Duration) -> u64 {
+        let waited = waited.saturating_sub(self.waited_before).as_millis();
+        let waited_ms = u64::try_from(waited).unwrap_or(u64::MAX);
+        let end_ms = self
+            .begun_ms
+            .saturating_add(self.limit_ms)
+            .saturating_add(waited_ms.min(database::wait_ms()));
+        self.caller_until_ms
+            .map_or(end_ms, |until| until.min(end_ms))
+    }
 }
 
 /// What a guest may do.
@@ -254,7 +294,19 @@ impl Stage {
 
     /// Time that is left.
     pub(crate) fn left(&self) -> Duration {
-        Duration::from_millis(self.given.deadline_ms.saturating_sub(clock::unix_ms()))
+        Duration::from_millis(self.deadline_ms().saturating_sub(clock::unix_ms()))
+    }
+
+    /// When the turn has to be over, in milliseconds since the Unix epoch.
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        let waited = self.given.request.database.waited();
+        self.given.time.end_ms(waited)
+    }
+
+    /// Has the time begin now, of a turn that could not begin before.
+    pub(crate) fn begin_time(&mut self) {
+        let (time, database) = (self.given.time, &self.given.request.database);
+        self.given.time = Time::new(time.limit_ms, time.caller_until_ms, database);
     }
 
     /// Before something leaves that cannot be undone: from here on nobody else may commit,
@@ -297,7 +349,7 @@ impl Stage {
 
     fn lease_until_ms(&self) -> u64 {
         let now_ms = clock::unix_ms();
-        let end_ms = self.given.deadline_ms.saturating_add(LEASE_GRACE_MS);
+        let end_ms = self.deadline_ms().saturating_add(LEASE_GRACE_MS);
         now_ms.saturating_add(lease_ms()).min(end_ms)
     }
 
@@ -405,9 +457,12 @@ impl Stage {
         if let Some(exceeded) = self.exceeded.clone() {
             return End::Failed(exceeded);
         }
-        if clock::unix_ms() > self.given.deadline_ms {
+        if clock::unix_ms() > self.deadline_ms() {
+            let limit_ms = self.given.time.limit_ms;
             return End::Failed(
-                Failure::host(code::TURN_DEADLINE).message("the turn took longer than it may"),
+                Failure::host(code::TURN_DEADLINE)
+                    .message(format!("the turn took longer than {limit_ms} ms"))
+                    .param("limitMs", limit_ms),
             );
         }
         self.is_fit = false;
@@ -493,8 +548,11 @@ impl Stage {
             leases,
         );
         match committed {
-            Ok(sent) => {
-                given.request.sent.borrow_mut().extend(sent);
+            Ok(committed) => {
+                let request = &given.request;
+                request.sent.borrow_mut().extend(committed.sent);
+                let prunes = tables::is_time_to_prune(committed.rows);
+                request.prunes.set(request.prunes.get() || prunes);
                 given.fired = None;
                 self.document.accept();
                 self.events.clear();

@@ -25,7 +25,7 @@ pub(crate) fn tick(database: &Database, key: &[u8]) -> Result<String, Failure> {
     let until = Instant::now() + MAX_TIME;
     let now_ms = clock::unix_ms();
     let due = tables::with(database, || {
-        database.run(
+        database.read(
             "SELECT DISTINCT actor, id FROM tidegate_timers WHERE due_ms <= ?1 LIMIT ?2",
             &values![now_ms, MAX_DUE],
         )

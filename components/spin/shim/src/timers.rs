@@ -2,6 +2,9 @@
 //! Spin nothing wakes by itself: what is due runs before the actor's next turn, or when the
 //! clock ticks (`POST /_tidegate/tick`).
 
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::ActorType;
 use tidegate_core::{ActorKey, Failure, Name};
@@ -67,33 +70,32 @@ impl TimerChange {
         matches!(self, TimerChange::Set { id, .. } if *id == wanted)
     }
 
-    /// Carries it out. Within the turn's transaction.
-    pub(crate) fn carry_out(
-        &self,
-        database: &Database,
-        key: &ActorKey,
-    ) -> Result<(), DatabaseError> {
-        let (actor, name) = (key.actor.as_str(), key.id.as_str());
+    fn id(&self) -> i64 {
         match self {
+            TimerChange::Set { id, .. } | TimerChange::Cancel(id) => *id,
+        }
+    }
+}
+
+/// What changes come to, of which later ones win: the numbers of the timers that are gone, and
+/// the rows of those that are set.
+pub(crate) fn come_to(changes: &[TimerChange]) -> (Vec<i64>, Vec<Value>) {
+    let last: BTreeMap<i64, &TimerChange> =
+        changes.iter().map(|change| (change.id(), change)).collect();
+    let (mut gone, mut set) = (Vec::new(), Vec::new());
+    for change in last.into_values() {
+        match change {
             TimerChange::Set {
                 id,
                 method,
                 input,
                 due_ms,
                 every_ms,
-            } => database.run(
-                "INSERT OR REPLACE INTO tidegate_timers
-                    (actor, id, timer, method, input, due_ms, every_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                &values![actor, name, *id, method, input.as_ref(), *due_ms, *every_ms],
-            )?,
-            TimerChange::Cancel(id) => database.run(
-                "DELETE FROM tidegate_timers WHERE actor = ?1 AND id = ?2 AND timer = ?3",
-                &values![actor, name, *id],
-            )?,
-        };
-        Ok(())
+            } => set.push(json!([id, method, input, due_ms, every_ms])),
+            TimerChange::Cancel(id) => gone.push(*id),
+        }
     }
+    (gone, set)
 }
 
 impl Due {
@@ -103,7 +105,7 @@ impl Due {
         key: &ActorKey,
         now_ms: u64,
     ) -> Result<Option<Due>, DatabaseError> {
-        let rows = database.run(
+        let rows = database.read(
             "SELECT timer, method, input, due_ms, every_ms, tries FROM tidegate_timers
              WHERE actor = ?1 AND id = ?2 AND due_ms <= ?3 ORDER BY due_ms, timer LIMIT 1",
             &values![key.actor.as_str(), key.id.as_str(), now_ms],
@@ -127,7 +129,7 @@ impl Due {
         database: &Database,
         key: &ActorKey,
     ) -> Result<(), DatabaseError> {
-        database.run(
+        database.write(
             "UPDATE tidegate_timers SET tries = tries + 1
              WHERE actor = ?1 AND id = ?2 AND timer = ?3 AND due_ms = ?4",
             &values![key.actor.as_str(), key.id.as_str(), self.id, self.due_ms],
@@ -314,6 +316,28 @@ mod tests {
             ..due(-2, None)
         };
         assert_eq!(next(gone.fired(&declared(), 0, 5_055)), None);
+    }
+
+    #[test]
+    fn of_several_changes_of_a_timer_the_last_counts() {
+        let set = |id: i64, due_ms| TimerChange::Set {
+            id,
+            method: "tidy".to_owned(),
+            input: None,
+            due_ms,
+            every_ms: None,
+        };
+        let changes = [
+            set(1, 10),
+            TimerChange::Cancel(2),
+            TimerChange::Cancel(1),
+            set(2, 20),
+            set(-1, 30),
+        ];
+        let (gone, set) = come_to(&changes);
+        assert_eq!(gone, [1]);
+        let due: Vec<&Value> = set.iter().map(|row| &row[3]).collect();
+        assert_eq!(due, [30, 20]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::bindings::tidegate::realtime::types as wit;
 use crate::declared::{Against, Declared};
 use crate::guest;
 use crate::rows::{self, Commit, Lease, Leases, Loaded, Refusal};
-use crate::stage::{self, End, Given, Listener, Mode, Request, Stage, busy};
+use crate::stage::{self, End, Given, Listener, Mode, Request, Stage, Time, busy};
 use crate::timers::{self, Due};
 
 /// How often a turn is run before its caller is told that the actor is busy.
@@ -296,8 +296,7 @@ async fn activate(
     let mut place = loaded.place.clone();
     place.activated_ms = Some(since_ms);
     place.schedules = schedules;
-    let deadline_ms = now_ms + TURN_MS;
-    let lease = has_hook.then(|| Lease::new(deadline_ms));
+    let lease = has_hook.then(|| Lease::new(now_ms + TURN_MS));
     let commit = Commit {
         state: (!place.exists).then_some(&declared.state.initial),
         timers: &set,
@@ -324,17 +323,19 @@ async fn activate(
             traceparent: None,
             listener: Listener::Nobody,
             keyed: None,
-            deadline_ms,
+            time: Time::new(TURN_MS, None, database),
             streaming: None,
             fired: None,
             mode: Mode::Turn,
         };
-        stage::enter(Stage::new(given).with_lease(lease));
+        let stage = Stage::new(given).with_lease(lease);
+        let deadline_ms = stage.deadline_ms();
+        stage::enter(stage);
         let turn = wit::Turn {
             this: key.into(),
             turn_id: clock::random_id(8),
             origin: wit::Origin::Host,
-            now_ms,
+            now_ms: clock::unix_ms(),
             deadline_ms,
             attempt: 1,
             key: None,
@@ -432,18 +433,13 @@ async fn run_noted(
         Ok(state) => state,
         Err(failure) => return Ran::Done(Err(failure)),
     };
-    let now_ms = clock::unix_ms();
     let streaming = method.streaming;
     let streaming = streaming.map(|streaming| Duration::from_millis(streaming.interval_ms));
-    let patience_ms = match (method.deadline_ms, streaming) {
+    let limit_ms = match (method.deadline_ms, streaming) {
         (Some(deadline_ms), _) => deadline_ms,
         (None, Some(_)) => settings::number("TIDEGATE_STREAMING_DEADLINE_MS", STREAMING_MS),
         (None, None) => settings::number("TIDEGATE_TURN_DEADLINE_MS", TURN_MS),
     };
-    let deadline_ms = now_ms.saturating_add(patience_ms);
-    let deadline_ms = begin
-        .deadline_ms
-        .map_or(deadline_ms, |end| end.min(deadline_ms));
     let mut stage = Stage::new(Given {
         request: request.clone(),
         key: key.clone(),
@@ -454,7 +450,7 @@ async fn run_noted(
         traceparent: begin.traceparent.clone(),
         listener: begin.listener,
         keyed: begin.keyed,
-        deadline_ms,
+        time: Time::new(limit_ms, begin.deadline_ms, &request.database),
         streaming,
         fired: begin.fired,
         mode: Mode::Turn,
@@ -476,6 +472,8 @@ async fn run_noted(
     {
         return ended(stage.discard(error.into()), None);
     }
+    stage.begin_time();
+    let (now_ms, deadline_ms) = (clock::unix_ms(), stage.deadline_ms());
     stage::enter(stage);
     let turn = wit::Turn {
         this: key.into(),

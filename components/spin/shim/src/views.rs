@@ -12,7 +12,7 @@ use crate::bindings::exports::tidegate::spin::control::{Looking, Question, Subje
 use crate::bindings::tidegate::realtime::types as wit;
 use crate::guest;
 use crate::rows;
-use crate::stage::{self, Given, Listener, Mode, Request, Stage};
+use crate::stage::{self, Given, Listener, Mode, Request, Stage, Time};
 use crate::turn;
 
 /// What somebody sees.
@@ -61,7 +61,7 @@ pub(crate) async fn look(
         traceparent: None,
         listener: Listener::Nobody,
         keyed: None,
-        deadline_ms: u64::MAX,
+        time: Time::new(u64::MAX, None, &request.database),
         streaming: None,
         fired: None,
         mode: Mode::Look,
