@@ -16,6 +16,7 @@ use tidegate_core::cron::Cron;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::{ActorType, Method};
 use tidegate_core::{ActorKey, Failure};
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -294,7 +295,12 @@ impl Actor {
                     };
                     let live = match component.as_ref().filter(|_| is_long) {
                         Some(component) => {
-                            let share = &component.work_share;
+                            let (share, runtime) = (&component.work_share, Handle::current());
+                            let restore = move || {
+                                // Its timers are set on the runtime.
+                                let _runtime = runtime.enter();
+                                restore()
+                            };
                             let restored = component.workers.run(share, restore).await;
                             restored.ok_or_else(|| {
                                 Failure::host(code::INTERNAL).message("the host failed")

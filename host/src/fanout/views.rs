@@ -298,6 +298,18 @@ impl Audience {
         true
     }
 
+    /// Has these subscribers sent fresh snapshots of their views, because they were shown less
+    /// than was committed.
+    pub fn make_up_later(&self, outlets: &[Arc<str>], source: &Arc<dyn Refresh>) {
+        let mut subscribers = self.lock();
+        for outlet in outlets {
+            if let Some(subscriber) = subscribers.state.get_mut(&**outlet) {
+                subscriber.stale = true;
+                subscriber.outlet.refresh_later(source.clone());
+            }
+        }
+    }
+
     /// Sends a fresh snapshot of its view to a subscriber that missed something. False, and
     /// nothing is sent, where that is not fit to be shown.
     pub fn refresh_view(

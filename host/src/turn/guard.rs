@@ -422,10 +422,12 @@ impl Live {
         let (mut views, pinned) = self.views_of(component, viewers).await;
         let seen = views.iter().map(|(_, view)| view);
         let whole = self.whole_for(component, &pinned, seen).await;
-        if whole.is_err() {
-            // It is too long to be encoded in time. Who sees it gets it with the next commit.
-            views.retain(|(_, view)| !matches!(view, View::Whole));
-        }
+        // Where it is too long to be encoded in time, who sees it is made up for behind this.
+        let is_late = |view: &View| whole.is_err() && matches!(view, View::Whole);
+        let late: Vec<Arc<str>> = views
+            .extract_if(.., |(_, view)| is_late(view))
+            .map(|(outlet, _)| outlet)
+            .collect();
         let whole = whole.unwrap_or_default();
         let steps = match views.iter().any(|(_, view)| view.is_large()) {
             true => self.steps_elsewhere(component, &views, &pinned).await,
@@ -442,6 +444,7 @@ impl Live {
         let is_current = || self.ledger().is_at(&pinned);
         let audience = &self.audience;
         let taken = audience.publish_views(views, &shown, steps, &self.source(), &is_current);
+        audience.make_up_later(&late, &self.source());
         taken.unwrap_or_default()
     }
 
