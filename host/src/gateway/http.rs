@@ -193,6 +193,10 @@ pub(super) async fn method_not_allowed(method: Method) -> Response {
 /// The same below an actor, where the last part of the path decides.
 pub(super) async fn actor_method_not_allowed(path: Target, method: Method) -> Response {
     let is_read = path.is_ok_and(|Path((_, _, what))| is_read(&what));
+    refuse_method(is_read, method).await
+}
+
+async fn refuse_method(is_read: bool, method: Method) -> Response {
     let allow = HeaderValue::from_static(match is_read {
         true => "GET,HEAD,POST,OPTIONS",
         false => "POST,OPTIONS",
@@ -363,9 +367,6 @@ pub(super) async fn read(
     headers: HeaderMap,
 ) -> Result<Response, ErrorResponse> {
     let asked_for = path.as_ref().map(|Path((_, _, what))| what.as_str());
-    if asked_for.is_ok_and(|what| !is_read(what)) {
-        return Ok(actor_method_not_allowed(path, Method::GET).await);
-    }
     let events = events_wanted(&headers);
     let is_stream = events == Events::Preferred || asked_for.is_ok_and(|what| what == "events");
     // A browser's EventSource cannot set headers.
@@ -376,6 +377,9 @@ pub(super) async fn read(
     let caller = doors.identify(&headers, query.as_deref(), from)?;
     doors.check_calls(caller.identity.as_deref(), arrival.address)?;
     let (key, what) = target(&doors, path)?;
+    if !is_read(&what) {
+        return Ok(refuse_method(false, Method::GET).await);
+    }
     if is_stream && events == Events::Refused {
         let message = "events come as text/event-stream alone";
         return Err(failure(code::REQUEST_NOT_ACCEPTABLE, message).into());

@@ -2,7 +2,7 @@
 //! and waiting for a database that others write to.
 //!
 //! Invariant: a statement that found the database locked did nothing, and is tried again until
-//! [`WAIT_MS`] are over.
+//! `WAIT_MS` are over.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

@@ -8,7 +8,6 @@ use syn::{
     Attribute, Data, DataEnum, DeriveInput, Error, Fields, Ident, Lifetime, LitStr, Result, Variant,
 };
 
-use crate::hygiene::internal;
 use crate::method;
 use crate::name;
 
@@ -57,7 +56,7 @@ fn wire_name(attributes: &[Attribute], ident: &Ident) -> Result<String> {
 fn expand_struct(item: &DeriveInput) -> Result<TokenStream> {
     let ident = &item.ident;
     let name = wire_name(&item.attrs, ident)?;
-    let this = internal("self");
+    let this = Ident::new("self", ident.span());
     let payload = quote_spanned! {ident.span()=>
         ::tidegate_sdk::__private::serde_json::to_string(#this)
     };
@@ -74,7 +73,7 @@ fn expand_struct(item: &DeriveInput) -> Result<TokenStream> {
             }
 
             fn payload(
-                &self,
+                &#this,
             ) -> ::core::result::Result<
                 ::std::string::String,
                 ::tidegate_sdk::__private::serde_json::Error,
@@ -174,7 +173,7 @@ fn expand_variant(variant: &Variant) -> Result<Arm> {
         }
         Fields::Unnamed(fields) if fields.unnamed.len() == 1 => {
             let ty = &fields.unnamed[0].ty;
-            let content = internal("content");
+            let content = Ident::new("content", ty.span());
             let encode = quote_spanned! {ty.span()=>
                 ::tidegate_sdk::__private::serde_json::to_string(#content)
             };

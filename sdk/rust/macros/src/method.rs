@@ -637,7 +637,9 @@ impl Method {
             Access::Live => quote!(live),
             _ => quote!(state),
         };
-        let [input, given, returned] = ["input", "given", "returned"].map(internal);
+        let [input, given] = ["input", "given"].map(internal);
+        // Spelt where its type stands, so that errors stand there.
+        let returned = Ident::new("returned", self.output_span());
         let mut arguments = Vec::new();
         let mut member_idents = Vec::new();
         for parameter in &self.parameters {
@@ -684,7 +686,7 @@ impl Method {
                 #parts
                 #ahead
                 #decode
-                let returned = ::tidegate_sdk::__private::Returned(
+                let #returned = ::tidegate_sdk::__private::Returned(
                     Self::#function(#state, #(#arguments),*)
                 );
                 #finish

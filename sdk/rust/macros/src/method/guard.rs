@@ -11,7 +11,6 @@ use super::{
     Access, Method, OwnAttributes, Parameter, Role, live, receiver_access, reference_to,
     take_field_attributes, tracked,
 };
-use crate::hygiene::internal;
 
 /// A function that decides.
 #[derive(Clone, Copy, PartialEq)]
@@ -197,14 +196,15 @@ impl Method {
             Role::Guard(Guard::Project) => quote!(::tidegate_sdk::View),
             _ => quote!(()),
         };
-        let returned = internal("returned");
+        // Spelt where its type stands, so that errors stand there.
+        let returned = Ident::new("returned", self.output_span());
         let decide = quote_spanned! {self.output_span()=>
             let decided: #decided = #returned.split()?;
             ::core::result::Result::Ok(decided)
         };
         quote! {
             ::tidegate_sdk::__private::Look::#variant(|state, who| {
-                let returned = ::tidegate_sdk::__private::Returned(
+                let #returned = ::tidegate_sdk::__private::Returned(
                     Self::#function(state, #(#who),*)
                 );
                 #decide
