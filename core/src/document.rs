@@ -174,6 +174,11 @@ impl Document {
         self.size
     }
 
+    /// What the last committed content takes.
+    pub fn committed_size(&self) -> Size {
+        self.committed_size
+    }
+
     /// The content as text, with all that is staged.
     pub fn to_text(&self) -> String {
         self.value.to_text_of(self.size.text)
