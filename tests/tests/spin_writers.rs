@@ -83,6 +83,24 @@ async fn a_database_that_stays_busy_is_said_and_read_all_the_same() {
     assert_eq!(run(&on, "1/run", &set).await.status, 200);
 }
 
+#[tokio::test]
+async fn a_timer_that_is_due_while_the_database_is_busy_is_not_lost() {
+    let data = Folder::new();
+    let on = puppet(&data).variable("TIDEGATE_DATABASE_WAIT_MS", "100");
+    let on = on.start().await;
+    let set = json!([{"after": {"ms": 0}}]);
+    assert_eq!(run(&on, "1/run", &set).await.status, 200);
+    let writer = database(&data);
+    execute(&writer, "BEGIN IMMEDIATE");
+    let refused = run(&on, "1/run", &json!([])).await;
+    refused.failed(503, "store.busy");
+    execute(&writer, "COMMIT");
+    assert_eq!(run(&on, "1/run", &json!([])).await.status, 200);
+    let log = state(&on, "puppet/1").await["log"].clone();
+    assert_eq!(log.as_array().map(Vec::len), Some(1), "{log}");
+    assert_eq!(log[0]["by"], "timer");
+}
+
 /// `hasty` has 300 ms.
 #[tokio::test]
 async fn waiting_for_the_database_is_not_the_turns_time() {

@@ -438,6 +438,11 @@ impl Stage {
         end
     }
 
+    /// Ends before the guest has run: its timer has not fired.
+    pub(crate) fn abandon(self) {
+        self.end_lease_unless(&End::Again);
+    }
+
     fn end_lease_unless(&self, end: &End) {
         let given = &self.given;
         // A commit that was made has ended it.
