@@ -26,6 +26,8 @@ pub(crate) struct Place {
     pub(crate) version: u64,
     /// The version of the last patch that subscribers could see.
     pub(crate) shown_version: u64,
+    /// Which schema its state satisfies.
+    pub(crate) fit: String,
     /// How many commits there were.
     commits: u64,
     /// The number of the last timer.
@@ -56,8 +58,6 @@ pub(crate) struct State {
     pub(crate) text: String,
     /// Which version of the state it is.
     pub(crate) version: u64,
-    /// Which schema it satisfies.
-    pub(crate) fit: String,
 }
 
 /// The right to be the only one that commits, for some time.
@@ -169,7 +169,7 @@ fn loaded(mut row: Row, key: &ActorKey) -> Result<Loaded, DatabaseError> {
     let schedules = row.optional_text()?;
     let state = row.optional_text()?;
     let state_version = row.optional_number()?;
-    let fit = row.optional_text()?;
+    let fit = row.optional_text()?.unwrap_or_default();
     Ok(Loaded {
         place: Place {
             exists: epoch.is_some(),
@@ -177,6 +177,7 @@ fn loaded(mut row: Row, key: &ActorKey) -> Result<Loaded, DatabaseError> {
                 .unwrap_or_else(|| tables::first_epoch(&salt, key.actor.as_str(), key.id.as_str())),
             version,
             shown_version,
+            fit,
             commits,
             last_timer,
             activated_ms,
@@ -185,7 +186,6 @@ fn loaded(mut row: Row, key: &ActorKey) -> Result<Loaded, DatabaseError> {
         state: state.map(|text| State {
             text,
             version: state_version.unwrap_or(0),
-            fit: fit.unwrap_or_default(),
         }),
         leased_until_ms: row.optional_number()?.unwrap_or(0),
         first_due_ms: row.optional_number()?,
@@ -280,7 +280,9 @@ pub(crate) fn commit(
     let rows = outbox.len();
     let due_ms = messages::first_due_ms(clock::unix_ms());
     let (timers_gone, timers_set) = timers::come_to(commit.timers);
-    let fit = declared.fit();
+    if commit.state.is_some() {
+        next.fit = declared.fit();
+    }
     let tables = commit::Commit {
         actor: key.actor.as_str(),
         id: key.id.as_str(),
@@ -291,7 +293,7 @@ pub(crate) fn commit(
         shown_version: next.shown_version,
         state: commit.state.map(Json::to_text),
         state_version: u64::from(declared.state.version),
-        fit: &fit,
+        fit: &next.fit,
         last_timer: next.last_timer,
         activated_ms: next.activated_ms,
         schedules: next.schedules.as_deref(),

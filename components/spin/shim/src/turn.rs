@@ -269,7 +269,7 @@ pub(crate) fn state_of(loaded: &Loaded, declared: &Rc<Declared>) -> Result<Json,
         Failure::host(code::STORE_UNAVAILABLE)
             .message(format!("the stored state is damaged: {error}"))
     })?;
-    if stored.fit != declared.fit() {
+    if loaded.place.fit != declared.fit() {
         let loose = declared
             .check(Against::State, &state)?
             .map_err(|violations| unfit(violations.to_string()))?;
