@@ -49,8 +49,14 @@ async fn a_burst_on_a_new_database_is_all_counted() {
     const CALLS: usize = 200;
     const ACTORS: usize = 20;
     let data = Folder::new();
-    let on = Spin::builder().component("counter").data(data.path());
-    let on = on.start().await;
+    // However slow the disk is, and the machine.
+    let on = Spin::builder()
+        .component("counter")
+        .data(data.path())
+        .variable("TIDEGATE_DURABILITY", "relaxed")
+        .variable("TIDEGATE_TURN_DEADLINE_MS", "60000")
+        .start()
+        .await;
     let ids: Vec<String> = (0..CALLS).map(|n| (n % ACTORS).to_string()).collect();
     for answer in join_all(ids.iter().map(|id| increment(&on, id))).await {
         assert_eq!(answer.status, 200, "{answer:?}");
