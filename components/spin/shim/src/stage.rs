@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 use tidegate_core::document::{Document, OpError};
 use tidegate_core::failure::code;
+use tidegate_core::meter::{Allowance, Exhausted, Meter, STEP_BYTES};
 use tidegate_core::{ActorKey, Failure, Json};
 use tidegate_spin_base::database::{self, Database};
 use tidegate_spin_base::response::Response;
@@ -17,7 +18,7 @@ use tidegate_spin_base::signature::ActorRef;
 use tidegate_spin_base::{clock, settings, tables};
 
 use crate::answers::{Answer, Keyed};
-use crate::declared::{Against, Declared};
+use crate::declared::{Against, Declared, WORK_STEPS, work_limit};
 use crate::messages::Message;
 use crate::rows::{self, Commit, Lease, Leases, Place, Refusal};
 use crate::timers::TimerChange;
@@ -157,6 +158,8 @@ pub(crate) struct Stage {
     /// A limit that was passed: the turn fails even if the guest does not mind.
     pub(crate) exceeded: Option<Failure>,
     bytes: usize,
+    /// What is left of the work that its data may take.
+    work: Allowance,
     is_fit: bool,
     next_tick: Instant,
     lease: Option<Lease>,
@@ -227,6 +230,7 @@ impl Stage {
             calls: 0,
             exceeded: None,
             bytes: 0,
+            work: Allowance::new(WORK_STEPS),
             is_fit: false,
             lease: None,
             doomed: false,
@@ -261,6 +265,12 @@ impl Stage {
         Err(self.exceed(failure))
     }
 
+    /// Charges the work of reading a text.
+    pub(crate) fn charge_text(&mut self, bytes: usize) -> Result<(), Failure> {
+        let charged = self.work.charge((bytes / STEP_BYTES) as u64 + 1);
+        charged.map_err(|Exhausted| self.exceed(work_limit()))
+    }
+
     /// Fails the turn if the state takes more than it may, as text or in memory.
     pub(crate) fn charge_state(&mut self) -> Result<(), Failure> {
         let size = self.document.size();
@@ -279,14 +289,22 @@ impl Stage {
         failure
     }
 
+    /// Notes a failure if it is that of a limit of the turn.
+    pub(crate) fn exceed_if(&mut self, failure: Failure) -> Failure {
+        match &*failure.code {
+            code::STATE_TOO_LARGE | code::TURN_WORK_LIMIT => self.exceed(failure),
+            _ => failure,
+        }
+    }
+
     /// Changes the state, and names what it is now.
     pub(crate) fn write(
         &mut self,
-        change: impl FnOnce(&mut Document) -> Result<(), Failure>,
+        change: impl FnOnce(&mut Document, &mut Allowance) -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
         // Until the guest says again that it is.
         self.is_fit = false;
-        change(&mut self.document)?;
+        change(&mut self.document, &mut self.work).map_err(|failure| self.exceed_if(failure))?;
         self.token = next_token();
         self.charge_state()?;
         Ok(self.token)
@@ -484,7 +502,8 @@ impl Stage {
         if !self.document.is_dirty() {
             return Ok(None);
         }
-        let mut patches = self.document.changes();
+        let changes = self.document.changes_metered(&mut self.work);
+        let mut patches = changes.map_err(|Exhausted| work_limit())?;
         if !patches.is_empty() {
             let declared = &self.given.declared;
             let loose = declared
@@ -496,7 +515,8 @@ impl Stage {
                 })?;
             if !loose.is_empty() {
                 self.document.spell_integers(&loose);
-                patches = self.document.changes();
+                let changes = self.document.changes_metered(&mut self.work);
+                patches = changes.map_err(|Exhausted| work_limit())?;
             }
         }
         if patches.is_empty() {
@@ -564,6 +584,7 @@ impl Stage {
                 self.timers.clear();
                 self.messages.clear();
                 self.bytes = 0;
+                self.work = Allowance::new(WORK_STEPS);
                 if last == Last::Yes {
                     self.lease = None;
                 }
@@ -610,6 +631,7 @@ pub(crate) fn state_too_long() -> Failure {
     Failure::host(code::STATE_TOO_LARGE)
         .message(format!("the state is longer than {STATE_BYTES} bytes"))
         .param("limit", STATE_BYTES)
+        .param("setting", "state-bytes")
 }
 
 /// `state.too-large`: it takes too much memory.
@@ -619,6 +641,7 @@ pub(crate) fn state_too_large() -> Failure {
             "the state takes more than {STATE_MEMORY_BYTES} bytes of memory"
         ))
         .param("limit", STATE_MEMORY_BYTES)
+        .param("setting", "state-memory-bytes")
 }
 
 /// `actor.busy`
@@ -640,7 +663,7 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
         OpError::NoSuchPlace { .. } => code::STATE_NO_SUCH_PLACE,
         OpError::NotAString { .. } => code::STATE_NOT_A_STRING,
         OpError::RemovesDocument { .. } | OpError::TooDeep { .. } => code::STATE_MALFORMED,
-        OpError::Exhausted { .. } => code::TURN_WORK_LIMIT,
+        OpError::Exhausted { .. } => return work_limit(),
     };
     Failure::host(code)
         .message(error.to_string())
