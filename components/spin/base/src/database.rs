@@ -152,7 +152,7 @@ impl Database {
         }
         let begun = Instant::now();
         let limit = Duration::from_millis(wait_ms());
-        let mut waiter = Waiter::new();
+        let mut waiter = Waiter::new(limit);
         while matches!(done, Err(DatabaseError::Busy)) && begun.elapsed() < limit {
             let pause = waiter.next(begun.elapsed(), Mark::read(self));
             clock::sleep(pause.time / 2 + clock::jitter(pause.time));
