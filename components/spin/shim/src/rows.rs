@@ -5,6 +5,8 @@
 //! *lease* first: a name and a time in the row, which the commits of others respect until
 //! that time.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tidegate_core::{ActorKey, Failure, Json, PatchOp, patch};
 use tidegate_spin_base::database::{Database, DatabaseError, Row};
@@ -241,13 +243,20 @@ pub(crate) fn renew_lease(
     Ok(!renewed.is_empty())
 }
 
-/// Gives a lease back without a commit.
-pub(crate) fn end_lease(database: &Database, key: &ActorKey, lease: &Lease) {
-    // If that fails, its time ends it.
-    let _ = database.write(
+/// Gives a lease back without a commit, and waits for the database for so long at most. If that
+/// fails, its time ends it.
+pub(crate) fn end_lease(
+    database: &Database,
+    key: &ActorKey,
+    lease: &Lease,
+    wait: Duration,
+) -> Result<(), DatabaseError> {
+    database.write_within(
+        wait,
         "UPDATE tidegate_actors SET lease = NULL WHERE actor = ?1 AND id = ?2 AND lease = ?3",
         &values![key.actor.as_str(), key.id.as_str(), &lease.name],
-    );
+    )?;
+    Ok(())
 }
 
 /// Commits, if nobody else has since `place` was read; then `place` is where the actor is.

@@ -12,7 +12,7 @@ use tidegate_core::document::{Document, OpError};
 use tidegate_core::failure::code;
 use tidegate_core::meter::{Allowance, Exhausted, Meter, STEP_BYTES};
 use tidegate_core::{ActorKey, Failure, Json};
-use tidegate_spin_base::database::{self, Database};
+use tidegate_spin_base::database::{self, Database, DatabaseError};
 use tidegate_spin_base::response::Response;
 use tidegate_spin_base::signature::ActorRef;
 use tidegate_spin_base::{clock, settings, tables};
@@ -37,6 +37,8 @@ pub(crate) const CALLS: usize = 1_000;
 pub(crate) const EVENT_COST: usize = 64;
 /// How much longer than a turn its lease lasts, in milliseconds.
 const LEASE_GRACE_MS: u64 = 1_000;
+/// How long the end of a lease waits for the database before the answer.
+const LEASE_END: Duration = Duration::from_millis(100);
 /// How long a lease lasts without being renewed, in milliseconds, unless
 /// `TIDEGATE_LEASE_MS` says otherwise: so long a turn that has crashed blocks its actor, and
 /// so long a turn may be silent before another overtakes it.
@@ -56,6 +58,8 @@ pub(crate) struct Request {
     pub(crate) is_unguarded: std::cell::Cell<bool>,
     /// The messages that its turns have stored.
     pub(crate) sent: RefCell<Vec<u64>>,
+    /// The leases that could not be ended at once, because others were writing.
+    pub(crate) leases: RefCell<Vec<(ActorKey, Lease)>>,
     /// Whether it makes room in the outbox once it is answered.
     pub(crate) prunes: std::cell::Cell<bool>,
 }
@@ -462,12 +466,22 @@ impl Stage {
     }
 
     fn end_lease_unless(&self, end: &End) {
-        let given = &self.given;
         // A commit that was made has ended it.
         if let Some(lease) = &self.lease
             && !matches!(end, End::Committed)
         {
-            rows::end_lease(&given.request.database, &given.key, lease);
+            self.end_lease(lease);
+        }
+    }
+
+    /// Ends a lease, if need be once the request is answered.
+    fn end_lease(&self, lease: &Lease) {
+        let given = &self.given;
+        let database = &given.request.database;
+        let ended = rows::end_lease(database, &given.key, lease, LEASE_END);
+        if ended == Err(DatabaseError::Busy) {
+            let mut left = given.request.leases.borrow_mut();
+            left.push((given.key.clone(), lease.clone()));
         }
     }
 
@@ -544,7 +558,7 @@ impl Stage {
             if last == Last::Yes
                 && let Some(lease) = self.lease.take()
             {
-                rows::end_lease(&given.request.database, &given.key, &lease);
+                self.end_lease(&lease);
             }
             return End::Committed;
         }
