@@ -140,9 +140,9 @@ async fn tables_of_an_earlier_version_are_completed() {
     let on = Spin::builder().component("counter").data(data.path());
     let on = on.start().await;
     assert_eq!(increment(&on, "a").await.status, 200);
-    execute(
-        &database(&data),
-        "DROP VIEW tidegate_commits_1; DROP TABLE tidegate_queue;",
-    );
-    assert_eq!(increment(&on, "a").await.json(), 2);
+    let all = "DROP VIEW tidegate_commits_1; DROP TABLE tidegate_queue;";
+    for (missing, count) in [(all, 2), ("DROP TABLE tidegate_queue;", 3)] {
+        execute(&database(&data), missing);
+        assert_eq!(increment(&on, "a").await.json(), count, "{missing}");
+    }
 }

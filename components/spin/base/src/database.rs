@@ -84,13 +84,20 @@ impl From<sqlite::Error> for DatabaseError {
             sqlite::Error::AccessDenied | sqlite::Error::NoSuchDatabase => Self::NotGranted,
             sqlite::Error::InvalidConnection => Self::Failed("the connection is gone".to_owned()),
             sqlite::Error::DatabaseFull => Self::Failed("the database is full".to_owned()),
-            sqlite::Error::Io(text) if text.contains("no such table: tidegate_") => Self::NoTables,
+            sqlite::Error::Io(text) if names_no_table(&text) => Self::NoTables,
             sqlite::Error::Io(text) if text.contains(OUTPACED) => Self::Outpaced,
             sqlite::Error::Io(text) if text.contains("database is locked") => Self::Busy,
             sqlite::Error::Io(text) if text.contains("database table is locked") => Self::Busy,
             sqlite::Error::Io(text) => Self::Failed(text),
         }
     }
+}
+
+/// Whether it is one of ours that is missing. SQLite names the schema too where a trigger asks for
+/// it.
+fn names_no_table(text: &str) -> bool {
+    let missing = ["no such table: tidegate_", "no such table: main.tidegate_"];
+    missing.iter().any(|missing| text.contains(missing))
 }
 
 impl From<DatabaseError> for Failure {
