@@ -776,6 +776,40 @@ fn an_explanation_that_is_cut_short_says_something() {
 }
 
 #[test]
+fn integers_are_found_where_parts_are_counted_or_left_over() {
+    for (source, value, spelled) in [
+        (
+            json!({"contains": {"type": "integer"}}),
+            "[1.0,\"x\"]",
+            "[1,\"x\"]",
+        ),
+        (
+            json!({"prefixItems": [{"type": "number"}], "contains": {"type": "integer"}}),
+            "[1.0,2.0]",
+            "[1,2]",
+        ),
+        (
+            json!({"prefixItems": [{"type": "number"}], "unevaluatedItems": {"type": "integer"}}),
+            "[1.0,2.0]",
+            "[1.0,2]",
+        ),
+        (
+            json!({
+                "properties": {"a": {"type": "number"}},
+                "unevaluatedProperties": {"properties": {"b": {"type": "integer"}}},
+            }),
+            r#"{"a":1.0,"c":{"b":2.0}}"#,
+            r#"{"a":1.0,"c":{"b":2}}"#,
+        ),
+    ] {
+        let mut value = Json::parse(value).unwrap();
+        let loose = schema(source).check_metered(&value, &mut Unmetered);
+        value.spell_integers(&loose.unwrap());
+        assert_eq!(value.to_text(), spelled);
+    }
+}
+
+#[test]
 fn numbers_that_are_integers_to_the_schema_are_found_wherever_it_declares_them() {
     let schema = schema(json!({
         "properties": {
