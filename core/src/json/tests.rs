@@ -110,6 +110,17 @@ fn integers_and_fractions_compare_exactly() {
 }
 
 #[test]
+fn zero_is_as_great_as_minus_zero() {
+    let zeros = [Number::Float(0.0), Number::Float(-0.0), Number::Natural(0)];
+    for one in zeros {
+        for other in zeros {
+            assert_eq!(one.compare(other), Ordering::Equal);
+            assert!(one.is_equal(other));
+        }
+    }
+}
+
+#[test]
 fn a_member_that_was_there_keeps_its_place_and_one_that_comes_again_is_last() {
     for count in [3, 40] {
         let mut object: Object = (0..count)

@@ -776,6 +776,20 @@ fn an_explanation_that_is_cut_short_says_something() {
 }
 
 #[test]
+fn zero_may_be_written_with_a_sign() {
+    for keyword in ["minimum", "maximum"] {
+        let schema = schema(json!({keyword: 0.0}));
+        assert!(schema.check(&Json::parse("-0.0").unwrap()).is_ok());
+    }
+    for keyword in ["exclusiveMinimum", "exclusiveMaximum"] {
+        for (limit, value) in [(json!(0.0), "-0.0"), (json!(-0.0), "0.0")] {
+            let schema = schema(json!({keyword: limit}));
+            assert!(schema.check(&Json::parse(value).unwrap()).is_err());
+        }
+    }
+}
+
+#[test]
 fn integers_are_found_where_parts_are_counted_or_left_over() {
     for (source, value, spelled) in [
         (
