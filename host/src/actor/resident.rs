@@ -769,7 +769,7 @@ impl Actor {
         let spelled = match checked {
             Some(checked) => checked?,
             None => {
-                let input = input.as_deref().unwrap_or("null");
+                let input = input.as_deref();
                 let deadline = cause.began + patience;
                 let checked = check_input_elsewhere(method, schema, input, &component, deadline);
                 Box::pin(checked).await?

@@ -16,7 +16,9 @@ use crate::bindings::tidegate::realtime::types as wit;
 use crate::declared::{Against, Declared};
 use crate::guest;
 use crate::rows::{self, Commit, Lease, Leases, Loaded, Refusal};
-use crate::stage::{self, End, Given, Listener, Mode, Request, Stage, Time, busy};
+use crate::stage::{
+    self, End, Given, Listener, Mode, Request, STATE_MEMORY_BYTES, Stage, Time, busy,
+};
 use crate::timers::{self, Due};
 
 /// How often a turn is run before its caller is told that the actor is busy.
@@ -560,10 +562,12 @@ fn check_call<'d>(
         return Err(Failure::unknown_method(key.actor.as_str(), method));
     };
     let mut parsed = match input {
-        Some(input) => Json::parse_unambiguous(input).map_err(|error| {
-            Failure::host(code::INPUT_INVALID)
-                .message(format!("Validation failed for {method}: /: {error}"))
-        })?,
+        Some(input) => {
+            Json::parse_unambiguous_within(input, STATE_MEMORY_BYTES).map_err(|error| {
+                Failure::host(code::INPUT_INVALID)
+                    .message(format!("Validation failed for {method}: /: {error}"))
+            })?
+        }
         None => Json::Null,
     };
     let loose = declared
