@@ -13,7 +13,7 @@
 mod machine;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use tidegate_core::Failure;
@@ -97,19 +97,42 @@ pub struct Budget {
     used: AtomicUsize,
     refused: AtomicU64,
     pressed: Notify,
+    relief: OnceLock<Weak<dyn Relief>>,
+}
+
+/// Somebody who can make those give back who hold most.
+pub trait Relief: Send + Sync {
+    /// Has them do so, as far as that goes without waiting. Called while nobody's own queue is
+    /// locked.
+    fn make_room(&self);
 }
 
 /// There is no room in a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the host's memory for {budget} is used up")]
+#[error("the host's memory for {budget} is {}", match .is_for_good {
+    true => "too small for this",
+    false => "used up",
+})]
 pub struct Exhausted {
     budget: &'static str,
+    /// It is more than would fit if nobody held anything.
+    is_for_good: bool,
 }
 
 impl Exhausted {
-    /// `host.memory`, with the budget's name and `retryAfterMs`.
+    /// Whether there will never be room.
+    pub fn is_for_good(self) -> bool {
+        self.is_for_good
+    }
+
+    /// `host.memory`, with the budget's name, and `retryAfterMs` where that may help.
     pub fn failure(self) -> Failure {
-        Failure::host(code::HOST_MEMORY)
+        let failure = Failure::host(code::HOST_MEMORY);
+        if self.is_for_good {
+            let failure = failure.message(self.to_string());
+            return failure.param("budget", self.budget);
+        }
+        failure
             .message(format!("{self}: try again in {RETRY_AFTER_MS} ms"))
             .param("budget", self.budget)
             .param("retryAfterMs", RETRY_AFTER_MS)
@@ -126,6 +149,7 @@ impl Budget {
             used: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
             pressed: Notify::new(),
+            relief: OnceLock::new(),
         })
     }
 
@@ -156,7 +180,10 @@ impl Budget {
 
     /// What one is told for whom there is no room.
     pub fn exhausted(&self) -> Exhausted {
-        Exhausted { budget: self.name }
+        Exhausted {
+            budget: self.name,
+            is_for_good: false,
+        }
     }
 
     /// Whether more than half is taken: what can be done without should go.
@@ -172,6 +199,19 @@ impl Budget {
     /// Completes when the last quarter is begun, or somebody was refused, since it last did.
     pub async fn pressed(&self) {
         self.pressed.notified().await;
+    }
+
+    /// Asks this one for room from now on, as long as it is there. Only the first is asked.
+    pub fn relieved_by(&self, relief: Weak<dyn Relief>) {
+        // There is one gateway for each host.
+        let _ = self.relief.set(relief);
+    }
+
+    /// Has those give back who hold most, if somebody can see to that.
+    pub fn make_room(&self) {
+        if let Some(relief) = self.relief.get().and_then(Weak::upgrade) {
+            relief.make_room();
+        }
     }
 
     /// Takes exactly so many bytes, for one thing.
@@ -201,7 +241,8 @@ impl Budget {
         }
     }
 
-    fn reserved_from(&self) -> usize {
+    /// What may be taken by those who hold more than little, in bytes.
+    pub fn reserved_from(&self) -> usize {
         self.limit - self.limit / 4
     }
 
@@ -223,7 +264,10 @@ impl Budget {
             Err(_) => {
                 self.refused.fetch_add(1, relaxed);
                 self.pressed.notify_one();
-                Err(self.exhausted())
+                Err(Exhausted {
+                    budget: self.name,
+                    is_for_good: bytes > most,
+                })
             }
         }
     }
@@ -393,7 +437,7 @@ mod tests {
         let mut much = budget.share(3 << 18).unwrap();
         assert!(!budget.is_pressed());
         let refused = much.set((3 << 18) + 1).unwrap_err();
-        assert_eq!(refused, Exhausted { budget: "test" });
+        assert_eq!(refused, budget.exhausted());
         assert_eq!(much.taken(), 3 << 18, "it has what it had");
         let little: Vec<Share> = (0..4).map(|_| budget.share(LITTLE).unwrap()).collect();
         assert!(budget.is_pressed());
@@ -414,8 +458,21 @@ mod tests {
     }
 
     #[test]
+    fn what_never_fits_is_told_apart_from_what_does_not_fit_now() {
+        let budget = Budget::new("test", 1 << 20);
+        let never = budget.share((3 << 18) + 1).unwrap_err();
+        assert!(never.is_for_good());
+        let params = never.failure().params.unwrap();
+        assert_eq!(params.get("retryAfterMs"), None);
+        let _held = budget.share(1 << 18).unwrap();
+        assert!(!budget.share(3 << 18).unwrap_err().is_for_good());
+    }
+
+    #[test]
     fn a_refusal_says_which_budget_and_when_to_try_again() {
-        let failure = Budget::new("inputs", 0).share(1).unwrap_err().failure();
+        let budget = Budget::new("inputs", 1);
+        let _held = budget.share(1).unwrap();
+        let failure = budget.share(1).unwrap_err().failure();
         assert_eq!((&*failure.code, failure.status), ("host.memory", 503));
         let params = failure.params.unwrap();
         assert_eq!(params["budget"], "inputs");

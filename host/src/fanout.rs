@@ -308,8 +308,11 @@ pub enum Stream {
 pub enum Offer {
     /// It will be sent.
     Taken,
-    /// The receiver is owed too much already, or all receivers are; nothing was taken.
+    /// The receiver is owed too much already; nothing was taken.
     Full,
+    /// All receivers together are owed too much, which need not be this one's fault; nothing was
+    /// taken.
+    NoRoom(Exhausted),
     /// The receiver is gone.
     Gone,
 }
@@ -330,8 +333,11 @@ pub trait Outlet: Send + Sync + 'static {
     /// Takes a message, or not; never waits.
     fn offer(&self, message: &Message) -> Offer;
     /// Promises a [`Refresh::refresh`] of this source, once, as soon as the receiver has
-    /// read enough; to promise it twice is the same.
+    /// read enough; to promise it twice is the same. Between one that found no room and the next
+    /// there is a pause.
     fn refresh_later(&self, source: Arc<dyn Refresh>);
+    /// Has those closed who are owed most, where there is no room for all; never waits.
+    fn make_room(&self) {}
     /// Ends the receiver.
     fn close(&self, why: Close);
     /// Who receives.
@@ -436,14 +442,13 @@ impl Audience {
         };
         let mut stale = false;
         for message in messages {
-            match outlet.offer(&message) {
-                Offer::Taken => {}
-                Offer::Full => {
-                    outlet.refresh_later(source.clone());
+            match show(&outlet, &message, source) {
+                Told::Now => {}
+                Told::Later => {
                     stale = true;
                     break;
                 }
-                Offer::Gone => return true,
+                Told::Never => return true,
             }
         }
         let subscriber = StateSubscriber {
@@ -472,16 +477,8 @@ impl Audience {
         let Some((message, version)) = snapshot() else {
             return false;
         };
-        match subscriber.outlet.offer(&message) {
-            Offer::Taken => {
-                subscriber.stale = false;
-                subscriber.version = version;
-                subscriber.told = version;
-            }
-            Offer::Full => subscriber.outlet.refresh_later(source.clone()),
-            Offer::Gone => {
-                subscribers.state.swap_remove(outlet);
-            }
+        if !subscriber.send(&message, version, source) {
+            subscribers.state.swap_remove(outlet);
         }
         true
     }
@@ -640,15 +637,29 @@ impl Audience {
 
     /// Offers an event to those it is for. Events cannot be made up for: who is owed too
     /// much already is closed. Returns how many took it.
+    ///
+    /// Where it is the others who are owed too much, they make room first, and a receiver is
+    /// closed only if that was not enough: it must learn that it has missed something.
     pub fn publish_event(&self, event: &Message, to: &Recipients) -> u64 {
         let mut gone = Vec::new();
         let mut taken = 0;
         {
             let subscribers = self.lock();
-            let mut offer = |outlet: &Arc<dyn Outlet>| match outlet.offer(event) {
-                Offer::Taken => taken += 1,
-                Offer::Full => outlet.close(Close::Slow),
-                Offer::Gone => gone.push(outlet.id().clone()),
+            let mut has_room = true;
+            let mut offer = |outlet: &Arc<dyn Outlet>| {
+                let mut offered = outlet.offer(event);
+                if let Offer::NoRoom(_) = offered {
+                    // Once for all of them, who may be many.
+                    if std::mem::take(&mut has_room) {
+                        outlet.make_room();
+                    }
+                    offered = outlet.offer(event);
+                }
+                match offered {
+                    Offer::Taken => taken += 1,
+                    Offer::Full | Offer::NoRoom(_) => outlet.close(Close::Slow),
+                    Offer::Gone => gone.push(outlet.id().clone()),
+                }
             };
             match to {
                 Recipients::Everyone => subscribers.events.values().for_each(offer),
@@ -676,19 +687,44 @@ impl StateSubscriber {
     /// Sends a message that leads to a version, or sees to a snapshot later; false when the
     /// receiver is gone.
     fn send(&mut self, message: &Message, version: u64, source: &Arc<dyn Refresh>) -> bool {
-        match self.outlet.offer(message) {
-            Offer::Taken => {
+        match show(&self.outlet, message, source) {
+            Told::Now => {
                 self.stale = false;
                 self.version = version;
                 self.told = version;
             }
-            Offer::Full => {
-                self.stale = true;
-                self.outlet.refresh_later(source.clone());
-            }
-            Offer::Gone => return false,
+            Told::Later => self.stale = true,
+            Told::Never => return false,
         }
         true
+    }
+}
+
+/// When a subscriber to the state is told something.
+enum Told {
+    Now,
+    /// It will get a snapshot in its place.
+    Later,
+    /// It is gone, or it is told that its subscription has ended.
+    Never,
+}
+
+/// Offers a subscriber what leads to a version of the state, and sees to it that it is made up for
+/// if it is not taken.
+fn show(outlet: &Arc<dyn Outlet>, message: &Message, source: &Arc<dyn Refresh>) -> Told {
+    let is_snapshot = matches!(message.body, Body::Snapshot { .. });
+    match outlet.offer(message) {
+        Offer::Taken => Told::Now,
+        // Nothing could make up for it, however long the subscriber waits.
+        Offer::NoRoom(exhausted) if is_snapshot && exhausted.is_for_good() => {
+            outlet.end(&message.actor, &exhausted.failure());
+            Told::Never
+        }
+        Offer::Full | Offer::NoRoom(_) => {
+            outlet.refresh_later(source.clone());
+            Told::Later
+        }
+        Offer::Gone => Told::Never,
     }
 }
 
@@ -715,7 +751,12 @@ mod tests {
     struct Noted {
         id: Arc<str>,
         full: AtomicBool,
+        /// Why there is no room, if there is none.
+        crowded: Mutex<Option<Exhausted>>,
+        /// Others make room when they are asked to.
+        others_give_way: AtomicBool,
         closed: AtomicBool,
+        ended: Mutex<Option<Failure>>,
         seen: Mutex<Vec<String>>,
         owed: Mutex<Vec<Arc<dyn Refresh>>>,
     }
@@ -725,7 +766,10 @@ mod tests {
             Arc::new(Noted {
                 id: id.into(),
                 full: AtomicBool::new(false),
+                crowded: Mutex::default(),
+                others_give_way: AtomicBool::new(false),
                 closed: AtomicBool::new(false),
+                ended: Mutex::default(),
                 seen: Mutex::default(),
                 owed: Mutex::default(),
             })
@@ -745,6 +789,9 @@ mod tests {
             if self.full.load(Ordering::Relaxed) {
                 return Offer::Full;
             }
+            if let Some(exhausted) = *self.crowded.lock().unwrap() {
+                return Offer::NoRoom(exhausted);
+            }
             self.seen.lock().unwrap().push(match &message.body {
                 Body::Snapshot { version, .. } => format!("snapshot {version}"),
                 Body::Patch { version, .. } => format!("patch {version}"),
@@ -757,6 +804,12 @@ mod tests {
             self.owed.lock().unwrap().push(source);
         }
 
+        fn make_room(&self) {
+            if self.others_give_way.load(Ordering::Relaxed) {
+                *self.crowded.lock().unwrap() = None;
+            }
+        }
+
         fn close(&self, why: Close) {
             assert_eq!(why, Close::Slow);
             self.closed.store(true, Ordering::Relaxed);
@@ -766,8 +819,8 @@ mod tests {
             Client::default()
         }
 
-        fn end(&self, _: &ActorKey, _: &Failure) {
-            unreachable!("nobody ends subscriptions here")
+        fn end(&self, _: &ActorKey, failure: &Failure) {
+            *self.ended.lock().unwrap() = Some(failure.clone());
         }
     }
 
@@ -874,6 +927,42 @@ mod tests {
         slow.full.store(true, Ordering::Relaxed);
         actor.0.publish_event(&event("said"), &Recipients::Everyone);
         assert!(slow.closed.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_subscriber_that_others_leave_no_room_for_is_closed_only_if_they_do_not_give_way() {
+        let (actor, _) = source();
+        let [lucky, unlucky] = ["lucky", "unlucky"].map(Noted::new);
+        for outlet in [&lucky, &unlucky] {
+            actor.0.join_events(outlet.clone());
+            *outlet.crowded.lock().unwrap() = Some(Budget::unlimited().exhausted());
+        }
+        lucky.others_give_way.store(true, Ordering::Relaxed);
+        let taken = actor.0.publish_event(&event("said"), &Recipients::Everyone);
+        assert_eq!((taken, lucky.seen()), (1, vec!["event said".to_owned()]));
+        assert!(!lucky.closed.load(Ordering::Relaxed));
+        assert!(unlucky.closed.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn who_finds_no_room_for_a_snapshot_waits_unless_there_will_never_be_any() {
+        let (actor, source) = source();
+        let [now, ever] = ["now", "ever"].map(Noted::new);
+        *now.crowded.lock().unwrap() = Some(Budget::unlimited().exhausted());
+        *ever.crowded.lock().unwrap() = Budget::new("test", 1).share(2).err();
+        for outlet in [&now, &ever] {
+            actor
+                .0
+                .join_state(outlet.clone(), &source, || Some(whole(1)));
+        }
+        assert_eq!(now.owed.lock().unwrap().len(), 1);
+        assert_eq!(ever.owed.lock().unwrap().len(), 0);
+        let ended = ever.ended.lock().unwrap().take();
+        assert_eq!(
+            ended.map(|failure| failure.code),
+            Some("host.memory".into())
+        );
+        assert_eq!(actor.0.len(), (1, 0));
     }
 
     #[test]

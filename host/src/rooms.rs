@@ -106,6 +106,9 @@ struct ConnectionState {
     missed: Option<Box<KeyedMap<ActorKey, Arc<dyn Refresh>>>>,
     /// A task waits to send them.
     catching_up: bool,
+    /// Something found no room among what all connections are owed since that was last looked
+    /// after.
+    found_no_room: bool,
 }
 
 /// A call that has no answer yet.
@@ -350,11 +353,21 @@ impl Connection {
     }
 
     /// Sends a frame that cannot be made up for: a connection that is owed too much
-    /// already is closed.
+    /// already is closed. Where it is the others who are, they make room first.
     pub fn send(&self, frame: Frame) {
-        if self.outbound.push(frame) == Err(Refused::Full) {
+        let mut pushed = self.outbound.push(frame.clone());
+        if let Err(Refused::NoRoom(_)) = pushed {
+            self.make_room();
+            pushed = self.outbound.push(frame);
+        }
+        if let Err(Refused::Full | Refused::NoRoom(_)) = pushed {
             self.close(Close::Slow);
         }
+    }
+
+    fn no_room(&self, exhausted: Exhausted) -> Offer {
+        self.state().found_no_room = true;
+        Offer::NoRoom(exhausted)
     }
 
     /// Waits until the client has read what it is owed, then makes up for what it missed.
@@ -364,6 +377,12 @@ impl Connection {
             self.outbound.drained().await;
             while self.outbound.is_open() && self.outbound.budgets().outbound.is_pressed() {
                 // Not its own queue, but all together hold too much.
+                tokio::time::sleep(PRESSED_PAUSE).await;
+            }
+            let found_no_room = std::mem::take(&mut self.state().found_no_room);
+            if found_no_room {
+                // What is large finds none earlier, and with an empty queue nothing else would
+                // hold this up.
                 tokio::time::sleep(PRESSED_PAUSE).await;
             }
             let missed = {
@@ -404,14 +423,20 @@ impl Outlet for Connection {
 
     fn offer(&self, message: &Message) -> Offer {
         let budget = &self.outbound.budgets().outbound;
-        let Ok(frame) = message.frame(self.dialect, budget) else {
-            return Offer::Full;
+        let frame = match message.frame(self.dialect, budget) {
+            Ok(frame) => frame.clone(),
+            Err(exhausted) => return self.no_room(exhausted),
         };
-        match self.outbound.push(frame.clone()) {
+        match self.outbound.push(frame) {
             Ok(()) => Offer::Taken,
             Err(Refused::Full) => Offer::Full,
+            Err(Refused::NoRoom(exhausted)) => self.no_room(exhausted),
             Err(Refused::Closed) => Offer::Gone,
         }
+    }
+
+    fn make_room(&self) {
+        self.outbound.budgets().outbound.make_room();
     }
 
     fn refresh_later(&self, source: Arc<dyn Refresh>) {
@@ -510,5 +535,88 @@ impl Connections {
     pub fn all(&self) -> Vec<Arc<Connection>> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tidegate_core::{ActorId, Name};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::budget::{Budget, Budgets};
+    use crate::fanout::Body;
+    use crate::ws::{Settings, Socket};
+
+    /// A state that is as long as it is told to be, and how often it was sent anew.
+    struct Source {
+        actor: ActorKey,
+        bytes: usize,
+        refreshed: AtomicUsize,
+        to: Arc<Connection>,
+        itself: Weak<Source>,
+    }
+
+    impl Refresh for Source {
+        fn refresh(&self, _: &str) {
+            self.refreshed.fetch_add(1, Ordering::Relaxed);
+            let body = Body::Snapshot {
+                state: "x".repeat(self.bytes).into(),
+                epoch: "e".into(),
+                version: 1,
+            };
+            let offered = self.to.offer(&Message::new(self.actor.clone(), body));
+            if let Offer::NoRoom(_) = offered {
+                self.to.refresh_later(self.itself.upgrade().unwrap());
+            }
+        }
+
+        fn actor(&self) -> &ActorKey {
+            &self.actor
+        }
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_room_with_an_empty_queue_tries_again_after_a_pause() {
+        let budget = Budget::new("test", 1 << 20);
+        let settings = Settings {
+            budgets: Budgets {
+                outbound: budget.clone(),
+                ..Budgets::default()
+            },
+            ..Settings::default()
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let stream = accepted.unwrap().0;
+        let socket = Socket::new(stream, bytes::Bytes::new(), settings).unwrap();
+        let outbound = socket.outbound().clone();
+        let (id, metrics) = ("c".into(), Arc::new(Metrics::default()));
+        let to = Connection::new(id, None, Dialect::Plain, outbound, metrics);
+        let source = Arc::new_cyclic(|itself| Source {
+            actor: ActorKey {
+                actor: Name::parse("chat").unwrap(),
+                id: ActorId::parse("room-1").unwrap(),
+            },
+            bytes: 600_000,
+            refreshed: AtomicUsize::new(0),
+            to: to.clone(),
+            itself: itself.clone(),
+        });
+        // Too much for the state, and too little to be pressed.
+        let others = budget.share(300_000).unwrap();
+        tokio::time::pause();
+        to.refresh_later(source.clone());
+        tokio::time::sleep(PRESSED_PAUSE * 7 / 2).await;
+        assert_eq!(source.refreshed.load(Ordering::Relaxed), 4);
+        assert!(to.outbound().is_open());
+        drop(others);
+        tokio::time::sleep(PRESSED_PAUSE).await;
+        assert_eq!(source.refreshed.load(Ordering::Relaxed), 5);
+        tokio::time::sleep(PRESSED_PAUSE * 5).await;
+        assert_eq!(source.refreshed.load(Ordering::Relaxed), 5);
     }
 }

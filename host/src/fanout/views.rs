@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use tidegate_core::{ActorKey, Json, Meter, PatchOp, patch};
 
-use super::{Audience, Body, Message, Offer, Outlet, Refresh, StateSubscriber};
+use super::{Audience, Body, Message, Outlet, Refresh, StateSubscriber, Told, show};
 use crate::budget::Share;
 use crate::rooms::Client;
 
@@ -279,13 +279,10 @@ impl Audience {
         if !is_fit() {
             return false;
         }
-        let stale = match outlet.offer(&shown.snapshot(&view)) {
-            Offer::Taken => false,
-            Offer::Full => {
-                outlet.refresh_later(source.clone());
-                true
-            }
-            Offer::Gone => return true,
+        let stale = match show(&outlet, &shown.snapshot(&view), source) {
+            Told::Now => false,
+            Told::Later => true,
+            Told::Never => return true,
         };
         let subscriber = StateSubscriber {
             version: shown.version,

@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout};
 
 use self::queue::{Batch, Phase, State};
 use super::{Close, CloseCode, Frame, Settings};
-use crate::budget::{Budget, Budgets};
+use crate::budget::{Budget, Budgets, Exhausted};
 
 /// How many writes a pusher makes for what others pushed meanwhile, before the connection's task
 /// takes over.
@@ -58,10 +58,13 @@ impl Default for OutboundLimits {
 /// Why a frame was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refused {
-    /// The queue is at a limit, or all queues together are: the client reads too slowly.
-    /// [`Outbound::drained`] tells when there is room again.
+    /// The queue is at a limit: the client reads too slowly. [`Outbound::drained`] tells when
+    /// there is room again.
     #[error("the connection's outbound queue is full")]
     Full,
+    /// All queues together are too long, which need not be this client's fault.
+    #[error(transparent)]
+    NoRoom(Exhausted),
     /// The connection is closing or gone; nothing will ever be taken again.
     #[error("the connection is closed")]
     Closed,
@@ -111,8 +114,9 @@ impl Outbound {
     /// Success means that the frame was taken, not that it was received.
     ///
     /// # Errors
-    /// [`Refused::Full`] if the queue is at a limit, [`Refused::Closed`] after [`Outbound::close`]
-    /// or the end of the connection. No part of the frame is then sent.
+    /// [`Refused::Full`] if the queue is at a limit, [`Refused::NoRoom`] if all queues together
+    /// are, [`Refused::Closed`] after [`Outbound::close`] or the end of the connection. No part of
+    /// the frame is then sent.
     pub fn push(&self, frame: Frame) -> Result<(), Refused> {
         let mut state = self.admit()?;
         let is_shared = frame.is_shared();
@@ -123,8 +127,9 @@ impl Outbound {
             if state.phase != Phase::Open {
                 return Err(Refused::Closed);
             }
-            if state.count(&frame, is_shared, self.budget()).is_err() {
-                return Err(state.starve(self.settings.outbound));
+            if let Err(exhausted) = state.count(&frame, is_shared, self.budget()) {
+                state.starve(self.settings.outbound);
+                return Err(Refused::NoRoom(exhausted));
             }
         }
         if state.may_write() && state.is_empty() {

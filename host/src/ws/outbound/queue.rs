@@ -194,11 +194,9 @@ impl State {
 
     /// Notes that a frame was not taken because all queues together are too long. One that is
     /// short need not become shorter first.
-    pub(super) fn starve(&mut self, limits: OutboundLimits) -> Refused {
-        let is_long = !self.is_low(limits);
-        let refused = self.overflow();
-        self.overflowed = is_long;
-        refused
+    pub(super) fn starve(&mut self, limits: OutboundLimits) {
+        self.overflowed = !self.is_low(limits);
+        self.counters.refused += 1;
     }
 
     /// Counts a frame that is about to wait, or to be written.
