@@ -6,7 +6,8 @@
 //! is no room. The last quarter is kept for those who hold little, so that a few who hold much do
 //! not stand in the way of everybody else.
 //!
-//! Invariants: no more is taken than the limit; what was taken is given back when its holder
+//! Invariants: no more is taken than the limit, but for what takes the place of something larger
+//! that is about to be given back; what was taken is given back when its holder
 //! goes. A holder of less than [`FREE`] takes nothing, and one of more takes whole chunks, so that
 //! what is small and frequent never touches what all share.
 
@@ -221,8 +222,20 @@ impl Budget {
         Ok(share)
     }
 
+    /// Takes so many bytes without a limit, for what takes the place of something larger that is
+    /// given back next: to refuse it would keep what is larger.
+    pub fn owe(self: &Arc<Self>, bytes: usize) -> Share {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        Share {
+            budget: self.clone(),
+            taken: bytes,
+        }
+    }
+
     /// Takes the bytes that many may hold, once; they are given back with the last of those.
-    pub fn bytes(self: &Arc<Self>, bytes: Vec<u8>) -> Result<Bytes, Exhausted> {
+    pub fn bytes(self: &Arc<Self>, mut bytes: Vec<u8>) -> Result<Bytes, Exhausted> {
+        // A text that was put together may have room for as much again.
+        bytes.shrink_to_fit();
         let _share = self.share(bytes.capacity())?;
         Ok(Bytes::from_owner(Taken { bytes, _share }))
     }
@@ -445,6 +458,18 @@ mod tests {
         assert!(budget.share(1).is_err());
         drop((much, little));
         assert_eq!((budget.used(), budget.refused()), (0, 2));
+    }
+
+    #[test]
+    fn what_is_owed_is_counted_and_given_back() {
+        let budget = Budget::new("test", 100);
+        let larger = budget.share(100).unwrap();
+        let smaller = budget.owe(60);
+        assert_eq!(budget.used(), 160);
+        drop(larger);
+        assert!(budget.share(41).is_err());
+        drop(smaller);
+        assert_eq!(budget.used(), 0);
     }
 
     #[tokio::test]

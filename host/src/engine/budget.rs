@@ -50,12 +50,10 @@ impl Budget {
     }
 
     fn take_what_is_left(&self, bytes: usize) -> bool {
-        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before.saturating_add(bytes) <= self.limit;
-        if !fits {
-            self.give_back(bytes);
-        }
-        fits
+        let more = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        let relaxed = Ordering::Relaxed;
+        // What is refused must not stand in the way of others even for a moment.
+        self.taken.fetch_update(relaxed, relaxed, more).is_ok()
     }
 
     fn others_give_way(&self) -> bool {
@@ -105,5 +103,22 @@ mod tests {
         assert!(!budget.take(90), "30 and 40 are in use");
         assert!(!budget.take(101), "it would never fit");
         assert!(budget.take(30));
+    }
+
+    #[test]
+    fn what_is_refused_is_in_nobodys_way() {
+        let budget = Budget::new(100);
+        assert!(budget.take(20));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..100_000 {
+                    assert!(!budget.take(90));
+                }
+            });
+            for _ in 0..100_000 {
+                assert!(budget.take(80), "it fits beside what is there");
+                budget.give_back(80);
+            }
+        });
     }
 }

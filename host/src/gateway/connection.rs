@@ -19,7 +19,7 @@ use tracing::debug;
 use super::answer::Answer;
 use super::body::ReadOver;
 use super::relief::Cut;
-use super::wire::{Conversation, Patience, Wire};
+use super::wire::{Conversation, Ends, Patience, Wire};
 use super::{Doors, Peer, Place};
 
 /// Serves HTTP on one connection. `once` serves a single request, whose head may take so long.
@@ -46,6 +46,7 @@ pub(super) async fn serve(
     let routes = TowerToHyperService::new(routes);
     let inside = doors.clone();
     let over = conversation.clone();
+    let _ends = Ends(conversation.clone());
     let cut = Cut::default();
     let cuts = cut.clone();
     let service = service_fn(move |request: Request<Incoming>| {

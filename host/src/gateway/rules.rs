@@ -2,7 +2,7 @@
 //!
 //! hyper has read the head and refused what is not HTTP. Pure.
 
-use ::http::header::{CONTENT_ENCODING, EXPECT, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use ::http::header::{CONTENT_ENCODING, EXPECT, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use ::http::{Method, Request, Version};
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
@@ -33,6 +33,12 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Failure> {
         let message = "Transfer-Encoding: expected chunked";
         return refused(code::REQUEST_MALFORMED, message).map_err(|failure| failure.status(501));
     }
+    // RFC 9112, section 6.1: it is applied once, and who reads it otherwise than somebody on the
+    // way sees other requests.
+    if elements(headers, &TRANSFER_ENCODING).count() > 1 {
+        let message = "Transfer-Encoding: expected chunked once";
+        return refused(code::REQUEST_MALFORMED, message);
+    }
     // An older client's is to be ignored (RFC 9110, section 10.1.1).
     if request.version() >= Version::HTTP_11 && !all_are(headers, &EXPECT, "100-continue") {
         let message = "Expect: expected 100-continue";
@@ -46,15 +52,15 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Failure> {
 }
 
 /// Whether a header that is a list holds nothing but this, in all its lines.
-fn all_are(headers: &HeaderMap, name: &::http::HeaderName, expected: &str) -> bool {
-    let is_expected = |value: &HeaderValue| {
-        value.to_str().is_ok_and(|value| {
-            value
-                .split(',')
-                .all(|element| element.trim().eq_ignore_ascii_case(expected))
-        })
-    };
-    headers.get_all(name).iter().all(is_expected)
+fn all_are(headers: &HeaderMap, name: &HeaderName, expected: &str) -> bool {
+    elements(headers, name).all(|element| element.eq_ignore_ascii_case(expected.as_bytes()))
+}
+
+/// The elements of a header that is a list, in all its lines.
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.get_all(name).iter();
+    let elements = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    elements.map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
@@ -112,6 +118,13 @@ mod tests {
             let refused = refused(501, code::REQUEST_MALFORMED);
             assert_eq!(with("transfer-encoding", value), refused, "{value}");
         }
+        let twice = refused(400, code::REQUEST_MALFORMED);
+        assert_eq!(with("transfer-encoding", "chunked, chunked"), twice);
+        let lines = [
+            ("transfer-encoding", "chunked"),
+            ("transfer-encoding", "Chunked"),
+        ];
+        assert_eq!(request("POST", "/actors/a/b/c", &lines), twice);
         let expectation = refused(417, code::REQUEST_EXPECTATION);
         assert_eq!(with("expect", "a-pony"), expectation);
         assert_eq!(with("expect", "100-continue, a-pony"), expectation);

@@ -96,6 +96,18 @@ impl Conversation {
         }
     }
 
+    /// The connection is over: what waits for an answer is given up, and nothing waits for one
+    /// from here on.
+    fn end(&self) {
+        let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody is asked any more.
+        let since = Instant::now();
+        *self.place() = Place::AtRest { since };
+        let given_up = later.take();
+        drop(later);
+        drop(given_up);
+    }
+
     /// Does something once the answer to the request has begun.
     pub(super) fn once_answering(&self, work: impl Future<Output = ()> + Send + 'static) {
         // Locked while the place is looked at, so that what comes to be answering takes it.
@@ -135,6 +147,16 @@ impl Conversation {
         // Most of the time a read is all that this costs.
         self.wants_sign_of_life.load(Ordering::Relaxed)
             && self.wants_sign_of_life.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// Ends a conversation when it is dropped. What waits for an answer may hold the conversation that
+/// holds it, and would stay for ever where none comes.
+pub(super) struct Ends(pub(super) Arc<Conversation>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -369,5 +391,34 @@ impl Write for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self.stream()).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_ends_before_its_answer_leaves_nothing_behind() {
+        let conversation = Conversation::new();
+        let ends = Ends(conversation.clone());
+        conversation.asked(Version::HTTP_11);
+        let held = conversation.clone();
+        conversation.once_answering(async move { held.body_read() });
+        let left = Arc::downgrade(&conversation);
+        drop((conversation, ends));
+        assert!(left.upgrade().is_none());
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_for_the_answer_of_a_connection_that_is_over() {
+        let conversation = Conversation::new();
+        conversation.asked(Version::HTTP_11);
+        drop(Ends(conversation.clone()));
+        let (done, is_done) = oneshot::channel();
+        conversation.once_answering(async move { done.send(()).expect("it is waited for") });
+        assert_eq!(is_done.await, Ok(()));
     }
 }

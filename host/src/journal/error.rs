@@ -102,6 +102,24 @@ pub enum OpenError {
         /// How many records were between, about.
         records: u64,
     },
+    /// The end of what was safe is there no longer, and with it what a segment held that had been
+    /// copied there and removed. What is left is of no moment that ever was, so that
+    /// [`Settings::accept_loss`](super::Settings::accept_loss) does not help.
+    #[error(
+        "{path} is damaged or cut at byte {offset}, and what it held was safe up to byte {safe}: \
+         with it is gone what {copied} had held before it was compacted, so that what is left is \
+         not whole; restore a back-up, and check the disk"
+    )]
+    LostCopies {
+        /// The file.
+        path: PathBuf,
+        /// Up to where it is whole.
+        offset: u64,
+        /// Up to where it was safe.
+        safe: u64,
+        /// The segment that is not there any more.
+        copied: PathBuf,
+    },
     /// The settings contradict each other.
     #[error("{0}")]
     Settings(&'static str),

@@ -530,7 +530,29 @@ fn plan(
     let ends_there = |noted: &Watermark| {
         (noted.segment, noted.offset as usize) == (head, tail.end) && noted.closed
     };
-    found.report.ending = match lost(folder, head, &tail, noted.as_ref())? {
+    let lost = lost(folder, head, &tail, noted.as_ref())?;
+    // Older values and deletions would come to light again, and deltas meet another base.
+    let copied = live
+        .iter()
+        .find(|number| !folder.headers.contains_key(number));
+    let lost = match (lost, copied) {
+        (
+            Some(OpenError::Lost {
+                path: file,
+                offset,
+                safe,
+                ..
+            }),
+            Some(copied),
+        ) => Some(OpenError::LostCopies {
+            path: file,
+            offset,
+            safe,
+            copied: path(folder.disk, *copied),
+        }),
+        (lost, _) => lost,
+    };
+    found.report.ending = match lost {
         None if noted.as_ref().is_some_and(ends_there) => Ending::Closed,
         None if noted.is_some() => Ending::Open,
         None => Ending::Unknown,

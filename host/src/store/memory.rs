@@ -1,4 +1,7 @@
 //! The store that forgets: actors that are not in memory, kept in this process.
+//!
+//! Invariant: an actor that leaves memory for this store finds room here. What it is kept as is
+//! smaller than what it gives back next.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,15 +68,9 @@ impl Store for Memory {
             ))),
             false => {
                 let text = stored.to_text().into_boxed_str();
-                // What it has of the actor is replaced, whatever became of it.
-                actors.remove(actor);
-                let share = self.budget.share(ENTRY_COST + text.len());
-                share
-                    .map_err(|exhausted| StoreError(exhausted.to_string()))
-                    .map(|share| {
-                        let _share = share;
-                        drop(actors.insert(actor.clone(), Kept { text, _share }));
-                    })
+                let _share = self.budget.owe(ENTRY_COST + text.len());
+                actors.insert(actor.clone(), Kept { text, _share });
+                Ok(())
             }
         };
         Box::pin(std::future::ready(result))
@@ -131,5 +128,43 @@ impl Memory {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ActorKey, Kept>> {
         self.actors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use serde_json::json;
+    use tidegate_core::{ActorId, Name};
+
+    use super::*;
+
+    #[test]
+    fn an_actor_leaves_memory_also_where_that_is_used_up() {
+        let budget = Budget::new("actors", 1 << 20);
+        let store = Memory::new(10).within(budget.clone());
+        let actor = ActorKey {
+            actor: Name::parse("chat").unwrap(),
+            id: ActorId::parse("room-1").unwrap(),
+        };
+        let retire = |text: String| {
+            let stored = json!({"epoch": "e", "version": 1, "state": text, "lastTimer": 0});
+            let stored = Stored::parse(&stored.to_string()).expect("an actor");
+            let retired = store.retire(&actor, stored, true, Durability::None);
+            retired.now_or_never().expect("it does not wait")
+        };
+        // All that there is, a quarter of it by those who hold little.
+        let _much = budget.share(3 << 18).unwrap();
+        let _little: Vec<Share> = (0..4).map(|_| budget.share(64 << 10).unwrap()).collect();
+        let before = budget.used();
+        for text in ["x".repeat(100_000), "y".to_owned()] {
+            assert!(retire(text.clone()).is_ok());
+            let found = store.load(&actor).now_or_never();
+            let (stored, _) = found.unwrap().unwrap().expect("it is kept");
+            assert_eq!(stored.state.to_text(), json!(text).to_string());
+        }
+        assert!(budget.used() - before < 2_000, "the first is given back");
+        store.forget(&actor);
+        assert_eq!(budget.used(), before);
     }
 }

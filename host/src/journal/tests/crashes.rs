@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::super::simulation::{Fault, Loss, Rng, SimDisk};
-use super::super::{Ending, Health, Journal, JournalError, Next, OpenError, Safety, Settings};
+use super::super::{
+    Ending, Entry, Health, Journal, JournalError, Next, OpenError, Safety, Settings, Space,
+};
 use super::model::{State, World, apply, entries, poll, state_of, tight};
 
 /// The seed that `JOURNAL_SEED` names, or so many as `JOURNAL_SEEDS` says.
@@ -218,6 +220,62 @@ fn a_file_that_is_cut_at_any_byte_is_a_prefix_where_nothing_was_noted() {
     let (disk, settings, history) = closed_in_few_segments();
     disk.take("watermark");
     every_cut_is_a_prefix(&disk, &settings, &history);
+}
+
+#[test]
+fn a_loss_can_be_accepted_where_that_is_said_and_nowhere_else() {
+    let settings = Settings {
+        segment_bytes: 4000,
+        ..Settings::default()
+    };
+    let disk = SimDisk::new(3);
+    let mut rng = Rng::new(3);
+    let (journal, mut stepper) = Journal::open_stepped(disk.clone(), settings.clone()).unwrap();
+    for number in 0..1000 {
+        if journal.stats().compactions > 0 {
+            break;
+        }
+        let mut appending = journal.append(entries(&mut rng, number), Safety::Synced);
+        stepper.step(Instant::now());
+        assert!(poll(&mut appending).is_some());
+    }
+    assert!(journal.stats().compactions > 0);
+    // What is behind the word that a segment is gone can be lost alone.
+    let last = Entry::Put {
+        space: Space(0),
+        key: "last".into(),
+        tag: 0,
+        value: b"x".to_vec().into(),
+    };
+    let mut appending = journal.append(vec![last], Safety::Synced);
+    stepper.step(Instant::now());
+    assert_eq!(poll(&mut appending), Some(Ok(())));
+    journal.close().unwrap();
+    while stepper.step(Instant::now()) != Next::Ended {}
+
+    let name = newest(&disk);
+    let whole = disk.content(&name).unwrap();
+    let (mut accepted, mut refused) = (0, 0);
+    for cut in 0..whole.len() {
+        let disk = disk.copy();
+        disk.set_content(&name, &whole[..cut]);
+        let open = |accept_loss| {
+            let settings = Settings {
+                accept_loss,
+                ..settings.clone()
+            };
+            let (journal, _) = Journal::open_stepped(disk.copy(), settings)?;
+            Ok(state_of(&journal).expect("what is there can be read"))
+        };
+        match (open(false), open(true)) {
+            (Err(OpenError::Lost { .. }), Ok(_)) => accepted += 1,
+            (Err(OpenError::LostCopies { .. }), Err(OpenError::LostCopies { .. })) => refused += 1,
+            // A segment is never there without its header.
+            (Err(OpenError::Damaged { offset: 0, .. }), Err(_)) => {}
+            (without, with) => panic!("cut at {cut}: {without:?}, and {with:?} with the setting"),
+        }
+    }
+    assert!(accepted > 0 && refused > 0, "{accepted} and {refused}");
 }
 
 fn every_cut_is_a_prefix(disk: &SimDisk, settings: &Settings, history: &[State]) {

@@ -344,7 +344,7 @@ impl World {
         };
         match open(&cut.copy(), false) {
             Ok((journal, _stepper)) => assert!(position(&journal, least), "a loss was not seen"),
-            Err(OpenError::Lost { .. }) => self.refusals += 1,
+            Err(OpenError::Lost { .. } | OpenError::LostCopies { .. }) => self.refusals += 1,
             // What a cut record has dropped is gone, and nothing was noted since.
             Err(OpenError::Missing { .. }) if loss == Loss::Power => {}
             Err(error) => assert!(
@@ -355,7 +355,8 @@ impl World {
         match open(&cut, true) {
             Ok((journal, _stepper)) => assert!(position(&journal, 0), "no state of the history"),
             // The word that a segment is not needed was cut off, and the segment is gone.
-            Err(OpenError::Missing { .. }) => {}
+            Err(OpenError::LostCopies { .. }) => {}
+            Err(OpenError::Missing { .. }) if loss == Loss::Power => {}
             Err(error) => assert!(
                 matches!(error, OpenError::Damaged { offset: 0, .. }),
                 "{error}"
