@@ -10,7 +10,9 @@
 //! content, stays where it is, and so does one that a turn takes out and puts back. So whoever
 //! applies the patches has the members in the order of the document.
 //!
-//! Invariant: the value with its past undone is the last committed content.
+//! Invariants: the value with its past undone is the last committed content. Holes that members
+//! leave where they are taken out (see [`Object`](crate::json::Object)) are at any time no more
+//! than the members removed since the last commit, and some in proportion to the document.
 
 mod past;
 
@@ -56,6 +58,10 @@ pub struct Document {
     lengths: Lengths,
     /// Whether `lengths` will also be true of what is staged, once it is committed.
     examined: bool,
+    /// How many members were taken out since holes were last looked for everywhere. The past leads
+    /// to most of their holes, but not to those of values that moved within an array or that were
+    /// new when a list of changes began.
+    taken: usize,
 }
 
 /// A change to one place of a document, as `state.op` of the contract defines it.
@@ -161,6 +167,7 @@ impl Document {
             committed_size: size,
             lengths: Lengths::default(),
             examined: true,
+            taken: 0,
         }
     }
 
@@ -172,6 +179,11 @@ impl Document {
     /// What the content takes, with all that is staged.
     pub fn size(&self) -> Size {
         self.size
+    }
+
+    /// What the last committed content takes.
+    pub fn committed_size(&self) -> Size {
+        self.committed_size
     }
 
     /// The content as text, with all that is staged.
@@ -206,6 +218,8 @@ impl Document {
     /// Those of [`Document::apply`], and [`OpError::Exhausted`].
     pub fn apply_metered(&mut self, ops: &[Op], meter: &mut dyn Meter) -> Result<(), OpError> {
         self.examined = false;
+        let removals = ops.iter().filter(|op| matches!(op, Op::Remove { .. }));
+        self.taken += removals.count();
         let Document {
             value, past, size, ..
         } = self;
@@ -283,6 +297,16 @@ impl Document {
         }
         mem::take(&mut self.past).close_holes(&mut self.value);
         self.committed_size = self.size;
+        self.close_all_holes();
+    }
+
+    /// Closes the holes of all objects, once so many members were taken out that it pays to look
+    /// for them.
+    fn close_all_holes(&mut self) {
+        if self.taken as u64 > self.committed_size.steps() {
+            self.taken = 0;
+            Past::to_holes(&self.value).close_holes(&mut self.value);
+        }
     }
 
     /// Makes what is staged the committed content, and returns the patch that leads to it
@@ -295,9 +319,7 @@ impl Document {
 
     /// Discards what is staged.
     pub fn rollback(&mut self) {
-        let past = mem::take(&mut self.past);
-        past.clone().undo(&mut self.value);
-        past.close_holes(&mut self.value);
+        mem::take(&mut self.past).undo(&mut self.value);
         self.size = self.committed_size;
         self.examined = true;
     }
@@ -462,7 +484,8 @@ fn change(document: &mut Json, past: &mut Past, op: &Op) -> Option<()> {
         }
         (Op::Add { value, .. }, Some((last, parents))) => match descend(document, past, parents)? {
             (Json::Object(members), past) => {
-                let past = past.and_then(|past| past.member(last));
+                let slots = members.slot_count();
+                let past = past.and_then(|past| past.member(last, slots));
                 let name = last.as_str().into();
                 match past.as_deref() {
                     Some(Past::Gone { slot, .. }) if !members.contains(last) => {
@@ -486,13 +509,16 @@ fn change(document: &mut Json, past: &mut Past, op: &Op) -> Option<()> {
             _ => return None,
         },
         (Op::Remove { .. }, Some((last, parents))) => match descend(document, past, parents)? {
-            (Json::Object(members), past) => match past.and_then(|past| past.member(last)) {
-                Some(past) => {
-                    let (slot, old) = members.take(last)?;
-                    past.gone(slot, old);
+            (Json::Object(members), past) => {
+                let slots = members.slot_count();
+                match past.and_then(|past| past.member(last, slots)) {
+                    Some(past) => {
+                        let (slot, old) = members.take(last)?;
+                        past.gone(slot, old);
+                    }
+                    None => drop(members.remove(last)?),
                 }
-                None => drop(members.remove(last)?),
-            },
+            }
             (Json::Array(elements), past) => {
                 let index = array_index(last).filter(|index| *index < elements.len())?;
                 let old = elements.remove(index);
@@ -517,10 +543,13 @@ fn descend<'d>(
     let mut here = (document, Some(past));
     for token in tokens {
         here = match here {
-            (Json::Object(members), past) => (
-                members.get_mut(token)?,
-                past.and_then(|past| past.member(token)),
-            ),
+            (Json::Object(members), past) => {
+                let slots = members.slot_count();
+                (
+                    members.get_mut(token)?,
+                    past.and_then(|past| past.member(token, slots)),
+                )
+            }
             (Json::Array(elements), past) => {
                 let index = array_index(token)?;
                 let length = elements.len();

@@ -407,10 +407,15 @@ pub(crate) fn shown_value(value: &Value) -> String {
 }
 
 fn options() -> jsonschema::ValidationOptions<'static> {
+    options_within(MAX_PATTERN_BYTES)
+}
+
+/// Options that let a compiled pattern take so many bytes.
+fn options_within(bytes: usize) -> jsonschema::ValidationOptions<'static> {
     jsonschema::options()
         .with_draft(Draft::Draft202012)
         .offline()
-        .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN_BYTES))
+        .with_pattern_options(PatternOptions::regex().size_limit(bytes))
 }
 
 /// What the crate says against a schema, in our words.

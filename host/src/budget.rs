@@ -14,7 +14,7 @@
 mod machine;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use tidegate_core::Failure;
@@ -237,7 +237,13 @@ impl Budget {
         // A text that was put together may have room for as much again.
         bytes.shrink_to_fit();
         let _share = self.share(bytes.capacity())?;
-        Ok(Bytes::from_owner(Shared { bytes, _share }))
+        Ok(Bytes::from_owner(Taken { bytes, _share }))
+    }
+
+    /// The same, to be had from again while any of what was had from it exists.
+    pub fn shared(self: &Arc<Self>, bytes: Vec<u8>) -> Result<SharedBytes, Exhausted> {
+        let _share = self.share(bytes.capacity())?;
+        Ok(SharedBytes(Arc::new(Taken { bytes, _share })))
     }
 
     /// Nothing yet.
@@ -324,14 +330,52 @@ impl Drop for Share {
     }
 }
 
-struct Shared {
+/// Bytes and what was taken for them.
+struct Taken {
     bytes: Vec<u8>,
     _share: Share,
 }
 
-impl AsRef<[u8]> for Shared {
+impl AsRef<[u8]> for Taken {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+/// Bytes that were taken from a budget once, for all who have them.
+#[derive(Clone)]
+pub struct SharedBytes(Arc<Taken>);
+
+/// Finds them as long as anybody has them.
+#[derive(Debug, Default)]
+pub struct Lasting(Mutex<Weak<Taken>>);
+
+impl SharedBytes {
+    /// What they are.
+    pub fn bytes(&self) -> Bytes {
+        Bytes::from_owner(self.clone())
+    }
+}
+
+impl AsRef<[u8]> for SharedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.bytes
+    }
+}
+
+impl Lasting {
+    /// Those that somebody has, else those that are made.
+    pub fn or_make(
+        &self,
+        make: impl FnOnce() -> Result<SharedBytes, Exhausted>,
+    ) -> Result<SharedBytes, Exhausted> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = known.upgrade() {
+            return Ok(SharedBytes(taken));
+        }
+        let made = make()?;
+        *known = Arc::downgrade(&made.0);
+        Ok(made)
     }
 }
 

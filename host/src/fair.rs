@@ -145,12 +145,16 @@ impl<T> FairQueue<T> {
 
     /// Charges a share the time that a piece of its work has taken.
     pub fn charge(&self, share: &Share, took: Duration) {
-        if !self.is_empty() {
+        let nobody_waits = self.is_empty();
+        if !nobody_waits {
             share.catch_up(self.floor.load(Ordering::Relaxed));
         }
-        share
-            .used
-            .fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        let took_ns = took.as_nanos() as u64;
+        let used = share.used.fetch_add(took_ns, Ordering::Relaxed) + took_ns;
+        if nobody_waits {
+            // Time goes on with who runs: who comes next begins there.
+            self.floor.fetch_max(used, Ordering::Relaxed);
+        }
         let is_long = took > LONG;
         if share.was_long.load(Ordering::Relaxed) != is_long {
             share.was_long.store(is_long, Ordering::Relaxed);
@@ -236,6 +240,23 @@ mod tests {
         }
         let lates = served.iter().filter(|which| **which == "late").count();
         assert!((3..=4).contains(&lates), "{served:?}");
+    }
+
+    #[test]
+    fn who_ran_while_nobody_waited_owes_nothing_for_that() {
+        let (queue, [busy, late]) = (FairQueue::default(), shares());
+        // Where its work arrived: nothing was queued.
+        queue.charge(&busy, 1_000 * MS);
+        (0..10).for_each(|_| queue.push(&late, "late"));
+        (0..10).for_each(|_| queue.push(&busy, "busy"));
+        let mut served = Vec::new();
+        for _ in 0..6 {
+            let which = queue.pop().unwrap();
+            queue.charge(if which == "busy" { &busy } else { &late }, MS);
+            served.push(which);
+        }
+        let lates = served.iter().filter(|which| **which == "late").count();
+        assert_eq!(lates, 3, "{served:?}");
     }
 
     #[test]

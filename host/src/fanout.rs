@@ -18,7 +18,7 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use tidegate_core::{ActorKey, Failure, protocol};
 
-use crate::budget::{Budget, Exhausted};
+use crate::budget::{Budget, Exhausted, Lasting};
 use crate::rooms::Client;
 use crate::ws::Frame;
 
@@ -32,6 +32,15 @@ pub struct Message {
     body: Body,
     frames: Forms<Frame>,
     events: Forms<Bytes>,
+    /// Where these are found while others are still to be sent them.
+    lasting: Option<Arc<LastingForms>>,
+}
+
+/// The forms of a message that comes again: held by those who are sent them alone.
+#[derive(Debug, Default)]
+struct LastingForms {
+    frame: Lasting,
+    event: Lasting,
 }
 
 /// One thing in each dialect, made once somebody wants it.
@@ -102,6 +111,24 @@ impl Message {
             body,
             frames: Forms::default(),
             events: Forms::default(),
+            lasting: None,
+        }
+    }
+
+    /// A message that is kept and comes [`again`](Message::again), the same in each dialect.
+    pub fn lasting(actor: ActorKey, body: Body) -> Message {
+        Message {
+            lasting: Some(Arc::default()),
+            ..Message::new(actor, body)
+        }
+    }
+
+    /// A message that is kept, to be sent: whoever is sent it while another still has it shares
+    /// that one's form.
+    pub fn again(&self) -> Message {
+        Message {
+            lasting: self.lasting.clone(),
+            ..self.bare()
         }
     }
 
@@ -164,9 +191,9 @@ impl Message {
 
     /// As a WebSocket frame of the protocol, taken from the budget when it is made.
     pub fn frame(&self, dialect: Dialect, budget: &Arc<Budget>) -> Result<&Frame, Exhausted> {
-        made(self.form(&self.frames, dialect), || {
+        let text = || {
             let (actor, id) = (self.actor.actor.as_str(), self.actor.id.as_str());
-            let text = match &self.body {
+            match &self.body {
                 Body::Snapshot {
                     state,
                     epoch,
@@ -179,8 +206,17 @@ impl Message {
                     ..
                 } => protocol::patch(actor, id, self.patches(dialect), epoch, *from, *version),
                 Body::Event { name, payload } => protocol::event(actor, id, name, payload),
-            };
-            Frame::shared_text(text, budget)
+            }
+        };
+        made(self.form(&self.frames, dialect), || match &self.lasting {
+            None => Frame::shared_text(text(), budget),
+            Some(lasting) => {
+                let make = || budget.shared(Frame::encoded_text(text()));
+                lasting
+                    .frame
+                    .or_make(make)
+                    .map(|shared| Frame::of_shared(&shared))
+            }
         })
     }
 
@@ -190,7 +226,7 @@ impl Message {
         dialect: Dialect,
         budget: &Arc<Budget>,
     ) -> Result<&Bytes, Exhausted> {
-        made(self.form(&self.events, dialect), || {
+        let text = || {
             let text = match &self.body {
                 Body::Snapshot {
                     state,
@@ -220,7 +256,14 @@ impl Message {
                     &format!(r#"{{"event":"{name}","payload":{payload}}}"#),
                 ),
             };
-            budget.bytes(text.into_bytes())
+            text.into_bytes()
+        };
+        made(self.form(&self.events, dialect), || match &self.lasting {
+            None => budget.bytes(text()),
+            Some(lasting) => {
+                let shared = lasting.event.or_make(|| budget.shared(text()));
+                shared.map(|shared| shared.bytes())
+            }
         })
     }
 }

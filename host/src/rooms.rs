@@ -515,6 +515,16 @@ impl Connections {
         open.contains_key(id)
     }
 
+    /// Has a connection, if it is open, come to an actor for the first time when it comes next.
+    pub fn forget_contact(&self, id: &str, actor: &ActorKey) {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let connection = open.get(id).cloned();
+        drop(open);
+        if let Some(connection) = connection {
+            connection.forget(actor);
+        }
+    }
+
     /// Who a connection is now, while it is open.
     pub fn client(&self, id: &str) -> Option<Client> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);

@@ -235,13 +235,17 @@ async fn who_comes_back_to_what_is_guarded_is_shown_it_as_it_is() {
 #[tokio::test]
 async fn a_guard_that_is_too_slow_has_shut_out_whom_it_did_not_decide_on() {
     let builder = Host::builder().component("lab").with_tokens();
-    let host = builder.limit("guard-deadline-ms", 200).start().await;
+    let host = builder.limit("guard-deadline-ms", 1_000).start().await;
     let vault = actor("vault", "1");
     let mut ann = Socket::signed_in(&host, &token::of("ann")).await;
     ann.call(&vault, "claim", json!({})).await.result();
     let mut listener = Socket::signed_in(&host, &token::of("ann")).await;
     listener.subscribe_events(&vault).await;
     listener.call(&vault, "knock", json!({})).await.result();
+    // It was let in.
+    let ring = ann.call(&vault, "ring", json!({"text": "ho"})).await;
+    ring.result();
+    listener.expect_type("event").await;
     let slow = json!({"mood": {"kind": "slowToAuthorize", "ms": 60_000}});
     ann.call(&vault, "setMood", slow).await.result();
     let refusal = listener.expect_type("error").await;

@@ -128,7 +128,7 @@ async fn a_stored_timer_follows_a_clock_that_is_corrected_after_the_start() {
     let host = on().start().await;
     let clock = actor("clock", "a");
     let mut socket = host.connect().await;
-    let timer = json!({"label": "late", "ms": 500, "outlive": true});
+    let timer = json!({"label": "late", "ms": 3_000, "outlive": true});
     set(&mut socket, &clock, timer).await;
     host.kill().await;
     // A machine whose clock begins in another year until the network tells it better.

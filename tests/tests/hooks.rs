@@ -1,7 +1,7 @@
 //! The moments of an actor's life, and who counts as a connection.
 
 use serde_json::{Value, json};
-use tidegate_tests::{Folder, Host, Socket, actor};
+use tidegate_tests::{Builder, Folder, Host, Socket, actor};
 
 #[tokio::test]
 async fn a_connection_is_announced_at_its_first_contact_only() {
@@ -38,11 +38,18 @@ async fn a_subscription_is_a_contact() {
     }
 }
 
+/// A host where those that come are shown what their coming changed, however long that takes.
+fn patient() -> Builder {
+    Host::builder()
+        .component("lab")
+        .set("actors.connect-wait-ms=10000")
+}
+
 #[tokio::test]
 async fn a_first_subscriber_sees_its_own_coming() {
     let folder = Folder::new();
-    let on_disk = Host::builder().component("lab").data(folder.path());
-    for host in [on_disk.start().await, Host::serving(["lab"]).await] {
+    let on_disk = patient().data(folder.path());
+    for host in [on_disk.start().await, patient().start().await] {
         for round in 0..80 {
             let visits = actor("visits", &round.to_string());
             let mut socket = host.connect().await;
@@ -55,8 +62,7 @@ async fn a_first_subscriber_sees_its_own_coming() {
 #[tokio::test]
 async fn who_called_or_listened_first_sees_its_own_coming_as_well() {
     let folder = Folder::new();
-    let host = Host::builder().component("lab").data(folder.path());
-    let host = host.start().await;
+    let host = patient().data(folder.path()).start().await;
     let first = async |socket: &mut Socket, id: &str, first: Value| {
         let state = json!({"type": "state:sub", "actor": "visits", "actorId": id});
         socket.send(first).await;
@@ -175,7 +181,7 @@ async fn a_disconnect_comes_after_the_calls_that_were_queued() {
 
 #[tokio::test]
 async fn plain_http_is_no_connection() {
-    let host = Host::serving(["lab"]).await;
+    let host = patient().start().await;
     let visits = actor("visits", "1");
     host.post("/actors/visits/1/call").send().await;
     let mut stream = host.get("/actors/visits/1/state").stream().await;

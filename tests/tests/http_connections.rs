@@ -15,7 +15,12 @@ fn call(host: &Host, version: &str, path: &str, lines: &str, body: &str) -> Stri
 
 #[tokio::test]
 async fn a_client_that_has_closed_its_side_is_answered() {
-    let host = Host::serving(["counter"]).await;
+    // It is not asked whether it is there, however long an answer takes.
+    let host = Host::builder()
+        .component("counter")
+        .set("gateway.half-closed-timeout-ms=60000")
+        .start()
+        .await;
     for count in 1..=20 {
         let mut raw = Raw::to(&host).await;
         let path = "/actors/counter/a/increment";
@@ -158,7 +163,7 @@ async fn begins(socket: &mut Socket, id: &str) {
 async fn a_connection_may_rest_longer_than_a_head_may_take() {
     let host = Host::builder()
         .component("counter")
-        .set("gateway.header-timeout-ms=50")
+        .set("gateway.header-timeout-ms=500")
         .start()
         .await;
     let health = format!("GET /health HTTP/1.1\r\nHost: {}\r\n\r\n", host.address());

@@ -7,8 +7,11 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use tidegate_tests::raw::Raw;
 use tidegate_tests::{Folder, Host, PATIENCE, Request};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
+
+/// How many ports are tried.
+const ATTEMPTS: usize = 5;
 
 const PAGE: &str = include_str!("../../docs/operations.md");
 
@@ -32,9 +35,20 @@ impl Nginx {
     async fn before(host: &Host, location: &str) -> Nginx {
         let location = location.replace("127.0.0.1:3000", host.address());
         assert!(location.contains(host.address()), "{location}");
-        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
+        for _ in 0..ATTEMPTS {
+            let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let port = free.local_addr().expect("an address").port();
+            drop(free);
+            // Somebody else may have taken it meanwhile.
+            if let Some(nginx) = Nginx::on(port, &location).await {
+                return nginx;
+            }
+        }
+        panic!("nginx has found no free port");
+    }
+
+    /// None if it has ended instead of listening.
+    async fn on(port: u16, location: &str) -> Option<Nginx> {
         let folder = Folder::new();
         let place = folder.path().display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -48,7 +62,7 @@ impl Nginx {
         let file = folder.path().join("nginx.conf");
         std::fs::write(&file, configuration).expect("writing nginx.conf");
         let path = std::env::var("PATH").unwrap_or_default();
-        let process = Command::new("nginx")
+        let mut process = Command::new("nginx")
             // Where Debian has it, and users do not look.
             .env("PATH", format!("{path}:/usr/sbin"))
             .arg("-p")
@@ -59,20 +73,24 @@ impl Nginx {
             .kill_on_drop(true)
             .spawn()
             .expect("starting nginx, which `.ci/run` installs (Debian's nginx-light)");
-        let nginx = Nginx {
+        let begins = async {
+            // Written once it listens.
+            while !folder.path().join("pid").exists() {
+                if process.try_wait().expect("looking at nginx").is_some() {
+                    return None;
+                }
+                // Nothing tells when it is.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Some(())
+        };
+        let began = tokio::time::timeout(PATIENCE, begins).await;
+        began.expect("nginx listens")?;
+        Some(Nginx {
             port,
             _process: process,
             _folder: folder,
-        };
-        let listens = async {
-            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-                // Nothing tells when it does.
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let listening = tokio::time::timeout(PATIENCE, listens).await;
-        listening.expect("nginx listens");
-        nginx
+        })
     }
 
     fn address(&self) -> String {

@@ -600,6 +600,21 @@ async fn streams_of_a_client_who_loses_access_end() {
     assert_eq!(event["payload"], json!({"text": "hello"}));
 }
 
+#[tokio::test]
+async fn a_state_of_another_schema_is_as_it_was_until_it_is_written() {
+    let data = Folder::new();
+    let on = puppet(&data).start().await;
+    let items = json!({"items": [{"count": 1}]});
+    result(&on, "inventory/1/run", json!([{"set": items}])).await;
+    // As it may be where the schema asks for no integers.
+    let other = r#"UPDATE tidegate_actors SET state = '{"items":[{"count":1.0}]}', fit = ''"#;
+    execute(&database(&data), other);
+    // An answer is written, and no state.
+    let unchanged = call(&on, "inventory/1/run", json!([])).header("idempotency-key", "k");
+    assert_eq!(unchanged.send().await.status, 200);
+    assert_eq!(state(&on, "inventory/1").await, items);
+}
+
 // Answers
 
 /// Calls with an idempotency key.

@@ -9,7 +9,7 @@ mod watch;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use self::attack::Attack;
+use self::attack::{Attack, UnderWay};
 use self::watch::Watch;
 use super::progress;
 use crate::bench::Bench;
@@ -17,9 +17,10 @@ use crate::load::call::Method;
 use crate::load::closed::{self, Plan, Window};
 use crate::report::{Sample, Table};
 use crate::server::{Level, Tidegate};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// The calls of the neighbour: one on each connection, to an actor of its own.
+/// The calls of the neighbour: one on each connection, to one of as many actors.
 const UNDER_WAY: usize = 50;
 
 pub(super) async fn run(bench: &Bench) -> Result<Vec<Table>> {
@@ -32,8 +33,10 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Table>> {
     table.note(format!(
         "A counter on {UNDER_WAY} connections, a call under way on each, on a host with all \
          cores, `--memory` and defaults otherwise; the generators run on the same machine. \
-         Health: the longest answer of `/health`, asked every 20 ms on a new connection, and \
-         whether all were 200. RSS: the most that the host held."
+         Before is 3 s, during 15 s. Attacks done: what the host took and did; refused: what it \
+         refused or ended. Health: the longest answer of `/health`, asked every 20 ms on a new \
+         connection, and whether all were 200. RSS: the most that the host and the processes in \
+         which it compiles held."
     ));
     Ok(vec![table])
 }
@@ -65,7 +68,11 @@ async fn measure(bench: &Bench, attack: Attack) -> Result<Sample> {
     let seen = watch.end();
     // The server goes first, so that nobody waits for its answers.
     host.server.kill().await?;
+    let tally = under_way
+        .as_ref()
+        .map(|attack: &UnderWay| attack.tally.clone());
     drop(under_way);
+    let tally = tally.unwrap_or_default();
     let [calm, attacked] = measured?;
     let p99 = [&calm, &attacked].map(|latencies| latencies.micros(0.99) / 1e3);
     Ok(Sample::new()
@@ -75,6 +82,8 @@ async fn measure(bench: &Bench, attack: Attack) -> Result<Sample> {
         .with("longest ms", attacked.longest_micros() / 1e3)
         .with("calls before", calm.count() as f64)
         .with("calls during", attacked.count() as f64)
+        .with("attacks done", tally.done.load(Ordering::Relaxed) as f64)
+        .with("refused", tally.refused.load(Ordering::Relaxed) as f64)
         .with("health ms", seen.longest_answer.as_secs_f64() * 1e3)
         .with_truth("healthy?", seen.all_were_ok)
         .with("RSS MiB", seen.most_resident as f64 / f64::from(1 << 20)))

@@ -97,8 +97,8 @@ pub(crate) async fn for_a_while(server: &Server, plan: &Plan, window: Window) ->
     Ok(Outcome::new(&recorder, spent))
 }
 
-/// Calls for a while, then as long again on the same connections while something else goes on,
-/// which `begin` begins. What either was like.
+/// Calls for a while, then on the same connections for another while something else goes on, which
+/// `begin` begins. What either was like.
 pub(crate) async fn before_and_during(
     server: &Server,
     plan: &Plan,

@@ -26,6 +26,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// How many attempts are under way at once: fewer than what any server lets wait to be accepted.
 const AT_ONCE: usize = 500;
 
+/// Lets this process have as many descriptors as it may.
+pub(crate) fn raise_limit() -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).context("raising the limit of descriptors")
+}
+
 /// What has become of attempts to open a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -142,9 +149,7 @@ pub(crate) async fn hold(
     dialect: Dialect,
     numbers: Range<usize>,
 ) -> Result<()> {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).context("raising the limit of descriptors")?;
+    raise_limit()?;
     let mut tally = Tally::default();
     let mut open = Vec::new();
     let mut attempts = JoinSet::new();

@@ -26,7 +26,7 @@ pub(crate) use floor::{Allocator, Floor};
 pub(crate) use http::get;
 pub(crate) use peer::{Peer, Peers, versions};
 pub(crate) use tidegate::{ADMIN_KEY, Host, Level, Tidegate};
-pub(crate) use usage::{Io, Usage, about_resident_bytes, resident_bytes};
+pub(crate) use usage::{Io, Usage, about_resident_bytes_of_all, resident_bytes};
 
 /// What a server prints before the address that it listens on.
 const LISTENING: &str = "listening on http://";

@@ -46,9 +46,13 @@ pub(crate) struct Tidegate {
 }
 
 impl Tidegate {
-    /// One on which as many actors may come into memory as it can make.
+    /// One on which as many actors may come into memory as it can make, and an address may have
+    /// all connections.
     pub(crate) fn new(level: Level) -> Tidegate {
-        Tidegate::guarded(level).set("component.new-actors-per-second=0")
+        Tidegate::guarded(level)
+            .set("component.new-actors-per-second=0")
+            // All clients of the benchmarks have one address.
+            .set("gateway.max-connections-per-address=20000")
     }
 
     /// One that guards itself as its defaults say.
@@ -105,8 +109,6 @@ impl Tidegate {
             .env("TIDEGATE_ADMIN_KEY", ADMIN_KEY);
         let cache = format!("engine.cache-dir={}", bench.compiled().display());
         command.args(["--set", &cache]);
-        // All clients of the benchmarks have one address.
-        command.args(["--set", "gateway.max-connections-per-address=20000"]);
         match self.level {
             Level::Memory => command.arg("--memory"),
             level => command.args(["--set", &format!("store.durability={}", level.name())]),

@@ -43,10 +43,22 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
 }
 
 /// The same to within a few pages for each thread, without keeping the process from its memory.
-pub(crate) fn about_resident_bytes(pid: u32) -> Result<u64> {
+fn about_resident_bytes(pid: u32) -> Result<u64> {
     let text = read(pid, "statm")?;
     let pages: Option<u64> = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());
     Ok(pages.context("a number of pages")? * rustix::param::page_size() as u64)
+}
+
+/// The same with the processes that it has begun.
+pub(crate) fn about_resident_bytes_of_all(pid: u32) -> Result<u64> {
+    let mut bytes = about_resident_bytes(pid)?;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
+        // Threads and children may end at any time.
+        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        let children = children.split_whitespace().flat_map(str::parse);
+        bytes += children.flat_map(about_resident_bytes_of_all).sum::<u64>();
+    }
+    Ok(bytes)
 }
 
 /// What a process has read and written.
@@ -87,7 +99,7 @@ mod tests {
         let pid = std::process::id();
         Usage::of(pid).unwrap();
         assert!(resident_bytes(pid).unwrap() > 100 << 10);
-        assert!(about_resident_bytes(pid).unwrap() > 100 << 10);
+        assert!(about_resident_bytes_of_all(pid).unwrap() > 100 << 10);
         assert!(Io::of(pid).unwrap().read > 0);
     }
 }

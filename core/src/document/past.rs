@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::mem;
 
+use ecow::EcoVec;
+
 use crate::json::{EcoString, Json, Object};
 use crate::meter::{Exhausted, Meter};
 use crate::patch::{Differ, Estimate, Place, Token};
@@ -29,10 +31,20 @@ pub(super) enum Past {
     /// The first bytes of the string that it holds now, so many of them. Appending stays
     /// cheap, and the text from here on is what the patch carries.
     Shorter(usize),
-    /// An object, of which these members had another past than `Same`.
-    Members(BTreeMap<EcoString, Past>),
+    /// An object.
+    Members(Members),
     /// An array.
     Elements(Elements),
+}
+
+/// What the members of an object held before.
+#[derive(Clone, Debug)]
+pub(super) struct Members {
+    /// How many slots the object had. New members stand behind them, so that undoing can give
+    /// back all that they took.
+    slots: usize,
+    /// The members that had another past than `Same`.
+    pasts: BTreeMap<EcoString, Past>,
 }
 
 /// What an array held before: its first `kept` places, and then `tail`.
@@ -49,18 +61,22 @@ pub(super) struct Elements {
 }
 
 impl Past {
-    /// The past of a member of the object at this place, `None` when this one covers it.
-    pub(super) fn member(&mut self, name: &str) -> Option<&mut Self> {
+    /// The past of a member of the object at this place, which has so many slots; `None` when
+    /// this one covers it.
+    pub(super) fn member(&mut self, name: &str, slots: usize) -> Option<&mut Self> {
         if matches!(self, Self::Same) {
-            *self = Self::Members(BTreeMap::new());
+            *self = Self::Members(Members {
+                slots,
+                pasts: BTreeMap::new(),
+            });
         }
-        let Self::Members(members) = self else {
+        let Self::Members(Members { pasts, .. }) = self else {
             return None;
         };
-        if !members.contains_key(name) {
-            members.insert(name.into(), Self::Same);
+        if !pasts.contains_key(name) {
+            pasts.insert(name.into(), Self::Same);
         }
-        members.get_mut(name)
+        pasts.get_mut(name)
     }
 
     /// The past of an element of the array at this place, which has `length` elements;
@@ -145,6 +161,7 @@ impl Past {
             (Past::Same, _) => all,
             (Past::Elements(elements), []) => elements.kept.saturating_sub(index),
             (Past::Members(members), [token, below @ ..]) => members
+                .pasts
                 .get(token.as_str())
                 .map_or(all, |past| past.to_be_kept(below, index, length)),
             (Past::Elements(elements), [token, below @ ..]) => match array_index(token) {
@@ -171,8 +188,8 @@ impl Past {
             (_, Past::Was(value)) => self.displace(Some(value)),
             (_, Past::Gone { was, slot }) => self.gone(slot, was),
             (Past::Members(members), Past::Members(later)) => {
-                for (name, later) in later {
-                    members.entry(name).or_default().absorb(later);
+                for (name, later) in later.pasts {
+                    members.pasts.entry(name).or_default().absorb(later);
                 }
             }
             (Past::Elements(elements), Past::Elements(later)) => elements.absorb(later),
@@ -184,13 +201,20 @@ impl Past {
         }
     }
 
-    /// Brings a value back to what it was. Members that it no longer has leave holes.
+    /// Brings a value back to what it was. Members have the slots that they had, and what new ones
+    /// took is given back.
     pub(super) fn undo(self, value: &mut Json) {
         match (self, value) {
             (Past::Same, _) => {}
             (Past::Was(old) | Past::Gone { was: old, .. }, value) => *value = old,
-            (Past::Shorter(length), Json::String(text)) => text.truncate(length),
-            (Past::Members(pasts), Json::Object(members)) => {
+            (Past::Shorter(length), Json::String(text)) => {
+                let is_wide = text.len() / 2 > length;
+                text.truncate(length);
+                if is_wide {
+                    *text = EcoString::from(text.as_str());
+                }
+            }
+            (Past::Members(Members { slots, pasts }), Json::Object(members)) => {
                 for (name, past) in pasts {
                     match past {
                         Past::Absent => {
@@ -203,9 +227,16 @@ impl Past {
                         past => past.undo(members.get_mut(&name).expect(PRESENT)),
                     }
                 }
+                members.truncate(slots);
             }
             (Past::Elements(pasts), Json::Array(elements)) => {
+                let is_wide = elements.len() / 2 > pasts.kept + pasts.tail.len();
                 elements.truncate(pasts.kept);
+                if is_wide {
+                    let mut narrow = EcoVec::with_capacity(pasts.kept + pasts.tail.len());
+                    narrow.extend(elements.iter().cloned());
+                    *elements = narrow;
+                }
                 if !pasts.changed.is_empty() {
                     let elements = elements.make_mut();
                     for (index, past) in pasts.changed {
@@ -236,7 +267,7 @@ impl Past {
     /// any more.
     pub(super) fn close_holes(self, value: &mut Json) {
         match (self, value) {
-            (Past::Members(pasts), Json::Object(members)) => {
+            (Past::Members(Members { pasts, .. }), Json::Object(members)) => {
                 if members.has_holes() {
                     members.close_holes();
                 }
@@ -260,6 +291,41 @@ impl Past {
         }
     }
 
+    /// What leads to all objects in a value that have holes.
+    pub(super) fn to_holes(value: &Json) -> Past {
+        match value {
+            Json::Object(members) => {
+                let parts = members.iter().filter(|(_, part)| part.is_container());
+                let pasts = parts.map(|(name, part)| (name.clone(), Past::to_holes(part)));
+                let pasts: BTreeMap<EcoString, Past> =
+                    pasts.filter(|(_, past)| past.has_parts()).collect();
+                match pasts.is_empty() && !members.has_holes() {
+                    true => Past::Same,
+                    false => Past::Members(Members {
+                        slots: members.slot_count(),
+                        pasts,
+                    }),
+                }
+            }
+            Json::Array(elements) => {
+                let parts = elements.iter().enumerate();
+                let parts = parts.filter(|(_, part)| part.is_container());
+                let pasts = parts.map(|(index, part)| (index, Past::to_holes(part)));
+                let changed: BTreeMap<usize, Past> =
+                    pasts.filter(|(_, past)| past.has_parts()).collect();
+                match changed.is_empty() {
+                    true => Past::Same,
+                    false => Past::Elements(Elements {
+                        kept: elements.len(),
+                        changed,
+                        tail: Vec::new(),
+                    }),
+                }
+            }
+            _ => Past::Same,
+        }
+    }
+
     fn has_parts(&self) -> bool {
         matches!(self, Past::Members(_) | Past::Elements(_))
     }
@@ -269,7 +335,7 @@ impl Past {
     pub(super) fn arrange(&self, now: &mut Json, meter: &mut dyn Meter) -> Result<(), Exhausted> {
         match (self, now) {
             (Past::Was(old) | Past::Gone { was: old, .. }, now) => arrange(old, now, meter),
-            (Past::Members(pasts), Json::Object(members)) => {
+            (Past::Members(Members { pasts, .. }), Json::Object(members)) => {
                 meter.charge(pasts.len() as u64)?;
                 for (name, past) in pasts {
                     if let Past::Gone { slot, .. } = past
@@ -320,7 +386,7 @@ impl Past {
                 differ.append(at, text, *length)
             }
             (Past::Shorter(_), Json::String(_)) => Ok(0),
-            (Past::Members(pasts), Json::Object(members)) => {
+            (Past::Members(Members { pasts, .. }), Json::Object(members)) => {
                 let mark = differ.mark();
                 let (mut removed, mut added) = (Vec::new(), Vec::new());
                 let mut size = 0;

@@ -455,6 +455,112 @@ fn a_failing_list_changes_nothing() {
     assert_eq!(*document.value(), json!({"a": [1, 2], "s": "x", "n": 1}));
 }
 
+/// How many slots the objects of a value have, holes and all.
+fn slots(value: &Json) -> usize {
+    match value {
+        Json::Object(members) => members.slot_count() + members.values().map(slots).sum::<usize>(),
+        Json::Array(elements) => elements.iter().map(slots).sum(),
+        _ => 0,
+    }
+}
+
+/// Operations that add and remove members of the object here, and of one in it.
+fn comings_and_goings(at: &str) -> Vec<Op> {
+    let member = |number: usize| format!("{at}/new{number}");
+    let added = (0..100).map(|number| add(&member(number), json!({"k": {}})));
+    let removed = (0..50).map(|number| remove(&member(number)));
+    added.chain(removed).collect()
+}
+
+#[test]
+fn lists_that_fail_leave_no_holes() {
+    let old = json!({"kept": 1, "gone": {"k": 2}, "many": {}, "list": [{}]});
+    for dirty in [None, Some(remove("/gone")), Some(add("/other", json!({})))] {
+        let mut document = Document::new(old.clone());
+        for _ in 0..20 {
+            document.apply(dirty.as_slice()).unwrap_or_default();
+            let before = slots(document.value());
+            for at in ["", "/many", "/list/0"] {
+                let mut ops = comings_and_goings(at);
+                ops.extend([replace("/many", json!({})), remove("/nowhere")]);
+                document.apply(&ops).unwrap_err();
+            }
+            assert_eq!(slots(document.value()), before);
+            document.rollback();
+            assert_eq!(document.value().to_text(), old.to_text());
+            assert_eq!(slots(document.value()), 5);
+        }
+        document.apply(dirty.as_slice()).unwrap_or_default();
+        document
+            .apply(&[add("/x", json!(1)), remove("/y")])
+            .unwrap_err();
+        document.accept();
+        assert!(slots(document.value()) <= 7);
+    }
+}
+
+#[test]
+fn what_is_replaced_after_it_has_changed_comes_back_without_holes() {
+    let old = json!({"o": {"k": 1}, "list": [{"k": 1}]});
+    let mut document = Document::new(old.clone());
+    for _ in 0..20 {
+        for at in ["/o", "/list/0"] {
+            for op in comings_and_goings(at) {
+                document.apply(&[op]).unwrap();
+            }
+            document.apply(&[replace(at, json!({}))]).unwrap();
+        }
+        document.rollback();
+        assert_eq!(*document.value(), old);
+        assert_eq!(slots(document.value()), slots(&old));
+    }
+}
+
+#[test]
+fn holes_that_the_past_does_not_lead_to_are_closed_in_time() {
+    let mut document = Document::new(json!({"list": [{"k": 1}]}));
+    for _ in 0..200 {
+        for _ in 0..10 {
+            // The element moves after it has changed; a new member changes in a list of its own.
+            document
+                .apply(&[add("/list/0/x", json!(1)), remove("/list/0/x")])
+                .unwrap();
+            document
+                .apply(&[add("/list/0", json!(null)), remove("/list/0")])
+                .unwrap();
+            document.apply(&[add("/new", json!({}))]).unwrap();
+            document
+                .apply(&[add("/new/x", json!(1)), remove("/new/x")])
+                .unwrap();
+        }
+        document.commit();
+        document.apply(&[remove("/new")]).unwrap();
+    }
+    assert!(slots(document.value()) < 50, "{}", slots(document.value()));
+}
+
+#[test]
+fn a_text_and_an_array_that_shrink_back_keep_no_room() {
+    let mut document = Document::new(json!({"text": "", "list": []}));
+    let ops = [
+        append("/text", &"x".repeat(100_000)),
+        add("/list", json!([])),
+        remove("/nowhere"),
+    ];
+    document.apply(&ops).unwrap_err();
+    for number in 0..1000_u64 {
+        document.apply(&[add("/list/-", json!(number))]).unwrap();
+    }
+    document.rollback();
+    let Some(Json::String(text)) = document.get(&pointer("/text")) else {
+        panic!("expected a text");
+    };
+    let Some(Json::Array(list)) = document.get(&pointer("/list")) else {
+        panic!("expected a list");
+    };
+    assert!(text.capacity() < 100 && list.capacity() < 100);
+}
+
 #[test]
 fn a_failing_operation_leaves_the_document_clean() {
     let mut document = Document::new(json!({"o": {"k": 1}, "a": [1]}));

@@ -77,7 +77,10 @@ impl Number {
     /// Which is the greater number, exactly.
     pub fn compare(self, other: Number) -> Ordering {
         match (self, other) {
-            (Number::Float(one), Number::Float(other)) => one.total_cmp(&other),
+            // `0.0` and `-0.0` are one number, and none is `NaN`.
+            (Number::Float(one), Number::Float(other)) => {
+                one.partial_cmp(&other).unwrap_or(Ordering::Equal)
+            }
             (Number::Float(one), other) => compare_float(one, other.to_i128()),
             (one, Number::Float(other)) => compare_float(other, one.to_i128()).reverse(),
             (one, other) => one.to_i128().cmp(&other.to_i128()),

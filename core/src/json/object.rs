@@ -83,6 +83,13 @@ impl Many {
         index.insert_unique(name(&slot), slot, name);
     }
 
+    /// Gives back the memory that is not needed.
+    fn shrink(&mut self) {
+        let Many { slots, index, hash } = self;
+        slots.shrink_to_fit();
+        index.shrink_to_fit(|slot: &u32| hash.hash_one(slots[*slot as usize].name.as_str()));
+    }
+
     fn take(&mut self, slot: usize) -> Option<Json> {
         let hash = self.hash.hash_one(self.slots[slot].name.as_str());
         let is_it = |other: &u32| *other as usize == slot;
@@ -140,6 +147,33 @@ impl Object {
     /// The values, in their order.
     pub fn values(&self) -> impl Iterator<Item = &Json> {
         self.iter().map(|(_, value)| value)
+    }
+
+    /// How many slots there are, with the holes.
+    pub(crate) fn slot_count(&self) -> usize {
+        self.slots().len()
+    }
+
+    /// Gives back all slots but so many from the front. What is behind them must be holes.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        if self.slots().len() <= count {
+            return;
+        }
+        debug_assert!(
+            self.slots()[count..]
+                .iter()
+                .all(|slot| slot.value.is_none())
+        );
+        match &mut self.0 {
+            Slots::Few(slots) => slots.truncate(count),
+            Slots::Many(many) => {
+                let many = Arc::make_mut(many);
+                many.slots.truncate(count);
+                if many.slots.capacity() > FEW + 2 * count {
+                    many.shrink();
+                }
+            }
+        }
     }
 
     /// Where a member stands, for comparing places with each other.
@@ -267,12 +301,8 @@ impl Object {
                 if many.slots.len() > FEW + 2 * many.index.len() {
                     let many = Arc::make_mut(many);
                     many.slots.retain(|slot| slot.value.is_some());
-                    many.slots.shrink_to_fit();
                     many.make_index();
-                    many.index.shrink_to_fit({
-                        let (slots, hash) = (&many.slots, &many.hash);
-                        |slot: &u32| hash.hash_one(slots[*slot as usize].name.as_str())
-                    });
+                    many.shrink();
                 }
             }
         }

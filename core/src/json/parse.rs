@@ -34,6 +34,16 @@ impl Json {
         reader.text(text)
     }
 
+    /// Reads a JSON text as [`Json::parse_unambiguous`] does, unless what it says would take more
+    /// memory than this.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the text, and where, or that it says too much.
+    pub fn parse_unambiguous_within(text: &str, bytes: usize) -> Result<Json, ParseError> {
+        Reader::new(Twice::Refused, bytes).text_within(text, bytes)
+    }
+
     /// Reads a JSON text as [`Json::parse`] does, unless what it says would take more memory than
     /// this.
     ///
@@ -41,11 +51,7 @@ impl Json {
     ///
     /// What is wrong with the text, and where, or that it says too much.
     pub fn parse_within(text: &str, bytes: usize) -> Result<Json, ParseError> {
-        let mut reader = Reader::new(Twice::LastCounts, bytes);
-        reader.text(text).map_err(|error| match reader.is_full {
-            true => ParseError::TooLarge { bytes },
-            false => ParseError::Malformed(error),
-        })
+        Reader::new(Twice::LastCounts, bytes).text_within(text, bytes)
     }
 }
 
@@ -107,6 +113,14 @@ impl Reader {
         let value = Part(self).deserialize(&mut deserializer)?;
         deserializer.end()?;
         Ok(value)
+    }
+
+    /// Reads a text with a reader that was made for so many bytes.
+    fn text_within(mut self, text: &str, bytes: usize) -> Result<Json, ParseError> {
+        self.text(text).map_err(|error| match self.is_full {
+            true => ParseError::TooLarge { bytes },
+            false => ParseError::Malformed(error),
+        })
     }
 
     fn take<E: Error>(&mut self, bytes: usize) -> Result<(), E> {

@@ -45,6 +45,22 @@ fn of_two_members_with_one_name_the_first_gives_the_place_and_the_last_the_value
 }
 
 #[test]
+fn a_text_without_ambiguity_is_read_within_a_bound() {
+    let text = r#"{"list":[1,2,3]}"#;
+    let size = parse(text).size().memory;
+    let read = |text: &str, bytes: usize| Json::parse_unambiguous_within(text, bytes);
+    assert_eq!(read(text, size).unwrap(), parse(text));
+    assert!(matches!(
+        read(text, size - 1),
+        Err(ParseError::TooLarge { bytes }) if bytes == size - 1
+    ));
+    assert!(matches!(
+        read(r#"{"a":1,"a":2}"#, 1000),
+        Err(ParseError::Malformed(_))
+    ));
+}
+
+#[test]
 fn numbers_are_written_as_they_were_read() {
     for text in [
         "0",
@@ -107,6 +123,17 @@ fn integers_and_fractions_compare_exactly() {
     }
     assert!(number("1").is_equal(number("1.0")));
     assert!(number("0").is_equal(number("-0.0")));
+}
+
+#[test]
+fn zero_is_as_great_as_minus_zero() {
+    let zeros = [Number::Float(0.0), Number::Float(-0.0), Number::Natural(0)];
+    for one in zeros {
+        for other in zeros {
+            assert_eq!(one.compare(other), Ordering::Equal);
+            assert!(one.is_equal(other));
+        }
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use jsonschema::Validator;
 use serde_json::{Map, Value};
 
 use super::equal::{are_different, is_equal};
-use super::{MAX_LISTED, kind_of, options, or_list, shown};
+use super::{MAX_LISTED, MAX_PATTERN_BYTES, kind_of, options_within, or_list, shown};
 use crate::failure::cut;
 use crate::json::{Json, Number, Object};
 use crate::meter::{Exhausted, Meter, STEP_BYTES};
@@ -121,8 +121,19 @@ impl Types {
 /// A part of a schema that the crate decides, compiled when it is first asked.
 pub(super) struct Part {
     source: Value,
-    compiled: OnceLock<Option<Validator>>,
+    compiled: OnceLock<Compiled>,
 }
+
+struct Compiled {
+    /// None of what does not compile, which allows all.
+    validator: Option<Validator>,
+    /// How much work it may be for each piece of text, since a pattern may go through all of
+    /// itself at each byte: the size of what was compiled, in units of [`WEIGHT_BYTES`].
+    weight: u64,
+}
+
+/// How much of a compiled pattern makes a step of each piece of text.
+const WEIGHT_BYTES: usize = 4096;
 
 impl Part {
     /// The schema of this one keyword.
@@ -134,15 +145,38 @@ impl Part {
     }
 
     fn allows(&self, value: &Value) -> bool {
-        // It compiles since the whole schema did.
-        let compile = || options().build(&self.source).ok();
-        let validator = self.compiled.get_or_init(compile);
-        validator.as_ref().is_none_or(|part| part.is_valid(value))
+        let validator = self.compiled().validator.as_ref();
+        validator.is_none_or(|part| part.is_valid(value))
     }
 
     /// Whether the pattern is found in a text.
     pub(super) fn matches(&self, text: &str) -> bool {
         self.allows(&Value::from(text))
+    }
+
+    /// What it costs to look for the pattern in a text.
+    pub(super) fn steps(&self, text: &str) -> u64 {
+        self.compiled().weight * (1 + (text.len() / STEP_BYTES) as u64)
+    }
+
+    fn compiled(&self) -> &Compiled {
+        self.compiled.get_or_init(|| self.compile())
+    }
+
+    /// Compiles within the smallest power of two that holds it, which weighs it: what is too
+    /// large for a size is given up when that is full, so all of it costs twice the last at most.
+    fn compile(&self) -> Compiled {
+        let mut weight = 1;
+        loop {
+            let bytes = weight * WEIGHT_BYTES;
+            let validator = options_within(bytes).build(&self.source).ok();
+            // It compiles in the end, since the whole schema did.
+            if validator.is_some() || bytes >= MAX_PATTERN_BYTES {
+                let weight = weight as u64;
+                return Compiled { validator, weight };
+            }
+            weight *= 2;
+        }
     }
 }
 
@@ -179,6 +213,9 @@ impl Assertions {
         mut tell: impl FnMut(Fault<'a>),
     ) -> Result<(), Exhausted> {
         for assertion in &self.0 {
+            if let Json::Object(_) = value {
+                meter.charge(assertion.steps(value))?;
+            }
             let missing: &mut dyn Iterator<Item = &str> = match (assertion, value) {
                 (Assertion::Required(names), Json::Object(members)) => &mut missing(names, members),
                 (Assertion::DependentRequired(rules), Json::Object(members)) => &mut rules
@@ -321,17 +358,20 @@ impl Assertion {
 
     /// What it costs beside one.
     fn steps(&self, value: &Json) -> u64 {
-        let steps = match (self, value) {
-            (Assertion::Length(..) | Assertion::Pattern(..), Json::String(text)) => {
-                text.len() / STEP_BYTES
-            }
-            (Assertion::Required(names), Json::Object(_)) => names.len(),
+        let of_names = |names: &[Box<str>]| names.iter().map(|name| name_steps(name)).sum();
+        match (self, value) {
+            (Assertion::Length(..), Json::String(text)) => (text.len() / STEP_BYTES) as u64,
+            (Assertion::Pattern(_, part), Json::String(text)) => part.steps(text),
+            (Assertion::Required(names), Json::Object(_)) => of_names(names),
             (Assertion::DependentRequired(rules), Json::Object(_)) => {
-                rules.iter().map(|(_, names)| 1 + names.len()).sum()
+                let each = |(name, names): &(Box<str>, Vec<Box<str>>)| -> u64 {
+                    let names: u64 = of_names(names);
+                    name_steps(name) + names
+                };
+                rules.iter().map(each).sum()
             }
             _ => 0,
-        };
-        steps as u64
+        }
     }
 }
 
@@ -342,6 +382,11 @@ impl Limit {
             Limit::Most => size as u64 <= bound,
         }
     }
+}
+
+/// What it costs to look for a member of this name.
+pub(super) fn name_steps(name: &str) -> u64 {
+    1 + (name.len() / STEP_BYTES) as u64
 }
 
 fn missing<'a>(names: &'a [Box<str>], members: &'a Object) -> impl Iterator<Item = &'a str> {

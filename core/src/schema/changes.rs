@@ -110,6 +110,9 @@ impl Search<'_, '_> {
             let is_gone = is_parent && matches!(change, PatchOp::Remove { .. });
             return Ok(is_gone.then_some(true));
         };
+        if value.is_object() {
+            self.evaluator.charge(rule.declared_steps(token))?;
+        }
         for next in next(rule, value, token) {
             let found = self.follow(next, child, below, change)?;
             if found != Some(true) {

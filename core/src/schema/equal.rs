@@ -36,6 +36,7 @@ pub(super) fn is_equal(one: &Json, other: &Json, meter: &mut dyn Meter) -> Resul
                 return Ok(false);
             }
             for (name, one) in one.iter() {
+                meter.charge((name.len() / STEP_BYTES) as u64)?;
                 match other.get(name) {
                     Some(other) if is_equal(one, other, meter)? => {}
                     _ => return Ok(false),

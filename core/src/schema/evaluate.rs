@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::assertions::name_steps;
 use super::rules::{Id, Rule, Rules};
 use crate::json::{Json, Object};
 use crate::meter::{Exhausted, Meter};
@@ -15,6 +16,10 @@ use crate::meter::{Exhausted, Meter};
 /// may have five alternatives within each other at each of its places, and the stack of a thread
 /// holds it.
 const MAX_LEVELS: usize = 768;
+
+/// How much is remembered of rules that several lead to: some 60 MB of it. What is found out
+/// after that is found out again, and charged again.
+const MAX_KNOWN: usize = 1 << 20;
 
 /// A check under way.
 pub(super) struct Evaluator<'a, 'm> {
@@ -72,7 +77,7 @@ impl<'a, 'm> Evaluator<'a, 'm> {
         };
         self.levels += 1;
         let verdict = verdict?;
-        if is_kept {
+        if is_kept && self.known.len() < MAX_KNOWN {
             self.known.insert((id, std::ptr::from_ref(value)), verdict);
         }
         Ok(verdict)
@@ -184,6 +189,7 @@ impl<'a, 'm> Evaluator<'a, 'm> {
             return Ok(true);
         };
         for (name, id) in &more.dependent_schemas {
+            self.meter.charge(name_steps(name))?;
             if members.contains(name) && !self.holds(*id, value)? {
                 return Ok(false);
             }
@@ -226,11 +232,11 @@ impl<'a, 'm> Evaluator<'a, 'm> {
 
     fn members_hold(&mut self, rule: &'a Rule, value: &Json, members: &Object) -> Verdict {
         let count = members.len();
-        self.meter.charge(count.min(rule.properties.len()) as u64)?;
         let only_declared =
             rule.pattern_properties.is_empty() && rule.additional_properties.is_none();
         if only_declared && rule.properties.len() < count {
             for (name, id) in &rule.properties {
+                self.meter.charge(name_steps(name))?;
                 if let Some(member) = members.get(name)
                     && !self.holds(*id, member)?
                 {
@@ -239,7 +245,7 @@ impl<'a, 'm> Evaluator<'a, 'm> {
             }
         } else {
             for (name, member) in members.iter() {
-                self.meter.charge(rule.pattern_properties.len() as u64)?;
+                self.meter.charge(rule.declared_steps(name))?;
                 let mut is_declared = false;
                 for id in rule.declared(name) {
                     is_declared = true;
@@ -291,6 +297,7 @@ impl<'a, 'm> Evaluator<'a, 'm> {
             return Ok(true);
         }
         for (name, member) in members.iter() {
+            self.meter.charge(name_steps(name))?;
             if !seen.names.contains(name.as_str()) && !self.holds(id, member)? {
                 return Ok(false);
             }
@@ -330,11 +337,11 @@ impl<'a, 'm> Evaluator<'a, 'm> {
         self.meter.charge(1)?;
         match value {
             Json::Object(members) => {
-                self.meter.charge(members.len() as u64)?;
                 if rule.additional_properties.is_some() {
                     seen.all = true;
                 }
                 for name in members.names() {
+                    self.meter.charge(rule.declared_steps(name))?;
                     if rule.declared(name).next().is_some() {
                         seen.names.insert(name.to_string());
                     }
@@ -373,6 +380,8 @@ impl<'a, 'm> Evaluator<'a, 'm> {
             }
             if let Json::Object(members) = value {
                 let dependents = more.dependent_schemas.iter();
+                let steps = dependents.clone().map(|(name, _)| name_steps(name));
+                self.meter.charge(steps.sum())?;
                 let there = dependents.filter(|(name, _)| members.contains(name));
                 ids.extend(there.map(|(_, id)| *id));
             }
@@ -404,4 +413,33 @@ struct Seen {
     /// So many from the front.
     first: usize,
     indexes: HashSet<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::meter::Unmetered;
+
+    #[test]
+    fn no_more_is_remembered_than_there_is_room_for() {
+        let source = json!({
+            "items": {"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}]},
+            "$defs": {"a": {"type": "array", "maxItems": 0}},
+        });
+        let rules = Rules::read(&source).unwrap();
+        let mut value = vec![Json::parse("[]").unwrap(); MAX_KNOWN + 1000];
+        let holds = |value: &[Json]| {
+            let mut meter = Unmetered;
+            let mut evaluator = Evaluator::new(&rules, &mut meter);
+            let value = value.iter().cloned().collect();
+            let holds = evaluator.holds(Rules::ROOT, &value);
+            assert_eq!(evaluator.known.len(), MAX_KNOWN);
+            holds
+        };
+        assert_eq!(holds(&value), Ok(true));
+        value.push(Json::parse("[1]").unwrap());
+        assert_eq!(holds(&value), Ok(false));
+    }
 }

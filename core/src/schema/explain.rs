@@ -2,14 +2,17 @@
 //!
 //! `Schema::check` asks when the validator has refused a value. The answer follows the
 //! rules down the value, within a fixed number of steps; it may leave out details of rare
-//! keywords, and always names at least one violation.
+//! keywords.
+//!
+//! Invariants: whatever is walked through is counted, as a step or as a cost, and the search ends
+//! where either is used up. At least one violation is named, if only that of the whole.
 
 use super::evaluate::Evaluator;
 use super::rules::{Id, Rule, Rules};
 use super::{MAX_LISTED, Violation, Violations, kind_of, or_list, push_token, shown};
 use crate::failure::cut;
 use crate::json::Json;
-use crate::meter::{Allowance, Exhausted};
+use crate::meter::{Allowance, Exhausted, Meter};
 
 /// How many rules are tried against places of the value before the search ends.
 const MAX_STEPS: usize = 4_096;
@@ -97,6 +100,16 @@ impl Search<'_> {
         done
     }
 
+    /// Whether so much may still be spent, which then is. Where it may not, the search ends here
+    /// and elsewhere.
+    fn may(&mut self, steps: u64) -> bool {
+        let may = self.cost.charge(steps).is_ok();
+        if !may {
+            self.steps = 0;
+        }
+        may
+    }
+
     fn walk(&mut self, id: Id, value: &Json) {
         if self.steps == 0 || self.levels == 0 {
             return;
@@ -128,19 +141,19 @@ impl Search<'_> {
         self.alternatives(&rule.any_of, Wanted::AtLeastOne, value);
         self.alternatives(&rule.one_of, Wanted::One, value);
         match value {
-            Json::Object(members) => {
+            Json::Object(members) if rule.has_members => {
                 for (name, member) in members.iter() {
-                    if self.steps == 0 {
+                    if self.steps == 0 || !self.may(rule.declared_steps(name)) {
                         break;
                     }
                     self.within(name, |this| this.member(rule, name, member));
                 }
             }
-            Json::Array(elements) => {
+            Json::Array(elements) if rule.has_elements => {
                 for (index, element) in elements.iter().enumerate() {
                     let next = rule.prefix_items.get(index).copied().or(rule.items);
                     match next {
-                        Some(_) if self.steps == 0 => break,
+                        Some(_) if self.steps == 0 || !self.may(1) => break,
                         Some(next) => {
                             self.within(&index.to_string(), |this| this.walk(next, element));
                         }
@@ -227,7 +240,10 @@ impl Search<'_> {
                     .count();
                 if refused == meant.len() {
                     self.add(format!("matches none of {} alternatives", ids.len()));
-                } else if refused + 1 < meant.len() && matches!(wanted, Wanted::One) {
+                } else if refused + 1 < meant.len()
+                    && matches!(wanted, Wanted::One)
+                    && self.steps > 0
+                {
                     self.suspicion.get_or_insert_with(|| self.path.clone());
                 }
             }

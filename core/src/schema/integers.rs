@@ -11,8 +11,12 @@ use crate::json::Json;
 use crate::meter::{Exhausted, Meter};
 use crate::pointer::Pointer;
 
+/// How much is remembered of what was looked at; after that, things are looked at again.
+const MAX_SEEN: usize = 1 << 20;
+
 /// The places of such numbers. Where alternatives differ, a number counts that one of them
-/// declares to be an integer: the others take an integer for a number too.
+/// declares to be an integer: the others take an integer for a number too. So do rules for parts
+/// that no other has seen, which are followed whether others have seen them or not.
 pub(super) fn places(
     rules: &Rules,
     value: &Json,
@@ -32,7 +36,7 @@ pub(super) fn places(
 struct Search<'a, 'm> {
     rules: &'a Rules,
     meter: &'m mut dyn Meter,
-    /// Which rules were applied to which values, by their addresses.
+    /// Which rules that several lead to were applied to which values, by their addresses.
     seen: HashSet<(Id, *const Json)>,
     /// The tokens from the root to here.
     way: Vec<String>,
@@ -54,31 +58,36 @@ impl Search<'_, '_> {
         while let Some(id) = rules.get(at).copied() {
             at += 1;
             self.meter.charge(1)?;
-            if !self.seen.insert((id, value)) {
+            let rule = self.rules.get(id);
+            if rule.is_shared && !self.is_new(id, value) {
                 continue;
             }
-            let rule = self.rules.get(id);
             if is_loose && rule.wants_integer {
                 self.found.push(self.here());
                 return Ok(());
             }
             rules.extend(rule.in_place());
+            let more = rule.conditions.as_ref();
+            let unevaluated_members = more.and_then(|more| more.unevaluated_properties);
+            let unevaluated_elements = more.and_then(|more| more.unevaluated_items);
+            let contains = more.and_then(|more| more.contains).map(|(id, ..)| id);
             match value {
                 Json::Object(members) if rule.has_members => {
                     for (name, member) in members.iter() {
-                        self.meter
-                            .charge(1 + rule.pattern_properties.len() as u64)?;
+                        self.meter.charge(rule.declared_steps(name))?;
                         let mut ids: Vec<Id> = rule.declared(name).collect();
                         if ids.is_empty() {
-                            ids.extend(rule.additional_properties);
+                            ids.extend(rule.additional_properties.or(unevaluated_members));
                         }
                         self.follow_part(ids, name, member)?;
                     }
                 }
                 Json::Array(elements) if rule.has_elements => {
                     for (index, element) in elements.iter().enumerate() {
+                        self.meter.charge(1)?;
                         let id = rule.prefix_items.get(index).copied().or(rule.items);
-                        let ids = id.into_iter().collect();
+                        let id = id.or(unevaluated_elements);
+                        let ids = id.into_iter().chain(contains).collect();
                         self.follow_part(ids, &index.to_string(), element)?;
                     }
                 }
@@ -86,6 +95,14 @@ impl Search<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the rule was not applied to the value before, as far as is remembered.
+    fn is_new(&mut self, id: Id, value: &Json) -> bool {
+        match self.seen.len() < MAX_SEEN {
+            true => self.seen.insert((id, value)),
+            false => !self.seen.contains(&(id, std::ptr::from_ref(value))),
+        }
     }
 
     fn here(&self) -> Pointer {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::assertions::{ASSERTIONS, Assertions, Part};
+use super::assertions::{ASSERTIONS, Assertions, Part, name_steps};
 use super::places::{Place, Places, percent_decoded};
 use super::{
     MAX_DEPTH_IN_PLACE, MAX_EXPANSION, MAX_EXPANSION_IN_PLACE, MAX_PATTERNS, SchemaError,
@@ -152,7 +152,9 @@ impl Shape {
         let Json::Object(members) = value else {
             return Ok(true);
         };
-        meter.charge((self.needed.len() + self.tags.len()) as u64)?;
+        let needed = self.needed.iter().map(|name| name_steps(name));
+        let tags = self.tags.iter().map(|(name, _)| name_steps(name));
+        meter.charge(needed.chain(tags).sum())?;
         for (name, tag) in &self.tags {
             if let Some(member) = members.get(name)
                 && !tag.hold(member, meter)?
@@ -280,6 +282,15 @@ impl Rule {
         let by_pattern = self.pattern_properties.iter();
         let by_pattern = by_pattern.filter(move |(pattern, _)| pattern.matches(name));
         exact.into_iter().chain(by_pattern.map(|(_, id)| *id))
+    }
+
+    /// What it costs to find the rules for a member of this name.
+    pub(super) fn declared_steps(&self, name: &str) -> u64 {
+        let patterns = self.pattern_properties.iter();
+        name_steps(name)
+            + patterns
+                .map(|(pattern, _)| pattern.steps(name))
+                .sum::<u64>()
     }
 
     fn in_place_edges(&self) -> Vec<Id> {

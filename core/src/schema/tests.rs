@@ -663,6 +663,166 @@ fn a_check_is_charged_for_each_subschema_and_each_value() {
     );
 }
 
+/// 41 patterns that look like nothing.
+fn patterns() -> Value {
+    let patterns = (0..41).map(|number| (format!("[ab]c{number}$"), json!(false)));
+    Value::Object(patterns.collect::<Map<String, Value>>())
+}
+
+/// How many steps a check takes.
+fn steps(source: Value, value: &Json) -> u64 {
+    const MOST: u64 = 1 << 40;
+    let mut allowance = Allowance::new(MOST);
+    let _ = schema(source).check_metered(value, &mut allowance);
+    MOST - allowance.left()
+}
+
+#[test]
+fn a_long_name_is_charged_for_each_pattern_it_is_looked_at_by() {
+    let name = "x".repeat(64_000);
+    let value = Json::from(&json!({name: 0}));
+    let each = 1_000;
+    let declared = json!({"patternProperties": patterns()});
+    assert!(steps(declared.clone(), &value) > 41 * each);
+    let unevaluated = json!({
+        "unevaluatedProperties": {},
+        "allOf": vec![json!({"$ref": "#/$defs/p"}); 5],
+        "$defs": {"p": declared},
+    });
+    assert!(steps(unevaluated, &value) > 6 * 41 * each);
+    let integers =
+        json!({"patternProperties": patterns(), "additionalProperties": {"type": "integer"}});
+    let once = steps(integers.clone(), &value);
+    let loose = Json::from(&json!({"x".repeat(64_000): 1.0}));
+    assert!(steps(integers, &loose) > once + 41 * each);
+}
+
+#[test]
+fn a_change_to_a_long_name_is_charged_for_each_pattern() {
+    let name = "x".repeat(64_000);
+    let mut members = Map::from_iter([(name.clone(), json!(0))]);
+    members.extend((0..100).map(|number| (number.to_string(), json!(0))));
+    let change = PatchOp::Replace {
+        path: format!("/{name}"),
+        value: Json::from(0_u64),
+    };
+    let found = schema(json!({"patternProperties": patterns()})).check_changes_metered(
+        &Json::from(&Value::Object(members)),
+        &[change],
+        &mut Allowance::new(40_000),
+    );
+    assert_eq!(found, Err(Refused::Exhausted(Exhausted)));
+}
+
+#[test]
+fn a_pattern_is_charged_by_how_large_it_is() {
+    let text = Json::from("ab".repeat(32_000));
+    let small = steps(json!({"pattern": "^[ab]*$"}), &text);
+    let large = steps(
+        json!({"pattern": "[ab]*a[ab]{4000}[^ab]"}),
+        &Json::from("ab"),
+    );
+    assert!((1_000..3_000).contains(&small), "{small}");
+    assert!(large > 16, "{large}");
+    let names = json!({"patternProperties": {"[ab]*a[ab]{4000}[^ab]": {}}});
+    assert!(steps(names, &Json::from(&json!({"ab": 0}))) > 16);
+}
+
+#[test]
+fn a_long_name_that_is_required_is_charged() {
+    let name = |number: usize| format!("{}{number}", "x".repeat(6_400));
+    let names: Vec<String> = (0..10).map(name).collect();
+    for source in [
+        json!({"required": names}),
+        json!({"dependentRequired": {"y": names}}),
+    ] {
+        assert!(steps(source, &Json::from(&json!({"y": 0}))) > 1_000);
+    }
+}
+
+#[test]
+fn an_explanation_takes_no_longer_where_there_are_many_members() {
+    let members = (0..200_000).map(|number| (format!("name{number}"), json!(0)));
+    let members = Value::Object(members.collect::<Map<String, Value>>());
+    let list = Value::Array(vec![json!(0); 200_000]);
+    for (rule, value) in [
+        (json!({"minimum": 0}), &members),
+        (json!({"properties": {"x": {}}}), &members),
+        (json!({"unevaluatedProperties": {}}), &members),
+        (json!({"items": {}}), &list),
+    ] {
+        let source = json!({
+            "required": ["zz"],
+            "maxItems": 1,
+            "allOf": vec![rule; 4_000],
+        });
+        let schema = schema(source);
+        let value = Json::from(value);
+        let began = std::time::Instant::now();
+        let violations = explain::explain(&schema.0.rules, &value);
+        assert!(began.elapsed().as_secs() < 10);
+        assert_eq!(violations.listed().len(), 1);
+    }
+}
+
+#[test]
+fn an_explanation_that_is_cut_short_says_something() {
+    let members = (0..2_000_000).map(|number| (number.to_string().into(), Json::Null));
+    let mut members: crate::json::Object = members.collect();
+    members.insert("last".into(), Json::from("text"));
+    let source = json!({"properties": {"first": {}}, "additionalProperties": {"type": "null"}});
+    let violations = schema(source).check(&Json::Object(members)).unwrap_err();
+    assert_eq!(violations.to_string(), "/: does not satisfy the schema");
+}
+
+#[test]
+fn zero_may_be_written_with_a_sign() {
+    for keyword in ["minimum", "maximum"] {
+        let schema = schema(json!({keyword: 0.0}));
+        assert!(schema.check(&Json::parse("-0.0").unwrap()).is_ok());
+    }
+    for keyword in ["exclusiveMinimum", "exclusiveMaximum"] {
+        for (limit, value) in [(json!(0.0), "-0.0"), (json!(-0.0), "0.0")] {
+            let schema = schema(json!({keyword: limit}));
+            assert!(schema.check(&Json::parse(value).unwrap()).is_err());
+        }
+    }
+}
+
+#[test]
+fn integers_are_found_where_parts_are_counted_or_left_over() {
+    for (source, value, spelled) in [
+        (
+            json!({"contains": {"type": "integer"}}),
+            "[1.0,\"x\"]",
+            "[1,\"x\"]",
+        ),
+        (
+            json!({"prefixItems": [{"type": "number"}], "contains": {"type": "integer"}}),
+            "[1.0,2.0]",
+            "[1,2]",
+        ),
+        (
+            json!({"prefixItems": [{"type": "number"}], "unevaluatedItems": {"type": "integer"}}),
+            "[1.0,2.0]",
+            "[1.0,2]",
+        ),
+        (
+            json!({
+                "properties": {"a": {"type": "number"}},
+                "unevaluatedProperties": {"properties": {"b": {"type": "integer"}}},
+            }),
+            r#"{"a":1.0,"c":{"b":2.0}}"#,
+            r#"{"a":1.0,"c":{"b":2}}"#,
+        ),
+    ] {
+        let mut value = Json::parse(value).unwrap();
+        let loose = schema(source).check_metered(&value, &mut Unmetered);
+        value.spell_integers(&loose.unwrap());
+        assert_eq!(value.to_text(), spelled);
+    }
+}
+
 #[test]
 fn numbers_that_are_integers_to_the_schema_are_found_wherever_it_declares_them() {
     let schema = schema(json!({

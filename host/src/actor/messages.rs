@@ -198,7 +198,11 @@ impl Shared {
     fn message_answered(&self, from: &ActorKey, sent: &Arc<Sent>, failure: Option<Failure>) {
         if let Some(failure) = &failure {
             match &*failure.code {
-                code::STORE_UNAVAILABLE | code::HOST_SHUTTING_DOWN => {
+                // It waits with its sender until there is room.
+                code::STORE_UNAVAILABLE
+                | code::HOST_SHUTTING_DOWN
+                | code::ACTOR_LIMIT
+                | code::HOST_MEMORY => {
                     if let Some(to) = address(sent) {
                         return self.hold((from.clone(), to), sent, PAUSES[1]);
                     }

@@ -217,10 +217,15 @@ impl Shared {
             // that comes to do so wakes it.
             let is_served = undelivered.failure.code != code::ACTOR_UNKNOWN;
             if key.which == Which::Wake && is_served {
-                let again_ms = self.clock.steady_ms() + WAKE_RETRY_MS;
-                self.sleeping.set_again(&key.actor, again_ms, &self.clock);
+                self.wake_again(&key.actor);
             }
         }
+    }
+
+    /// Brings an actor for which there was no room into memory a little later.
+    fn wake_again(&self, actor: &ActorKey) {
+        let again_ms = self.clock.steady_ms() + WAKE_RETRY_MS;
+        self.sleeping.set_again(actor, again_ms, &self.clock);
     }
 
     fn absent(&self) -> MutexGuard<'_, HashMap<ActorKey, Vec<Connected>>> {
@@ -463,6 +468,19 @@ impl Actors {
         self.shared.deliver(key, item)
     }
 
+    /// Has something looked at that comes for an actor and is long, off the threads that serve.
+    pub async fn aside<T: Send + 'static>(
+        &self,
+        key: &ActorKey,
+        look: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let slot = self.shared.router.resolve(key.actor.as_str());
+        match slot.and_then(|slot| slot.component()) {
+            Some(component) => component.aside(look).await,
+            None => Ok(look()),
+        }
+    }
+
     /// Queues a call. Whatever happens, its reply is sent, once.
     pub fn call(&self, key: &ActorKey, call: Call) {
         if let Err(undelivered) = self.deliver(key, Item::Call(Box::new(call))) {
@@ -587,6 +605,8 @@ impl Actors {
             let actor = self.actor(key)?;
             let live = actor.live(&self.shared).await?;
             self.check_gate(key, live)?;
+            // Whether it fits may be to be looked at.
+            live.at_rest().await;
             if !actor.fits(live) {
                 still = None;
                 self.check_fit(key, &actor, live).await?;
@@ -657,6 +677,8 @@ impl Actors {
     /// Waits, after another component has taken over, until the state is one of that
     /// component's. This alone has a joiner wait for a turn: one that still runs the old code.
     async fn check_fit(&self, key: &ActorKey, actor: &Actor, live: &Live) -> Result<(), Failure> {
+        // Whether it fits may be to be looked at.
+        live.at_rest().await;
         if actor.fits(live) {
             return Ok(());
         }

@@ -195,9 +195,9 @@ mod tests {
                 done.notify_one();
             }
         };
-        // Nobody else has yet been charged anything, and one waits.
-        lanes.charge(&hog, Duration::from_secs(1));
+        // One waits that was not charged anything.
         drop(ready(work(), &lanes));
+        lanes.charge(&hog, Duration::from_secs(1));
         let all = vec![
             Ready::new(work(), hog, lanes.clone()),
             ready(work(), &lanes),

@@ -311,7 +311,6 @@ impl Actor {
                     if let Some(component) = component {
                         self.fit(&component, &live, shared).await?;
                     }
-                    shared.wake_later(&key, None);
                     Ok(live)
                 }
                 Err(error) => Err(unavailable(&error)),
@@ -320,6 +319,8 @@ impl Actor {
         let load = async || {
             let live = load().await?;
             live.charge()?;
+            // Where it finds no room it is still to be woken.
+            shared.wake_later(&self.key, None);
             let held = shared.absent().remove(&self.key).unwrap_or_default();
             let is_open = |connected: &Connected| shared.connections.is_open(&connected.id);
             live.ledger().hold(held.into_iter().filter(is_open));
@@ -471,7 +472,7 @@ impl Actor {
     async fn run_call(self: &Arc<Self>, call: Box<Call>, live: &Arc<Live>, shared: &Arc<Shared>) {
         let Call {
             method,
-            input,
+            mut input,
             origin,
             depth,
             key,
@@ -501,10 +502,13 @@ impl Actor {
         let metrics = &self.slot.metrics;
         let began = instant();
         metrics.waits.observe((began - arrived).as_secs_f64());
-        let keyed = key.as_deref().map(|key| {
-            let caller = caller_of(&origin);
-            Keyed::new(&caller, &method, key, input.as_deref())
-        });
+        let keyed = match &key {
+            Some(key) => match Box::pin(self.keyed(&origin, &method, key, &mut input)).await {
+                Ok(keyed) => Some(keyed),
+                Err(failure) => return reply.send(Err(failure)),
+            },
+            None => None,
+        };
         let bounds = shared.key_bounds();
         if let Some(keyed) = &keyed
             && let Some(known) = live.answered(keyed, shared.clock.steady_ms(), bounds)
@@ -542,12 +546,37 @@ impl Actor {
                 }
                 // Long work may still go on for a turn that has ended.
                 Box::pin(live.at_rest()).await;
-                if let Some(heard) = heard.filter(|_| failure.code == code::STORE_UNAVAILABLE) {
+                let is_to_come =
+                    matches!(&*failure.code, code::STORE_UNAVAILABLE | code::HOST_MEMORY);
+                if let Some(heard) = heard.filter(|_| is_to_come) {
                     self.postponed().note(heard);
                 }
                 answer(live, reply, Err(failure)).await;
             }
         }
+    }
+
+    /// What a call is known by that is to run once.
+    async fn keyed(
+        &self,
+        origin: &Origin,
+        method: &str,
+        key: &str,
+        input: &mut Option<String>,
+    ) -> Result<Keyed, Failure> {
+        let caller = caller_of(origin);
+        let long = input.take_if(|input| input.len() > LONG_INPUT);
+        let Some(long) = long else {
+            return Ok(Keyed::new(&caller, method, key, input.as_deref()));
+        };
+        let (method, key) = (method.to_owned(), key.to_owned());
+        let work = move || {
+            let keyed = Keyed::new(&caller, &method, &key, Some(&long));
+            (keyed, long)
+        };
+        let (keyed, long) = self.component()?.aside(work).await?;
+        *input = Some(long);
+        Ok(keyed)
     }
 
     /// The turn of a timer or schedule that is due, unless it was cancelled meanwhile.
@@ -621,7 +650,10 @@ impl Actor {
                 // where nobody runs it any more.
                 let is_to_come = matches!(
                     &*failure.code,
-                    code::STORE_UNAVAILABLE | code::HOST_SHUTTING_DOWN | code::ACTOR_UNKNOWN
+                    code::STORE_UNAVAILABLE
+                        | code::HOST_MEMORY
+                        | code::HOST_SHUTTING_DOWN
+                        | code::ACTOR_UNKNOWN
                 );
                 if is_to_come && let Some(fired) = fired {
                     let mut ledger = live.ledger();
@@ -737,7 +769,7 @@ impl Actor {
         let spelled = match checked {
             Some(checked) => checked?,
             None => {
-                let input = input.as_deref().unwrap_or("null");
+                let input = input.as_deref();
                 let deadline = cause.began + patience;
                 let checked = check_input_elsewhere(method, schema, input, &component, deadline);
                 Box::pin(checked).await?
@@ -1036,6 +1068,9 @@ const SAME_MOMENT_MS: u64 = 3 * 60 * 60 * 1000;
 
 /// A record that is longer is made an actor of on a worker's thread.
 const LONG_RECORD: usize = 128 << 10;
+
+/// An input that is longer is compared with others on such a thread.
+const LONG_INPUT: usize = 128 << 10;
 
 /// When a timer whose turn the store has refused rings again.
 const FIRE_AGAIN_MS: u64 = 1_000;

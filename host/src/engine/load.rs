@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use tidegate_core::failure::code;
 use tidegate_core::manifest::{Access, ManifestError};
 use tidegate_core::{Failure, Manifest};
 use tokio::sync::Semaphore;
@@ -87,6 +88,15 @@ impl Component {
     /// When a guard call that begins now, or the host's work for its answer, ends at the latest.
     pub fn guard_deadline(&self) -> Instant {
         Instant::now() + Duration::from_millis(self.limits().guard_deadline_ms)
+    }
+
+    /// Has work done for it on a thread for that.
+    pub async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let done = self.workers.run(&self.work_share, work).await;
+        done.ok_or_else(|| Failure::host(code::INTERNAL).message("the host failed"))
     }
 
     /// Makes an instance.

@@ -234,6 +234,10 @@ pub(super) async fn call(
     let (input, share) = tokio::time::timeout(patience, reading)
         .await
         .map_err(|_| failure(code::REQUEST_TIMEOUT, "the body did not arrive in time"))??;
+    let input = match input.len() > LONG_INPUT {
+        true => doors.actors.aside(&key, || json_of(input)).await?,
+        false => json_of(input),
+    }?;
     let (answer, result) = oneshot::channel();
     let is_stream = wants_events(&headers);
     let (reply, chunks) = match is_stream {
@@ -334,16 +338,23 @@ pub(super) fn too_long(limit: u64) -> Failure {
     .param("limit", limit)
 }
 
-/// The input of a call, and what it has taken of the budget, if it is not small.
+/// The longest input that is looked at where it arrives, in bytes.
+const LONG_INPUT: usize = 128 << 10;
+
+/// The body of a call, and what it has taken of the budget, if it is not small.
 pub(super) async fn read_input(
     body: Body,
     limit: usize,
     budget: &Arc<Budget>,
-) -> Result<(Option<String>, Option<Share>), Failure> {
+) -> Result<(Vec<u8>, Option<Share>), Failure> {
     check_length(&body, limit as u64)?;
-    let (bytes, share) = body::read_within(body, limit, budget).await?;
+    body::read_within(body, limit, budget).await
+}
+
+/// What a body says; nothing where there is none.
+pub(super) fn json_of(bytes: Vec<u8>) -> Result<Option<String>, Failure> {
     if bytes.is_empty() {
-        return Ok((None, None));
+        return Ok(None);
     }
     let malformed = |detail: String| {
         failure(
@@ -353,7 +364,7 @@ pub(super) async fn read_input(
     };
     let text = String::from_utf8(bytes).map_err(|error| malformed(error.to_string()))?;
     serde_json::from_str::<&RawValue>(&text).map_err(|error| malformed(error.to_string()))?;
-    Ok((Some(text), share))
+    Ok(Some(text))
 }
 
 /// `GET /actors/{actor}/{id}/state` and `…/events`

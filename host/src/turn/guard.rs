@@ -114,6 +114,8 @@ pub struct Read {
 struct Committed {
     live: Arc<Live>,
     pinned: Arc<OnceLock<Arc<Pinned>>>,
+    /// What it is at least as new as.
+    ahead: Option<Arc<Pinned>>,
 }
 
 impl Guarding {
@@ -201,13 +203,14 @@ impl Live {
     ) -> (Vec<Result<Result<(), Failure>, Failure>>, Basis) {
         let pinned = Arc::new(OnceLock::new());
         let mut questions = Questions::about(who, end);
-        self.make_pin().await;
+        let ahead = self.pin_ahead().await;
         while let Some(part) = questions.next() {
             let decided = match by.cloned().map_or_else(|| self.component(), Ok) {
                 Ok(component) => {
                     let state = Committed {
                         live: self.clone(),
                         pinned: pinned.clone(),
+                        ahead: ahead.clone(),
                     };
                     let asked = component.authorize(&self.key, part.who, state);
                     let decided = questions.in_time(asked).await;
@@ -328,10 +331,7 @@ impl Live {
         self.at_rest().await;
         let component = self.component()?;
         if !component.access(self.key.actor.as_str()).project {
-            if basis.as_ref().is_none_or(|seen| self.ledger().is_at(seen)) {
-                self.make_snapshot().await;
-            }
-            let (state, epoch, version) = match (self.committed(&basis), &basis) {
+            let (state, epoch, version) = match (self.committed(&basis).await, &basis) {
                 (Some(committed), _) => committed,
                 (None, Some(seen)) => {
                     let state = self.text_elsewhere(&component, seen).await?;
@@ -474,13 +474,15 @@ impl Live {
     ) -> (Vec<Result<View, Failure>>, Arc<Pinned>) {
         let pinned = Arc::new(basis.clone().map_or_else(OnceLock::new, OnceLock::from));
         let mut questions = Questions::about(who, end);
-        if basis.is_none() {
-            self.make_pin().await;
-        }
+        let ahead = match basis {
+            Some(_) => None,
+            None => self.pin_ahead().await,
+        };
         while let Some(part) = questions.next() {
             let state = Committed {
                 live: self.clone(),
                 pinned: pinned.clone(),
+                ahead: ahead.clone(),
             };
             let asked = async {
                 let answers = component.project(&self.key, part.who, state).await?;
@@ -491,7 +493,11 @@ impl Live {
         }
         let views = questions.answers();
         // A guard that has not looked at the state speaks of any version of it.
-        let pinned = pinned.get_or_init(|| self.pin()).clone();
+        let seen = pinned.get().cloned();
+        let pinned = match seen {
+            Some(seen) => seen,
+            None => self.pin().await,
+        };
         (views, pinned)
     }
 
@@ -669,7 +675,8 @@ impl<'a, W, T> Questions<'a, W, T> {
 impl Committed {
     fn pinned(&self) -> &Arc<Pinned> {
         self.live.guarding().looks();
-        self.pinned.get_or_init(|| self.live.pin())
+        let pin = || self.live.pin_here(self.ahead.as_ref());
+        self.pinned.get_or_init(pin)
     }
 }
 

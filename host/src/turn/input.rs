@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use tidegate_core::failure::code;
+use tidegate_core::json::ParseError;
 use tidegate_core::schema::{self, Refused, Schema};
 use tidegate_core::{Failure, Json, Pointer};
 
@@ -16,10 +17,21 @@ use crate::engine::Component;
 /// What a check has found: the input with its integers written as such, none where they are.
 type Checked = Result<Option<String>, Failure>;
 
-fn parse(method: &str, input: &str) -> Result<Json, Failure> {
-    Json::parse_unambiguous(input).map_err(|error| {
-        Failure::host(code::INPUT_INVALID)
-            .message(format!("Validation failed for {method}: /: {error}"))
+/// An input as a value, which takes so many bytes of memory at most; an absent one is `null`.
+fn parse(method: &str, input: Option<&str>, most: usize) -> Result<Json, Failure> {
+    let Some(input) = input else {
+        return Ok(Json::Null);
+    };
+    Json::parse_unambiguous_within(input, most).map_err(|error| {
+        let failure = Failure::host(code::INPUT_INVALID);
+        let text = format!("Validation failed for {method}: /: {error}");
+        match error {
+            ParseError::Malformed(_) => failure.message(text),
+            ParseError::TooLarge { bytes } => failure
+                .message(format!("{text} (`state-memory-bytes`)"))
+                .param("limit", bytes)
+                .param("setting", "state-memory-bytes"),
+        }
     })
 }
 
@@ -54,10 +66,9 @@ pub fn check_input(
     if input.is_some_and(|input| !is_short(input.len())) {
         return None;
     }
-    let parsed = match input.map(|input| parse(method, input)) {
-        Some(Ok(parsed)) => parsed,
-        Some(Err(failure)) => return Some(Err(failure)),
-        None => Json::Null,
+    let parsed = match parse(method, input, limits.state_memory_bytes) {
+        Ok(parsed) => parsed,
+        Err(failure) => return Some(Err(failure)),
     };
     let Some(schema) = schema else {
         return Some(Ok(None));
@@ -75,20 +86,23 @@ pub fn check_input(
 pub async fn check_input_elsewhere(
     method: &str,
     schema: Option<&Schema>,
-    input: &str,
+    input: Option<&str>,
     component: &Component,
     deadline: Instant,
 ) -> Checked {
     let mut budget = Budget::new(component.limits().work_steps);
-    let (method, input, schema) = (method.to_owned(), input.to_owned(), schema.cloned());
+    let most = component.limits().state_memory_bytes;
+    let (method, schema) = (method.to_owned(), schema.cloned());
+    let input = input.map(str::to_owned);
     let check = move |meter: &mut TurnMeter| {
-        meter.charge_text(input.len())?;
-        let parsed = parse(&method, &input)?;
+        let input = input.as_deref();
+        meter.charge_text(input.map_or(0, str::len))?;
+        let parsed = parse(&method, input, most)?;
         let Some(schema) = &schema else {
             return Ok(None);
         };
         let checked = schema.check_metered(&parsed, meter);
-        settled(&method, Some(&input), checked, parsed).unwrap_or_else(|| Err(meter.failure()))
+        settled(&method, input, checked, parsed).unwrap_or_else(|| Err(meter.failure()))
     };
     elsewhere(component, &mut budget, deadline, check).await
 }

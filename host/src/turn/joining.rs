@@ -31,7 +31,7 @@ impl Ledger {
         self.version == pinned.version && self.shown_epoch == pinned.epoch
     }
 
-    fn is_as_decided(&self, basis: &Basis) -> bool {
+    pub(super) fn is_as_decided(&self, basis: &Basis) -> bool {
         basis.as_ref().is_none_or(|seen| self.is_at(seen))
     }
 }
@@ -286,10 +286,10 @@ impl Live {
         component: &Component,
         basis: &Basis,
     ) -> Result<Option<Shows>, Failure> {
-        if basis.is_none() {
-            self.make_pin().await;
-        }
-        let pinned = basis.clone().unwrap_or_else(|| self.pin());
+        let pinned = match basis {
+            Some(decided) => decided.clone(),
+            None => self.pin().await,
+        };
         self.make_snapshot().await;
         let is_at_hand = self.ledger().is_at_hand();
         let whole = match is_at_hand {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::StateSpec;
+use tidegate_core::meter::Exhausted;
 use tidegate_core::protocol::Since;
-use tidegate_core::{ActorKey, Document, Failure, Json, patch};
+use tidegate_core::{ActorKey, Document, Failure, Json, PatchOp, Pointer, patch};
 use tokio_util::sync::CancellationToken;
 
 use super::answers::{Answers, Bounds, Keyed};
@@ -17,8 +18,9 @@ use super::guard::{Basis, Guarding, Guards};
 use super::lineage::Lineage;
 use super::messages::{Hearing, Outbox};
 use super::migrate::Fit;
-use super::recent::Recent;
+use super::recent::{LookedUp, Recent};
 use super::timers::{ActorTimers, Clock, Which};
+use super::work::{TurnMeter, at_once_or_elsewhere, is_short};
 use crate::budget::Share;
 use crate::engine::Component;
 use crate::fanout::{Audience, Body, Message, Refresh};
@@ -311,15 +313,24 @@ impl Live {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state as subscribers see it, its epoch and its version; none where it is not the one
-    /// that a guard has decided on.
-    pub(super) fn committed(&self, basis: &Basis) -> Option<(Arc<str>, Arc<str>, u64)> {
-        let (message, version) = {
-            let mut ledger = self.ledger_at_hand();
-            if basis.as_ref().is_some_and(|seen| !ledger.is_at(seen)) {
+    /// The last committed state as JSON text, its history and its version; none where it is not
+    /// the one that this basis is about.
+    pub(super) async fn committed(
+        self: &Arc<Self>,
+        basis: &Basis,
+    ) -> Option<(Arc<str>, Arc<str>, u64)> {
+        let (message, version) = loop {
+            if self.ledger().is_as_decided(basis) {
+                self.make_snapshot().await;
+            }
+            let mut ledger = self.ledger();
+            if !ledger.is_as_decided(basis) {
                 return None;
             }
-            self.snapshot_of(&mut ledger)
+            if ledger.is_at_hand() {
+                break self.snapshot_of(&mut ledger);
+            }
+            // It was lent again.
         };
         match message.body() {
             Body::Snapshot { state, epoch, .. } => Some((state.clone(), epoch.clone(), version)),
@@ -328,11 +339,41 @@ impl Live {
     }
 
     /// The last committed state, to be read while turns go on.
-    pub(super) fn pin(&self) -> Arc<Pinned> {
-        if let Some(pinned) = &self.ledger().pinned {
-            return pinned.clone();
+    pub(super) async fn pin(self: &Arc<Self>) -> Arc<Pinned> {
+        loop {
+            self.make_pin().await;
+            let mut ledger = self.ledger();
+            if ledger.pinned.is_some() || ledger.lent.is_none() {
+                return self.pin_of(&mut ledger);
+            }
+            // It was lent again.
         }
-        self.pin_of(&mut self.ledger_at_rest())
+    }
+
+    /// The same, where it may not be at hand when a guard looks at it, which cannot wait.
+    pub(super) async fn pin_ahead(self: &Arc<Self>) -> Option<Arc<Pinned>> {
+        let may_be_long = {
+            let ledger = self.ledger();
+            ledger.lent.is_some() || !is_short(ledger.document.committed_size().text)
+        };
+        match may_be_long {
+            true => Some(self.pin().await),
+            false => None,
+        }
+    }
+
+    /// The same as of now, or where it is not at hand as it was before.
+    pub(super) fn pin_here(&self, before: Option<&Arc<Pinned>>) -> Arc<Pinned> {
+        let mut ledger = self.ledger();
+        let is_at_hand = ledger.pinned.is_some() || ledger.lent.is_none();
+        match before {
+            Some(before) if !is_at_hand => before.clone(),
+            None if !is_at_hand => {
+                drop(ledger);
+                self.pin_of(&mut self.ledger_at_rest())
+            }
+            _ => self.pin_of(&mut ledger),
+        }
     }
 
     pub(super) fn pin_of(&self, ledger: &mut Ledger) -> Arc<Pinned> {
@@ -376,21 +417,27 @@ impl Live {
     pub(super) fn snapshot_of(&self, ledger: &mut Ledger) -> (Arc<Message>, u64) {
         let version = ledger.version;
         if let Some(encoded) = &ledger.encoded {
-            return (Arc::new(encoded.bare()), version);
+            return (Arc::new(encoded.again()), version);
         }
         let state = match ledger.hidden.is_empty() {
             true => ledger.document.committed_text(),
             false => patch::strip_hidden(&ledger.document.committed(), &ledger.hidden).to_text(),
         };
+        (self.keep_snapshot(ledger, state.into()), version)
+    }
+
+    /// Keeps the committed state as this text, as far as there is room for that.
+    pub(super) fn keep_snapshot(&self, ledger: &mut Ledger, state: Arc<str>) -> Arc<Message> {
         let body = Body::Snapshot {
-            state: state.into(),
+            state,
             epoch: ledger.shown_epoch.clone(),
-            version,
+            version: ledger.version,
         };
-        let encoded = Arc::new(Message::new(self.key.clone(), body));
-        ledger.encoded = Some(Arc::new(encoded.bare()));
+        let encoded = Message::lasting(self.key.clone(), body);
+        let told = Arc::new(encoded.again());
+        ledger.encoded = Some(Arc::new(encoded));
         ledger.take_for_readers();
-        (encoded, version)
+        told
     }
 
     /// Waits until no more commits are under way than may be; fails when the store has.
@@ -466,20 +513,38 @@ impl Live {
                 return;
             }
         };
-        let ledger = &mut *self.ledger();
-        if !wants(ledger) {
+        let (epoch, hidden, end, history) = {
+            let mut ledger = self.ledger();
+            if !wants(&ledger) {
+                return;
+            }
+            // One that begins anew meanwhile has nothing to do with this one.
+            let history = history.filter(|(base, changes)| ledger.goes_on_from(base, changes));
+            let Some(history) = history else {
+                return ledger.recent.is_all();
+            };
+            let end = ledger.recent.begin(ledger.shown_version);
+            let epoch = ledger.shown_epoch.clone();
+            (epoch, ledger.hidden.clone(), end, history)
+        };
+        let Some(component) = self.slot.component() else {
             return;
-        }
-        // One that begins anew meanwhile has nothing to do with this one.
-        match history.filter(|(base, changes)| ledger.goes_on_from(base, changes)) {
-            Some(history) => ledger.recent.complete(
-                &self.key,
-                &ledger.shown_epoch,
-                &ledger.hidden,
-                ledger.shown_version,
-                history,
-            ),
-            None => ledger.recent.is_all(),
+        };
+        let (key, of, without) = (self.key.clone(), epoch.clone(), hidden.clone());
+        let make = move |meter: &mut TurnMeter| {
+            let earlier = LookedUp::of(&key, &of, &without, end, &history, meter);
+            earlier.map_err(|Exhausted| meter.failure())
+        };
+        let deadline = component.guard_deadline();
+        let earlier = at_once_or_elsewhere(&component, deadline, make).await;
+        let ledger = &mut *self.ledger();
+        let goes_on = ledger.shown_epoch == epoch && ledger.hidden == hidden;
+        match earlier {
+            Ok(earlier) if goes_on && wants(ledger) => {
+                ledger.recent.complete(earlier, ledger.shown_version);
+            }
+            // Who comes back gets the whole state.
+            _ => {}
         }
     }
 
@@ -584,14 +649,6 @@ impl Refresh for Live {
             tokio::spawn(self.itself().refresh_guarded(outlet.into()));
             return;
         }
-        if !self.ledger().is_at_hand() {
-            let (live, outlet) = (self.itself(), outlet.to_owned());
-            tokio::spawn(async move {
-                live.at_rest().await;
-                live.refresh(&outlet);
-            });
-            return;
-        }
         loop {
             let snapshot = || self.safe_snapshot();
             if self
@@ -603,7 +660,14 @@ impl Refresh for Live {
             // As of now, once it is safe.
             let live = self.itself();
             let outlet: Arc<str> = outlet.into();
-            let mut ledger = self.ledger_at_rest();
+            let mut ledger = self.ledger();
+            if !ledger.is_at_hand() {
+                tokio::spawn(async move {
+                    live.at_rest().await;
+                    live.refresh(&outlet);
+                });
+                return;
+            }
             let snapshot = self.snapshot_of(&mut ledger);
             let departure = async move |outcome: Result<(), Failure>| {
                 if outcome.is_ok() {
@@ -624,6 +688,20 @@ impl Refresh for Live {
 }
 
 impl Ledger {
+    /// How many bytes of texts those are shown whole who know no operation that adds to one, where
+    /// these patches lead to the document.
+    pub(super) fn shown_bytes(&self, patches: &[PatchOp]) -> usize {
+        let added_to = patches.iter().filter_map(|op| match op {
+            PatchOp::StrIns { path, .. } => Pointer::parse(path).ok(),
+            _ => None,
+        });
+        let texts = added_to.filter_map(|place| place.resolve(self.document.value())?.as_str());
+        match self.is_watched {
+            true => texts.map(str::len).sum(),
+            false => 0,
+        }
+    }
+
     /// Notes a connection that has contact.
     pub fn connected(&mut self, id: Arc<str>, user: Option<Arc<str>>) {
         self.connections.insert(id.clone(), user.clone());

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tidegate_core::meter::{Exhausted, Meter, STEP_BYTES};
 use tidegate_core::{ActorKey, Json, PatchOp, patch};
 
 use crate::fanout::{Body, Message};
@@ -55,7 +56,7 @@ impl Recent {
                 return;
             };
             self.bytes -= oldest.message.weight();
-            // Earlier ones were longer ago still.
+            // LookedUp ones were longer ago still.
             self.is_complete = true;
         }
     }
@@ -80,11 +81,7 @@ impl Recent {
 
     /// Whether the store may have patches that lead from this version to the first of these.
     pub(super) fn wants(&self, version: u64, shown_version: u64) -> bool {
-        let first = self
-            .patches
-            .front()
-            .map_or(shown_version, |first| first.from);
-        !self.is_complete && version < first
+        !self.is_complete && version < self.begin(shown_version)
     }
 
     /// The store has nothing.
@@ -92,55 +89,94 @@ impl Recent {
         self.is_complete = true;
     }
 
-    /// Takes in what the store has: an actor as it once was and what has changed since.
-    pub(super) fn complete(
-        &mut self,
+    /// Where these begin.
+    pub(super) fn begin(&self, shown_version: u64) -> u64 {
+        let first = self.patches.front();
+        first.map_or(shown_version, |first| first.from)
+    }
+
+    /// Takes in what was made of what the store has, if it leads to where these begin.
+    pub(super) fn complete(&mut self, earlier: LookedUp, shown_version: u64) {
+        self.is_complete = true;
+        if earlier.end != self.begin(shown_version) {
+            return;
+        }
+        let mut patches = earlier.patches;
+        self.bytes += patches.iter().map(Shown::weight).sum::<usize>();
+        patches.append(&mut self.patches);
+        self.patches = patches;
+        self.trim();
+    }
+}
+
+impl Shown {
+    fn weight(&self) -> usize {
+        self.message.weight()
+    }
+}
+
+/// Patches of a history that was looked up, up to a version.
+pub(super) struct LookedUp {
+    patches: VecDeque<Shown>,
+    end: u64,
+}
+
+impl LookedUp {
+    /// Those that lead to this version, from an actor as it once was and what has changed since;
+    /// none with a gap.
+    pub(super) fn of(
         key: &ActorKey,
         epoch: &Arc<str>,
         hidden: &[String],
-        shown_version: u64,
-        (base, changes): (Stored, Vec<Change>),
-    ) {
-        self.is_complete = true;
-        let end = self
-            .patches
-            .front()
-            .map_or(shown_version, |first| first.from);
-        let mut state = base.state;
+        end: u64,
+        (base, changes): &(Stored, Vec<Change>),
+        meter: &mut dyn Meter,
+    ) -> Result<LookedUp, Exhausted> {
+        let mut state = base.state.clone();
         let (mut from, mut reached) = (base.version, base.version);
-        let mut earlier = VecDeque::new();
+        let (mut earlier, mut bytes) = (VecDeque::<Shown>::new(), 0);
+        let nothing = LookedUp {
+            patches: VecDeque::new(),
+            end,
+        };
         for change in changes {
             if change.patches.is_empty() || change.version > end {
                 continue;
             }
+            meter.charge(1 + change.patches.len() as u64)?;
             if patch::apply(&mut state, &change.patches).is_err() {
-                return;
+                return Ok(nothing);
             }
             reached = change.version;
-            let shown = patch::without_hidden(change.patches, hidden);
+            let shown = patch::without_hidden(change.patches.clone(), hidden);
             // The last one leads to where the others begin, even if it shows nothing new.
             if shown.is_empty() && reached != end {
                 continue;
             }
             let body = body(&shown, &state, epoch.clone(), from, reached);
-            earlier.push_back(Shown {
+            let shown = Shown {
                 from,
                 version: reached,
                 message: Arc::new(Message::new(key.clone(), body)),
-            });
+            };
             from = reached;
+            meter.charge((shown.weight() / STEP_BYTES) as u64)?;
+            bytes += shown.weight();
+            earlier.push_back(shown);
+            while bytes > Recent::BYTES
+                && let Some(oldest) = earlier.pop_front()
+            {
+                bytes -= oldest.weight();
+            }
         }
         // With a gap they are of no use.
-        if reached != end {
-            return;
-        }
-        self.bytes += earlier
-            .iter()
-            .map(|shown| shown.message.weight())
-            .sum::<usize>();
-        earlier.append(&mut self.patches);
-        self.patches = earlier;
-        self.trim();
+        Ok(match reached == end {
+            true => LookedUp {
+                patches: earlier,
+                end,
+            },
+            false => nothing,
+        })
     }
 }
 
@@ -165,6 +201,7 @@ pub(super) fn body(
 mod tests {
     use super::*;
     use serde_json::json;
+    use tidegate_core::meter::Unmetered;
     use tidegate_core::{ActorId, Name};
 
     fn key() -> ActorKey {
@@ -214,7 +251,9 @@ mod tests {
 
     fn complete(recent: &mut Recent, shown_version: u64, history: (Stored, Vec<Change>)) {
         let hidden = ["secret".to_owned()];
-        recent.complete(&key(), &"e".into(), &hidden, shown_version, history);
+        let (epoch, end) = ("e".into(), recent.begin(shown_version));
+        let earlier = LookedUp::of(&key(), &epoch, &hidden, end, &history, &mut Unmetered);
+        recent.complete(earlier.unwrap(), shown_version);
     }
 
     #[test]

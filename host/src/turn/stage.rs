@@ -143,6 +143,16 @@ impl Drop for Shared {
     }
 }
 
+/// Says that a tick is over, also one that is given up.
+struct TickEnds(Stage);
+
+impl Drop for TickEnds {
+    fn drop(&mut self) {
+        self.0.staged().committing = false;
+        self.0.0.became_fit.notify_waiters();
+    }
+}
+
 impl Stage {
     /// The beginning of a turn.
     pub fn new(given: Given) -> Stage {
@@ -239,9 +249,10 @@ impl Stage {
         work: impl FnOnce(&mut TurnMeter) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let given = &self.0.given;
-        let mut budget = self.staged().budget.clone();
-        let done = elsewhere(&given.component, &mut budget, given.caller.deadline, work).await;
-        self.settle(budget, done)
+        let before = self.staged().budget.clone();
+        let mut after = before.clone();
+        let done = elsewhere(&given.component, &mut after, given.caller.deadline, work).await;
+        self.settle(&before, &after, done)
     }
 
     /// Has work done on the document elsewhere, within the turn's account.
@@ -250,19 +261,25 @@ impl Stage {
         work: impl FnOnce(&mut Document, &mut TurnMeter) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let given = &self.0.given;
-        let mut budget = self.staged().budget.clone();
+        let before = self.staged().budget.clone();
+        let mut after = before.clone();
         let live = self.live();
         let done = live
-            .on_document(&given.component, &mut budget, given.caller.deadline, work)
+            .on_document(&given.component, &mut after, given.caller.deadline, work)
             .await;
-        self.settle(budget, done)
+        self.settle(&before, &after, done)
     }
 
-    /// Takes back what is left of the account. Whoever has passed it fails even if the guest does
-    /// not mind.
-    fn settle<T>(&self, budget: Budget, done: Result<T, Failure>) -> Result<T, Failure> {
+    /// Takes from the account what was used of a copy. Whoever has passed it fails even if the
+    /// guest does not mind.
+    fn settle<T>(
+        &self,
+        before: &Budget,
+        after: &Budget,
+        done: Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let mut staged = self.staged();
-        staged.budget = budget;
+        staged.budget.take_used(before, after);
         if let Err(failure) = &done
             && matches!(&*failure.code, code::TURN_WORK_LIMIT | code::TURN_DEADLINE)
         {
@@ -372,19 +389,27 @@ impl Stage {
     /// Commits what is staged and lets it out, while the turn goes on. A failure fails the
     /// turn.
     pub async fn tick(&self) -> Result<(), Failure> {
-        {
-            let mut staged = self.staged();
-            if !staged.is_fit || staged.committing {
-                return Ok(());
-            }
-            staged.committing = true;
+        match self.begin_tick() {
+            true => self.end_tick().await,
+            false => Ok(()),
         }
+    }
+
+    /// Lets a tick begin, unless nothing is to be let out or the turn is over.
+    fn begin_tick(&self) -> bool {
+        let mut staged = self.staged();
+        let begins = staged.open && staged.is_fit && !staged.committing;
+        staged.committing |= begins;
+        begins
+    }
+
+    async fn end_tick(&self) -> Result<(), Failure> {
+        let ends = TickEnds(self.clone());
         // The guest may have asked for long work, as to read the state, and waits for it.
         self.live().at_rest().await;
         let committed = self.commit_staged(Outcome::Begun).await;
         {
             let mut staged = self.staged();
-            staged.committing = false;
             staged.budget.refill();
             // One that was late does not make the next ones so, nor are two sent in a row.
             let interval = self.0.given.streaming.unwrap_or_default();
@@ -395,8 +420,9 @@ impl Stage {
                 Err(failure) => drop(staged.exceeded.get_or_insert_with(|| failure.clone())),
             }
         }
-        self.0.became_fit.notify_waiters();
+        // Whatever comes behind it is let out behind it.
         let_out(committed?, None, self.0.given.recheck).await;
+        drop(ends);
         self.live().keep_pace(self.0.given.run_ahead).await
     }
 
@@ -415,18 +441,23 @@ impl Stage {
         if let Some(broken) = self.live().gate.broken() {
             return Err(broken);
         }
-        let (prepared, is_little) = {
+        let (prepared, bytes) = {
             let mut staged = self.staged();
             if let Some(exceeded) = staged.exceeded.clone() {
                 return Err(exceeded);
             }
             staged.is_fit = false;
             let prepared = self.prepare_at_once(&mut staged.budget)?;
-            (prepared, is_short(staged.bytes))
+            let patches = prepared.as_ref().and_then(Option::as_deref);
+            let shown = self
+                .live()
+                .ledger()
+                .shown_bytes(patches.unwrap_or_default());
+            (prepared, staged.bytes.saturating_add(shown))
         };
         match prepared {
-            Some(patches) if is_little => self.finish(patches, outcome),
-            prepared => Box::pin(self.commit_elsewhere(prepared, outcome)).await,
+            Some(patches) if is_short(bytes) => self.finish(patches, outcome),
+            prepared => Box::pin(self.commit_elsewhere(prepared, bytes, outcome)).await,
         }
     }
 
@@ -494,6 +525,7 @@ impl Stage {
     async fn commit_elsewhere(
         &self,
         prepared: Option<Patches>,
+        bytes: usize,
         outcome: Outcome,
     ) -> Result<Effects, Failure> {
         let patches = match prepared {
@@ -513,7 +545,8 @@ impl Stage {
             }
         };
         let (stage, runtime) = (self.clone(), Handle::current());
-        let finish = move |_: &mut TurnMeter| {
+        let finish = move |meter: &mut TurnMeter| {
+            meter.charge_text(bytes)?;
             // What it wakes may begin tasks.
             let _runtime = runtime.enter();
             stage.finish(patches, outcome)
@@ -572,9 +605,7 @@ impl Stage {
             ledger.hearing.note(heard, given.messages.senders);
         }
         let sends = ledger.outbox.add(change.sends);
-        for change in timers {
-            ledger.timers.change(&live.key, change, &given.clock);
-        }
+        ledger.timers.change(&live.key, timers, &given.clock);
         let patch = changed.then(|| {
             ledger.accept();
             // `prepare` has checked it.
@@ -869,12 +900,15 @@ impl Imports for Stage {
             Flush::Now => {
                 let stage = self.clone();
                 Box::pin(async move {
-                    // Once begun it goes on to its end, also when the guest is ended meanwhile.
-                    let ticking = stage.clone();
-                    let ticked = tokio::spawn(async move { ticking.tick().await }).await;
-                    ticked.unwrap_or_else(|_| {
-                        Err(Failure::host(code::INTERNAL).message("the host failed"))
-                    })?;
+                    // It begins while the guest runs, so that whoever ends the turn waits for it,
+                    // and goes on to its end, also when the guest is ended meanwhile.
+                    if stage.begin_tick() {
+                        let ticking = stage.clone();
+                        let ticked = tokio::spawn(async move { ticking.end_tick().await }).await;
+                        ticked.unwrap_or_else(|_| {
+                            Err(Failure::host(code::INTERNAL).message("the host failed"))
+                        })?;
+                    }
                     stage.live().gate.passed().await
                 })
             }

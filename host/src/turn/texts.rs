@@ -118,7 +118,26 @@ impl Live {
     pub(super) async fn make_snapshot(self: &Arc<Self>) {
         self.make(
             |ledger| ledger.encoded.is_some(),
-            |live, ledger| drop(live.snapshot_of(ledger)),
+            |live| {
+                // Whoever needs the ledger does not wait for the encoding.
+                let (state, hidden, epoch, version) = {
+                    let ledger = live.ledger();
+                    if ledger.lent.is_some() || ledger.encoded.is_some() {
+                        return;
+                    }
+                    let state = ledger.document.committed().into_owned();
+                    let epoch = ledger.shown_epoch.clone();
+                    (state, ledger.hidden.clone(), epoch, ledger.version)
+                };
+                let text = patch::strip_hidden(&state, &hidden).to_text();
+                let mut ledger = live.ledger();
+                let is_the_same = ledger.version == version
+                    && ledger.shown_epoch == epoch
+                    && ledger.hidden == hidden;
+                if is_the_same && ledger.encoded.is_none() {
+                    live.keep_snapshot(&mut ledger, text.into());
+                }
+            },
         )
         .await;
     }
@@ -127,29 +146,31 @@ impl Live {
     pub(super) async fn make_pin(self: &Arc<Self>) {
         self.make(
             |ledger| ledger.pinned.is_some(),
-            |live, ledger| drop(live.pin_of(ledger)),
+            |live| {
+                let mut ledger = live.ledger();
+                // Lent again by now, perhaps to work behind this one, for which no thread of the
+                // component's may wait.
+                if ledger.lent.is_none() {
+                    live.pin_of(&mut ledger);
+                }
+            },
         )
         .await;
     }
 
     /// Waits for the document, and makes something of it elsewhere where it is long and that is
     /// not there.
-    async fn make(self: &Arc<Self>, is_there: fn(&Ledger) -> bool, make: fn(&Live, &mut Ledger)) {
+    async fn make(self: &Arc<Self>, is_there: fn(&Ledger) -> bool, make: fn(&Live)) {
         self.at_rest().await;
         let is_made = {
             let ledger = self.ledger();
-            is_short(ledger.document.size().text) || is_there(&ledger)
+            is_short(ledger.document.committed_size().text) || is_there(&ledger)
         };
         if let Some(component) = self.slot.component().filter(|_| !is_made) {
             let (live, runtime) = (self.clone(), Handle::current());
             let make = move || {
                 let _runtime = runtime.enter();
-                let mut ledger = live.ledger();
-                // Lent again by now, perhaps to work behind this one, for which no thread of the
-                // component's may wait.
-                if ledger.lent.is_none() {
-                    make(&live, &mut ledger);
-                }
+                make(&live);
             };
             // Where that has failed it is made, and fails, where it is wanted.
             let _ = component.workers.run(&component.work_share, make).await;

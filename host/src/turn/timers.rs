@@ -4,7 +4,7 @@
 //! Each is set on the host's clock, which tells `actor` when it is due: what was set in this
 //! process after a span of time, what another one has stored at a moment of the wall clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use tidegate_core::ActorKey;
@@ -36,6 +36,14 @@ pub enum Which {
 }
 
 impl TimerChange {
+    /// Of which timer.
+    fn id(&self) -> u64 {
+        match self {
+            TimerChange::Set(set) => set.id,
+            TimerChange::Cancel(id) => *id,
+        }
+    }
+
     pub(super) fn sets(&self) -> bool {
         matches!(self, TimerChange::Set(_))
     }
@@ -109,6 +117,7 @@ impl ActorTimers {
             timers.last_id = timers.last_id.max(id);
             timers.insert(actor, id, timer, clock);
         }
+        timers.find_first();
         timers
     }
 
@@ -119,7 +128,6 @@ impl ActorTimers {
         };
         let alarm = clock.set(timer.due(), key);
         self.timers.insert(id, (timer, alarm));
-        self.find_first();
     }
 
     /// Works out anew what depends on all of them.
@@ -153,13 +161,8 @@ impl ActorTimers {
             });
         }
         let ahead_ms = self.ahead_ms();
-        let changed = |id: u64| {
-            changes.iter().any(|change| match change {
-                TimerChange::Set(timer) => timer.id == id,
-                TimerChange::Cancel(cancelled) => *cancelled == id,
-            })
-        };
-        let kept = self.timers.iter().filter(|(id, _)| !changed(**id));
+        let changed: HashSet<u64> = changes.iter().map(TimerChange::id).collect();
+        let kept = self.timers.iter().filter(|(id, _)| !changed.contains(id));
         let kept = kept.map(|(_, (timer, _))| timer.due_ms(ahead_ms));
         let set = changes.iter().filter_map(|change| match change {
             TimerChange::Set(timer) => Some(timer.timer.due_ms),
@@ -196,14 +199,18 @@ impl ActorTimers {
         self.timers.contains_key(&id)
     }
 
-    pub(super) fn change(&mut self, actor: &ActorKey, change: TimerChange, clock: &Clock) {
-        match change {
-            TimerChange::Set(StoredTimer { id, timer }) => self.insert(actor, id, timer, clock),
-            TimerChange::Cancel(id) => {
-                self.timers.remove(&id);
-                self.find_first();
+    /// Sets and cancels what a turn has set and cancelled.
+    pub(super) fn change(&mut self, actor: &ActorKey, changes: Vec<TimerChange>, clock: &Clock) {
+        if changes.is_empty() {
+            return;
+        }
+        for change in changes {
+            match change {
+                TimerChange::Set(StoredTimer { id, timer }) => self.insert(actor, id, timer, clock),
+                TimerChange::Cancel(id) => drop(self.timers.remove(&id)),
             }
         }
+        self.find_first();
     }
 
     /// A timer whose time has come. One that fires once is gone with that.
@@ -258,6 +265,7 @@ impl ActorTimers {
         if let Some(every_ms) = timer.every_ms {
             self.insert(actor, id, timer.next(every_ms, clock), clock);
         }
+        self.find_first();
     }
 
     pub(super) fn is_idle(&self, id: u64) -> bool {

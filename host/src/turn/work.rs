@@ -55,6 +55,13 @@ impl Budget {
         Allowance::new(self.left.min(AT_ONCE))
     }
 
+    /// Takes what was used of a copy, which was filled so far before. It may have been refilled
+    /// itself meanwhile.
+    pub(super) fn take_used(&mut self, before: &Budget, after: &Budget) {
+        let used = before.left.saturating_sub(after.left);
+        self.left = self.left.saturating_sub(used);
+    }
+
     /// Takes what was used of that.
     pub(super) fn settle(&mut self, allowance: &Allowance) {
         let used = self.left.min(AT_ONCE) - allowance.left();
@@ -253,15 +260,19 @@ impl Live {
         work: impl FnOnce(&mut Document, &mut TurnMeter) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let gone = Arc::new(AtomicBool::new(false));
-        let lent = {
+        let lent = loop {
+            self.at_rest().await;
             let mut ledger = self.ledger();
+            if ledger.lent.is_some() {
+                continue;
+            }
             ledger.lent = Some(CancellationToken::new());
             let document = std::mem::replace(&mut ledger.document, Document::new(Json::Null));
-            Arc::new(Lent {
+            break Arc::new(Lent {
                 live: self.clone(),
                 document: Mutex::new(Some(document)),
                 gone: gone.clone(),
-            })
+            });
         };
         let borrower = Borrower(lent.clone());
         let mut meter = TurnMeter::new(budget.clone(), deadline, gone);

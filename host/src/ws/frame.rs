@@ -12,7 +12,7 @@ use bytes::Bytes;
 use soketto::base::{Codec, Header, OpCode};
 
 use super::Close;
-use crate::budget::{Budget, Exhausted};
+use crate::budget::{Budget, Exhausted, SharedBytes};
 
 /// The longest header of an unmasked frame: two bytes and a length of eight.
 const HEADROOM: usize = 10;
@@ -44,6 +44,19 @@ impl Frame {
             bytes: budget.bytes(bytes)?,
             is_shared: true,
         })
+    }
+
+    /// A text message in one frame, as bytes that a budget is charged for.
+    pub fn encoded_text(text: impl AsRef<str>) -> Vec<u8> {
+        encoded(OpCode::Text, text.as_ref().as_bytes())
+    }
+
+    /// What [`Frame::encoded_text`] made, for many connections.
+    pub fn of_shared(bytes: &SharedBytes) -> Self {
+        Self {
+            bytes: bytes.bytes(),
+            is_shared: true,
+        }
     }
 
     /// A binary message in one frame.

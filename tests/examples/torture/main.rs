@@ -58,6 +58,8 @@ const START_KILLED: u64 = 4;
 const RESTORED: u64 = 4;
 /// How far the wall clock is set off at most.
 pub(crate) const CLOCK_OFF_MS: u64 = 30_000;
+/// By multiples of what.
+const CLOCK_STEP_MS: u64 = 25 * INTERVAL_MS;
 /// How often it is set within a round.
 const CLOCK_STEPS: u64 = 3;
 
@@ -73,7 +75,6 @@ async fn main() {
     let level = arguments.next().unwrap_or_else(|| "strict".to_owned());
     println!("{rounds} rounds with the seed {seed}, durability {level}");
     let mut random = Random(seed);
-    // What is `relaxed` begins a history each time it comes into memory.
     let folder = Folder::new();
     let tallies = Tallies::new(ACTORS);
     let errands = Errands::default();
@@ -138,11 +139,11 @@ async fn main() {
     }
 }
 
-/// How far the wall clock is set off next: by whole intervals, so that what is due is seen to be on
-/// a grid.
+/// How far the wall clock is set off next: by many whole intervals, so that what is due is seen to
+/// be on a grid, and what comes twice to do so.
 fn off_by(random: &mut Random) -> i64 {
-    let most = CLOCK_OFF_MS / INTERVAL_MS;
-    (random.below(2 * most + 1) as i64 - most as i64) * INTERVAL_MS as i64
+    let most = CLOCK_OFF_MS / CLOCK_STEP_MS;
+    (random.below(2 * most + 1) as i64 - most as i64) * CLOCK_STEP_MS as i64
 }
 
 fn host(folder: &Folder, level: &str, clock: &WallClock) -> Builder {

@@ -1,13 +1,14 @@
 //! The attacks, each of which goes on until it is dropped, on a thread of its own, so that the
 //! generator of the neighbour's calls has its own time.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -16,8 +17,10 @@ use tokio::task::JoinSet;
 use super::uploads;
 use crate::load::call::{Method, subscription};
 use crate::load::connection::Connection;
+use crate::load::crowd;
 use crate::load::dialect::Dialect;
 use crate::server::ADMIN_KEY;
+use tidegate_guests::hostile;
 
 /// How many items the states of attacks have.
 const ITEMS: usize = 1_000_000;
@@ -45,6 +48,10 @@ pub(super) enum Attack {
     Function,
     /// An upload of components within components.
     Nested,
+    /// Uploads of as many functions as are compiled.
+    CompiledFunctions,
+    /// Uploads of one function that is as long as is compiled.
+    CompiledFunction,
     /// Inputs of a megabyte with ever new keys, to ever new actors.
     Inputs,
     /// Messages that begin and never end.
@@ -61,8 +68,32 @@ pub(super) enum Attack {
     Names,
 }
 
+/// What an attack has done so far.
+#[derive(Default)]
+pub(super) struct Tally {
+    /// What the host has taken and done.
+    pub(super) done: AtomicU64,
+    /// What it has refused, or given up.
+    pub(super) refused: AtomicU64,
+}
+
+impl Tally {
+    fn count(&self, is_done: bool) {
+        let counter = if is_done { &self.done } else { &self.refused };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Who is attacked.
+#[derive(Clone)]
+struct Target {
+    address: SocketAddr,
+    tally: Arc<Tally>,
+}
+
 /// An attack that goes on until this is dropped.
 pub(super) struct UnderWay {
+    pub(super) tally: Arc<Tally>,
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -87,6 +118,8 @@ impl Attack {
             Attack::Functions => "upload: 500,000 functions",
             Attack::Function => "upload: a function of 7 MB",
             Attack::Nested => "upload: nested components",
+            Attack::CompiledFunctions => "uploads: 99,000 functions, compiled",
+            Attack::CompiledFunction => "uploads: a function of 1 MB, compiled",
             Attack::Inputs => "inputs of 1 MB, new keys",
             Attack::Fragments => "300 unfinished messages",
             Attack::Readers => "40 readers that do not read",
@@ -98,22 +131,33 @@ impl Attack {
     }
 
     /// What must be there before it begins.
-    pub(super) async fn prepare(self, server: SocketAddr) -> Result<()> {
+    pub(super) async fn prepare(self, address: SocketAddr) -> Result<()> {
+        let server = Target {
+            address,
+            tally: Arc::default(),
+        };
+        crowd::raise_limit()?;
         let filled = match self {
             Attack::Patches => 3,
             Attack::Reads => 4,
             _ => return Ok(()),
         };
         for number in 0..filled {
-            let mut client = Client::open(server).await?;
+            let mut client = Client::open(&server).await?;
             client.call("attacker", "fill", &ITEMS.to_string(), number);
-            client.answer().await?;
+            let filled = client.answer().await?;
+            ensure!(filled, "a state of {ITEMS} items is refused");
         }
         Ok(())
     }
 
     /// Begins it.
-    pub(super) fn begin(self, server: SocketAddr) -> UnderWay {
+    pub(super) fn begin(self, address: SocketAddr) -> UnderWay {
+        let tally: Arc<Tally> = Arc::default();
+        let server = Target {
+            address,
+            tally: tally.clone(),
+        };
         let ends = Arc::new(AtomicBool::new(false));
         let is_over = ends.clone();
         let thread = std::thread::spawn(move || {
@@ -135,12 +179,13 @@ impl Attack {
             });
         });
         UnderWay {
+            tally,
             ends,
             thread: Some(thread),
         }
     }
 
-    async fn go_on(self, server: SocketAddr) {
+    async fn go_on(self, server: Target) {
         let crowd = match self {
             Attack::Patches => 3,
             Attack::Schema | Attack::Reads => 4,
@@ -152,10 +197,11 @@ impl Attack {
         };
         let mut parts = JoinSet::new();
         for number in 0..crowd {
+            let server = server.clone();
             parts.spawn(async move {
                 loop {
                     // Again where it was ended.
-                    let _ = self.play(server, number).await;
+                    let _ = self.play(&server, number).await;
                     tokio::time::sleep(PAUSE).await;
                 }
             });
@@ -164,7 +210,7 @@ impl Attack {
     }
 
     /// The part of one of its clients.
-    async fn play(self, server: SocketAddr, number: u64) -> Result<()> {
+    async fn play(self, server: &Target, number: u64) -> Result<()> {
         match self {
             Attack::Patches => repeat(server, "attacker", "prepend", "8000", number).await,
             Attack::Schema => {
@@ -180,6 +226,23 @@ impl Attack {
             Attack::Functions => upload(server, &uploads::many_functions(500_000)).await,
             Attack::Function => upload(server, &uploads::one_function(7 << 20)).await,
             Attack::Nested => upload(server, &uploads::nested(90, 1_000)).await,
+            // Each another one, so that each is compiled.
+            Attack::CompiledFunctions => {
+                for fewer in 0.. {
+                    upload(server, &hostile::many_functions(99_000 - fewer)).await?;
+                }
+                Ok(())
+            }
+            Attack::CompiledFunction => {
+                for shorter in 1.. {
+                    upload(
+                        server,
+                        &hostile::long_function((1 << 20) - (4 << 10) * shorter),
+                    )
+                    .await?;
+                }
+                Ok(())
+            }
             Attack::Inputs => inputs(server, number).await,
             Attack::Fragments => fragments(server).await,
             Attack::Readers => readers(server, number).await,
@@ -226,35 +289,43 @@ impl Attack {
 }
 
 /// A client that takes failures for answers.
-struct Client(Connection);
+struct Client {
+    connection: Connection,
+    tally: Arc<Tally>,
+}
 
 impl Client {
-    async fn open(server: SocketAddr) -> Result<Client> {
-        Ok(Client(Connection::to(server, Dialect::Plain, 0).await?))
+    async fn open(server: &Target) -> Result<Client> {
+        Ok(Client {
+            connection: Connection::to(server.address, Dialect::Plain, 0).await?,
+            tally: server.tally.clone(),
+        })
     }
 
     fn call(&mut self, actor: &'static str, name: &'static str, input: &str, number: u64) {
         let input = input.to_owned();
         let mut text = Vec::new();
         Method { actor, name, input }.write(&mut text, number, number);
-        self.0.outgoing().text(&text);
+        self.connection.outgoing().text(&text);
     }
 
-    async fn answer(&mut self) -> Result<()> {
-        self.0.flush().await?;
-        while !self
-            .0
-            .message()
-            .await?
-            .starts_with(r#"{"type":"rpc:result""#)
-        {}
-        Ok(())
+    /// Waits for the answer to a call, and whether it is a result.
+    async fn answer(&mut self) -> Result<bool> {
+        self.connection.flush().await?;
+        loop {
+            let message = self.connection.message().await?;
+            if message.starts_with(r#"{"type":"rpc:result""#) {
+                let is_done = !message.contains(r#","error":"#);
+                self.tally.count(is_done);
+                return Ok(is_done);
+            }
+        }
     }
 }
 
 /// Calls again and again.
 async fn repeat(
-    server: SocketAddr,
+    server: &Target,
     actor: &'static str,
     method: &'static str,
     input: &str,
@@ -267,58 +338,64 @@ async fn repeat(
     }
 }
 
-async fn views(server: SocketAddr) -> Result<()> {
+async fn views(server: &Target) -> Result<()> {
     let mut watching = Vec::new();
     for _ in 0..10 {
         let mut client = Client::open(server).await?;
         let subscribe = subscription("state:sub", "viewed", 0);
-        client.0.outgoing().text(subscribe.as_bytes());
-        client.0.flush().await?;
+        client.connection.outgoing().text(subscribe.as_bytes());
+        client.connection.flush().await?;
         watching.push(client);
     }
     let mut readers = JoinSet::new();
     for mut client in watching {
-        readers.spawn(async move { while client.0.message().await.is_ok() {} });
+        readers.spawn(async move { while client.connection.message().await.is_ok() {} });
     }
     repeat(server, "viewed", "touch", "null", 0).await
 }
 
 /// Sends a file to be deployed.
-async fn upload(server: SocketAddr, file: &[u8]) -> Result<()> {
-    let mut stream = TcpStream::connect(server).await?;
+async fn upload(server: &Target, file: &[u8]) -> Result<()> {
+    let mut stream = TcpStream::connect(server.address).await?;
     let head = format!(
-        "PUT /_tidegate/components/uploaded HTTP/1.1\r\nHost: {server}\r\n\
+        "PUT /_tidegate/components/uploaded HTTP/1.1\r\nHost: {}\r\n\
          Authorization: Bearer {ADMIN_KEY}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        server.address,
         file.len()
     );
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(file).await?;
-    stream.read_to_end(&mut Vec::new()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    server.tally.count(answer.starts_with(b"HTTP/1.1 2"));
     Ok(())
 }
 
 /// Calls over HTTP with a large input and a new key each time.
-async fn inputs(server: SocketAddr, number: u64) -> Result<()> {
+async fn inputs(server: &Target, number: u64) -> Result<()> {
     let body = format!("\"{}\"", "x".repeat(1_000_000));
     for round in 0.. {
-        let mut stream = TcpStream::connect(server).await?;
+        let mut stream = TcpStream::connect(server.address).await?;
         let head = format!(
-            "POST /actors/attacker/in-{number}-{round}/keep HTTP/1.1\r\nHost: {server}\r\n\
+            "POST /actors/attacker/in-{number}-{round}/keep HTTP/1.1\r\nHost: {}\r\n\
              Idempotency-Key: \"{number}-{round}\"\r\nContent-Length: {}\r\n\
              Connection: close\r\n\r\n",
+            server.address,
             body.len()
         );
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(body.as_bytes()).await?;
-        stream.read_to_end(&mut Vec::new()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        server.tally.count(answer.starts_with(b"HTTP/1.1 2"));
     }
     Ok(())
 }
 
 /// Begins a message of nearly a megabyte, and answers pings for ever.
-async fn fragments(server: SocketAddr) -> Result<()> {
+async fn fragments(server: &Target) -> Result<()> {
     let mut client = Client::open(server).await?;
-    let mut writer = TcpStream::from_std(client.0.writer()?)?;
+    let mut writer = TcpStream::from_std(client.connection.writer()?)?;
     // A text frame without FIN, masked with zeros.
     let payload = 1_000_000_u64;
     let mut frame = vec![0x01, 0x80 | 127];
@@ -327,16 +404,16 @@ async fn fragments(server: SocketAddr) -> Result<()> {
     frame.resize(frame.len() + payload as usize, b'x');
     writer.write_all(&frame).await?;
     loop {
-        client.0.message().await?;
+        client.connection.message().await?;
     }
 }
 
 /// Subscribes to what is told, has much told, and reads nothing of it.
-async fn readers(server: SocketAddr, number: u64) -> Result<()> {
+async fn readers(server: &Target, number: u64) -> Result<()> {
     let mut client = Client::open(server).await?;
     let subscribe = subscription("event:sub", "attacker", number);
-    client.0.outgoing().text(subscribe.as_bytes());
-    client.0.flush().await?;
+    client.connection.outgoing().text(subscribe.as_bytes());
+    client.connection.flush().await?;
     let mut teller = Client::open(server).await?;
     for _ in 0..18 {
         teller.call("attacker", "tell", "1000000", number);
@@ -348,14 +425,31 @@ async fn readers(server: SocketAddr, number: u64) -> Result<()> {
 }
 
 /// Opens sockets until none is to be had, and holds them.
-async fn sockets(server: SocketAddr) -> Result<()> {
-    let mut held = Vec::new();
+async fn sockets(server: &Target) -> Result<()> {
+    let mut held: Vec<TcpStream> = Vec::new();
     loop {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind((ATTACKER, 0).into())?;
-        match socket.connect(server).await.context("connecting") {
-            Ok(stream) => held.push(stream),
-            Err(_) => tokio::time::sleep(PAUSE).await,
+        let opened = async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((ATTACKER, 0).into())?;
+            socket.connect(server.address).await
+        };
+        match opened.await {
+            Ok(stream) => {
+                server.tally.count(true);
+                held.push(stream);
+            }
+            Err(_) => {
+                server.tally.count(false);
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        // Those that the host has let go are opened again.
+        if held.len().is_multiple_of(256) {
+            let is_open = |stream: &TcpStream| {
+                let read = stream.try_read(&mut [0]);
+                read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+            };
+            held.retain(is_open);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Looks at a host while it is attacked, from a thread of its own: how long `/health` takes, and
-//! how much memory the process holds.
+//! Looks at a host while it is attacked, from threads of its own: how long `/health` takes, and
+//! how much memory it holds, with the processes that it has begun.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::server::about_resident_bytes;
+use crate::server::about_resident_bytes_of_all;
 
 /// How often it looks.
 const PACE: Duration = Duration::from_millis(20);
@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Looks until it ends.
 pub(super) struct Watch {
     ends: Arc<AtomicBool>,
-    thread: JoinHandle<Seen>,
+    health: JoinHandle<Seen>,
+    memory: JoinHandle<u64>,
 }
 
 /// What it has seen.
@@ -34,24 +35,42 @@ pub(super) struct Seen {
 impl Watch {
     pub(super) fn begin(server: SocketAddr, pid: u32) -> Result<Watch> {
         let ends = Arc::new(AtomicBool::new(false));
+        let begin = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let is_over = ends.clone();
-        let thread = std::thread::Builder::new()
-            .name("watch".to_owned())
-            .spawn(move || watch(server, pid, &is_over))?;
-        Ok(Watch { ends, thread })
+        let health = begin("health").spawn(move || watch(server, &is_over))?;
+        let is_over = ends.clone();
+        let memory = begin("memory").spawn(move || most_resident(pid, &is_over))?;
+        Ok(Watch {
+            ends,
+            health,
+            memory,
+        })
     }
 
     pub(super) fn end(self) -> Seen {
         self.ends.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap_or(Seen {
+        let seen = self.health.join().unwrap_or(Seen {
             longest_answer: PATIENCE,
             all_were_ok: false,
             most_resident: 0,
-        })
+        });
+        Seen {
+            most_resident: self.memory.join().unwrap_or_default(),
+            ..seen
+        }
     }
 }
 
-fn watch(server: SocketAddr, pid: u32, is_over: &AtomicBool) -> Seen {
+fn most_resident(pid: u32, is_over: &AtomicBool) -> u64 {
+    let mut most = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        most = most.max(about_resident_bytes_of_all(pid).unwrap_or_default());
+        std::thread::sleep(PACE);
+    }
+    most
+}
+
+fn watch(server: SocketAddr, is_over: &AtomicBool) -> Seen {
     let mut seen = Seen {
         longest_answer: Duration::ZERO,
         all_were_ok: true,
@@ -61,8 +80,6 @@ fn watch(server: SocketAddr, pid: u32, is_over: &AtomicBool) -> Seen {
         let began = Instant::now();
         seen.all_were_ok &= is_healthy(server).unwrap_or(false);
         seen.longest_answer = seen.longest_answer.max(began.elapsed());
-        let resident = about_resident_bytes(pid).unwrap_or(0);
-        seen.most_resident = seen.most_resident.max(resident);
         std::thread::sleep(PACE);
     }
     seen

@@ -2,7 +2,7 @@
 //! and waiting for a database that others write to.
 //!
 //! Invariant: a statement that found the database locked did nothing, and is tried again until
-//! `WAIT_MS` are over.
+//! `WAIT_MS` are over, or what is said in their place.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -29,6 +29,10 @@ const RETRY_AFTER_MS: u64 = 1_000;
 /// How long one statement waits for the database while others write, in milliseconds.
 pub fn wait_ms() -> u64 {
     settings::number("TIDEGATE_DATABASE_WAIT_MS", WAIT_MS)
+}
+
+fn longest_wait() -> Duration {
+    Duration::from_millis(wait_ms())
 }
 
 /// An open database. What is begun and not committed is rolled back when it is dropped.
@@ -80,13 +84,20 @@ impl From<sqlite::Error> for DatabaseError {
             sqlite::Error::AccessDenied | sqlite::Error::NoSuchDatabase => Self::NotGranted,
             sqlite::Error::InvalidConnection => Self::Failed("the connection is gone".to_owned()),
             sqlite::Error::DatabaseFull => Self::Failed("the database is full".to_owned()),
-            sqlite::Error::Io(text) if text.contains("no such table: tidegate_") => Self::NoTables,
+            sqlite::Error::Io(text) if names_no_table(&text) => Self::NoTables,
             sqlite::Error::Io(text) if text.contains(OUTPACED) => Self::Outpaced,
             sqlite::Error::Io(text) if text.contains("database is locked") => Self::Busy,
             sqlite::Error::Io(text) if text.contains("database table is locked") => Self::Busy,
             sqlite::Error::Io(text) => Self::Failed(text),
         }
     }
+}
+
+/// Whether it is one of ours that is missing. SQLite names the schema too where a trigger asks for
+/// it.
+fn names_no_table(text: &str) -> bool {
+    let missing = ["no such table: tidegate_", "no such table: main.tidegate_"];
+    missing.iter().any(|missing| text.contains(missing))
 }
 
 impl From<DatabaseError> for Failure {
@@ -118,13 +129,23 @@ impl Database {
 
     /// Carries out one statement that only reads.
     pub fn read(&self, statement: &str, values: &[Value]) -> Result<Vec<Row>, DatabaseError> {
-        self.patiently(|_| self.once(statement, values))
+        self.patiently(longest_wait(), |_| self.once(statement, values))
     }
 
     /// Carries out one statement that writes.
     pub fn write(&self, statement: &str, values: &[Value]) -> Result<Vec<Row>, DatabaseError> {
+        self.write_within(longest_wait(), statement, values)
+    }
+
+    /// Carries out one statement that writes, and waits for so long at most.
+    pub fn write_within(
+        &self,
+        limit: Duration,
+        statement: &str,
+        values: &[Value],
+    ) -> Result<Vec<Row>, DatabaseError> {
         self.prepare_to_write()?;
-        self.patiently(|_| self.once(statement, values))
+        self.patiently(limit, |_| self.once(statement, values))
     }
 
     /// Carries out one statement that writes, whose values say how long it has waited.
@@ -135,7 +156,7 @@ impl Database {
         note: impl Fn(&mut [Value], Option<Duration>),
     ) -> Result<Vec<Row>, DatabaseError> {
         self.prepare_to_write()?;
-        self.patiently(|waited| {
+        self.patiently(longest_wait(), |waited| {
             note(values, waited);
             self.once(statement, values)
         })
@@ -144,6 +165,7 @@ impl Database {
     /// Carries out one statement as often as it takes until the database is not locked.
     fn patiently<T>(
         &self,
+        limit: Duration,
         mut carry_out: impl FnMut(Option<Duration>) -> Result<T, DatabaseError>,
     ) -> Result<T, DatabaseError> {
         let mut done = carry_out(None);
@@ -151,8 +173,7 @@ impl Database {
             return done;
         }
         let begun = Instant::now();
-        let limit = Duration::from_millis(wait_ms());
-        let mut waiter = Waiter::new();
+        let mut waiter = Waiter::new(limit);
         while matches!(done, Err(DatabaseError::Busy)) && begun.elapsed() < limit {
             let pause = waiter.next(begun.elapsed(), Mark::read(self));
             clock::sleep(pause.time / 2 + clock::jitter(pause.time));

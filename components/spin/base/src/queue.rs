@@ -3,7 +3,8 @@
 //! Whoever had to wait notes with its commit how long that was ([`Mark`]). Others that wait
 //! see from it whether their time has come: they look seldom while those before them wait
 //! longer, and often once they have waited about as long as those that get their turn. So
-//! whoever has waited longest tries most, and who has just come waits behind them.
+//! whoever has waited longest tries most, and who has just come waits behind them, once its first
+//! try has found the database busy. Half of the time that one has, it tries whatever others wait.
 
 use std::time::Duration;
 
@@ -31,8 +32,10 @@ pub(crate) struct Mark {
 }
 
 /// One that waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Waiter {
+    /// For how long at most.
+    limit: Duration,
     tries: u32,
     /// How many had been served when its time had come.
     first_served: Option<u64>,
@@ -62,8 +65,13 @@ impl Mark {
 }
 
 impl Waiter {
-    pub(crate) fn new() -> Waiter {
-        Waiter::default()
+    /// One that waits for so long at most.
+    pub(crate) fn new(limit: Duration) -> Waiter {
+        Waiter {
+            limit,
+            tries: 0,
+            first_served: None,
+        }
     }
 
     /// What one does that has waited so long.
@@ -74,8 +82,9 @@ impl Waiter {
             let then_try = true;
             return Pause { time, then_try };
         };
-        // Not all of it: those before one may be fewer by now.
-        let ahead = (mark.wait * 3 / 4).saturating_sub(waited);
+        // Not all of it: those before one may be fewer by now, and may have more time.
+        let ahead = (mark.wait * 3 / 4).min(self.limit / 2);
+        let ahead = ahead.saturating_sub(waited);
         if ahead > SHORTEST {
             self.first_served = None;
             let time = (ahead / 2).clamp(SHORTEST, LONGEST_LOOK);
@@ -97,6 +106,8 @@ impl Waiter {
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(10);
+
     fn mark(served: u64, wait_ms: u64) -> Option<Mark> {
         let wait = Duration::from_millis(wait_ms);
         Some(Mark { served, wait })
@@ -108,8 +119,8 @@ mod tests {
 
     #[test]
     fn who_has_waited_longest_tries_most() {
-        let mut old = Waiter::new();
-        let mut young = Waiter::new();
+        let mut old = Waiter::new(LIMIT);
+        let mut young = Waiter::new(LIMIT);
         let old = old.next(ms(1_000), mark(7, 1_000));
         let young = young.next(ms(10), mark(7, 1_000));
         assert!(old.then_try && !young.then_try, "{old:?}, {young:?}");
@@ -118,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_time_of_one_that_waits_comes() {
-        let (mut waiter, mut waited, mut looks) = (Waiter::new(), Duration::ZERO, 0);
+        let (mut waiter, mut waited, mut looks) = (Waiter::new(LIMIT), Duration::ZERO, 0);
         loop {
             let pause = waiter.next(waited, mark(7, 2_000));
             if pause.then_try {
@@ -132,8 +143,21 @@ mod tests {
     }
 
     #[test]
+    fn who_has_little_time_tries_while_others_wait_longer() {
+        let (mut waiter, mut waited) = (Waiter::new(ms(100)), Duration::ZERO);
+        while waited < ms(60) {
+            let pause = waiter.next(waited, mark(7, 5_000));
+            if pause.then_try {
+                return;
+            }
+            waited += pause.time;
+        }
+        panic!("it does not try");
+    }
+
+    #[test]
     fn many_whose_time_has_come_do_not_try_all_the_time() {
-        let mut waiter = Waiter::new();
+        let mut waiter = Waiter::new(LIMIT);
         assert_eq!(waiter.next(ms(900), mark(100, 1_000)).time, SHORTEST);
         assert_eq!(waiter.next(ms(950), mark(140, 1_000)).time, ms(20));
         assert_eq!(waiter.next(ms(990), mark(900, 1_000)).time, LONGEST);
@@ -141,7 +165,7 @@ mod tests {
 
     #[test]
     fn without_a_mark_each_try_waits_longer() {
-        let mut waiter = Waiter::new();
+        let mut waiter = Waiter::new(LIMIT);
         let pauses: Vec<Pause> = (0..8).map(|_| waiter.next(ms(0), None)).collect();
         assert!(pauses.iter().all(|pause| pause.then_try));
         assert!(pauses.is_sorted_by_key(|pause| pause.time));

@@ -93,10 +93,17 @@ pub fn make(database: &Database) -> Result<(), DatabaseError> {
     }
 }
 
-/// Whether all of them are there, the last one among them: they are made at once.
+/// What was added last: where all of these are, so are the others.
+const LAST: [&str; 3] = ["tidegate_queue", "tidegate_commits_1", "tidegate_commit_1"];
+
+/// Whether all of them are there. They are made at once, but for those that are new.
 fn are_made(database: &Database) -> Result<bool, DatabaseError> {
-    let last = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = 'tidegate_commit_1'";
-    Ok(!database.once(last, &[])?.is_empty())
+    let found = database.once(
+        "SELECT count(*) FROM sqlite_master WHERE name IN (?1, ?2, ?3)",
+        &values![LAST[0], LAST[1], LAST[2]],
+    )?;
+    let found = found.into_iter().next().map(|mut row| row.number());
+    Ok(found.transpose()? == Some(LAST.len() as u64))
 }
 
 fn make_with(maker: &Database) -> Result<(), DatabaseError> {
@@ -242,6 +249,18 @@ mod tests {
         assert_eq!(epoch, first_epoch("salt", "chat", "a"));
         assert_ne!(epoch, first_epoch("salt", "chata", ""));
         assert_ne!(epoch, first_epoch("other", "chat", "a"));
+    }
+
+    #[test]
+    fn what_was_added_last_is_made() {
+        for name in LAST {
+            let makes = |statement: &&str| statement.contains(&format!(" IF NOT EXISTS {name} "));
+            assert_eq!(
+                TABLES.iter().filter(|statement| makes(statement)).count(),
+                1,
+                "{name}"
+            );
+        }
     }
 
     #[test]

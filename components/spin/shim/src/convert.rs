@@ -7,7 +7,7 @@ use tidegate_core::{ActorKey, Failure, Json, Pointer};
 
 use crate::bindings::exports::tidegate::realtime::state as wit_state;
 use crate::bindings::tidegate::realtime::types as wit;
-use crate::stage::STATE_MEMORY_BYTES;
+use crate::stage::{STATE_MEMORY_BYTES, state_too_large};
 
 impl From<Failure> for wit::Failure {
     fn from(failure: Failure) -> Self {
@@ -65,12 +65,10 @@ pub(crate) fn parse_ops(ops: Vec<wit_state::Op>) -> Result<Vec<Op>, Failure> {
         })
     };
     let value = |json: &str| {
-        Json::parse_within(json, STATE_MEMORY_BYTES).map_err(|error| {
-            let code = match &error {
-                ParseError::Malformed(_) => code::STATE_MALFORMED,
-                ParseError::TooLarge { .. } => code::STATE_TOO_LARGE,
-            };
-            Failure::host(code).message(format!("a value is not JSON that is taken: {error}"))
+        Json::parse_within(json, STATE_MEMORY_BYTES).map_err(|error| match error {
+            ParseError::Malformed(error) => Failure::host(code::STATE_MALFORMED)
+                .message(format!("a value is not JSON: {error}")),
+            ParseError::TooLarge { .. } => state_too_large(),
         })
     };
     let parse = |op| {

@@ -17,8 +17,9 @@ use tidegate_core::{Failure, Json, Manifest, Name, Pointer, Schema};
 
 use crate::stage::STATE_MEMORY_BYTES;
 
-/// How much checking one value may take, as [`Allowance`] counts it.
-const WORK_STEPS: u64 = 50_000_000;
+/// How much work the data of a turn may take, as [`Allowance`] counts it, and as much the check
+/// of one value: the host's `work-steps`.
+pub(crate) const WORK_STEPS: u64 = 200_000_000;
 
 /// An actor type. The schemas in the [`ActorType`] that this derefs to are left out: they
 /// are asked by [`Declared::check`].
@@ -167,10 +168,15 @@ fn check(schema: &Schema, value: &Json) -> Result<Result<Vec<Pointer>, Violation
     match schema.check_metered(value, &mut Allowance::new(WORK_STEPS)) {
         Ok(loose) => Ok(Ok(loose)),
         Err(Refused::Violations(violations)) => Ok(Err(violations)),
-        Err(Refused::Exhausted(exhausted)) => {
-            Err(Failure::host(code::TURN_WORK_LIMIT).message(exhausted.to_string()))
-        }
+        Err(Refused::Exhausted(_)) => Err(work_limit()),
     }
+}
+
+/// `turn.work-limit`
+pub(crate) fn work_limit() -> Failure {
+    Failure::host(code::TURN_WORK_LIMIT)
+        .message(format!("the turn's data took more than {WORK_STEPS} steps"))
+        .param("limit", WORK_STEPS)
 }
 
 /// Whether a schema accepts everything.

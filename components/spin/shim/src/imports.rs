@@ -60,6 +60,7 @@ impl state::Guest for Shim {
     fn replace(doc: String) -> Result<u64> {
         change(|stage| {
             stage.charge(doc.len())?;
+            stage.charge_text(doc.len())?;
             let value =
                 Json::parse_within(&doc, STATE_MEMORY_BYTES).map_err(|error| match error {
                     ParseError::TooLarge { .. } => stage.exceed(stage::state_too_large()),
@@ -67,7 +68,7 @@ impl state::Guest for Shim {
                         .message(format!("the state is not JSON: {error}")),
                 })?;
             drop(doc);
-            stage.write(|document| {
+            stage.write(|document, _| {
                 document.replace(value);
                 Ok(())
             })
@@ -84,10 +85,11 @@ impl state::Guest for Shim {
             let bytes = weight(&ops);
             // Charged before it is parsed, which makes it larger.
             stage.charge(bytes)?;
-            let ops = parse_ops(ops)?;
-            stage.write(|document| {
+            stage.charge_text(bytes)?;
+            let ops = parse_ops(ops).map_err(|failure| stage.exceed_if(failure))?;
+            stage.write(|document, work| {
                 document
-                    .apply(&ops)
+                    .apply_metered(&ops, work)
                     .map_err(|error| stage::op_failure(&error))
             })
         })

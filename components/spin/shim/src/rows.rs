@@ -5,6 +5,8 @@
 //! *lease* first: a name and a time in the row, which the commits of others respect until
 //! that time.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tidegate_core::{ActorKey, Failure, Json, PatchOp, patch};
 use tidegate_spin_base::database::{Database, DatabaseError, Row};
@@ -26,6 +28,8 @@ pub(crate) struct Place {
     pub(crate) version: u64,
     /// The version of the last patch that subscribers could see.
     pub(crate) shown_version: u64,
+    /// Which schema its state satisfies.
+    pub(crate) fit: String,
     /// How many commits there were.
     commits: u64,
     /// The number of the last timer.
@@ -56,8 +60,6 @@ pub(crate) struct State {
     pub(crate) text: String,
     /// Which version of the state it is.
     pub(crate) version: u64,
-    /// Which schema it satisfies.
-    pub(crate) fit: String,
 }
 
 /// The right to be the only one that commits, for some time.
@@ -169,7 +171,7 @@ fn loaded(mut row: Row, key: &ActorKey) -> Result<Loaded, DatabaseError> {
     let schedules = row.optional_text()?;
     let state = row.optional_text()?;
     let state_version = row.optional_number()?;
-    let fit = row.optional_text()?;
+    let fit = row.optional_text()?.unwrap_or_default();
     Ok(Loaded {
         place: Place {
             exists: epoch.is_some(),
@@ -177,6 +179,7 @@ fn loaded(mut row: Row, key: &ActorKey) -> Result<Loaded, DatabaseError> {
                 .unwrap_or_else(|| tables::first_epoch(&salt, key.actor.as_str(), key.id.as_str())),
             version,
             shown_version,
+            fit,
             commits,
             last_timer,
             activated_ms,
@@ -185,7 +188,6 @@ fn loaded(mut row: Row, key: &ActorKey) -> Result<Loaded, DatabaseError> {
         state: state.map(|text| State {
             text,
             version: state_version.unwrap_or(0),
-            fit: fit.unwrap_or_default(),
         }),
         leased_until_ms: row.optional_number()?.unwrap_or(0),
         first_due_ms: row.optional_number()?,
@@ -241,13 +243,20 @@ pub(crate) fn renew_lease(
     Ok(!renewed.is_empty())
 }
 
-/// Gives a lease back without a commit.
-pub(crate) fn end_lease(database: &Database, key: &ActorKey, lease: &Lease) {
-    // If that fails, its time ends it.
-    let _ = database.write(
+/// Gives a lease back without a commit, and waits for the database for so long at most. If that
+/// fails, its time ends it.
+pub(crate) fn end_lease(
+    database: &Database,
+    key: &ActorKey,
+    lease: &Lease,
+    wait: Duration,
+) -> Result<(), DatabaseError> {
+    database.write_within(
+        wait,
         "UPDATE tidegate_actors SET lease = NULL WHERE actor = ?1 AND id = ?2 AND lease = ?3",
         &values![key.actor.as_str(), key.id.as_str(), &lease.name],
-    );
+    )?;
+    Ok(())
 }
 
 /// Commits, if nobody else has since `place` was read; then `place` is where the actor is.
@@ -280,7 +289,9 @@ pub(crate) fn commit(
     let rows = outbox.len();
     let due_ms = messages::first_due_ms(clock::unix_ms());
     let (timers_gone, timers_set) = timers::come_to(commit.timers);
-    let fit = declared.fit();
+    if commit.state.is_some() {
+        next.fit = declared.fit();
+    }
     let tables = commit::Commit {
         actor: key.actor.as_str(),
         id: key.id.as_str(),
@@ -291,7 +302,7 @@ pub(crate) fn commit(
         shown_version: next.shown_version,
         state: commit.state.map(Json::to_text),
         state_version: u64::from(declared.state.version),
-        fit: &fit,
+        fit: &next.fit,
         last_timer: next.last_timer,
         activated_ms: next.activated_ms,
         schedules: next.schedules.as_deref(),

@@ -3,10 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Failure};
-use tidegate_spin_base::database::Database;
+use tidegate_spin_base::database::{self, Database};
 use tidegate_spin_base::head::{self, Head, Route, Target};
 use tidegate_spin_base::incoming::{self, BODY_MAX_BYTES};
 use tidegate_spin_base::look::{self, Question, Subject};
@@ -21,7 +22,7 @@ use crate::calls::no_key;
 use crate::declared::Declared;
 use crate::stage::{Listener, Request};
 use crate::turn::Call;
-use crate::{guest, messages, tick, turn, views};
+use crate::{guest, messages, rows, tick, turn, views};
 
 /// Answers a request.
 pub(crate) async fn serve(incoming: IncomingRequest, out: ResponseOutparam) {
@@ -155,6 +156,7 @@ async fn open(response: Response, target: &Target) -> Result<(Rc<Request>, Actor
                 internal_key,
                 is_unguarded: Cell::new(false),
                 sent: RefCell::default(),
+                leases: RefCell::default(),
                 prunes: Cell::new(false),
             });
             Ok((request, key))
@@ -255,9 +257,15 @@ async fn call(
     Ok(())
 }
 
-/// Does what a request leaves to be done once it is answered: delivers the messages that its
-/// turns have stored, and makes room in the outbox.
+/// Does what a request leaves to be done once it is answered: ends leases, delivers the messages
+/// that its turns have stored, and makes room in the outbox.
 fn clean_up(request: &Request) {
+    let wait = Duration::from_millis(database::wait_ms());
+    for (key, lease) in request.leases.take() {
+        if let Err(error) = rows::end_lease(&request.database, &key, &lease, wait) {
+            tidegate_spin_base::log!("{key}: the turns of others wait for a lease: {error}");
+        }
+    }
     let sent = request.sent.take();
     messages::deliver(&request.database, &sent, request.internal_key.as_deref());
     if request.prunes.get()

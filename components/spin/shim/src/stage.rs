@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 use tidegate_core::document::{Document, OpError};
 use tidegate_core::failure::code;
+use tidegate_core::meter::{Allowance, Exhausted, Meter, STEP_BYTES};
 use tidegate_core::{ActorKey, Failure, Json};
-use tidegate_spin_base::database::{self, Database};
+use tidegate_spin_base::database::{self, Database, DatabaseError};
 use tidegate_spin_base::response::Response;
 use tidegate_spin_base::signature::ActorRef;
 use tidegate_spin_base::{clock, settings, tables};
 
 use crate::answers::{Answer, Keyed};
-use crate::declared::{Against, Declared};
+use crate::declared::{Against, Declared, WORK_STEPS, work_limit};
 use crate::messages::Message;
 use crate::rows::{self, Commit, Lease, Leases, Place, Refusal};
 use crate::timers::TimerChange;
@@ -36,6 +37,8 @@ pub(crate) const CALLS: usize = 1_000;
 pub(crate) const EVENT_COST: usize = 64;
 /// How much longer than a turn its lease lasts, in milliseconds.
 const LEASE_GRACE_MS: u64 = 1_000;
+/// How long the end of a lease waits for the database before the answer.
+const LEASE_END: Duration = Duration::from_millis(100);
 /// How long a lease lasts without being renewed, in milliseconds, unless
 /// `TIDEGATE_LEASE_MS` says otherwise: so long a turn that has crashed blocks its actor, and
 /// so long a turn may be silent before another overtakes it.
@@ -55,6 +58,8 @@ pub(crate) struct Request {
     pub(crate) is_unguarded: std::cell::Cell<bool>,
     /// The messages that its turns have stored.
     pub(crate) sent: RefCell<Vec<u64>>,
+    /// The leases that could not be ended at once, because others were writing.
+    pub(crate) leases: RefCell<Vec<(ActorKey, Lease)>>,
     /// Whether it makes room in the outbox once it is answered.
     pub(crate) prunes: std::cell::Cell<bool>,
 }
@@ -157,6 +162,8 @@ pub(crate) struct Stage {
     /// A limit that was passed: the turn fails even if the guest does not mind.
     pub(crate) exceeded: Option<Failure>,
     bytes: usize,
+    /// What is left of the work that its data may take.
+    work: Allowance,
     is_fit: bool,
     next_tick: Instant,
     lease: Option<Lease>,
@@ -227,6 +234,7 @@ impl Stage {
             calls: 0,
             exceeded: None,
             bytes: 0,
+            work: Allowance::new(WORK_STEPS),
             is_fit: false,
             lease: None,
             doomed: false,
@@ -261,6 +269,12 @@ impl Stage {
         Err(self.exceed(failure))
     }
 
+    /// Charges the work of reading a text.
+    pub(crate) fn charge_text(&mut self, bytes: usize) -> Result<(), Failure> {
+        let charged = self.work.charge((bytes / STEP_BYTES) as u64 + 1);
+        charged.map_err(|Exhausted| self.exceed(work_limit()))
+    }
+
     /// Fails the turn if the state takes more than it may, as text or in memory.
     pub(crate) fn charge_state(&mut self) -> Result<(), Failure> {
         let size = self.document.size();
@@ -279,14 +293,22 @@ impl Stage {
         failure
     }
 
+    /// Notes a failure if it is that of a limit of the turn.
+    pub(crate) fn exceed_if(&mut self, failure: Failure) -> Failure {
+        match &*failure.code {
+            code::STATE_TOO_LARGE | code::TURN_WORK_LIMIT => self.exceed(failure),
+            _ => failure,
+        }
+    }
+
     /// Changes the state, and names what it is now.
     pub(crate) fn write(
         &mut self,
-        change: impl FnOnce(&mut Document) -> Result<(), Failure>,
+        change: impl FnOnce(&mut Document, &mut Allowance) -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
         // Until the guest says again that it is.
         self.is_fit = false;
-        change(&mut self.document)?;
+        change(&mut self.document, &mut self.work).map_err(|failure| self.exceed_if(failure))?;
         self.token = next_token();
         self.charge_state()?;
         Ok(self.token)
@@ -438,13 +460,28 @@ impl Stage {
         end
     }
 
+    /// Ends before the guest has run: its timer has not fired.
+    pub(crate) fn abandon(self) {
+        self.end_lease_unless(&End::Again);
+    }
+
     fn end_lease_unless(&self, end: &End) {
-        let given = &self.given;
         // A commit that was made has ended it.
         if let Some(lease) = &self.lease
             && !matches!(end, End::Committed)
         {
-            rows::end_lease(&given.request.database, &given.key, lease);
+            self.end_lease(lease);
+        }
+    }
+
+    /// Ends a lease, if need be once the request is answered.
+    fn end_lease(&self, lease: &Lease) {
+        let given = &self.given;
+        let database = &given.request.database;
+        let ended = rows::end_lease(database, &given.key, lease, LEASE_END);
+        if ended == Err(DatabaseError::Busy) {
+            let mut left = given.request.leases.borrow_mut();
+            left.push((given.key.clone(), lease.clone()));
         }
     }
 
@@ -479,7 +516,8 @@ impl Stage {
         if !self.document.is_dirty() {
             return Ok(None);
         }
-        let mut patches = self.document.changes();
+        let changes = self.document.changes_metered(&mut self.work);
+        let mut patches = changes.map_err(|Exhausted| work_limit())?;
         if !patches.is_empty() {
             let declared = &self.given.declared;
             let loose = declared
@@ -491,7 +529,8 @@ impl Stage {
                 })?;
             if !loose.is_empty() {
                 self.document.spell_integers(&loose);
-                patches = self.document.changes();
+                let changes = self.document.changes_metered(&mut self.work);
+                patches = changes.map_err(|Exhausted| work_limit())?;
             }
         }
         if patches.is_empty() {
@@ -519,7 +558,7 @@ impl Stage {
             if last == Last::Yes
                 && let Some(lease) = self.lease.take()
             {
-                rows::end_lease(&given.request.database, &given.key, &lease);
+                self.end_lease(&lease);
             }
             return End::Committed;
         }
@@ -559,6 +598,7 @@ impl Stage {
                 self.timers.clear();
                 self.messages.clear();
                 self.bytes = 0;
+                self.work = Allowance::new(WORK_STEPS);
                 if last == Last::Yes {
                     self.lease = None;
                 }
@@ -605,6 +645,7 @@ pub(crate) fn state_too_long() -> Failure {
     Failure::host(code::STATE_TOO_LARGE)
         .message(format!("the state is longer than {STATE_BYTES} bytes"))
         .param("limit", STATE_BYTES)
+        .param("setting", "state-bytes")
 }
 
 /// `state.too-large`: it takes too much memory.
@@ -614,6 +655,7 @@ pub(crate) fn state_too_large() -> Failure {
             "the state takes more than {STATE_MEMORY_BYTES} bytes of memory"
         ))
         .param("limit", STATE_MEMORY_BYTES)
+        .param("setting", "state-memory-bytes")
 }
 
 /// `actor.busy`
@@ -635,7 +677,7 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
         OpError::NoSuchPlace { .. } => code::STATE_NO_SUCH_PLACE,
         OpError::NotAString { .. } => code::STATE_NOT_A_STRING,
         OpError::RemovesDocument { .. } | OpError::TooDeep { .. } => code::STATE_MALFORMED,
-        OpError::Exhausted { .. } => code::TURN_WORK_LIMIT,
+        OpError::Exhausted { .. } => return work_limit(),
     };
     Failure::host(code)
         .message(error.to_string())

@@ -16,7 +16,9 @@ use crate::bindings::tidegate::realtime::types as wit;
 use crate::declared::{Against, Declared};
 use crate::guest;
 use crate::rows::{self, Commit, Lease, Leases, Loaded, Refusal};
-use crate::stage::{self, End, Given, Listener, Mode, Request, Stage, Time, busy};
+use crate::stage::{
+    self, End, Given, Listener, Mode, Request, STATE_MEMORY_BYTES, Stage, Time, busy,
+};
 use crate::timers::{self, Due};
 
 /// How often a turn is run before its caller is told that the actor is busy.
@@ -108,9 +110,9 @@ pub(crate) async fn call(
         }
         (None, None) => None,
     };
-    let until = patience();
+    let until = Until::patience();
     let mut attempt = 1;
-    while attempt <= MAX_ATTEMPTS && Instant::now() < until {
+    while attempt <= MAX_ATTEMPTS && Instant::now() < until.others {
         let Some(loaded) = prepare(request, key, until, &mut 0).await? else {
             back_off(attempt);
             continue;
@@ -137,7 +139,7 @@ pub(crate) async fn call(
             turn_id: &turn_id,
             attempt,
         };
-        match run(request, key, loaded, begin).await {
+        match run(request, key, loaded, begin).await? {
             Ran::Done(result) => return result,
             Ran::Late => back_off(1),
             Ran::Again => {
@@ -154,8 +156,9 @@ pub(crate) async fn call(
 /// A tick that wakes many does not wait for a long turn of one: what is due runs before the
 /// next turn in any case.
 pub(crate) async fn wake(request: &Rc<Request>, key: &ActorKey) -> Result<usize, Failure> {
-    let (until, mut ran) = (patience().min(Instant::now() + WAKE_WAIT), 0);
-    while Instant::now() < until {
+    let (mut until, mut ran) = (Until::patience(), 0);
+    until.others = until.others.min(Instant::now() + WAKE_WAIT);
+    while Instant::now() < until.others {
         match prepare(request, key, until, &mut ran).await? {
             Some(_) => return Ok(ran),
             None => back_off(1),
@@ -165,9 +168,23 @@ pub(crate) async fn wake(request: &Rc<Request>, key: &ActorKey) -> Result<usize,
 }
 
 /// Until when a turn waits for its place.
-fn patience() -> Instant {
-    let wait_ms = settings::number("TIDEGATE_BUSY_WAIT_MS", BUSY_WAIT_MS);
-    Instant::now() + Duration::from_millis(wait_ms)
+#[derive(Clone, Copy)]
+struct Until {
+    /// For the turns of others to end.
+    others: Instant,
+    /// For what is due to run before it.
+    due: Instant,
+}
+
+impl Until {
+    fn patience() -> Until {
+        let wait_ms = settings::number("TIDEGATE_BUSY_WAIT_MS", BUSY_WAIT_MS);
+        let until = Instant::now() + Duration::from_millis(wait_ms);
+        Until {
+            others: until,
+            due: until,
+        }
+    }
 }
 
 fn back_off(attempt: u32) {
@@ -195,21 +212,22 @@ fn load(request: &Request, key: &ActorKey, until: Instant) -> Result<Loaded, Fai
     }
 }
 
-/// The actor, ready for its next turn; none if somebody else was faster.
+/// The actor, ready for its next turn; none if somebody else was faster, or if more is due than
+/// there is time for.
 ///
 /// Counts the turns that were due and ran before.
 async fn prepare(
     request: &Rc<Request>,
     key: &ActorKey,
-    until: Instant,
+    until: Until,
     ran: &mut usize,
 ) -> Result<Option<Loaded>, Failure> {
     let declared = request.declared.clone();
-    let mut loaded = load(request, key, until)?;
+    let mut loaded = load(request, key, until.others)?;
     state_of(&loaded, &declared)?;
     match activate(request, key, &declared, &mut loaded).await? {
         Step::Done => {}
-        Step::Reload => loaded = load(request, key, until)?,
+        Step::Reload => loaded = load(request, key, until.others)?,
         Step::Again => return Ok(None),
     }
     for _ in 0..MAX_DUE {
@@ -220,11 +238,14 @@ async fn prepare(
         let Some(due) = Due::first(&request.database, key, now_ms)? else {
             break;
         };
+        if Instant::now() >= until.due {
+            return Ok(None);
+        }
         match run_due(request, key, &declared, loaded, due).await? {
             Ran::Again | Ran::Late => return Ok(None),
             Ran::Done(_) => *ran += 1,
         }
-        loaded = load(request, key, until)?;
+        loaded = load(request, key, until.others)?;
     }
     Ok(Some(loaded))
 }
@@ -250,7 +271,7 @@ pub(crate) fn state_of(loaded: &Loaded, declared: &Rc<Declared>) -> Result<Json,
         Failure::host(code::STORE_UNAVAILABLE)
             .message(format!("the stored state is damaged: {error}"))
     })?;
-    if stored.fit != declared.fit() {
+    if loaded.place.fit != declared.fit() {
         let loose = declared
             .check(Against::State, &state)?
             .map_err(|violations| unfit(violations.to_string()))?;
@@ -402,37 +423,39 @@ async fn run_due(
         turn_id: &turn_id,
         attempt: 1,
     };
-    let ran = run_noted(request, key, loaded, begin, Some(&due)).await;
+    let ran = run_noted(request, key, loaded, begin, Some(&due)).await?;
     if let Ran::Done(Err(failure)) = &ran {
         tidegate_spin_base::log!("{key}: a timer's turn failed: {}: {failure}", due.method);
     }
     Ok(ran)
 }
 
-async fn run(request: &Rc<Request>, key: &ActorKey, loaded: Loaded, begin: Begin<'_>) -> Ran {
+async fn run(
+    request: &Rc<Request>,
+    key: &ActorKey,
+    loaded: Loaded,
+    begin: Begin<'_>,
+) -> Result<Ran, Failure> {
     run_noted(request, key, loaded, begin, None).await
 }
 
-/// One attempt at the turn of a method.
+/// One attempt at the turn of a method. Fails when it did not begin: its timer has not fired then.
 async fn run_noted(
     request: &Rc<Request>,
     key: &ActorKey,
     loaded: Loaded,
     begin: Begin<'_>,
     due: Option<&Due>,
-) -> Ran {
+) -> Result<Ran, Failure> {
     let declared = request.declared.clone();
     let checked = check_call(key, &declared, begin.method, begin.input.as_deref());
     let (method, spelled, refusal) = match checked {
         Ok((method, spelled)) => (method.clone(), spelled, None),
         // A timer that calls what is no more has fired all the same.
         Err(failure) if due.is_some() => (NO_METHOD, None, Some(failure)),
-        Err(failure) => return Ran::Done(Err(failure)),
+        Err(failure) => return Err(failure),
     };
-    let state = match state_of(&loaded, &declared) {
-        Ok(state) => state,
-        Err(failure) => return Ran::Done(Err(failure)),
-    };
+    let state = state_of(&loaded, &declared)?;
     let streaming = method.streaming;
     let streaming = streaming.map(|streaming| Duration::from_millis(streaming.interval_ms));
     let limit_ms = match (method.deadline_ms, streaming) {
@@ -455,22 +478,23 @@ async fn run_noted(
         fired: begin.fired,
         mode: Mode::Turn,
     });
-    if let Some(failure) = refusal {
-        return ended(stage.discard(failure), None);
-    }
     // A streaming turn ticks, and a timer's is counted: both are the only one from the
     // beginning. Where many write, so is whoever has run in vain once.
     let alone = streaming.is_some() || due.is_some() || begin.attempt > 1;
     if alone && let Err(failure) = stage.take_lease() {
-        return match ended(stage.discard(failure), None) {
-            Ran::Again => Ran::Late,
-            ran => ran,
+        return match stage.is_doomed() {
+            true => Ok(Ran::Late),
+            false => Err(failure),
         };
     }
     if let Some(due) = due
         && let Err(error) = due.note_try(&request.database, key)
     {
-        return ended(stage.discard(error.into()), None);
+        stage.abandon();
+        return Err(error.into());
+    }
+    if let Some(failure) = refusal {
+        return Ok(ended(stage.discard(failure), None));
     }
     stage.begin_time();
     let (now_ms, deadline_ms) = (clock::unix_ms(), stage.deadline_ms());
@@ -495,7 +519,7 @@ async fn run_noted(
         };
         Ok(spelled.or(result))
     });
-    match result {
+    Ok(match result {
         Err(failure) => ended(stage.discard(failure), None),
         // Whatever it says, it said it of a state that is no more.
         Ok(_) if stage.is_doomed() => ended(stage.discard(busy()), None),
@@ -506,7 +530,7 @@ async fn run_noted(
             };
             ended(stage.finish(answer), result)
         }
-    }
+    })
 }
 
 /// Stands in for a method that the actor type has not.
@@ -538,10 +562,12 @@ fn check_call<'d>(
         return Err(Failure::unknown_method(key.actor.as_str(), method));
     };
     let mut parsed = match input {
-        Some(input) => Json::parse_unambiguous(input).map_err(|error| {
-            Failure::host(code::INPUT_INVALID)
-                .message(format!("Validation failed for {method}: /: {error}"))
-        })?,
+        Some(input) => {
+            Json::parse_unambiguous_within(input, STATE_MEMORY_BYTES).map_err(|error| {
+                Failure::host(code::INPUT_INVALID)
+                    .message(format!("Validation failed for {method}: /: {error}"))
+            })?
+        }
         None => Json::Null,
     };
     let loose = declared

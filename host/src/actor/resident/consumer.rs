@@ -199,14 +199,40 @@ impl DrainGuard {
         }
     }
 
+    /// What was to happen to an actor that was not loaded happens another time.
+    fn come_again(&self, item: &Item, failure: &Failure) {
+        match item {
+            Item::Due(Which::Wake, _) => {
+                let passes = matches!(
+                    &*failure.code,
+                    code::ACTOR_LIMIT | code::HOST_MEMORY | code::STORE_UNAVAILABLE
+                );
+                if passes {
+                    self.shared.wake_again(&self.actor.key);
+                }
+            }
+            // Its next call is its first contact.
+            Item::Connect(arrival) => {
+                if let Some(id) = &arrival.client.connection {
+                    self.shared.connections.forget_contact(id, &self.actor.key);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn abandon(&self, failure: &Failure) {
         if let Some(live) = self.actor.loaded() {
             live.audience.leave_memory(false);
         }
         let rest = self.actor.mailbox().take_rest();
         // A successor takes no message before those are told that were before it.
+        let was_loaded = self.actor.loaded().is_some();
         for item in rest {
             self.actor.slot.metrics.queued.dec();
+            if !was_loaded {
+                self.come_again(&item, failure);
+            }
             item.refuse(&self.actor.key, failure.clone());
         }
         self.shared

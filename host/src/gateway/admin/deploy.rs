@@ -514,7 +514,7 @@ pub(super) async fn rollback(
         tokio::time::timeout(patience, answers::read_input(body, MAX_BODY, budget))
             .await
             .map_err(|_| failure(code::REQUEST_TIMEOUT, "the body did not arrive in time"))??;
-    let Back { version } = match body {
+    let Back { version } = match answers::json_of(body)? {
         None => Back::default(),
         Some(body) => serde_json::from_str(&body)
             .map_err(|error| failure(code::REQUEST_MALFORMED, error.to_string()))?,

@@ -140,6 +140,16 @@ fn step(turn: &Turn, wanted: &Value) -> Result<Value, Failure> {
             }
             Value::Null
         }
+        // {"repeat": {times, steps}}
+        "repeat" => {
+            let steps = with["steps"].as_array();
+            for _ in 0..of(with, "times") {
+                for wanted in steps.into_iter().flatten() {
+                    step(turn, wanted)?;
+                }
+            }
+            Value::Null
+        }
         // {"remove": member}
         "remove" => {
             let member = with.as_str().unwrap_or_default();
