@@ -500,7 +500,12 @@ async fn what_a_handler_must_not_do_fails_its_turn(on: Target) {
 }
 
 async fn a_turn_stages_so_much_and_no_more(on: Target) {
-    let on = on.serving(["hostile"]).await;
+    let on = on.application(["hostile"]);
+    // So much takes its time on a slow machine.
+    let on = on
+        .on_host_set("component.turn-deadline-ms=60000")
+        .start()
+        .await;
     let response = on.post("/actors/hostile/1/floodEvents").send().await;
     response.failed(500, "turn.effects-limit");
     assert_eq!(state(&on, "hostile/1").await["pings"], 0);
