@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How far a share may be ahead of the others that wait and still count as one that takes little.
 const LEAD: Duration = Duration::from_millis(2);
@@ -35,6 +35,9 @@ pub struct Share {
     was_long: AtomicBool,
 }
 
+/// For how long it counts that others had work as well.
+const CONTENDED: Duration = Duration::from_millis(50);
+
 /// What waits, in a line for each share.
 pub struct FairQueue<T> {
     lines: Mutex<Vec<Line<T>>>,
@@ -42,6 +45,11 @@ pub struct FairQueue<T> {
     len: AtomicUsize,
     /// What the share that came next last had had by then.
     floor: AtomicU64,
+    /// Names the share that was charged last.
+    last: AtomicUsize,
+    /// When it was last another one than before, in nanoseconds since `began`.
+    changed: AtomicU64,
+    began: Instant,
 }
 
 struct Line<T> {
@@ -55,6 +63,9 @@ impl<T> Default for FairQueue<T> {
             lines: Mutex::default(),
             len: AtomicUsize::new(0),
             floor: AtomicU64::new(0),
+            last: AtomicUsize::new(0),
+            changed: AtomicU64::new(0),
+            began: Instant::now(),
         }
     }
 }
@@ -143,8 +154,23 @@ impl<T> FairQueue<T> {
             || share.used() <= self.floor.load(Ordering::Relaxed) + LEAD.as_nanos() as u64
     }
 
+    /// Whether more than one share has had work of late.
+    pub fn is_contended(&self) -> bool {
+        let changed = self.changed.load(Ordering::Relaxed);
+        changed > 0 && self.now() < changed + CONTENDED.as_nanos() as u64
+    }
+
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+
     /// Charges a share the time that a piece of its work has taken.
     pub fn charge(&self, share: &Share, took: Duration) {
+        let name = std::ptr::from_ref(share).addr();
+        if self.last.load(Ordering::Relaxed) != name && self.last.swap(name, Ordering::Relaxed) != 0
+        {
+            self.changed.store(self.now(), Ordering::Relaxed);
+        }
         let nobody_waits = self.is_empty();
         if !nobody_waits {
             share.catch_up(self.floor.load(Ordering::Relaxed));
@@ -165,6 +191,11 @@ impl<T> FairQueue<T> {
 impl Share {
     fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last piece of its work has kept others waiting.
+    pub fn was_long(&self) -> bool {
+        self.was_long.load(Ordering::Relaxed)
     }
 
     /// What was not used while others did is not saved up.
@@ -257,6 +288,18 @@ mod tests {
         }
         let lates = served.iter().filter(|which| **which == "late").count();
         assert_eq!(lates, 3, "{served:?}");
+    }
+
+    #[test]
+    fn it_is_contended_for_a_while_once_two_have_work() {
+        let (queue, [one, other]) = (FairQueue::<()>::default(), shares());
+        (0..3).for_each(|_| queue.charge(&one, MS));
+        assert!(!queue.is_contended());
+        queue.charge(&other, MS);
+        assert!(queue.is_contended());
+        std::thread::sleep(2 * CONTENDED);
+        queue.charge(&other, MS);
+        assert!(!queue.is_contended());
     }
 
     #[test]

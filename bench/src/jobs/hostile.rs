@@ -32,7 +32,8 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Table>> {
     }
     table.note(format!(
         "A counter on {UNDER_WAY} connections, a call under way on each, on a host with all \
-         cores, `--memory` and defaults otherwise; the generators run on the same machine. \
+         cores, `--memory` and defaults otherwise; the generators run on the same machine, \
+         those of attacks at nice 10. \
          Before is 3 s, during 15 s. Attacks done: what the host took and did; refused: what it \
          refused or ended. Health: the longest answer of `/health`, asked every 20 ms on a new \
          connection, and whether all were 200. RSS: the most that the host and the processes in \

@@ -6,11 +6,12 @@
 //! until it has to wait, and lets the runtime's other tasks run in between.
 //!
 //! Invariants: a consumer that has begun is polled until it is done, whatever another does; no
-//! lane keeps a thread for longer than one consumer's poll and [`BATCH`] take.
+//! lane keeps a thread for longer than one consumer's poll and [`BATCH`] take; where there are
+//! several lanes and components, work whose pieces are long leaves one lane to the others.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -35,7 +36,10 @@ pub(super) struct Lanes {
     ready: FairQueue<Arc<Task>>,
     /// Tells a lane that rests of work.
     work: Notify,
-    began: OnceLock<()>,
+    /// How many there are, once they have begun.
+    began: OnceLock<usize>,
+    /// How many of them run work whose pieces are long.
+    long: AtomicUsize,
     closed: AtomicBool,
 }
 
@@ -66,6 +70,7 @@ impl Lanes {
             ready: FairQueue::default(),
             work: Notify::new(),
             began: OnceLock::new(),
+            long: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         })
     }
@@ -73,9 +78,11 @@ impl Lanes {
     /// Runs a consumer, as this share's. Must be called within a tokio runtime.
     pub(super) fn spawn(self: &Arc<Self>, share: Arc<Share>, consumer: Consumer) {
         self.began.get_or_init(|| {
-            for _ in 0..Handle::current().metrics().num_workers() {
+            let lanes = Handle::current().metrics().num_workers();
+            for _ in 0..lanes {
                 tokio::spawn(lane(Lane(self.clone())));
             }
+            lanes
         });
         self.enter(Arc::new(Task {
             consumer: Mutex::new(Some(consumer)),
@@ -93,6 +100,17 @@ impl Lanes {
     /// Charges a share what its work has taken elsewhere.
     pub(super) fn charge(&self, share: &Share, took: Duration) {
         self.ready.charge(share, took);
+    }
+
+    /// Who comes next. Where several components have work, those whose pieces are long never have
+    /// all lanes, so that the others wait for no slice of theirs.
+    fn next(&self) -> Option<Arc<Task>> {
+        let lanes = self.began.get().copied().unwrap_or(1);
+        let is_full = self.long.load(Ordering::Relaxed) + 1 >= lanes.max(2);
+        match is_full && self.ready.is_contended() {
+            true => self.ready.pop_where(|share| !share.was_long()),
+            false => self.ready.pop(),
+        }
     }
 
     fn enter(&self, task: Arc<Task>) {
@@ -126,11 +144,15 @@ async fn lane(lane: Lane) {
     let lanes = &lane.0;
     let mut began = instant();
     while !lanes.closed.load(Ordering::Acquire) {
-        let Some(task) = lanes.ready.pop() else {
+        let Some(task) = lanes.next() else {
             lanes.work.notified().await;
             began = instant();
             continue;
         };
+        let is_long = task.share.was_long();
+        if is_long {
+            lanes.long.fetch_add(1, Ordering::Relaxed);
+        }
         if !lanes.ready.is_empty() {
             // For another lane, if one rests.
             lanes.work.notify_one();
@@ -139,6 +161,9 @@ async fn lane(lane: Lane) {
         task.clone().run();
         let now = instant();
         lanes.ready.charge(&task.share, now - before);
+        if is_long {
+            lanes.long.fetch_sub(1, Ordering::Relaxed);
+        }
         if now - began >= BATCH || !coop::has_budget_remaining() {
             yield_now().await;
             began = instant();

@@ -61,6 +61,9 @@ pub struct Gateway {
     /// Open sockets, WebSocket and HTTP together; further ones are refused. Fewer where the
     /// process may not have as many file descriptors.
     pub max_connections: usize,
+    /// Connections that wait to be taken; the kernel may allow fewer (`net.core.somaxconn`).
+    /// Beyond that an attempt is made again by its client's kernel, a second later.
+    pub accept_backlog: u32,
     /// File descriptors that sockets leave to everything else: the store's files, compiled
     /// components, what handlers ask of other hosts. Half of all where there are few.
     pub reserved_descriptors: usize,
@@ -141,6 +144,7 @@ impl Default for Gateway {
             trusted_proxies: Vec::new(),
             max_connections: 20_000,
             reserved_descriptors: 256,
+            accept_backlog: 4_096,
             max_connections_per_address: 2_000,
             reserved_connections: 16,
             reserved_timeout_ms: 2_000,
@@ -909,6 +913,12 @@ impl Config {
             1_024,
         )?;
         within("engine.work-threads", engine.work_threads as u64, 2, 1_024)?;
+        within(
+            "gateway.accept-backlog",
+            gateway.accept_backlog.into(),
+            1,
+            65_535,
+        )?;
         let times = [
             ("gateway.ping-interval-ms", gateway.ping_interval_ms, 1),
             ("gateway.pong-timeout-ms", gateway.pong_timeout_ms, 1),

@@ -42,7 +42,7 @@ use axum::routing::get;
 use hyper::upgrade::OnUpgrade;
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -219,7 +219,7 @@ impl Gateway {
             max_record_bytes,
             metrics,
         } = inside;
-        let listener = TcpListener::bind(settings.listen).await?;
+        let listener = listen(settings.listen, settings.accept_backlog)?;
         let address = listener.local_addr()?;
         let sockets =
             descriptors::for_sockets(settings.max_connections, settings.reserved_descriptors);
@@ -293,6 +293,17 @@ impl Gateway {
         self.doors.tasks.close();
         self.doors.tasks.wait().await;
     }
+}
+
+fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A host that starts again does not wait for what is left of its last connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(backlog)
 }
 
 async fn accept(listener: TcpListener, doors: Arc<Doors>) {

@@ -26,6 +26,8 @@ use tidegate_guests::hostile;
 const ITEMS: usize = 1_000_000;
 /// Whence a crowd of one address comes: not whence the neighbour and the probes do.
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 9, 9, 9);
+/// How much a generator of attacks yields to everybody else on the machine (nice(2)).
+const NICENESS: i32 = 10;
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -161,6 +163,9 @@ impl Attack {
         let ends = Arc::new(AtomicBool::new(false));
         let is_over = ends.clone();
         let thread = std::thread::spawn(move || {
+            // It shares the machine with the host and with the neighbour, which it is not to keep
+            // from running. On Linux this concerns the calling thread alone.
+            let _ = rustix::process::nice(NICENESS);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build();
