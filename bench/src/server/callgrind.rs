@@ -24,18 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a server that is at rest uses no processor: longer than the kernel's unit.
 const REST: Duration = Duration::from_millis(100);
 
-/// The version of valgrind, or what to install.
+/// The version of valgrind, or what is missing of it.
 pub(crate) async fn version() -> Result<String> {
-    let missing = |program: &str| {
-        format!(
-            "`{program}` could not be started: expected valgrind, which counts the instructions; \
-             install the system's package `valgrind` (`apt install valgrind`, `dnf install valgrind`)"
-        )
-    };
-    for program in [CONTROL, VALGRIND] {
-        run(Command::new(program).arg("--help"))
-            .await
-            .with_context(|| missing(program))?;
+    for program in [VALGRIND, CONTROL] {
+        let help = run(Command::new(program).arg("--help")).await;
+        help.with_context(|| {
+            format!("`{program}` could not be started: is the package `valgrind` installed?")
+        })?;
     }
     let version = run(Command::new(VALGRIND).arg("--version")).await?;
     Ok(String::from_utf8_lossy(&version.stdout).trim().to_owned())
@@ -77,7 +72,7 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    /// Begins to count a server that was started for it, once it is at rest.
+    /// Begins to count a server that was started for it.
     pub(super) async fn begin(program: &Path, pid: u32, folder: &Path) -> Result<Counter> {
         let counter = Counter {
             program: program.to_owned(),
@@ -85,14 +80,17 @@ impl Counter {
             folder: folder.to_owned(),
             files: 0,
         };
-        counter.rest().await?;
         counter.tell(&["instrumentation", "on"]).await?;
-        counter.rest().await?;
-        counter.tell(&["zero"]).await?;
         Ok(counter)
     }
 
-    /// What has run up to now, once the server is at rest, since this was last asked.
+    /// Forgets what has run up to now, once the server is at rest.
+    pub(crate) async fn reset(&self) -> Result<()> {
+        self.rest().await?;
+        self.tell(&["zero"]).await
+    }
+
+    /// What has run up to now, once the server is at rest, since this was last asked or it was [`reset`](Self::reset).
     pub(crate) async fn take(&mut self) -> Result<Profile> {
         self.rest().await?;
         self.tell(&["dump"]).await?;

@@ -22,7 +22,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::load::dialect::Dialect;
-pub(crate) use callgrind::{uncounted, version as valgrind_version};
+pub(crate) use callgrind::{Counter, uncounted, version as valgrind_version};
 pub(crate) use descriptors::Descriptors;
 pub(crate) use floor::{Allocator, Floor};
 pub(crate) use http::get;

@@ -183,7 +183,7 @@ impl Host {
         self.data.join("store")
     }
 
-    /// Begins to count the instructions of one that was started for it, once it is at rest.
+    /// Begins to count the instructions of one that was started for it.
     pub(crate) async fn counter(&self) -> Result<Counter> {
         Counter::begin(&self.program, self.server.pid(), self.folder.path()).await
     }
