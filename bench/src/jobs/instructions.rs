@@ -4,7 +4,7 @@
 //!
 //! Loads have a fixed number of operations, once and then twice as many: the difference is what
 //! operations take, without what begins and ends with a load. What the host does by the clock
-//! is set so that it does the same as one that is not fifty times as slow.
+//! is set so that it does the same as one that is not sixty times as slow.
 
 use std::collections::BTreeSet;
 
@@ -26,9 +26,9 @@ const SMALL: f64 = 1.0;
 const OTHERS: &str = "others";
 /// Who subscribes to what is published.
 const SUBSCRIBERS: usize = 1_000;
-/// What the host does after so much time, of which each instruction takes fifty times as long
-/// here: a connection's own task hands over what it has not run of a read, a round of patches no
-/// longer gathers, guests look up. None of that is reached by a host that runs freely.
+/// What the host does after so much time, for which it would do a sixtieth of the work here: a
+/// connection's own task hands over the calls of a read that it has not run, patches no longer
+/// gather, guests look up. A host that runs freely is about done with a round by then.
 const UNHURRIED: [&str; 3] = [
     "actors.run-here-us=1000000",
     "actors.gather-ms=1000",
@@ -76,7 +76,7 @@ impl Script {
         match self {
             Script::Deep | Script::Wide => 2_000,
             Script::FanOut => 20,
-            Script::Stream => 100,
+            Script::Stream => 200,
         }
     }
 

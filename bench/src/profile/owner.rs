@@ -44,7 +44,7 @@ pub(super) fn of<'a>(function: Function<'a>, program: &str) -> &'a str {
         Some(name) if name.starts_with("wasmtime") => WASMTIME,
         Some(name) => name,
         None if name.starts_with("wasmtime") => WASMTIME,
-        None if name.starts_with("mi_") || name.starts_with("_mi_") => ALLOCATOR,
+        None if name.trim_start_matches('_').starts_with("mi_") => ALLOCATOR,
         None if name.starts_with("__rust") || name.starts_with("rust_") => STANDARD,
         None => OTHER,
     }
@@ -154,6 +154,7 @@ mod tests {
         assert_eq!(owner("wasmtime_fiber_switch_48_0_0"), "wasmtime");
         assert_eq!(owner("mi_malloc_aligned"), "mimalloc");
         assert_eq!(owner("_mi_page_retire"), "mimalloc");
+        assert_eq!(owner("__mi_stat_decrease"), "mimalloc");
     }
 
     #[test]

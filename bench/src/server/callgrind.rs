@@ -2,7 +2,7 @@
 //! begin and to say what it has counted.
 //!
 //! It counts what the threads of the process run, not what the kernel does for them. Until it
-//! begins to count, a server under it is some ten times as slow as without; from then on, fifty.
+//! begins to count, a server under it is some ten times as slow as without; from then on, sixty.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
