@@ -590,21 +590,25 @@ impl Audience {
         (subscribers.state.len(), subscribers.events.len())
     }
 
-    /// Sends everybody a fresh snapshot: what they have is of another history.
+    /// Sends everybody a fresh snapshot: what they have is of another history. `snapshot` may
+    /// refuse, and then this is false.
     pub fn restart(
         &self,
         source: &Arc<dyn Refresh>,
-        snapshot: impl FnOnce() -> (Arc<Message>, u64),
-    ) {
+        snapshot: impl FnOnce() -> Option<(Arc<Message>, u64)>,
+    ) -> bool {
         let mut subscribers = self.lock();
         if subscribers.state.is_empty() {
-            return;
+            return true;
         }
-        let (message, version) = snapshot();
+        let Some((message, version)) = snapshot() else {
+            return false;
+        };
         subscribers.state.retain(|_, subscriber| {
             subscriber.view = View::Whole;
             subscriber.send(&message, version, source)
         });
+        true
     }
 
     /// Ends all subscribers.

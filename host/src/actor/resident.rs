@@ -295,16 +295,13 @@ impl Actor {
                     };
                     let live = match component.as_ref().filter(|_| is_long) {
                         Some(component) => {
-                            let (share, runtime) = (&component.work_share, Handle::current());
+                            let runtime = Handle::current();
                             let restore = move || {
                                 // Its timers are set on the runtime.
                                 let _runtime = runtime.enter();
                                 restore()
                             };
-                            let restored = component.workers.run(share, restore).await;
-                            restored.ok_or_else(|| {
-                                Failure::host(code::INTERNAL).message("the host failed")
-                            })?
+                            component.aside(restore).await?
                         }
                         None => restore(),
                     };

@@ -58,9 +58,9 @@ pub struct Component {
     /// The time that its turns have taken.
     pub share: Arc<Share>,
     /// Where the host does long work for it.
-    pub workers: Arc<Workers>,
+    pub(super) workers: Arc<Workers>,
     /// The time that such work has taken.
-    pub work_share: Arc<Share>,
+    pub(super) work_share: Arc<Share>,
     /// How many of its actors may come into memory.
     pub new_actors: NewActorLimit,
     pub(super) template: Template,

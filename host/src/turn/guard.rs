@@ -379,7 +379,7 @@ impl Live {
                 let departure = async move |outcome: Result<(), Failure>| {
                     if outcome.is_ok() {
                         let _raised = live.gate.wave().gather_for_patch(&live.audience);
-                        live.audience.restart(&live.source(), || snapshot);
+                        live.audience.restart(&live.source(), || Some(snapshot));
                     }
                 };
                 self.gate.leave(departure).is_none()
@@ -404,10 +404,15 @@ impl Live {
         if self.guards().project {
             self.show_views_again(&component).await;
         } else {
-            self.make_snapshot().await;
-            let snapshot = || self.snapshot();
-            let _raised = self.gate.wave().gather_for_patch(&self.audience);
-            self.audience.restart(&self.source(), snapshot);
+            loop {
+                // Nobody waits for the document under the audience's lock.
+                self.make_snapshot().await;
+                let _raised = self.gate.wave().gather_for_patch(&self.audience);
+                let snapshot = || self.snapshot_at_hand();
+                if self.audience.restart(&self.source(), snapshot) {
+                    return;
+                }
+            }
         }
     }
 

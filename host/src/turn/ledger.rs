@@ -409,9 +409,10 @@ impl Live {
         ledger.hearing = Hearing::default();
     }
 
-    /// The same as a message, and its version.
-    pub(super) fn snapshot(&self) -> (Arc<Message>, u64) {
-        self.snapshot_of(&mut self.ledger_at_hand())
+    /// The committed state as a message, and its version; none where it is not at hand.
+    pub(super) fn snapshot_at_hand(&self) -> Option<(Arc<Message>, u64)> {
+        let mut ledger = self.ledger();
+        ledger.is_at_hand().then(|| self.snapshot_of(&mut ledger))
     }
 
     pub(super) fn snapshot_of(&self, ledger: &mut Ledger) -> (Arc<Message>, u64) {

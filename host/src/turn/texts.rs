@@ -173,7 +173,7 @@ impl Live {
                 make(&live);
             };
             // Where that has failed it is made, and fails, where it is wanted.
-            let _ = component.workers.run(&component.work_share, make).await;
+            let _ = component.aside(make).await;
         }
     }
 

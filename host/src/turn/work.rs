@@ -177,8 +177,7 @@ pub(super) async fn elsewhere<T: Send + 'static>(
         };
         (done, meter.budget)
     };
-    let worked = component.workers.run(&component.work_share, worked).await;
-    let (done, left) = worked.ok_or_else(failed)?;
+    let (done, left) = component.aside(worked).await?;
     *budget = left;
     done
 }
@@ -291,9 +290,9 @@ impl Live {
             lent.give_back(document);
             done.map(|done| (done, meter.budget)).map_err(|_| failed())
         };
-        let worked = component.workers.run(&component.work_share, worked).await;
+        let worked = component.aside(worked).await;
         drop(borrower);
-        let (done, left) = worked.unwrap_or_else(|| Err(failed()))?;
+        let (done, left) = worked.flatten()?;
         *budget = left;
         done
     }
@@ -307,16 +306,6 @@ impl Live {
                 None => return,
             }
         }
-    }
-
-    /// The ledger, locked, with the committed state at hand.
-    pub(super) fn ledger_at_hand(&self) -> MutexGuard<'_, Ledger> {
-        let ledger = self.ledger();
-        if ledger.is_at_hand() {
-            return ledger;
-        }
-        drop(ledger);
-        self.ledger_at_rest()
     }
 
     /// The ledger, locked, with the document in it. Whoever can wait has done so before.

@@ -39,9 +39,8 @@ impl Frame {
     /// # Errors
     /// The budget has no room for it.
     pub fn shared_text(text: impl AsRef<str>, budget: &Arc<Budget>) -> Result<Self, Exhausted> {
-        let bytes = encoded(OpCode::Text, text.as_ref().as_bytes());
         Ok(Self {
-            bytes: budget.bytes(bytes)?,
+            bytes: budget.bytes(Self::encoded_text(text))?,
             is_shared: true,
         })
     }
