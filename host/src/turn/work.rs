@@ -4,7 +4,8 @@
 //! Most of what a turn asks of its host is little, and done where it is asked for, within
 //! [`AT_ONCE`] steps. What takes more is begun anew on one of the [`crate::workers`], while the
 //! guest waits and its thread serves others. Meanwhile the document is not in the ledger: whoever
-//! wants it waits for it, and nobody waits for the ledger's lock.
+//! wants it waits for it, and nobody waits for the ledger's lock. What a commit writes is still made
+//! under that lock, on a worker's thread where it is long: whoever needs the ledger waits for that.
 //!
 //! Invariant: the document comes back, whatever becomes of the work and of who waits for it; what
 //! was staged by a turn that was given up meanwhile is rolled back then.
