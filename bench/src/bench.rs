@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::disk::{Folder, Then};
+use crate::jobs::Attack;
 use crate::load::closed::Window;
 
 /// A run.
@@ -19,6 +20,8 @@ pub(crate) struct Bench {
     /// Where the peers are, and what npm has installed for them.
     pub(crate) peers: PathBuf,
     pub(crate) scale: Scale,
+    /// Of the job `hostile`, these alone, if any are named.
+    pub(crate) attacks: Vec<Attack>,
     folder: Folder,
     folders: AtomicU32,
     then: Then,
@@ -73,6 +76,7 @@ impl Bench {
             handlers,
             peers,
             scale,
+            attacks: Vec::new(),
             folder: Folder::new(parent.join(name), then)?,
             folders: AtomicU32::new(0),
             then,

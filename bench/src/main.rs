@@ -21,7 +21,7 @@ use serde_json::json;
 
 use bench::{Bench, Scale};
 use disk::Then;
-use jobs::Job;
+use jobs::{Attack, Job};
 use load::crowd;
 use load::dialect::Dialect;
 use report::{Machine, Report, Table};
@@ -33,6 +33,9 @@ struct Arguments {
     /// What to measure; everything when absent.
     #[arg(value_enum)]
     jobs: Vec<Job>,
+    /// Of the job `hostile`, these attacks; all when absent.
+    #[arg(long, value_enum, value_name = "NAME")]
+    attack: Vec<Attack>,
     /// Measures little, to see that everything works.
     #[arg(long)]
     quick: bool,
@@ -119,7 +122,11 @@ async fn run(arguments: Arguments) -> Result<()> {
     };
     let publishes = arguments.summary.is_some() || arguments.tables.is_some();
     anyhow::ensure!(
-        !publishes || (arguments.jobs.is_empty() && scale == Scale::Full && profile == "release"),
+        !publishes
+            || (arguments.jobs.is_empty()
+                && arguments.attack.is_empty()
+                && scale == Scale::Full
+                && profile == "release"),
         "pages show nothing but a full run of the release build"
     );
     let then = match arguments.keep {
@@ -127,7 +134,8 @@ async fn run(arguments: Arguments) -> Result<()> {
         false => Then::Remove,
     };
     let (handlers, peers) = (arguments.handlers, arguments.peers);
-    let bench = Bench::new(server, handlers, peers, &folder, scale, then)?;
+    let mut bench = Bench::new(server, handlers, peers, &folder, scale, then)?;
+    bench.attacks = arguments.attack;
     let jobs = match arguments.jobs.as_slice() {
         [] => Job::all().to_vec(),
         jobs => jobs.to_vec(),

@@ -86,6 +86,20 @@ pub fn instant() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// For how long this thread has run: what others had of its core meanwhile does not count.
+#[cfg(not(test))]
+pub fn thread_time() -> Duration {
+    let ran = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(ran).unwrap_or_default()
+}
+
+/// In a test, which may pause time, what passes of it.
+#[cfg(test)]
+pub fn thread_time() -> Duration {
+    static BEGAN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    instant() - *BEGAN.get_or_init(instant)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,13 +3,16 @@
 //! long `/health` takes to answer, and the most memory that the host holds.
 
 mod attack;
+mod priority;
 mod uploads;
 mod watch;
 
 use anyhow::Result;
 use clap::ValueEnum;
 
-use self::attack::{Attack, UnderWay};
+pub(crate) use self::attack::Attack;
+use self::attack::UnderWay;
+use self::priority::Ahead;
 use self::watch::Watch;
 use super::progress;
 use crate::bench::Bench;
@@ -25,24 +28,33 @@ const UNDER_WAY: usize = 50;
 
 pub(super) async fn run(bench: &Bench) -> Result<Vec<Table>> {
     let mut table = Table::new("hostile", &["attack"]);
-    for attack in Attack::value_variants() {
+    let mut is_ahead = true;
+    let attacks = match bench.attacks.as_slice() {
+        [] => Attack::value_variants(),
+        some => some,
+    };
+    for attack in attacks {
         let labels = [attack.label().to_owned()];
         progress("hostile", 0, &labels);
-        table.add(&labels, measure(bench, *attack).await?);
+        let (sample, was_ahead) = measure(bench, *attack).await?;
+        is_ahead &= was_ahead;
+        table.add(&labels, sample);
     }
     table.note(format!(
         "A counter on {UNDER_WAY} connections, a call under way on each, on a host with all \
          cores, `--memory` and defaults otherwise; the generators run on the same machine, \
-         those of attacks at nice 10. \
+         those of attacks at nice 10, the neighbour's and the probe {}. \
          Before is 3 s, during 15 s. Attacks done: what the host took and did; refused: what it \
          refused or ended. Health: the longest answer of `/health`, asked every 20 ms on a new \
          connection, and whether all were 200. RSS: the most that the host and the processes in \
-         which it compiles held."
+         which it compiles held.",
+        priority::line(is_ahead)
     ));
     Ok(vec![table])
 }
 
-async fn measure(bench: &Bench, attack: Attack) -> Result<Sample> {
+/// What was seen, and whether the neighbour had a core whenever it needed one.
+async fn measure(bench: &Bench, attack: Attack) -> Result<(Sample, bool)> {
     let host = Tidegate::guarded(Level::Memory).handler("attacker");
     let host = host.start(bench).await?;
     let address = host.server.address();
@@ -62,11 +74,13 @@ async fn measure(bench: &Bench, attack: Attack) -> Result<Sample> {
     let during = bench
         .scale
         .pick(Duration::from_secs(15), Duration::from_secs(4));
+    let ahead = Ahead::begin();
     let watch = Watch::begin(address, host.server.pid())?;
     let mut under_way = None;
     let begin = || under_way = Some(attack.begin(address));
     let measured = closed::before_and_during(&host.server, &plan, window, during, begin).await;
     let seen = watch.end();
+    let was_ahead = ahead.end();
     // The server goes first, so that nobody waits for its answers.
     host.server.kill().await?;
     let tally = under_way
@@ -76,7 +90,7 @@ async fn measure(bench: &Bench, attack: Attack) -> Result<Sample> {
     let tally = tally.unwrap_or_default();
     let [calm, attacked] = measured?;
     let p99 = [&calm, &attacked].map(|latencies| latencies.micros(0.99) / 1e3);
-    Ok(Sample::new()
+    let sample = Sample::new()
         .with("p99 before ms", p99[0])
         .with("p99 during ms", p99[1])
         .with("ratio", p99[1] / p99[0])
@@ -87,5 +101,6 @@ async fn measure(bench: &Bench, attack: Attack) -> Result<Sample> {
         .with("refused", tally.refused.load(Ordering::Relaxed) as f64)
         .with("health ms", seen.longest_answer.as_secs_f64() * 1e3)
         .with_truth("healthy?", seen.all_were_ok)
-        .with("RSS MiB", seen.most_resident as f64 / f64::from(1 << 20)))
+        .with("RSS MiB", seen.most_resident as f64 / f64::from(1 << 20));
+    Ok((sample, was_ahead))
 }

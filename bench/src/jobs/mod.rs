@@ -17,6 +17,7 @@ mod tick;
 use anyhow::Result;
 use clap::ValueEnum;
 
+pub(crate) use self::hostile::Attack;
 use crate::bench::Bench;
 use crate::report::Table;
 

@@ -3,7 +3,9 @@
 //! An actor parks its instance here after each turn. Dropping an instance loses nothing
 //! (guest memory is a cache), so the bound may be small. When there are too many, any one
 //! goes: to drop the one that was used least recently would drop every instance just before
-//! its turn where more actors than fit take turns in a round, as timers make them do.
+//! its turn where more actors than fit take turns in a round, as timers make them do. Of two
+//! one goes that is of the newcomer's own component, so that a component that makes ever new ones
+//! makes room among its own.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
@@ -20,18 +22,41 @@ pub(super) struct Instances {
 }
 
 struct Parked {
-    actors: IndexMap<u64, Weak<Actor>>,
+    actors: IndexMap<u64, One>,
     chance: u64,
+}
+
+struct One {
+    actor: Weak<Actor>,
+    /// The component of its actor, by serial number.
+    of: Option<u64>,
 }
 
 impl Parked {
     /// One of those that are parked, as chance has it (xorshift64, Marsaglia 2003).
-    fn any(&mut self) -> Option<Weak<Actor>> {
+    fn any(&mut self) -> usize {
         self.chance ^= self.chance << 13;
         self.chance ^= self.chance >> 7;
         self.chance ^= self.chance << 17;
-        let place = (self.chance % self.actors.len().max(1) as u64) as usize;
-        self.actors.swap_remove_index(place).map(|(_, actor)| actor)
+        (self.chance % self.actors.len().max(1) as u64) as usize
+    }
+
+    /// One that is to go for an instance of this component.
+    fn goes_for(&mut self, component: Option<u64>) -> usize {
+        let first = self.any();
+        let is_own = self
+            .actors
+            .get_index(first)
+            .is_some_and(|(_, one)| one.of == component);
+        match is_own {
+            true => first,
+            false => self.any(),
+        }
+    }
+
+    fn take(&mut self, place: usize) -> Option<Weak<Actor>> {
+        let taken = self.actors.swap_remove_index(place);
+        taken.map(|(_, one)| one.actor)
     }
 }
 
@@ -58,21 +83,29 @@ impl Instances {
             if parked.actors.contains_key(&actor.serial) {
                 return;
             }
+            let of = actor.serving();
             let evicted = match parked.actors.len() >= self.bound {
-                true => parked.any(),
+                true => {
+                    let place = parked.goes_for(of);
+                    parked.take(place)
+                }
                 false => None,
             };
-            parked.actors.insert(actor.serial, weak);
+            parked.actors.insert(actor.serial, One { actor: weak, of });
             evicted
         };
         self.drop_of(evicted);
     }
 
     /// Drops some, because there is no memory for another one; false when there are none.
-    pub(super) fn evict_some(&self) -> bool {
-        let some = self.lock().actors.len().min(EVICTED_AT_ONCE);
+    pub(super) fn evict_some(&self, at_most: usize) -> bool {
+        let some = self.lock().actors.len().min(at_most);
         for _ in 0..some {
-            let evicted = self.lock().any();
+            let evicted = {
+                let mut parked = self.lock();
+                let place = parked.any();
+                parked.take(place)
+            };
             self.drop_of(evicted);
         }
         some > 0
@@ -92,5 +125,36 @@ impl Instances {
     }
 }
 
-/// How many instances give way to one that finds no memory.
-const EVICTED_AT_ONCE: usize = 64;
+/// How many instances give way at once to one that finds no more of the guests' memory. It asks
+/// again where that is not enough, and to drop many takes long.
+pub(super) const A_FEW: usize = 4;
+/// The same where the system has no more memory, and it is asked once.
+pub(super) const MANY: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_makes_ever_new_ones_makes_room_among_its_own() {
+        let mut parked = Parked {
+            actors: IndexMap::new(),
+            chance: 1,
+        };
+        let one = |of| One {
+            actor: Weak::new(),
+            of: Some(of),
+        };
+        (0..50).for_each(|serial| drop(parked.actors.insert(serial, one(1))));
+        (50..1_000).for_each(|serial| drop(parked.actors.insert(serial, one(2))));
+        for serial in 1_000..10_000 {
+            let place = parked.goes_for(Some(2));
+            parked.take(place);
+            parked.actors.insert(serial, one(2));
+        }
+        let left = parked.actors.values().filter(|one| one.of == Some(1));
+        // By chance alone nearly all would have gone.
+        assert!(left.count() >= 20);
+        assert_eq!(parked.actors.len(), 1_000);
+    }
+}

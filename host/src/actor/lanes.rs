@@ -21,12 +21,12 @@ use tokio::sync::Notify;
 use tokio::task::{coop, yield_now};
 use tracing::error;
 
-use crate::clock::instant;
+use crate::clock::{instant, thread_time};
 use crate::fair::{FairQueue, Share};
 
 /// For how long a lane runs consumers, but for the one that is under way then, until it lets the
 /// runtime's other tasks run.
-const BATCH: Duration = Duration::from_micros(200);
+pub(super) const BATCH: Duration = Duration::from_micros(200);
 
 /// A consumer of an actor's queue.
 pub(super) type Consumer = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -108,7 +108,7 @@ impl Lanes {
         let lanes = self.began.get().copied().unwrap_or(1);
         let is_full = self.long.load(Ordering::Relaxed) + 1 >= lanes.max(2);
         match is_full && self.ready.is_contended() {
-            true => self.ready.pop_where(|share| !share.was_long()),
+            true => self.ready.pop_where(|share| !share.is_long()),
             false => self.ready.pop(),
         }
     }
@@ -149,7 +149,7 @@ async fn lane(lane: Lane) {
             began = instant();
             continue;
         };
-        let is_long = task.share.was_long();
+        let is_long = task.share.is_long();
         if is_long {
             lanes.long.fetch_add(1, Ordering::Relaxed);
         }
@@ -157,14 +157,15 @@ async fn lane(lane: Lane) {
             // For another lane, if one rests.
             lanes.work.notify_one();
         }
-        let before = instant();
+        let before = thread_time();
         task.clone().run();
-        let now = instant();
-        lanes.ready.charge(&task.share, now - before);
+        // Not what the system has let others do meanwhile.
+        let ran = thread_time().saturating_sub(before);
+        lanes.ready.charge(&task.share, ran);
         if is_long {
             lanes.long.fetch_sub(1, Ordering::Relaxed);
         }
-        if now - began >= BATCH || !coop::has_budget_remaining() {
+        if instant() - began >= BATCH || !coop::has_budget_remaining() {
             yield_now().await;
             began = instant();
         }

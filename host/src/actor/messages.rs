@@ -10,77 +10,32 @@
 //! takes what lies before the last one that it has heard for heard.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tidegate_core::failure::code;
-use tidegate_core::{ActorKey, Failure};
+use tidegate_core::{ActorKey, Failure, Name};
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::held::{Due, PAUSES, Pair, Refused};
+use super::lanes::BATCH;
 use super::mailbox::{Call, Item};
 use super::{CALL_COST, Shared, Undelivered};
 use crate::budget::Exhausted;
 use crate::clock::instant;
 use crate::engine::Origin;
+use crate::fair::Share;
 use crate::metrics::Stopwatch;
 use crate::store::{Heard, Sent};
 use crate::turn::ReplyTo;
 
-/// Time until a receiver that has no room is tried again: doubled from the first to the last.
-const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
-
 /// How long a receiver that no component serves may take to be served: a host that starts, or
 /// whose component is replaced, has it soon.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A sender and a receiver.
-type Pair = (ActorKey, ActorKey);
-
-/// Messages whose receivers have no room.
-#[derive(Default)]
-pub(super) struct Held(Mutex<HashMap<Pair, VecDeque<Arc<Sent>>>>);
-
-impl Held {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Pair, VecDeque<Arc<Sent>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has a message wait if others of its pair do. False if none does.
-    fn join(&self, pair: &Pair, sent: &Arc<Sent>) -> bool {
-        let mut held = self.lock();
-        let queue = held.get_mut(pair);
-        queue.map(|queue| insert(queue, sent)).is_some()
-    }
-
-    /// Has a message wait. True if it is the first of its pair: somebody must try again.
-    fn begin(&self, pair: &Pair, sent: &Arc<Sent>) -> bool {
-        let mut held = self.lock();
-        let is_first = !held.contains_key(pair);
-        insert(held.entry(pair.clone()).or_default(), sent);
-        is_first
-    }
-
-    /// The first one that waits; none ends the queue.
-    fn first(&self, pair: &Pair) -> Option<Arc<Sent>> {
-        let mut held = self.lock();
-        let first = held.get(pair).and_then(VecDeque::front).cloned();
-        if first.is_none() {
-            held.remove(pair);
-        }
-        first
-    }
-
-    fn len(&self, pair: &Pair) -> usize {
-        self.lock().get(pair).map_or(0, VecDeque::len)
-    }
-
-    fn remove(&self, pair: &Pair, sent: &Arc<Sent>) {
-        if let Some(queue) = self.lock().get_mut(pair) {
-            queue.retain(|other| other != sent);
-        }
-    }
-}
 
 /// The actor type and the id of a sender, which goes on counting its messages when it goes on
 /// in another epoch.
@@ -112,17 +67,6 @@ impl Postponed {
     }
 }
 
-/// Puts a message where its number says, unless it is there: the sender may have been loaded
-/// again, and what a receiver that has gone gives back is earlier than what came meanwhile.
-fn insert(queue: &mut VecDeque<Arc<Sent>>, sent: &Arc<Sent>) {
-    if queue.contains(sent) {
-        return;
-    }
-    let is_later = |other: &Arc<Sent>| other.seq > sent.seq;
-    let place = queue.iter().position(is_later);
-    queue.insert(place.unwrap_or(queue.len()), sent.clone());
-}
-
 impl Shared {
     /// Takes charge of a message whose turn has committed.
     pub(super) fn post(&self, from: &ActorKey, sent: Arc<Sent>) {
@@ -138,14 +82,13 @@ impl Shared {
             return;
         };
         debug!(%from, to = %pair.1, %failure, "a message waits");
-        self.hold(pair, &sent, PAUSES[0]);
+        self.hold(&pair, &sent, PAUSES[0], Refused::of(&failure));
     }
 
     /// Has a message be tried again after a pause, with those behind it.
-    fn hold(&self, pair: Pair, sent: &Arc<Sent>, pause: Duration) {
-        // A host that stops tries nothing again, and lets nothing pass either.
-        if self.held.begin(&pair, sent) && !self.is_closing() {
-            tokio::spawn(try_again(self.itself.clone(), pair, pause));
+    fn hold(&self, pair: &Pair, sent: &Arc<Sent>, pause: Duration, why: Refused) {
+        if self.held.begin(pair, sent, pause, why, instant()) {
+            tokio::spawn(watch(self.itself.clone(), self.held.earlier.clone()));
         }
     }
 
@@ -204,7 +147,8 @@ impl Shared {
                 | code::ACTOR_LIMIT
                 | code::HOST_MEMORY => {
                     if let Some(to) = address(sent) {
-                        return self.hold((from.clone(), to), sent, PAUSES[1]);
+                        let pair = (from.clone(), to);
+                        return self.hold(&pair, sent, PAUSES[1], Refused::Other);
                     }
                 }
                 // Its component has gone, perhaps for a moment.
@@ -217,6 +161,71 @@ impl Shared {
             warn!(%from, to, method = %sent.method, %failure, "a message has failed");
         }
         self.with_outbox_of(from, |outbox| outbox.settle(sent));
+    }
+
+    /// Has some of what is due tried by lanes, as work of the senders' components. False if nothing
+    /// is due.
+    fn try_due(&self) -> bool {
+        let all = self.held.take_due(instant());
+        let is_some = !all.is_empty();
+        let mut by_share: Vec<(Arc<Share>, Vec<Pair>)> = Vec::new();
+        for due in all {
+            let pair = match due {
+                Due::One(pair) => pair,
+                Due::Crowd(name) => {
+                    let crowd = self.held.take_crowd(&name);
+                    let share = crowd.front().map(|pair| self.share_of(pair));
+                    let tries = try_crowd(self.itself.clone(), name, crowd);
+                    self.lanes.spawn(share.unwrap_or_default(), Box::pin(tries));
+                    continue;
+                }
+            };
+            let share = self.share_of(&pair);
+            let known = by_share
+                .iter_mut()
+                .find(|(other, _)| Arc::ptr_eq(other, &share));
+            match known {
+                Some((_, pairs)) => pairs.push(pair),
+                None => by_share.push((share, vec![pair])),
+            }
+        }
+        for (share, pairs) in by_share {
+            let tries = try_all(self.itself.clone(), pairs);
+            self.lanes.spawn(share, Box::pin(tries));
+        }
+        is_some
+    }
+
+    /// Whose time it takes to deliver these.
+    fn share_of(&self, (from, _): &Pair) -> Arc<Share> {
+        let slot = self.router.resolve(from.actor.as_str());
+        slot.map_or_else(Arc::default, |slot| slot.share())
+    }
+
+    /// Delivers what waits for a receiver, as far as it has room. Says whether it took any, and
+    /// why it took no more.
+    fn try_again(&self, pair: &Pair) -> (bool, Refused) {
+        let mut has_moved = false;
+        // Those that are refused at once wait for the next round.
+        for _ in 0..self.held.len(pair) {
+            let Some((sent, began)) = self.held.first(pair) else {
+                break;
+            };
+            // Where there is no room for the receiver nothing need be made for it.
+            let room = self.actor(&pair.1);
+            match room.and_then(|_| self.hand_over(pair, &sent)) {
+                Ok(()) => has_moved = true,
+                Err(failure) => {
+                    let is_served = failure.code != code::ACTOR_UNKNOWN;
+                    if is_served || instant() - began < PATIENCE {
+                        return (has_moved, Refused::of(&failure));
+                    }
+                    self.give_up_message(&pair.0, &sent, &failure);
+                }
+            }
+            self.held.remove(pair, &sent);
+        }
+        (has_moved, Refused::Other)
     }
 
     fn give_up_message(&self, from: &ActorKey, sent: &Sent, failure: &Failure) {
@@ -235,91 +244,99 @@ impl Shared {
     }
 }
 
-fn address(sent: &Sent) -> Option<ActorKey> {
+pub(super) fn address(sent: &Sent) -> Option<ActorKey> {
     Some(ActorKey {
         actor: tidegate_core::Name::parse(&sent.actor).ok()?,
         id: tidegate_core::ActorId::stored(&sent.id).ok()?,
     })
 }
 
-/// Delivers what waits for a receiver, as it has room.
-async fn try_again(shared: Weak<Shared>, pair: Pair, mut pause: Duration) {
-    let longest = PAUSES[1];
-    let began = instant();
+/// Has what is due tried, until nothing waits any more.
+async fn watch(shared: Weak<Shared>, earlier: Arc<Notify>) {
     loop {
-        tokio::time::sleep(pause).await;
+        let next = {
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
+            // A host that stops tries nothing again: they are in their senders' last commits.
+            if shared.is_closing() {
+                return;
+            }
+            if shared.try_due() {
+                drop(shared);
+                // There may be more, for which others are not to wait.
+                yield_now().await;
+                continue;
+            }
+            shared.held.next()
+        };
+        let Some(next) = next else {
+            return;
+        };
+        let due = async {
+            match next {
+                Some(at) => sleep_until(at.into()).await,
+                // All are being tried.
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => {}
+            () = earlier.notified() => {}
+        }
+    }
+}
+
+/// Delivers what waits for these receivers, as they have room.
+async fn try_all(shared: Weak<Shared>, pairs: Vec<Pair>) {
+    let mut began = instant();
+    for pair in pairs {
         let Some(shared) = shared.upgrade() else {
             return;
         };
         if shared.is_closing() {
-            // They are in the sender's last commit.
             return;
         }
-        // Those that are refused at once wait for the next round.
-        for _ in 0..shared.held.len(&pair) {
-            let Some(sent) = shared.held.first(&pair) else {
-                break;
-            };
-            match shared.hand_over(&pair, &sent) {
-                Ok(()) => pause = PAUSES[0],
-                Err(failure) => {
-                    let is_served = failure.code != code::ACTOR_UNKNOWN;
-                    if is_served || instant() - began < PATIENCE {
-                        break;
-                    }
-                    shared.give_up_message(&pair.0, &sent, &failure);
-                }
-            }
-            shared.held.remove(&pair, &sent);
+        let (has_moved, why) = shared.try_again(&pair);
+        shared.held.tried(&pair, has_moved, why, instant());
+        drop(shared);
+        if instant() - began >= BATCH {
+            yield_now().await;
+            began = instant();
         }
-        if shared.held.first(&pair).is_none() {
+    }
+}
+
+/// Delivers what waits for the receivers of a crowd, until no more of them may come.
+async fn try_crowd(shared: Weak<Shared>, name: Name, mut crowd: VecDeque<Pair>) {
+    let mut began = instant();
+    loop {
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        if shared.is_closing() {
             return;
         }
-        pause = (pause * 2).min(longest);
+        let Some(pair) = crowd.pop_front() else {
+            return shared.held.put_back_crowd(&name, crowd, instant());
+        };
+        let (has_moved, why) = shared.try_again(&pair);
+        if why == Refused::TooFast {
+            crowd.push_front(pair);
+            return shared.held.put_back_crowd(&name, crowd, instant());
+        }
+        shared.held.tried(&pair, has_moved, why, instant());
+        drop(shared);
+        if instant() - began >= BATCH {
+            yield_now().await;
+            began = instant();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sent(seq: u64) -> Arc<Sent> {
-        Arc::new(Sent {
-            seq,
-            epoch: "e".into(),
-            actor: "log".into(),
-            id: "a".into(),
-            method: "add".into(),
-            input: None,
-            key: None,
-        })
-    }
-
-    #[test]
-    fn what_waits_keeps_its_order() {
-        let held = Held::default();
-        let key = |id: &str| {
-            address(&Sent {
-                id: id.into(),
-                ..(*sent(0)).clone()
-            })
-            .unwrap()
-        };
-        let pair = (key("a"), key("b"));
-        assert!(!held.join(&pair, &sent(1)), "nothing waits");
-        assert!(held.begin(&pair, &sent(3)));
-        assert!(held.join(&pair, &sent(2)));
-        assert!(held.join(&pair, &sent(2)), "the same again");
-        assert!(!held.begin(&pair, &sent(1)), "somebody tries already");
-        assert!(!held.join(&(key("a"), key("c")), &sent(3)));
-        let mut left = Vec::new();
-        while let Some(first) = held.first(&pair) {
-            left.push(first.seq);
-            held.remove(&pair, &first);
-        }
-        assert_eq!(left, [1, 2, 3]);
-        assert!(!held.join(&pair, &sent(4)), "the queue has ended");
-    }
 
     #[test]
     fn nothing_has_its_turn_before_what_was_refused() {

@@ -9,6 +9,7 @@
 mod backup;
 mod census;
 mod gone;
+mod held;
 mod instances;
 mod lanes;
 mod mailbox;
@@ -39,10 +40,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use self::held::Held;
 use self::instances::Instances;
 use self::lanes::Lanes;
 use self::mailbox::{Arrival, Delivered, Ending, Item, Retire};
-use self::messages::Held;
 use self::resident::Actor;
 use self::sleeping::{Sleeping, Wake};
 use self::table::{Admission, Table};
@@ -127,7 +128,7 @@ struct Shared {
 
 impl GivesWay for Shared {
     fn give_way(&self) -> bool {
-        self.instances.evict_some()
+        self.instances.evict_some(instances::A_FEW)
     }
 }
 

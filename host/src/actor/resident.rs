@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use self::consumer::{DrainGuard, disconnect, drain};
+use super::instances;
 use super::mailbox::{Bounds, Call, Delivered, Ending, Item, Mailbox};
 use super::messages::Postponed;
 use super::ready::Ready;
@@ -405,7 +406,7 @@ impl Actor {
             None => {
                 let mut made = Box::pin(component.instantiate()).await;
                 if matches!(&made, Err(crash) if crash.failure.code == code::HOST_MEMORY) {
-                    shared.instances.evict_some();
+                    shared.instances.evict_some(instances::MANY);
                     made = Box::pin(component.instantiate()).await;
                 }
                 made.map(Box::new).map_err(|crash| self.report(crash, what))

@@ -735,7 +735,7 @@ impl Default for Engine {
         Engine {
             cache_dir: default_cache_dir(),
             cache_max_bytes: 1 << 30,
-            epoch_tick_ms: 5,
+            epoch_tick_ms: 1,
             stack_bytes: 512 << 10,
             guest_memory_bytes: 8 << 30,
             max_component_bytes: 64 << 20,

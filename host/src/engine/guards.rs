@@ -145,7 +145,7 @@ impl Component {
         let allowed = Duration::from_millis(self.limits().guard_deadline_ms);
         let deadline = Instant::now() + allowed;
         let permit = async { Ok(self.guards.permits.acquire().await?) };
-        let _permit = within(deadline, permit)
+        let _permit = within(&self.template.ticker, deadline, permit)
             .await
             .map_err(|_: wasmtime::Error| Crash {
                 failure: Failure::host(code::TURN_DEADLINE)
@@ -165,7 +165,12 @@ impl Component {
         instance.multiply_host_calls(questions);
         let log = &instance.store.data().log;
         log.begin_turn(this, "access", None, self.limits().log_bytes);
-        let result = within(deadline, call(&guest, &mut instance.store)).await;
+        let result = within(
+            &instance.ticker,
+            deadline,
+            call(&guest, &mut instance.store),
+        )
+        .await;
         let (_, result) = instance.close(result);
         instance.access = Some(guest);
         if result.is_ok() {

@@ -3,6 +3,8 @@
 //! An instance belongs to one actor at a time and runs one call at a time. After a crash
 //! it must not be called again; `actor` drops it.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,6 @@ use wasmtime_wasi::clocks::WasiClocksCtxView;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use super::Ticker;
 use super::bindings::guarded::access;
 use super::bindings::optional::{migrate, self_test};
 use super::bindings::{ActorsHandler, types as wit};
@@ -24,6 +25,7 @@ use super::guest_log::GuestLog;
 use super::imports::Imports;
 use super::load::{Component, Template};
 use super::outbound::{self, Outbound};
+use super::ticker::Ticker;
 use crate::clock::Sleeps;
 use crate::config::Limits;
 use crate::metrics::Metrics;
@@ -43,8 +45,6 @@ pub(super) struct GuestContext {
     host_calls_left: u64,
     /// Present while a turn runs.
     pub(super) imports: Option<Box<dyn Imports>>,
-    /// What interrupts it.
-    _ticker: Arc<Ticker>,
 }
 
 impl GuestContext {
@@ -261,6 +261,8 @@ impl Hook {
 /// A component in memory, ready to be called.
 pub struct Instance {
     pub(super) store: Store<GuestContext>,
+    /// What interrupts it.
+    pub(super) ticker: Arc<Ticker>,
     handler: ActorsHandler,
     pub(super) access: Option<access::Guest>,
     pub(super) migrate: Option<migrate::Guest>,
@@ -313,7 +315,6 @@ impl Template {
             allowed,
             host_calls_left: self.limits.host_calls,
             imports: None,
-            _ticker: self.ticker.clone(),
         };
         let mut store = Store::new(self.pre.engine(), context);
         store.limiter(|context| &mut context.account);
@@ -329,7 +330,12 @@ impl Template {
             ))
         });
         // Start functions are guest code, which may wait or loop like any other.
-        let made = within(deadline, self.pre.instantiate_async(&mut store)).await;
+        let made = within(
+            &self.ticker,
+            deadline,
+            self.pre.instantiate_async(&mut store),
+        )
+        .await;
         let loaded = made.and_then(|instance| {
             let handler = self.handler.load(&mut store, &instance)?;
             let access = match &self.access {
@@ -352,6 +358,7 @@ impl Template {
                 self.metrics.instances_made.inc();
                 Ok(Instance {
                     store,
+                    ticker: self.ticker.clone(),
                     handler,
                     access,
                     migrate,
@@ -385,7 +392,7 @@ impl Instance {
         let told = wit::Turn::from(turn);
         let guest = self.handler.tidegate_realtime_actor();
         let call = guest.call_invoke(&mut self.store, &told, method, input);
-        let result = within(turn.deadline, call).await;
+        let result = within(&self.ticker, turn.deadline, call).await;
         self.end(result)
     }
 
@@ -400,12 +407,15 @@ impl Instance {
         let guest = self.handler.tidegate_realtime_actor();
         let store = &mut self.store;
         let arg = wit::Turn::from(turn);
-        let result = match hook {
-            Hook::Activate => within(turn.deadline, guest.call_activate(store, &arg)).await,
-            Hook::Deactivate => within(turn.deadline, guest.call_deactivate(store, &arg)).await,
-            Hook::Connect => within(turn.deadline, guest.call_connect(store, &arg)).await,
-            Hook::Disconnect => within(turn.deadline, guest.call_disconnect(store, &arg)).await,
+        let call = async {
+            match hook {
+                Hook::Activate => guest.call_activate(store, &arg).await,
+                Hook::Deactivate => guest.call_deactivate(store, &arg).await,
+                Hook::Connect => guest.call_connect(store, &arg).await,
+                Hook::Disconnect => guest.call_disconnect(store, &arg).await,
+            }
         };
+        let result = within(&self.ticker, turn.deadline, call).await;
         self.end(result)
     }
 
@@ -416,7 +426,7 @@ impl Instance {
             .handler
             .tidegate_realtime_manifest()
             .call_describe(&mut self.store);
-        let result = within(deadline, call).await;
+        let result = within(&self.ticker, deadline, call).await;
         self.close(result).1
     }
 
@@ -516,9 +526,15 @@ fn is_out_of_memory(error: &wasmtime::Error) -> bool {
 /// Waits for a call, but not past its deadline: the epoch stops a guest that computes,
 /// this stops one that waits.
 pub(super) async fn within<T>(
+    ticker: &Ticker,
     deadline: Instant,
     call: impl Future<Output = wasmtime::Result<T>>,
 ) -> wasmtime::Result<T> {
+    let mut call = pin!(call);
+    let call = poll_fn(|context| {
+        ticker.runs();
+        call.as_mut().poll(context)
+    });
     match tokio::time::timeout_at(deadline.into(), call).await {
         Ok(result) => result,
         Err(_) => Err(Stop::Deadline.into()),

@@ -23,9 +23,10 @@ use super::cache::InUse;
 use super::guards::Guards;
 use super::instance::GuestContext;
 use super::shape::Shape;
-use super::{AllowedHosts, Crash, Engine, Instance, Ticker, outbound};
+use super::ticker::Ticker;
+use super::{AllowedHosts, Crash, Engine, Instance, outbound};
 use crate::auth::limits::NewActorLimit;
-use crate::clock::Sleeps;
+use crate::clock::{Sleeps, thread_time};
 use crate::config::{Durability, Limits};
 use crate::fair::Share;
 use crate::metrics::Metrics;
@@ -90,11 +91,19 @@ impl Component {
         Instant::now() + Duration::from_millis(self.limits().guard_deadline_ms)
     }
 
-    /// Has work done for it on a thread for that.
+    /// Has work done for it on a thread for that. The time that it takes is the component's, who
+    /// has the less of the threads that serve.
     pub async fn aside<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failure> {
+        let share = self.share.clone();
+        let work = move || {
+            let before = thread_time();
+            let done = work();
+            share.spend_elsewhere(thread_time().saturating_sub(before));
+            done
+        };
         let done = self.workers.run(&self.work_share, work).await;
         done.ok_or_else(|| Failure::host(code::INTERNAL).message("the host failed"))
     }

@@ -24,6 +24,7 @@ mod outbound;
 mod outside;
 mod process;
 mod shape;
+mod ticker;
 
 pub use allowed_hosts::{AllowedHosts, InvalidEntry};
 pub use budget::GivesWay;
@@ -37,12 +38,12 @@ pub use instance::{Crash, Hook, Instance};
 pub use load::{Component, Grants, LoadError};
 pub use process::{COMMAND as COMPILE_COMMAND, run as compile_for_another};
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use self::budget::Budget;
 use self::compile::Compiler;
+use self::ticker::Ticker;
 use crate::clock::Sleeps;
 use crate::config;
 use crate::metrics::Metrics;
@@ -79,7 +80,11 @@ impl Engine {
             &mut linker,
             |context| context,
         )?;
-        let ticker = Ticker::start(&wasmtime, Duration::from_millis(settings.epoch_tick_ms));
+        let ticked = wasmtime.weak();
+        let ticker = Ticker::start(Duration::from_millis(settings.epoch_tick_ms), move || {
+            let engine = ticked.upgrade();
+            engine.inspect(wasmtime::Engine::increment_epoch).is_some()
+        });
         Ok(Engine {
             cache: Arc::new(cache::Cache::open(
                 &settings.cache_dir,
@@ -144,45 +149,4 @@ fn wasmtime_config(settings: &config::Engine) -> wasmtime::Config {
         .allocation_strategy(wasmtime::InstanceAllocationStrategy::OnDemand)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16));
     config
-}
-
-/// Raises the engine's epoch at a steady pace, so that running guests look up. Every
-/// instance holds it: it ticks as long as there is a guest that might run.
-struct Ticker {
-    stop: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Ticker {
-    fn start(engine: &wasmtime::Engine, pace: Duration) -> Ticker {
-        let stop = Arc::new(AtomicBool::new(false));
-        let engine = engine.weak();
-        let seen = stop.clone();
-        let thread = std::thread::Builder::new()
-            .name("epoch".to_owned())
-            .spawn(move || {
-                while !seen.load(Ordering::Relaxed) {
-                    std::thread::park_timeout(pace);
-                    match engine.upgrade() {
-                        Some(engine) => engine.increment_epoch(),
-                        None => return,
-                    }
-                }
-            })
-            .expect("the system starts one thread");
-        Ticker {
-            stop,
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            let _ = thread.join();
-        }
-    }
 }

@@ -27,13 +27,17 @@ impl Component {
         version: u32,
     ) -> Result<Result<String, Failure>, Crash> {
         let permit = async { Ok(self.migrations.acquire().await?) };
-        let _permit = within(Instant::now() + self.limits().turn_deadline(), permit)
-            .await
-            .map_err(|_: wasmtime::Error| Crash {
-                failure: Failure::host(code::TURN_DEADLINE)
-                    .message("too many other states are being migrated"),
-                detail: "no instance became free".to_owned(),
-            })?;
+        let _permit = within(
+            &self.template.ticker,
+            Instant::now() + self.limits().turn_deadline(),
+            permit,
+        )
+        .await
+        .map_err(|_: wasmtime::Error| Crash {
+            failure: Failure::host(code::TURN_DEADLINE)
+                .message("too many other states are being migrated"),
+            detail: "no instance became free".to_owned(),
+        })?;
         let mut instance = self.instantiate().await?;
         let Some(guest) = instance.migrate.take() else {
             return Err(missing("migrate"));
@@ -44,7 +48,7 @@ impl Component {
         log.begin_turn(this, "migrate", None, self.limits().log_bytes);
         let this = this.into();
         let call = guest.call_migrate(&mut instance.store, &this, &state, version);
-        let result = within(deadline, call).await;
+        let result = within(&instance.ticker, deadline, call).await;
         let (_, result) = instance.close(result);
         result.map(|migrated| migrated.map_err(Failure::from))
     }
@@ -64,7 +68,12 @@ impl Component {
                 return Err(missing("self-test"));
             };
             let deadline = instance.open_outside(self.limits().turn_deadline());
-            let result = within(deadline, guest.call_check(&mut instance.store)).await;
+            let result = within(
+                &instance.ticker,
+                deadline,
+                guest.call_check(&mut instance.store),
+            )
+            .await;
             let (_, result) = instance.close(result);
             Ok(result?.map_err(Failure::from))
         };

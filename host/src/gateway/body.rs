@@ -23,6 +23,9 @@ use super::http::too_long;
 use super::wire::Conversation;
 use crate::budget::{Budget, Exhausted, FREE, Share};
 
+/// How much of a body is read until others have their turn, in bytes.
+const STRETCH: usize = 64 << 10;
+
 /// A body whose rest is read over once nobody reads it any more.
 pub(super) struct ReadOver {
     incoming: Option<Incoming>,
@@ -109,6 +112,7 @@ pub(super) async fn read_within(
 ) -> Result<(Vec<u8>, Option<Share>), Failure> {
     let mut bytes = Vec::new();
     let mut share = None;
+    let mut at_a_stretch = 0;
     while let Some(frame) = body.frame().await {
         let early = |_| Failure::host(code::REQUEST_MALFORMED).message("the body ended early");
         let Ok(data) = frame.map_err(early)?.into_data() else {
@@ -129,6 +133,12 @@ pub(super) async fn read_within(
             bytes.reserve_exact(room - bytes.len());
         }
         bytes.extend_from_slice(&data);
+        at_a_stretch += data.len();
+        if at_a_stretch >= STRETCH {
+            at_a_stretch = 0;
+            // What comes fast must not keep others waiting until it ends.
+            tokio::task::yield_now().await;
+        }
     }
     Ok((bytes, share))
 }

@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// A way to keep a host from serving others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Attack {
+pub(crate) enum Attack {
     /// Two turns that each put thousands of items in front of a long list.
     Patches,
     /// Inputs of a megabyte for a schema of thousands of parts.
@@ -165,7 +165,7 @@ impl Attack {
         let thread = std::thread::spawn(move || {
             // It shares the machine with the host and with the neighbour, which it is not to keep
             // from running. On Linux this concerns the calling thread alone.
-            let _ = rustix::process::nice(NICENESS);
+            let _ = rustix::process::setpriority_process(None, NICENESS);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build();
