@@ -96,8 +96,8 @@ pub fn thread_time() -> Duration {
 /// In a test, which may pause time, what passes of it.
 #[cfg(test)]
 pub fn thread_time() -> Duration {
-    static BEGAN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    instant() - *BEGAN.get_or_init(instant)
+    thread_local!(static BEGAN: Instant = instant());
+    instant().saturating_duration_since(BEGAN.with(|began| *began))
 }
 
 #[cfg(test)]

@@ -17,11 +17,13 @@ use std::time::{Duration, Instant};
 const LEAD: Duration = Duration::from_micros(200);
 
 /// A piece of work that takes longer keeps others waiting.
-const LONG: Duration = Duration::from_micros(500);
+pub const LONG: Duration = Duration::from_micros(500);
 
 /// So many short pieces make up for a long one, which may only seem so: the system may have let
 /// another thread run in the middle of it.
-const FORGIVING: u32 = 16;
+const FORGIVING: u32 = 4;
+/// So many times as long a piece may stand still, and not keep others waiting by that.
+const STANDING: u32 = 10;
 /// What is held against a share at most.
 const UNFORGIVEN: u32 = 3 * FORGIVING;
 
@@ -177,6 +179,12 @@ impl<T> FairQueue<T> {
 
     /// Charges a share the time that a piece of its work has taken.
     pub fn charge(&self, share: &Share, took: Duration) {
+        self.charge_standing(share, took, took);
+    }
+
+    /// The same, where the piece has kept its thread for longer: the system let others run, or it
+    /// stood still for a lock.
+    pub fn charge_standing(&self, share: &Share, took: Duration, kept: Duration) {
         let name = std::ptr::from_ref(share).addr();
         if self.last.load(Ordering::Relaxed) != name && self.last.swap(name, Ordering::Relaxed) != 0
         {
@@ -188,7 +196,9 @@ impl<T> FairQueue<T> {
         }
         let mut took_ns = took.as_nanos() as u64;
         if share.elsewhere.load(Ordering::Relaxed) > 0 {
-            took_ns += share.elsewhere.swap(0, Ordering::Relaxed);
+            // Long ago it was nobody's loss.
+            let elsewhere = share.elsewhere.swap(0, Ordering::Relaxed);
+            took_ns += elsewhere.min(CONTENDED.as_nanos() as u64);
         }
         let used = share.used.fetch_add(took_ns, Ordering::Relaxed) + took_ns;
         if nobody_waits {
@@ -196,7 +206,7 @@ impl<T> FairQueue<T> {
             self.floor.fetch_max(used, Ordering::Relaxed);
         }
         let long = share.long.load(Ordering::Relaxed);
-        let is_long = match took > LONG {
+        let is_long = match took > LONG || kept > STANDING * LONG {
             true => (long + FORGIVING).min(UNFORGIVEN),
             false => long.saturating_sub(1),
         };
@@ -376,6 +386,19 @@ mod tests {
             queue.charge(&only, MS / 10);
         }
         assert!(queue.lets_pass(&only));
+    }
+
+    #[test]
+    fn who_stands_still_for_long_takes_little_and_keeps_others_waiting() {
+        let (queue, [still]) = (FairQueue::<()>::default(), shares());
+        for _ in 0..10 {
+            queue.charge_standing(&still, MS / 10, MS);
+        }
+        assert!(!still.is_long(), "the system has let others run");
+        for _ in 0..10 {
+            queue.charge_standing(&still, MS / 10, 20 * MS);
+        }
+        assert!(still.is_long());
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct Slot {
     /// What is counted for it.
     pub metrics: ActorMetrics,
     component: ArcSwapOption<Component>,
+    /// Whose time it takes what is left to do while no component serves the type.
+    unserved: Arc<Share>,
 }
 
 impl Slot {
@@ -36,8 +38,8 @@ impl Slot {
     /// Whose time the turns of the type's actors take.
     pub fn share(&self) -> Arc<Share> {
         let component = self.component.load();
-        let share = component.as_ref().map(|component| component.share.clone());
-        share.unwrap_or_default()
+        let share = component.as_ref().map(|component| &component.share);
+        share.unwrap_or(&self.unserved).clone()
     }
 }
 
@@ -112,6 +114,7 @@ impl Router {
                     actor: actor.clone(),
                     metrics: self.metrics.actor(actor.as_str()),
                     component: ArcSwapOption::empty(),
+                    unserved: Arc::default(),
                 })
             });
             slot.component.store(Some(component.clone()));

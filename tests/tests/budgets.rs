@@ -317,6 +317,95 @@ async fn states_have_a_limit_together_and_idle_actors_make_room() {
         .expect("idle actors leave");
 }
 
+/// A host whose idle actors leave at once, and of which 120 000 bytes of state are a good part.
+fn crowded() -> Builder {
+    host_with("actors-bytes")
+        .component("puppet")
+        .set("actors.idle-timeout-ms=100")
+}
+
+/// Waits until an actor is not in memory.
+async fn until_asleep(host: &Host, path: &str) {
+    let path = format!("/actors/{path}");
+    let asleep =
+        async { while host.admin(Method::GET, &path).send().await.json()["inMemory"] != false {} };
+    let asleep = tokio::time::timeout(PATIENCE, asleep).await;
+    asleep.expect("an idle actor leaves memory");
+}
+
+/// Somebody who keeps so many large actors in memory that there is no room for another.
+async fn crowd(host: &Host) -> Socket {
+    let mut watcher = host.connect().await;
+    for number in 0..30 {
+        let lab = actor("lab", &format!("crowd-{number}"));
+        watcher.subscribe_events(&lab).await;
+        let fill = json!({"bytes": 120_000});
+        let reply = watcher.call(&lab, "fill", fill).await;
+        if reply.frame.get("failure").is_some() {
+            return watcher;
+        }
+    }
+    panic!("there is room for 30 large actors");
+}
+
+#[tokio::test]
+async fn a_timer_whose_actor_finds_no_room_fires_once_there_is_some() {
+    let host = crowded().start().await;
+    let mut socket = host.connect().await;
+    let steps = json!([
+        {"set": {"text": "x".repeat(120_000)}},
+        {"every": {"ms": 300, "idle": true, "outlive": true, "input": "wake"}},
+    ]);
+    let puppet = actor("puppet", "1");
+    socket.call(&puppet, "run", steps).await.result();
+    until_asleep(&host, "puppet/1").await;
+    let watcher = crowd(&host).await;
+    // It may have been in memory when the crowd came.
+    until_asleep(&host, "puppet/1").await;
+    let before = figure(&host, "actors", "refusals_total").await;
+    let refused = async { while figure(&host, "actors", "refusals_total").await <= before {} };
+    let refused = tokio::time::timeout(PATIENCE, refused).await;
+    refused.expect("it finds no room when it is due");
+    let fired = async || {
+        let about = host.admin(Method::GET, "/actors/puppet/1").send().await;
+        about.json()["state"]["log"].as_array().map_or(0, Vec::len)
+    };
+    let before = fired().await;
+    watcher.close().await;
+    let again = async { while fired().await <= before {} };
+    let again = tokio::time::timeout(PATIENCE, again).await;
+    again.expect("it fires once there is room");
+}
+
+#[tokio::test]
+async fn an_actor_that_found_no_room_is_told_of_a_connection_when_it_comes_again() {
+    let host = crowded().start().await;
+    let mut socket = host.connect().await;
+    let lab = actor("lab", "1");
+    let fill = host.post("/actors/lab/1/fill");
+    assert_eq!(
+        fill.json(&json!({"bytes": 120_000})).send().await.status,
+        200
+    );
+    until_asleep(&host, "lab/1").await;
+    let watcher = crowd(&host).await;
+    let refused = socket.call(&lab, "count", None).await;
+    assert_eq!(
+        refused.frame["failure"]["code"], "actor.limit",
+        "{}",
+        refused.frame
+    );
+    watcher.close().await;
+    let served = async {
+        let is_refused = |reply: &Reply| reply.frame.get("failure").is_some();
+        while is_refused(&socket.call(&lab, "count", None).await) {}
+    };
+    let served = tokio::time::timeout(PATIENCE, served).await;
+    served.expect("there is room again");
+    let state = host.get("/actors/lab/1/state").send().await.json();
+    assert_eq!(state["state"]["seen"], json!([socket.id()]));
+}
+
 #[tokio::test]
 async fn answers_that_are_remembered_have_a_limit_together() {
     let host = host_with("actors-bytes").start().await;

@@ -13,6 +13,7 @@ use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Failure, Name};
 use tokio::sync::Notify;
 
+use crate::fair::Share;
 use crate::store::Sent;
 
 /// Time until a receiver that has no room is tried again: doubled from the first to the last.
@@ -27,6 +28,13 @@ const MANY_DUE: usize = 256;
 /// A sender and a receiver.
 pub(super) type Pair = (ActorKey, ActorKey);
 
+/// The type of the senders and that of the receivers, so that a crowd is one component's work.
+pub(super) type Crowd = (Name, Name);
+
+fn crowd_of((from, to): &Pair) -> Crowd {
+    (from.actor.clone(), to.actor.clone())
+}
+
 /// Messages whose receivers have no room, and when each is tried again.
 ///
 /// A stranger's crowd may bring tens of thousands of pairs, so these have no tasks of their own:
@@ -38,6 +46,8 @@ pub(super) struct Held {
     waiting: Mutex<Waiting>,
     /// Something is to be tried earlier than what was to come next.
     pub(super) earlier: Arc<Notify>,
+    /// Whose work it is to deliver messages of senders whose type is not known any more.
+    pub(super) nobodys: Arc<Share>,
 }
 
 #[derive(Default)]
@@ -45,9 +55,8 @@ struct Waiting {
     queues: HashMap<Pair, Queue>,
     /// When they are tried again. Each queue is here once, or in a crowd, or is being tried.
     due: BTreeMap<(Instant, u64), Due>,
-    /// Those whose receivers come into memory too fast, by the receivers' type. Each crowd is due
-    /// once, or is being tried.
-    crowds: HashMap<Name, VecDeque<Pair>>,
+    /// Those whose receivers come into memory too fast. Each crowd is due once, or is being tried.
+    crowds: HashMap<Crowd, VecDeque<Pair>>,
     next_number: u64,
     /// Somebody waits for what is due.
     is_watched: bool,
@@ -57,7 +66,7 @@ struct Waiting {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
     One(Pair),
-    Crowd(Name),
+    Crowd(Crowd),
 }
 
 /// What waits for one receiver, of one sender.
@@ -65,7 +74,18 @@ struct Queue {
     messages: VecDeque<Arc<Sent>>,
     /// For how long it has been waited before it is tried next.
     pause: Duration,
-    began: Instant,
+    /// Since when nobody has served the receiver.
+    unserved_since: Option<Instant>,
+}
+
+/// What a message finds before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    Nothing,
+    /// Others of its pair wait, and it behind them.
+    Own,
+    /// Others wait whose receivers come into memory too fast, as would its own.
+    Crowd,
 }
 
 /// Why a receiver does not take a message now.
@@ -73,14 +93,17 @@ struct Queue {
 pub(super) enum Refused {
     /// It is not in memory, where others of its type come faster than they may.
     TooFast,
+    /// No component serves its type.
+    Unserved,
     Other,
 }
 
 impl Refused {
     pub(super) fn of(failure: &Failure) -> Refused {
-        match failure.code == code::RATE_ACTORS {
-            true => Refused::TooFast,
-            false => Refused::Other,
+        match &*failure.code {
+            code::RATE_ACTORS => Refused::TooFast,
+            code::ACTOR_UNKNOWN => Refused::Unserved,
+            _ => Refused::Other,
         }
     }
 }
@@ -89,17 +112,17 @@ impl Waiting {
     /// Has a pair be tried again after its pause, or, if it was refused for that, with the crowd.
     /// True if that is before anything else.
     fn set(&mut self, pair: &Pair, pause: Duration, why: Refused, now: Instant) -> bool {
-        if why == Refused::Other {
+        if why != Refused::TooFast {
             return self.set_due(Due::One(pair.clone()), now + pause);
         }
-        let name = &pair.1.actor;
-        if let Some(crowd) = self.crowds.get_mut(name) {
+        let key = crowd_of(pair);
+        if let Some(crowd) = self.crowds.get_mut(&key) {
             crowd.push_back(pair.clone());
             return false;
         }
-        self.crowds
-            .insert(name.clone(), VecDeque::from([pair.clone()]));
-        self.set_due(Due::Crowd(name.clone()), now + CROWD_PAUSE)
+        let crowd = VecDeque::from([pair.clone()]);
+        self.crowds.insert(key.clone(), crowd);
+        self.set_due(Due::Crowd(key), now + CROWD_PAUSE)
     }
 
     fn set_due(&mut self, due: Due, at: Instant) -> bool {
@@ -117,13 +140,17 @@ impl Held {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has a message wait if others of its pair do. False if none does.
-    pub(super) fn join(&self, pair: &Pair, sent: &Arc<Sent>) -> bool {
+    /// Has a message wait if others of its pair do, and says what else is before it.
+    pub(super) fn join(&self, pair: &Pair, sent: &Arc<Sent>) -> Before {
         let mut waiting = self.lock();
-        let queue = waiting.queues.get_mut(pair);
-        queue
-            .map(|queue| insert(&mut queue.messages, sent))
-            .is_some()
+        if let Some(queue) = waiting.queues.get_mut(pair) {
+            insert(&mut queue.messages, sent);
+            return Before::Own;
+        }
+        match !waiting.crowds.is_empty() && waiting.crowds.contains_key(&crowd_of(pair)) {
+            true => Before::Crowd,
+            false => Before::Nothing,
+        }
     }
 
     /// Has a message wait for so long, or for what its pair waits for already. True if somebody
@@ -144,7 +171,7 @@ impl Held {
         let queue = Queue {
             messages: VecDeque::from([sent.clone()]),
             pause,
-            began: now,
+            unserved_since: None,
         };
         waiting.queues.insert(pair.clone(), queue);
         if waiting.set(pair, pause, why, now) {
@@ -178,41 +205,43 @@ impl Held {
         Some(first.map(|((at, _), _)| *at))
     }
 
-    /// The first one that waits, and since when some of its pair do.
-    pub(super) fn first(&self, pair: &Pair) -> Option<(Arc<Sent>, Instant)> {
-        let waiting = self.lock();
-        let queue = waiting.queues.get(pair)?;
-        Some((queue.messages.front()?.clone(), queue.began))
+    /// Takes out the first one that waits. Its queue stays, so that what comes meanwhile waits behind.
+    pub(super) fn take_first(&self, pair: &Pair) -> Option<Arc<Sent>> {
+        self.lock().queues.get_mut(pair)?.messages.pop_front()
     }
 
-    pub(super) fn len(&self, pair: &Pair) -> usize {
-        let waiting = self.lock();
-        let queue = waiting.queues.get(pair);
-        queue.map_or(0, |queue| queue.messages.len())
-    }
-
-    pub(super) fn remove(&self, pair: &Pair, sent: &Arc<Sent>) {
+    /// Puts one back that was not taken.
+    pub(super) fn give_back(&self, pair: &Pair, sent: &Arc<Sent>) {
         if let Some(queue) = self.lock().queues.get_mut(pair) {
-            queue.messages.retain(|other| other != sent);
+            insert(&mut queue.messages, sent);
         }
     }
 
-    /// Those of a crowd, which are to be tried in their order.
-    pub(super) fn take_crowd(&self, name: &Name) -> VecDeque<Pair> {
+    /// For how long nobody has served the receiver, which is so now.
+    pub(super) fn unserved_for(&self, pair: &Pair, now: Instant) -> Duration {
         let mut waiting = self.lock();
-        let crowd = waiting.crowds.get_mut(name);
+        let queue = waiting.queues.get_mut(pair);
+        queue.map_or(Duration::ZERO, |queue| {
+            now.saturating_duration_since(*queue.unserved_since.get_or_insert(now))
+        })
+    }
+
+    /// Those of a crowd, which are to be tried in their order.
+    pub(super) fn take_crowd(&self, key: &Crowd) -> VecDeque<Pair> {
+        let mut waiting = self.lock();
+        let crowd = waiting.crowds.get_mut(key);
         crowd.map(std::mem::take).unwrap_or_default()
     }
 
     /// As many of a crowd have been tried as were let in; these are left.
-    pub(super) fn put_back_crowd(&self, name: &Name, mut left: VecDeque<Pair>, now: Instant) {
+    pub(super) fn put_back_crowd(&self, key: Crowd, mut left: VecDeque<Pair>, now: Instant) {
         let mut waiting = self.lock();
-        left.extend(waiting.crowds.remove(name).into_iter().flatten());
+        left.extend(waiting.crowds.remove(&key).into_iter().flatten());
         if left.is_empty() {
             return;
         }
-        waiting.crowds.insert(name.clone(), left);
-        if waiting.set_due(Due::Crowd(name.clone()), now + CROWD_PAUSE) {
+        waiting.crowds.insert(key.clone(), left);
+        if waiting.set_due(Due::Crowd(key), now + CROWD_PAUSE) {
             self.earlier.notify_one();
         }
     }
@@ -226,7 +255,8 @@ impl Held {
         if queue.messages.is_empty() {
             waiting.queues.remove(pair);
             if waiting.queues.is_empty() {
-                // The watch ends.
+                // A crowd's room is given back, and the watch ends.
+                waiting.queues = HashMap::new();
                 self.earlier.notify_one();
             }
             return;
@@ -235,6 +265,9 @@ impl Held {
             true => PAUSES[0],
             false => (queue.pause * 2).min(PAUSES[1]),
         };
+        if why != Refused::Unserved {
+            queue.unserved_since = None;
+        }
         let pause = queue.pause;
         if waiting.set(pair, pause, why, now) {
             self.earlier.notify_one();
@@ -245,12 +278,16 @@ impl Held {
 /// Puts a message where its number says, unless it is there: the sender may have been loaded
 /// again, and what a receiver that has gone gives back is earlier than what came meanwhile.
 fn insert(queue: &mut VecDeque<Arc<Sent>>, sent: &Arc<Sent>) {
-    if queue.contains(sent) {
-        return;
+    // Mostly it is the last one.
+    let mut place = queue.len();
+    while place > 0 && queue[place - 1].seq > sent.seq {
+        place -= 1;
     }
-    let is_later = |other: &Arc<Sent>| other.seq > sent.seq;
-    let place = queue.iter().position(is_later);
-    queue.insert(place.unwrap_or(queue.len()), sent.clone());
+    let same = queue.range(..place).rev();
+    let mut same = same.take_while(|other| other.seq == sent.seq);
+    if !same.any(|other| other == sent) {
+        queue.insert(place, sent.clone());
+    }
 }
 
 #[cfg(test)]
@@ -284,20 +321,23 @@ mod tests {
         let pair = (key("a"), key("b"));
         let now = instant();
         let begin = |seq| held.begin(&pair, &sent(seq), PAUSES[0], Refused::Other, now);
-        assert!(!held.join(&pair, &sent(1)), "nothing waits");
+        assert_eq!(held.join(&pair, &sent(1)), Before::Nothing);
         assert!(begin(3), "nobody watches");
-        assert!(held.join(&pair, &sent(2)));
-        assert!(held.join(&pair, &sent(2)), "the same again");
+        assert_eq!(held.join(&pair, &sent(2)), Before::Own);
+        assert_eq!(held.join(&pair, &sent(2)), Before::Own, "the same again");
         assert!(!begin(1), "somebody watches");
-        assert!(!held.join(&(key("a"), key("c")), &sent(3)));
+        let other = (key("a"), key("c"));
+        assert_eq!(held.join(&other, &sent(3)), Before::Nothing);
+        let first = held.take_first(&pair).unwrap();
+        assert_eq!(held.join(&pair, &sent(4)), Before::Own, "one is on its way");
+        held.give_back(&pair, &first);
         let mut left = Vec::new();
-        while let Some((first, _)) = held.first(&pair) {
+        while let Some(first) = held.take_first(&pair) {
             left.push(first.seq);
-            held.remove(&pair, &first);
         }
-        assert_eq!(left, [1, 2, 3]);
+        assert_eq!(left, [1, 2, 3, 4]);
         held.tried(&pair, true, Refused::Other, now);
-        assert!(!held.join(&pair, &sent(4)), "the queue has ended");
+        assert_eq!(held.join(&pair, &sent(5)), Before::Nothing);
         assert_eq!(held.next(), None);
     }
 
@@ -340,11 +380,26 @@ mod tests {
         assert_eq!(of("c"), [1000, 2000, 3000]);
         // One that was taken has the others tried soon.
         held.join(&pairs[0], &sent(9));
-        held.remove(&pairs[0], &sent(1));
+        held.take_first(&pairs[0]);
         let due = held.take_due(now + PAUSES[1]);
         held.tried(&pairs[0], true, Refused::Other, now);
         assert_eq!(due.len(), 2);
         assert_eq!(held.next(), Some(Some(now + PAUSES[0])));
+    }
+
+    #[test]
+    fn how_long_nobody_serves_a_receiver_begins_when_that_is_so() {
+        let held = Held::default();
+        let key = || address(&sent(0)).unwrap();
+        let (pair, began) = ((key(), key()), instant());
+        held.begin(&pair, &sent(1), PAUSES[0], Refused::Other, began);
+        let minute = Duration::from_secs(60);
+        let now = began + 2 * minute;
+        assert_eq!(held.unserved_for(&pair, now), Duration::ZERO);
+        held.tried(&pair, false, Refused::Unserved, now);
+        assert_eq!(held.unserved_for(&pair, now + minute), minute);
+        held.tried(&pair, false, Refused::Other, now + minute);
+        assert_eq!(held.unserved_for(&pair, now + 2 * minute), Duration::ZERO);
     }
 
     #[test]
@@ -366,32 +421,33 @@ mod tests {
         }
         assert_eq!(held.next(), Some(Some(now + CROWD_PAUSE)));
         let now = now + CROWD_PAUSE;
-        let name = pair(0).1.actor;
-        assert_eq!(held.take_due(now), [Due::Crowd(name.clone())]);
-        let mut crowd = held.take_crowd(&name);
+        let key = crowd_of(&pair(0));
+        assert_eq!(held.take_due(now), [Due::Crowd(key.clone())]);
+        let mut crowd = held.take_crowd(&key);
+        assert_eq!(held.join(&pair(2_000), &sent(1)), Before::Crowd);
         assert_eq!(crowd.len(), 1_000);
         assert_eq!(held.next(), Some(None), "it is being tried");
         // Ten are let in; another comes meanwhile, and one finds no room for other reasons.
         for number in 0..10 {
             let tried = crowd.pop_front().unwrap();
             assert_eq!(tried, pair(number));
-            held.remove(&tried, &sent(1));
+            held.take_first(&tried);
             held.tried(&tried, true, Refused::Other, now);
         }
         held.begin(&pair(1_000), &sent(1), PAUSES[0], Refused::TooFast, now);
         let full = crowd.pop_front().unwrap();
         held.tried(&full, false, Refused::Other, now);
-        held.put_back_crowd(&name, crowd, now);
+        held.put_back_crowd(key.clone(), crowd, now);
         let now = now + CROWD_PAUSE;
         let due = held.take_due(now);
-        assert_eq!(due, [Due::One(full), Due::Crowd(name.clone())]);
-        let crowd: Vec<Pair> = held.take_crowd(&name).into();
+        assert_eq!(due, [Due::One(full), Due::Crowd(key.clone())]);
+        let crowd: Vec<Pair> = held.take_crowd(&key).into();
         assert_eq!(crowd, (11..=1_000).map(pair).collect::<Vec<_>>());
         for pair in &crowd {
-            held.remove(pair, &sent(1));
+            held.take_first(pair);
             held.tried(pair, true, Refused::Other, now);
         }
-        held.put_back_crowd(&name, VecDeque::new(), now);
+        held.put_back_crowd(key, VecDeque::new(), now);
         assert!(held.lock().crowds.is_empty());
     }
 }

@@ -79,11 +79,13 @@ impl Instances {
     /// Notes that an actor has an instance; drops that of another, if there are too many.
     pub(super) fn used(&self, actor: &Actor, weak: Weak<Actor>) {
         let evicted = {
+            let of = actor.serving();
             let mut parked = self.lock();
-            if parked.actors.contains_key(&actor.serial) {
+            if let Some(one) = parked.actors.get_mut(&actor.serial) {
+                // Another component may serve it now.
+                one.of = of;
                 return;
             }
-            let of = actor.serving();
             let evicted = match parked.actors.len() >= self.bound {
                 true => {
                     let place = parked.goes_for(of);

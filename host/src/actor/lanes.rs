@@ -22,7 +22,7 @@ use tokio::task::{coop, yield_now};
 use tracing::error;
 
 use crate::clock::{instant, thread_time};
-use crate::fair::{FairQueue, Share};
+use crate::fair::{FairQueue, LONG, Share};
 
 /// For how long a lane runs consumers, but for the one that is under way then, until it lets the
 /// runtime's other tasks run.
@@ -97,9 +97,10 @@ impl Lanes {
         self.ready.lets_pass(share)
     }
 
-    /// Charges a share what its work has taken elsewhere.
+    /// Charges a share what its work has taken where it arrived. If that was long, the system has
+    /// let others run, or what is left goes on here, where it is known for what it is.
     pub(super) fn charge(&self, share: &Share, took: Duration) {
-        self.ready.charge(share, took);
+        self.ready.charge(share, took.min(LONG));
     }
 
     /// Who comes next. Where several components have work, those whose pieces are long never have
@@ -157,15 +158,16 @@ async fn lane(lane: Lane) {
             // For another lane, if one rests.
             lanes.work.notify_one();
         }
-        let before = thread_time();
+        let (begun, before) = (instant(), thread_time());
         task.clone().run();
         // Not what the system has let others do meanwhile.
         let ran = thread_time().saturating_sub(before);
-        lanes.ready.charge(&task.share, ran);
+        let now = instant();
+        lanes.ready.charge_standing(&task.share, ran, now - begun);
         if is_long {
             lanes.long.fetch_sub(1, Ordering::Relaxed);
         }
-        if instant() - began >= BATCH || !coop::has_budget_remaining() {
+        if now - began >= BATCH || !coop::has_budget_remaining() {
             yield_now().await;
             began = instant();
         }

@@ -21,7 +21,7 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::held::{Due, PAUSES, Pair, Refused};
+use super::held::{Before, Crowd, Due, PAUSES, Pair, Refused};
 use super::lanes::BATCH;
 use super::mailbox::{Call, Item};
 use super::{CALL_COST, Shared, Undelivered};
@@ -36,6 +36,9 @@ use crate::turn::ReplyTo;
 /// How long a receiver that no component serves may take to be served: a host that starts, or
 /// whose component is replaced, has it soon.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How many messages of one pair are delivered at a stretch.
+const MANY_MESSAGES: usize = 64;
 
 /// The actor type and the id of a sender, which goes on counting its messages when it goes on
 /// in another epoch.
@@ -75,8 +78,13 @@ impl Shared {
             return self.give_up_message(from, &sent, &failure);
         };
         let pair = (from.clone(), to);
-        if self.held.join(&pair, &sent) {
-            return;
+        match self.held.join(&pair, &sent) {
+            Before::Own => return,
+            // They were there first.
+            Before::Crowd if self.table.get(&pair.1).is_none() => {
+                return self.hold(&pair, &sent, PAUSES[0], Refused::TooFast);
+            }
+            Before::Crowd | Before::Nothing => {}
         }
         let Err(failure) = self.hand_over(&pair, &sent) else {
             return;
@@ -168,47 +176,57 @@ impl Shared {
     fn try_due(&self) -> bool {
         let all = self.held.take_due(instant());
         let is_some = !all.is_empty();
-        let mut by_share: Vec<(Arc<Share>, Vec<Pair>)> = Vec::new();
+        let mut by_share: Vec<(Arc<Share>, VecDeque<Pair>)> = Vec::new();
         for due in all {
             let pair = match due {
                 Due::One(pair) => pair,
-                Due::Crowd(name) => {
-                    let crowd = self.held.take_crowd(&name);
-                    let share = crowd.front().map(|pair| self.share_of(pair));
-                    let tries = try_crowd(self.itself.clone(), name, crowd);
-                    self.lanes.spawn(share.unwrap_or_default(), Box::pin(tries));
+                Due::Crowd(crowd) => {
+                    let share = self.share_of(&crowd.0);
+                    let tries = Tries {
+                        shared: self.itself.clone(),
+                        pairs: self.held.take_crowd(&crowd),
+                        crowd: Some(crowd),
+                    };
+                    self.lanes.spawn(share, Box::pin(try_all(tries)));
                     continue;
                 }
             };
-            let share = self.share_of(&pair);
+            let share = self.share_of(&pair.0.actor);
             let known = by_share
                 .iter_mut()
                 .find(|(other, _)| Arc::ptr_eq(other, &share));
             match known {
-                Some((_, pairs)) => pairs.push(pair),
-                None => by_share.push((share, vec![pair])),
+                Some((_, pairs)) => pairs.push_back(pair),
+                None => by_share.push((share, VecDeque::from([pair]))),
             }
         }
         for (share, pairs) in by_share {
-            let tries = try_all(self.itself.clone(), pairs);
-            self.lanes.spawn(share, Box::pin(tries));
+            let tries = Tries {
+                shared: self.itself.clone(),
+                pairs,
+                crowd: None,
+            };
+            self.lanes.spawn(share, Box::pin(try_all(tries)));
         }
         is_some
     }
 
-    /// Whose time it takes to deliver these.
-    fn share_of(&self, (from, _): &Pair) -> Arc<Share> {
-        let slot = self.router.resolve(from.actor.as_str());
-        slot.map_or_else(Arc::default, |slot| slot.share())
+    /// Whose time it takes to deliver what actors of this type have sent.
+    fn share_of(&self, sender: &Name) -> Arc<Share> {
+        match self.router.resolve(sender.as_str()) {
+            Some(slot) => slot.share(),
+            None => self.held.nobodys.clone(),
+        }
     }
 
     /// Delivers what waits for a receiver, as far as it has room. Says whether it took any, and
     /// why it took no more.
     fn try_again(&self, pair: &Pair) -> (bool, Refused) {
         let mut has_moved = false;
+        let mut why = Refused::Other;
         // Those that are refused at once wait for the next round.
-        for _ in 0..self.held.len(pair) {
-            let Some((sent, began)) = self.held.first(pair) else {
+        for _ in 0..MANY_MESSAGES {
+            let Some(sent) = self.held.take_first(pair) else {
                 break;
             };
             // Where there is no room for the receiver nothing need be made for it.
@@ -216,16 +234,18 @@ impl Shared {
             match room.and_then(|_| self.hand_over(pair, &sent)) {
                 Ok(()) => has_moved = true,
                 Err(failure) => {
-                    let is_served = failure.code != code::ACTOR_UNKNOWN;
-                    if is_served || instant() - began < PATIENCE {
-                        return (has_moved, Refused::of(&failure));
+                    why = Refused::of(&failure);
+                    let is_served = why != Refused::Unserved;
+                    if is_served || self.held.unserved_for(pair, instant()) < PATIENCE {
+                        self.held.give_back(pair, &sent);
+                        break;
                     }
                     self.give_up_message(&pair.0, &sent, &failure);
+                    has_moved = true;
                 }
             }
-            self.held.remove(pair, &sent);
         }
-        (has_moved, Refused::Other)
+        (has_moved, why)
     }
 
     fn give_up_message(&self, from: &ActorKey, sent: &Sent, failure: &Failure) {
@@ -287,44 +307,44 @@ async fn watch(shared: Weak<Shared>, earlier: Arc<Notify>) {
     }
 }
 
-/// Delivers what waits for these receivers, as they have room.
-async fn try_all(shared: Weak<Shared>, pairs: Vec<Pair>) {
-    let mut began = instant();
-    for pair in pairs {
-        let Some(shared) = shared.upgrade() else {
+/// What a lane is to try. However it ends, what is left goes back.
+struct Tries {
+    shared: Weak<Shared>,
+    pairs: VecDeque<Pair>,
+    /// The crowd that they are, of whom no more is tried than is let in.
+    crowd: Option<Crowd>,
+}
+
+impl Drop for Tries {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.upgrade() else {
             return;
         };
-        if shared.is_closing() {
-            return;
-        }
-        let (has_moved, why) = shared.try_again(&pair);
-        shared.held.tried(&pair, has_moved, why, instant());
-        drop(shared);
-        if instant() - began >= BATCH {
-            yield_now().await;
-            began = instant();
+        let (left, now) = (std::mem::take(&mut self.pairs), instant());
+        match self.crowd.take() {
+            Some(crowd) => shared.held.put_back_crowd(crowd, left, now),
+            None => left
+                .iter()
+                .for_each(|pair| shared.held.tried(pair, false, Refused::Other, now)),
         }
     }
 }
 
-/// Delivers what waits for the receivers of a crowd, until no more of them may come.
-async fn try_crowd(shared: Weak<Shared>, name: Name, mut crowd: VecDeque<Pair>) {
+/// Delivers what waits for these receivers, as they have room.
+async fn try_all(mut tries: Tries) {
     let mut began = instant();
-    loop {
-        let Some(shared) = shared.upgrade() else {
+    while let Some(pair) = tries.pairs.front().cloned() {
+        let Some(shared) = tries.shared.upgrade() else {
             return;
         };
         if shared.is_closing() {
             return;
         }
-        let Some(pair) = crowd.pop_front() else {
-            return shared.held.put_back_crowd(&name, crowd, instant());
-        };
         let (has_moved, why) = shared.try_again(&pair);
-        if why == Refused::TooFast {
-            crowd.push_front(pair);
-            return shared.held.put_back_crowd(&name, crowd, instant());
+        if why == Refused::TooFast && tries.crowd.is_some() {
+            return;
         }
+        tries.pairs.pop_front();
         shared.held.tried(&pair, has_moved, why, instant());
         drop(shared);
         if instant() - began >= BATCH {
