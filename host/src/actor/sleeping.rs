@@ -84,19 +84,30 @@ impl Sleeping {
 
     /// Sets what wakes an actor, in the place of what was to wake it.
     pub(super) fn set(&self, actor: &ActorKey, wake: Wake, clock: &Clock) {
-        let key = TimerKey {
-            actor: actor.clone(),
-            which: Which::Wake,
-        };
-        let alarm = clock.set(wake.due, key);
-        self.sleeping().insert(actor.clone(), (wake, alarm));
+        self.replace(actor, clock, |_| wake);
     }
 
     /// Wakes it once more when the process's own clock shows this.
     pub(super) fn set_again(&self, actor: &ActorKey, steady_ms: u64, clock: &Clock) {
         let wake = Wake::after(steady_ms);
-        let known = self.sleeping().get(actor).map(|(known, _)| *known);
-        self.set(actor, known.map_or(wake, |known| wake.like(&known)), clock);
+        self.replace(actor, clock, |known| {
+            known.map_or(wake, |known| wake.like(known))
+        });
+    }
+
+    fn replace(&self, actor: &ActorKey, clock: &Clock, wake: impl FnOnce(Option<&Wake>) -> Wake) {
+        let key = TimerKey {
+            actor: actor.clone(),
+            which: Which::Wake,
+        };
+        let before = {
+            let mut sleeping = self.sleeping();
+            let wake = wake(sleeping.get(actor).map(|(known, _)| known));
+            // Under the lock: it may ring at once, and what is set then is not to be replaced by it.
+            let alarm = clock.set(wake.due, key);
+            sleeping.insert(actor.clone(), (wake, alarm))
+        };
+        drop(before);
     }
 
     /// Nothing is to wake it.
@@ -122,5 +133,51 @@ impl Sleeping {
                     .saturating_add_signed(ahead_ms.saturating_neg()),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::{Arc, OnceLock};
+    use std::time::Duration;
+
+    use tidegate_core::{ActorId, Name};
+
+    use super::*;
+    use crate::timer::Timers;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_that_is_refused_as_soon_as_it_is_set_rings_again() {
+        const ACTORS: usize = 20_000;
+        let sleeping: Arc<Sleeping> = Arc::default();
+        let (clock, rung): (Arc<OnceLock<Clock>>, Arc<Mutex<[HashSet<ActorKey>; 2]>>) =
+            Default::default();
+        let (sleeps, clocked, rings) = (sleeping.clone(), clock.clone(), rung.clone());
+        let timers = Timers::start(move |key: TimerKey, _| {
+            let [first, again] = &mut *rings.lock().unwrap();
+            if first.insert(key.actor.clone()) {
+                let clock = clocked.wait();
+                sleeps.set_again(&key.actor, clock.steady_ms() + 1, clock);
+            } else {
+                again.insert(key.actor);
+            }
+        });
+        assert!(clock.set(Arc::new(timers)).is_ok());
+        for number in 0..ACTORS {
+            let actor = ActorKey {
+                actor: Name::parse("a").unwrap(),
+                id: ActorId::parse(&number.to_string()).unwrap(),
+            };
+            sleeping.set(&actor, Wake::at(0), clock.wait());
+        }
+        let all = async {
+            while rung.lock().unwrap()[1].len() < ACTORS {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let all = tokio::time::timeout(Duration::from_secs(60), all).await;
+        let left = ACTORS - rung.lock().unwrap()[1].len();
+        assert!(all.is_ok(), "{left} are never woken");
     }
 }
