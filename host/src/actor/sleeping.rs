@@ -151,8 +151,8 @@ mod tests {
     async fn one_that_is_refused_as_soon_as_it_is_set_rings_again() {
         const ACTORS: usize = 20_000;
         let sleeping: Arc<Sleeping> = Arc::default();
-        let (clock, rung): (Arc<OnceLock<Clock>>, Arc<Mutex<[HashSet<ActorKey>; 2]>>) =
-            Default::default();
+        let clock: Arc<OnceLock<Clock>> = Arc::default();
+        let rung: Arc<Mutex<[HashSet<ActorKey>; 2]>> = Arc::default();
         let (sleeps, clocked, rings) = (sleeping.clone(), clock.clone(), rung.clone());
         let timers = Timers::start(move |key: TimerKey, _| {
             let [first, again] = &mut *rings.lock().unwrap();
