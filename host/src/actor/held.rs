@@ -296,6 +296,14 @@ mod tests {
     use super::*;
     use crate::clock::instant;
 
+    fn key(id: &str) -> ActorKey {
+        let to = Sent {
+            id: id.into(),
+            ..(*sent(0)).clone()
+        };
+        address(&to).unwrap()
+    }
+
     fn sent(seq: u64) -> Arc<Sent> {
         Arc::new(Sent {
             seq,
@@ -311,13 +319,6 @@ mod tests {
     #[test]
     fn what_waits_keeps_its_order() {
         let held = Held::default();
-        let key = |id: &str| {
-            address(&Sent {
-                id: id.into(),
-                ..(*sent(0)).clone()
-            })
-            .unwrap()
-        };
         let pair = (key("a"), key("b"));
         let now = instant();
         let begin = |seq| held.begin(&pair, &sent(seq), PAUSES[0], Refused::Other, now);
@@ -344,13 +345,6 @@ mod tests {
     #[test]
     fn what_is_refused_is_tried_less_and_less_often() {
         let held = Held::default();
-        let key = |id: &str| {
-            address(&Sent {
-                id: id.into(),
-                ..(*sent(0)).clone()
-            })
-            .unwrap()
-        };
         let pairs = [(key("a"), key("b")), (key("a"), key("c"))];
         let began = instant();
         let mut now = began;
@@ -390,8 +384,7 @@ mod tests {
     #[test]
     fn how_long_nobody_serves_a_receiver_begins_when_that_is_so() {
         let held = Held::default();
-        let key = || address(&sent(0)).unwrap();
-        let (pair, began) = ((key(), key()), instant());
+        let (pair, began) = ((key("a"), key("b")), instant());
         held.begin(&pair, &sent(1), PAUSES[0], Refused::Other, began);
         let minute = Duration::from_secs(60);
         let now = began + 2 * minute;
@@ -406,16 +399,7 @@ mod tests {
     fn those_who_come_too_fast_wait_in_one_line() {
         let held = Held::default();
         let now = instant();
-        let pair = |number: usize| -> Pair {
-            let key = |id: String| {
-                address(&Sent {
-                    id: id.as_str().into(),
-                    ..(*sent(0)).clone()
-                })
-                .unwrap()
-            };
-            (key("sender".to_owned()), key(number.to_string()))
-        };
+        let pair = |number: usize| -> Pair { (key("sender"), key(&number.to_string())) };
         for number in 0..1_000 {
             held.begin(&pair(number), &sent(1), PAUSES[0], Refused::TooFast, now);
         }
