@@ -19,10 +19,10 @@ const LEAD: Duration = Duration::from_micros(200);
 /// A piece of work that takes longer keeps others waiting.
 pub const LONG: Duration = Duration::from_micros(500);
 
-/// So many short pieces make up for a long one, which may only seem so: the system may have let
-/// another thread run in the middle of it.
+/// So many short pieces make up for a long one. One alone is not held against a share.
 const FORGIVING: u32 = 4;
-/// So many times as long a piece may stand still, and not keep others waiting by that.
+/// A piece that has kept its thread for so many times as long is long whatever it took: it has
+/// stood still for a lock, and not only let the system run others.
 const STANDING: u32 = 10;
 /// What is held against a share at most.
 const UNFORGIVEN: u32 = 3 * FORGIVING;

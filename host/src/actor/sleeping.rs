@@ -73,6 +73,13 @@ impl Wake {
     }
 }
 
+fn key_of(actor: &ActorKey) -> TimerKey {
+    TimerKey {
+        actor: actor.clone(),
+        which: Which::Wake,
+    }
+}
+
 /// The actors that sleep.
 #[derive(Default)]
 pub(super) struct Sleeping(Mutex<HashMap<ActorKey, (Wake, Alarm)>>);
@@ -84,27 +91,27 @@ impl Sleeping {
 
     /// Sets what wakes an actor, in the place of what was to wake it.
     pub(super) fn set(&self, actor: &ActorKey, wake: Wake, clock: &Clock) {
-        self.replace(actor, clock, |_| wake);
+        self.replace(actor, |_| wake, |due| clock.set(due, key_of(actor)));
     }
 
     /// Wakes it once more when the process's own clock shows this.
     pub(super) fn set_again(&self, actor: &ActorKey, steady_ms: u64, clock: &Clock) {
         let wake = Wake::after(steady_ms);
-        self.replace(actor, clock, |known| {
-            known.map_or(wake, |known| wake.like(known))
-        });
+        let wake = |known: Option<&Wake>| known.map_or(wake, |known| wake.like(known));
+        self.replace(actor, wake, |due| clock.set(due, key_of(actor)));
     }
 
-    fn replace(&self, actor: &ActorKey, clock: &Clock, wake: impl FnOnce(Option<&Wake>) -> Wake) {
-        let key = TimerKey {
-            actor: actor.clone(),
-            which: Which::Wake,
-        };
+    fn replace(
+        &self,
+        actor: &ActorKey,
+        wake: impl FnOnce(Option<&Wake>) -> Wake,
+        set: impl FnOnce(Due) -> Alarm,
+    ) {
         let before = {
             let mut sleeping = self.sleeping();
             let wake = wake(sleeping.get(actor).map(|(known, _)| known));
             // Under the lock: it may ring at once, and what is set then is not to be replaced by it.
-            let alarm = clock.set(wake.due, key);
+            let alarm = set(wake.due);
             sleeping.insert(actor.clone(), (wake, alarm))
         };
         drop(before);
@@ -138,8 +145,7 @@ impl Sleeping {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-    use std::sync::{Arc, OnceLock};
+    use std::sync::{Arc, OnceLock, mpsc};
     use std::time::Duration;
 
     use tidegate_core::{ActorId, Name};
@@ -149,35 +155,36 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn one_that_is_refused_as_soon_as_it_is_set_rings_again() {
-        const ACTORS: usize = 20_000;
         let sleeping: Arc<Sleeping> = Arc::default();
         let clock: Arc<OnceLock<Clock>> = Arc::default();
-        let rung: Arc<Mutex<[HashSet<ActorKey>; 2]>> = Arc::default();
-        let (sleeps, clocked, rings) = (sleeping.clone(), clock.clone(), rung.clone());
+        let (rung, rings) = mpsc::channel();
+        let (noted, notes) = mpsc::channel();
+        let (sleeps, clocked) = (sleeping.clone(), clock.clone());
         let timers = Timers::start(move |key: TimerKey, _| {
-            let [first, again] = &mut *rings.lock().unwrap();
-            if first.insert(key.actor.clone()) {
-                let clock = clocked.wait();
-                sleeps.set_again(&key.actor, clock.steady_ms() + 1, clock);
-            } else {
-                again.insert(key.actor);
-            }
+            rung.send(()).unwrap();
+            let clock = clocked.wait();
+            sleeps.set_again(&key.actor, clock.steady_ms() + 1, clock);
+            // Nobody hears it where the test is over.
+            let _ = noted.send(());
         });
-        assert!(clock.set(Arc::new(timers)).is_ok());
-        for number in 0..ACTORS {
-            let actor = ActorKey {
-                actor: Name::parse("a").unwrap(),
-                id: ActorId::parse(&number.to_string()).unwrap(),
-            };
-            sleeping.set(&actor, Wake::at(0), clock.wait());
-        }
-        let all = async {
-            while rung.lock().unwrap()[1].len() < ACTORS {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+        let clock = clock.get_or_init(|| Arc::new(timers));
+        let actor = ActorKey {
+            actor: Name::parse("a").unwrap(),
+            id: ActorId::parse("1").unwrap(),
         };
-        let all = tokio::time::timeout(Duration::from_secs(60), all).await;
-        let left = ACTORS - rung.lock().unwrap()[1].len();
-        assert!(all.is_ok(), "{left} are never woken");
+        let set = |due| {
+            let alarm = clock.set(due, key_of(&actor));
+            // It rings before it is noted, and what that sets is noted no earlier.
+            rings.recv().unwrap();
+            let early = notes.recv_timeout(Duration::from_millis(50));
+            assert_eq!(early, Err(mpsc::RecvTimeoutError::Timeout));
+            alarm
+        };
+        tokio::task::block_in_place(|| {
+            sleeping.replace(&actor, |_| Wake::at(0), set);
+            let again = rings.recv_timeout(Duration::from_secs(20));
+            assert_eq!(again, Ok(()), "it is never woken");
+        });
+        sleeping.remove(&actor);
     }
 }
