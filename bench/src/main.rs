@@ -4,10 +4,12 @@
 //! `cargo xtask bench` builds all that this needs and runs it.
 
 mod bench;
+mod compile;
 mod disk;
 mod floor;
 mod jobs;
 mod load;
+mod profile;
 mod report;
 mod server;
 
@@ -30,7 +32,7 @@ use server::{Allocator, Floor};
 #[derive(Parser)]
 #[command(about = "Measures the host beside floors and peers.")]
 struct Arguments {
-    /// What to measure; everything when absent.
+    /// What to measure; everything but `instructions` when absent.
     #[arg(value_enum)]
     jobs: Vec<Job>,
     /// Of the job `hostile`, these attacks; all when absent.
@@ -69,6 +71,9 @@ struct Arguments {
     /// Measures bare wasmtime, without a server.
     #[arg(long, hide = true, value_enum, requires = "number")]
     bare: Option<Allocator>,
+    /// Compiles the handlers into this folder.
+    #[arg(long, hide = true, value_name = "DIR")]
+    compile_into: Option<PathBuf>,
     /// Opens connections to this server and holds them, until its input ends.
     #[arg(long, hide = true, value_name = "ADDRESS", requires_all = ["dialect", "first", "number"])]
     crowd: Option<SocketAddr>,
@@ -101,6 +106,9 @@ fn main() -> Result<()> {
     {
         let number = usize::try_from(number)?;
         return runtime.block_on(crowd::hold(server, dialect, first..first + number));
+    }
+    if let Some(folder) = &arguments.compile_into {
+        return runtime.block_on(compile::all_into(folder, &arguments.handlers));
     }
     runtime.block_on(run(arguments))
 }
@@ -137,7 +145,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let mut bench = Bench::new(server, handlers, peers, &folder, scale, then)?;
     bench.attacks = arguments.attack;
     let jobs = match arguments.jobs.as_slice() {
-        [] => Job::all().to_vec(),
+        [] => Job::all().collect(),
         jobs => jobs.to_vec(),
     };
     let machine = Machine::this();

@@ -89,6 +89,7 @@ pub mod code {
         REQUEST_TIMEOUT = "request.timeout", 408, "The HTTP request's body did not arrive in time.";
         REQUEST_NOT_FOUND = "request.not-found", 404, "No route has this path.";
         REQUEST_METHOD_NOT_ALLOWED = "request.method-not-allowed", 405, "The route does not take this HTTP method.";
+        REQUEST_UPGRADE_REQUIRED = "request.upgrade-required", 426, "The request asks for a WebSocket by another version of HTTP or of the WebSocket protocol than 1.1 and 13.";
         REQUEST_NOT_ACCEPTABLE = "request.not-acceptable", 406, "The request refuses the only form that the answer has.";
         REQUEST_UNSUPPORTED_MEDIA = "request.unsupported-media", 415, "The HTTP request's body is of a type or coding that the route does not read.";
         REQUEST_EXPECTATION = "request.expectation", 417, "The request expects something that the host does not do; it knows `100-continue`.";

@@ -386,7 +386,16 @@ pub struct Chunks(u32);
 
 impl Chunks {
     /// As [`Share::fit`] does, of this budget, which is always the same.
+    #[inline]
     pub fn fit(&mut self, bytes: usize, budget: &Budget) -> Result<(), Exhausted> {
+        // A queue is looked at with each frame, and most are short.
+        match bytes <= FREE && self.0 == 0 {
+            true => Ok(()),
+            false => self.refit(bytes, budget),
+        }
+    }
+
+    fn refit(&mut self, bytes: usize, budget: &Budget) -> Result<(), Exhausted> {
         let taken = self.0 as usize * CHUNK;
         let Some(wanted) = fitting(bytes, taken) else {
             return Ok(());

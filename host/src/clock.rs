@@ -72,13 +72,25 @@ pub fn system_ms() -> u64 {
 pub fn coarse_system_ms() -> u64 {
     #[cfg(target_os = "linux")]
     {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        let seconds = Duration::from_secs(now.tv_sec.try_into().unwrap_or(0));
-        let part = Duration::from_nanos(now.tv_nsec.try_into().unwrap_or(0));
-        set::apply(seconds + part).as_millis() as u64
+        set::apply(read(libc::CLOCK_REALTIME_COARSE)).as_millis() as u64
     }
     #[cfg(not(target_os = "linux"))]
     system_ms()
+}
+
+/// A clock of the system, through its C library: what else finds the kernel's page of clocks does
+/// not run under valgrind.
+#[cfg(unix)]
+fn read(clock: libc::clockid_t) -> Duration {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: it writes to `now` alone.
+    let failed = unsafe { libc::clock_gettime(clock, &raw mut now) } != 0;
+    debug_assert!(!failed, "there is a clock {clock}");
+    let seconds = Duration::from_secs(now.tv_sec.try_into().unwrap_or(0));
+    seconds + Duration::from_nanos(now.tv_nsec.try_into().unwrap_or(0))
 }
 
 /// Now, on the clock that tokio's timers go by.
@@ -89,8 +101,7 @@ pub fn instant() -> Instant {
 /// For how long this thread has run: what others had of its core meanwhile does not count.
 #[cfg(not(test))]
 pub fn thread_time() -> Duration {
-    let ran = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(ran).unwrap_or_default()
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// In a test, which may pause time, what passes of it.

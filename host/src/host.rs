@@ -212,7 +212,7 @@ impl Host {
     /// actors out of memory. Each step has the grace time; turns that run on after it are
     /// cancelled, and whatever else is not finished then is cut off.
     pub async fn stop(mut self) {
-        self.gateway.stop_accepting().await;
+        self.gateway.stop_accepting();
         let grace = self.shutdown_grace;
         let turns = self.actors.finish_turns(grace);
         step("finish the turns", grace + self.cancel_grace + SLACK, turns).await;

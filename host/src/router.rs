@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use arc_swap::ArcSwapOption;
 use tidegate_core::Name;
 
+use crate::config::Durability;
 use crate::engine::Component;
 use crate::fair::Share;
 use crate::metrics::{ActorMetrics, Metrics};
@@ -33,6 +34,21 @@ impl Slot {
     /// The component that serves the type now; none when it was removed.
     pub fn component(&self) -> Option<Arc<Component>> {
         self.component.load_full()
+    }
+
+    /// The serial number of that component.
+    pub fn serving(&self) -> Option<u64> {
+        let component = self.component.load();
+        component.as_ref().map(|component| component.serial)
+    }
+
+    /// How safe commits of the type's actors are.
+    pub fn durability(&self) -> Durability {
+        let component = self.component.load();
+        let durability = component
+            .as_ref()
+            .map(|component| component.grants.durability);
+        durability.unwrap_or_default()
     }
 
     /// Whose time the turns of the type's actors take.

@@ -341,14 +341,23 @@ async fn a_broken_upgrade_is_explained() {
         .header("sec-websocket-version", "8")
         .send()
         .await;
-    assert_eq!(old.status, 426);
+    old.failed(426, "request.upgrade-required");
     assert_eq!(old.headers["sec-websocket-version"], "13");
+    let posted = host
+        .post("/ws")
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let posted = posted.send().await;
+    posted.failed(405, "request.method-not-allowed");
+    assert_eq!(posted.headers["allow"], "GET");
     let keyless = host
         .get("/ws")
         .header("connection", "upgrade")
         .header("upgrade", "websocket")
         .header("sec-websocket-version", "13");
-    assert_eq!(keyless.send().await.status, 400);
+    keyless.send().await.failed(400, "request.malformed");
 }
 
 /// A WebSocket handshake that is expected to fail.

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: builds the host, the handlers and the load generator, installs the
 //! peers, and runs the jobs. What they measure is in `docs/performance.md`.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::handlers;
 use crate::npm;
@@ -10,6 +10,8 @@ use crate::project::{self, Project};
 /// The servers of others, and the jobs that measure them.
 const PEERS: &str = "bench/peers";
 const JOBS_WITH_PEERS: [&str; 6] = ["actors", "durable", "fanout", "idle", "limit", "rpc"];
+/// The job that counts with valgrind, which is not part of a run of everything.
+const JOB_WITH_VALGRIND: &str = "instructions";
 /// The pages that show the results of a full run: a short table, and everything.
 const SUMMARY: &str = "README.md";
 const TABLES: &str = "docs/performance.md";
@@ -19,7 +21,7 @@ const PROVISIONAL: &str = "bench/results/provisional.json";
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// What to measure, such as `rpc` or `durable`; everything when absent.
+    /// What to measure, such as `rpc` or `durable`; everything but `instructions` when absent.
     jobs: Vec<String>,
     /// Measures little, to see that everything works.
     #[arg(long)]
@@ -36,6 +38,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
+    find_valgrind(project, &arguments.jobs)?;
     handlers::build(project, handlers::Which::Benchmarks)?;
     let mut build = project.cargo(["build", "--workspace", "--bins"]);
     let profile = match arguments.dev {
@@ -65,6 +68,18 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         bench.arg("--folder").arg(folder);
     }
     project::run(&mut bench)
+}
+
+/// Looks for valgrind, where a job wants it, before anything is built.
+fn find_valgrind(project: &Project, jobs: &[String]) -> Result<()> {
+    if jobs.iter().any(|job| job == JOB_WITH_VALGRIND) {
+        let version = project::text_of(&mut project.program("valgrind", ["--version"]));
+        version.context(
+            "`instructions` counts with valgrind: install the system's package `valgrind`, as with \
+             `apt install valgrind` or `dnf install valgrind`",
+        )?;
+    }
+    Ok(())
 }
 
 /// Installs the peers, where a job wants them. Without npm, or a registry, the host is measured

@@ -6,6 +6,7 @@ mod durable;
 mod fanout;
 mod hostile;
 mod idle;
+mod instructions;
 mod limit;
 mod recovery;
 mod rpc;
@@ -48,11 +49,15 @@ pub(crate) enum Job {
     Tick,
     /// What a neighbour notices of handlers and clients that attack the host.
     Hostile,
+    /// How many instructions a call takes, and in which crates; needs valgrind.
+    Instructions,
 }
 
 impl Job {
-    pub(crate) fn all() -> &'static [Job] {
-        Job::value_variants()
+    /// Those of a run of everything: all that need nothing which the machine may not have.
+    pub(crate) fn all() -> impl Iterator<Item = Job> {
+        let jobs = Job::value_variants().iter().copied();
+        jobs.filter(|job| *job != Job::Instructions)
     }
 
     pub(crate) fn name(self) -> String {
@@ -74,6 +79,7 @@ impl Job {
             Job::Limit => limit::run(bench).await,
             Job::Tick => tick::run(bench).await,
             Job::Hostile => hostile::run(bench).await,
+            Job::Instructions => instructions::run(bench).await,
         }
     }
 }

@@ -11,3 +11,4 @@ pub(crate) mod fanout;
 pub(crate) mod frame;
 pub(crate) mod open;
 pub(crate) mod recorder;
+pub(crate) mod rounds;

@@ -3,6 +3,7 @@
 //!
 //! Invariant: a process does not outlive its [`Server`].
 
+mod callgrind;
 mod descriptors;
 mod floor;
 mod http;
@@ -21,11 +22,12 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::load::dialect::Dialect;
+pub(crate) use callgrind::{Counter, uncounted, version as valgrind_version};
 pub(crate) use descriptors::Descriptors;
 pub(crate) use floor::{Allocator, Floor};
 pub(crate) use http::get;
 pub(crate) use peer::{Peer, Peers, versions};
-pub(crate) use tidegate::{ADMIN_KEY, Host, Level, Tidegate};
+pub(crate) use tidegate::{ADMIN_KEY, HANDLERS, Host, Level, Tidegate};
 pub(crate) use usage::{Io, Usage, about_resident_bytes_of_all, resident_bytes};
 
 /// What a server prints before the address that it listens on.

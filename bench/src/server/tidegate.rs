@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use super::callgrind::{self, Counter};
 use super::{Descriptors, Server, get};
 use crate::bench::Bench;
 
 /// The key of the operator, for the metrics and for uploads.
 pub(crate) const ADMIN_KEY: &str = "the-key-of-the-benchmarks";
 /// What the jobs call.
-const HANDLERS: [&str; 2] = ["counter", "workload"];
+pub(crate) const HANDLERS: [&str; 2] = ["counter", "workload"];
 
 /// How safe commits are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,15 @@ pub(crate) struct Tidegate {
     handlers: Vec<&'static str>,
     settings: Vec<String>,
     data: Option<PathBuf>,
-    descriptors: Descriptors,
+    runs: Runs,
+}
+
+/// How its process runs.
+#[derive(Clone, Copy)]
+enum Runs {
+    Freely(Descriptors),
+    /// Under callgrind.
+    Counted,
 }
 
 impl Tidegate {
@@ -62,7 +71,7 @@ impl Tidegate {
             handlers: Vec::new(),
             settings: Vec::new(),
             data: None,
-            descriptors: Descriptors::Inherited,
+            runs: Runs::Freely(Descriptors::Inherited),
         }
     }
 
@@ -86,7 +95,14 @@ impl Tidegate {
 
     /// Gives it so many descriptors.
     pub(crate) fn descriptors(mut self, descriptors: Descriptors) -> Tidegate {
-        self.descriptors = descriptors;
+        self.runs = Runs::Freely(descriptors);
+        self
+    }
+
+    /// Lets its instructions be counted, by [`Host::counter`]. It has one worker thread then, so
+    /// that they do not depend on which thread is the first.
+    pub(crate) fn counted(mut self) -> Tidegate {
+        self.runs = Runs::Counted;
         self
     }
 
@@ -100,7 +116,14 @@ impl Tidegate {
             Some(data) => data.clone(),
             None => folder.path().join("data"),
         };
-        let mut command = self.descriptors.command(&bench.server);
+        let mut command = match self.runs {
+            Runs::Freely(descriptors) => descriptors.command(&bench.server),
+            Runs::Counted => {
+                let mut command = callgrind::command(&bench.server, folder.path());
+                command.env("TOKIO_WORKER_THREADS", "1");
+                command
+            }
+        };
         command
             .args(["up", "--listen", "127.0.0.1:0", "--manifest"])
             .arg(&manifest)
@@ -120,7 +143,8 @@ impl Tidegate {
         Ok(Host {
             server,
             data,
-            _folder: folder,
+            program: bench.server.clone(),
+            folder,
         })
     }
 }
@@ -150,14 +174,20 @@ fn manifest_of<'a>(folder: &Path, handlers: impl Iterator<Item = &'a &'a str>) -
 pub(crate) struct Host {
     pub(crate) server: Server,
     data: PathBuf,
+    program: PathBuf,
     /// Removed with the host.
-    _folder: crate::disk::Folder,
+    folder: crate::disk::Folder,
 }
 
 impl Host {
     /// Where its store is.
     pub(crate) fn store(&self) -> PathBuf {
         self.data.join("store")
+    }
+
+    /// Begins to count the instructions of one that was started for it.
+    pub(crate) async fn counter(&self) -> Result<Counter> {
+        Counter::begin(&self.program, self.server.pid(), self.folder.path()).await
     }
 
     /// The sum of all series of this metric.

@@ -460,6 +460,9 @@ fn arrange(old: &Json, new: &mut Json, meter: &mut dyn Meter) -> Result<(), Exha
 
 /// Whether the members that both have stand first in the new object, in the order of the old.
 fn is_in_order(olds: &Object, news: &Object) -> bool {
+    if olds.names().eq(news.names()) {
+        return true;
+    }
     let mut rest = olds
         .entries()
         .map(|(slot, name, _)| (slot, name))

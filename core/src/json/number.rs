@@ -77,6 +77,7 @@ impl Number {
     /// Which is the greater number, exactly.
     pub fn compare(self, other: Number) -> Ordering {
         match (self, other) {
+            (Number::Natural(one), Number::Natural(other)) => one.cmp(&other),
             // `0.0` and `-0.0` are one number, and none is `NaN`.
             (Number::Float(one), Number::Float(other)) => {
                 one.partial_cmp(&other).unwrap_or(Ordering::Equal)

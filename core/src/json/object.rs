@@ -330,6 +330,29 @@ impl Object {
         Object::from_slots(slots)
     }
 
+    fn with_room(length: usize) -> Object {
+        Object(match length {
+            0..=FEW => Slots::Few(EcoVec::with_capacity(length)),
+            _ => Slots::Many(Arc::new(Many {
+                slots: Vec::with_capacity(length),
+                index: HashTable::with_capacity(length),
+                hash: RandomState::new(),
+            })),
+        })
+    }
+
+    /// These members, no two of which have one name.
+    pub(super) fn from_distinct(
+        members: impl ExactSizeIterator<Item = (EcoString, Json)>,
+    ) -> Object {
+        let mut object = Object::with_room(members.len());
+        for (name, value) in members {
+            debug_assert!(!object.contains(&name));
+            object.push(name, value);
+        }
+        object
+    }
+
     fn from_slots(slots: Vec<Slot>) -> Object {
         match slots.len() {
             0..=FEW => {
@@ -355,14 +378,7 @@ impl Object {
 impl FromIterator<(EcoString, Json)> for Object {
     fn from_iter<I: IntoIterator<Item = (EcoString, Json)>>(members: I) -> Object {
         let members = members.into_iter();
-        let mut object = match members.size_hint().0 {
-            length @ 0..=FEW => Object(Slots::Few(EcoVec::with_capacity(length))),
-            length => Object(Slots::Many(Arc::new(Many {
-                slots: Vec::with_capacity(length),
-                index: HashTable::with_capacity(length),
-                hash: RandomState::new(),
-            }))),
-        };
+        let mut object = Object::with_room(members.size_hint().0);
         for (name, value) in members {
             object.insert(name, value);
         }

@@ -8,9 +8,11 @@ use std::fmt;
 
 use ecow::{EcoString, EcoVec};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use smallvec::SmallVec;
 
+use super::object::FEW;
 use super::size::{HEADER, INLINE, NAME, VALUE, heap};
-use super::{Json, Number};
+use super::{Json, Number, Object};
 use crate::schema::shown;
 
 impl Json {
@@ -76,6 +78,9 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
+/// How many parts gather without a memory of their own: most inputs have no more.
+const AT_HAND: usize = 4;
+
 /// What becomes of a second member with the same name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Twice {
@@ -85,9 +90,9 @@ enum Twice {
 
 struct Reader {
     /// The elements of the arrays that are being read.
-    elements: Vec<Json>,
+    elements: SmallVec<[Json; AT_HAND]>,
     /// The members of the objects that are being read.
-    members: Vec<(EcoString, Json)>,
+    members: SmallVec<[(EcoString, Json); AT_HAND]>,
     names: Names,
     twice: Twice,
     /// What may still be taken of the memory.
@@ -99,8 +104,8 @@ struct Reader {
 impl Reader {
     fn new(twice: Twice, bytes: usize) -> Reader {
         Reader {
-            elements: Vec::new(),
-            members: Vec::new(),
+            elements: SmallVec::new(),
+            members: SmallVec::new(),
             names: Names::default(),
             twice,
             left: bytes,
@@ -245,18 +250,32 @@ impl<'de> Visitor<'de> for Part<'_> {
             let value = map.next_value_seed(Part(reader))?;
             reader.members.push((name, value));
         }
-        if reader.twice == Twice::Refused
-            && let Some(name) = said_twice(&reader.members[start..])
-        {
+        let members = &reader.members[start..];
+        let is_refused = reader.twice == Twice::Refused;
+        // Where it is not refused, one look at each name does for both.
+        let is_looked_for = is_refused || members.len() <= FEW;
+        let twice = is_looked_for.then(|| said_twice(members)).flatten();
+        if let Some(name) = twice.filter(|_| is_refused) {
             let name = shown(&Json::String(name.clone()));
             return Err(A::Error::custom(format_args!("the member {name} twice")));
         }
-        Ok(Json::Object(reader.members.drain(start..).collect()))
+        let is_distinct = is_looked_for && twice.is_none();
+        let members = reader.members.drain(start..);
+        Ok(Json::Object(match is_distinct {
+            true => Object::from_distinct(members),
+            false => members.collect(),
+        }))
     }
 }
 
 /// A name that two of these members have.
 fn said_twice(members: &[(EcoString, Json)]) -> Option<&EcoString> {
+    if members.len() <= FEW {
+        let mut names = members.iter().map(|(name, _)| name).enumerate();
+        let is_said = |place: usize, name| members[..place].iter().any(|(said, _)| said == name);
+        let twice = names.find(|(place, name)| is_said(*place, *name));
+        return twice.map(|(_, name)| name);
+    }
     let mut seen = HashSet::with_capacity(members.len());
     let mut names = members.iter().map(|(name, _)| name);
     names.find(|name| !seen.insert(*name))

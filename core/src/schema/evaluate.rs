@@ -26,7 +26,8 @@ pub(super) struct Evaluator<'a, 'm> {
     rules: &'a Rules,
     meter: &'m mut dyn Meter,
     /// What is known of rules that several others lead to, by the value's address.
-    known: HashMap<(Id, *const Json), bool>,
+    /// Most schemas have none such.
+    known: Option<HashMap<(Id, *const Json), bool>>,
     levels: usize,
     /// A number that is not written as an integer has counted as one.
     has_loose_integers: bool,
@@ -40,7 +41,7 @@ impl<'a, 'm> Evaluator<'a, 'm> {
         Evaluator {
             rules,
             meter,
-            known: HashMap::new(),
+            known: None,
             levels: MAX_LEVELS,
             has_loose_integers: false,
         }
@@ -66,7 +67,10 @@ impl<'a, 'm> Evaluator<'a, 'm> {
     pub(super) fn holds(&mut self, id: Id, value: &Json) -> Verdict {
         let rule = self.rules.get(id);
         let is_kept = rule.is_shared && value.is_container();
-        if is_kept && let Some(known) = self.known.get(&(id, std::ptr::from_ref(value))) {
+        if is_kept
+            && let Some(known) = &self.known
+            && let Some(known) = known.get(&(id, std::ptr::from_ref(value)))
+        {
             self.meter.charge(1)?;
             return Ok(*known);
         }
@@ -77,8 +81,11 @@ impl<'a, 'm> Evaluator<'a, 'm> {
         };
         self.levels += 1;
         let verdict = verdict?;
-        if is_kept && self.known.len() < MAX_KNOWN {
-            self.known.insert((id, std::ptr::from_ref(value)), verdict);
+        if is_kept {
+            let known = self.known.get_or_insert_default();
+            if known.len() < MAX_KNOWN {
+                known.insert((id, std::ptr::from_ref(value)), verdict);
+            }
         }
         Ok(verdict)
     }
@@ -234,7 +241,7 @@ impl<'a, 'm> Evaluator<'a, 'm> {
         let count = members.len();
         let only_declared =
             rule.pattern_properties.is_empty() && rule.additional_properties.is_none();
-        if only_declared && rule.properties.len() < count {
+        if only_declared && rule.properties.len() <= count {
             for (name, id) in &rule.properties {
                 self.meter.charge(name_steps(name))?;
                 if let Some(member) = members.get(name)
@@ -435,7 +442,7 @@ mod tests {
             let mut evaluator = Evaluator::new(&rules, &mut meter);
             let value = value.iter().cloned().collect();
             let holds = evaluator.holds(Rules::ROOT, &value);
-            assert_eq!(evaluator.known.len(), MAX_KNOWN);
+            assert_eq!(evaluator.known.map(|known| known.len()), Some(MAX_KNOWN));
             holds
         };
         assert_eq!(holds(&value), Ok(true));

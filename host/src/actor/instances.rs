@@ -7,13 +7,17 @@
 //! one goes that is of the newcomer's own component, so that a component that makes ever new ones
 //! makes room among its own.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use indexmap::IndexMap;
 
 use super::resident::Actor;
 use crate::engine::Instance;
 use crate::metrics::Count;
+
+/// No component has this serial number.
+pub(super) const NONE: u64 = u64::MAX;
 
 pub(super) struct Instances {
     bound: usize,
@@ -28,8 +32,8 @@ struct Parked {
 
 struct One {
     actor: Weak<Actor>,
-    /// The component of its actor, by serial number.
-    of: Option<u64>,
+    /// The component of its instance, by serial number.
+    of: u64,
 }
 
 impl Parked {
@@ -42,7 +46,7 @@ impl Parked {
     }
 
     /// One that is to go for an instance of this component.
-    fn goes_for(&mut self, component: Option<u64>) -> usize {
+    fn goes_for(&mut self, component: u64) -> usize {
         let first = self.any();
         let is_own = self
             .actors
@@ -76,13 +80,19 @@ impl Instances {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that an actor has an instance; drops that of another, if there are too many.
-    pub(super) fn used(&self, actor: &Actor, weak: Weak<Actor>) {
+    /// Notes that an actor has an instance of this component, which it has by now; drops that of
+    /// another, if there are too many.
+    pub(super) fn used(&self, actor: &Arc<Actor>, of: u64) {
+        // After nearly each turn. Whoever is about to take the instance of an actor that was let go
+        // has unset it before, so that either this sees it or they find the instance.
+        if actor.parked_of.load(Ordering::Acquire) == of {
+            return;
+        }
         let evicted = {
-            let of = actor.serving();
             let mut parked = self.lock();
+            actor.parked_of.store(of, Ordering::Release);
             if let Some(one) = parked.actors.get_mut(&actor.serial) {
-                // Another component may serve it now.
+                // Another component serves it now.
                 one.of = of;
                 return;
             }
@@ -93,7 +103,11 @@ impl Instances {
                 }
                 false => None,
             };
-            parked.actors.insert(actor.serial, One { actor: weak, of });
+            let one = One {
+                actor: Arc::downgrade(actor),
+                of,
+            };
+            parked.actors.insert(actor.serial, one);
             evicted
         };
         self.drop_of(evicted);
@@ -114,16 +128,21 @@ impl Instances {
     }
 
     fn drop_of(&self, evicted: Option<Weak<Actor>>) {
-        let evicted = evicted.and_then(|actor| actor.upgrade());
-        if let Some(instance) = evicted.and_then(|actor| actor.take_instance()) {
+        let Some(actor) = evicted.and_then(|actor| actor.upgrade()) else {
+            return;
+        };
+        actor.parked_of.store(NONE, Ordering::Release);
+        if let Some(instance) = actor.take_instance() {
             self.evicted.inc();
             drop::<Box<Instance>>(instance);
         }
     }
 
     /// Forgets an actor that leaves memory.
-    pub(super) fn forget(&self, serial: u64) {
-        self.lock().actors.swap_remove(&serial);
+    pub(super) fn forget(&self, actor: &Actor) {
+        let mut parked = self.lock();
+        actor.parked_of.store(NONE, Ordering::Release);
+        parked.actors.swap_remove(&actor.serial);
     }
 }
 
@@ -145,16 +164,16 @@ mod tests {
         };
         let one = |of| One {
             actor: Weak::new(),
-            of: Some(of),
+            of,
         };
         (0..50).for_each(|serial| drop(parked.actors.insert(serial, one(1))));
         (50..1_000).for_each(|serial| drop(parked.actors.insert(serial, one(2))));
         for serial in 1_000..10_000 {
-            let place = parked.goes_for(Some(2));
+            let place = parked.goes_for(2);
             parked.take(place);
             parked.actors.insert(serial, one(2));
         }
-        let left = parked.actors.values().filter(|one| one.of == Some(1));
+        let left = parked.actors.values().filter(|one| one.of == 1);
         // By chance alone nearly all would have gone.
         assert!(left.count() >= 20);
         assert_eq!(parked.actors.len(), 1_000);

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -143,11 +143,11 @@ impl Drop for Lane {
 
 async fn lane(lane: Lane) {
     let lanes = &lane.0;
-    let mut began = instant();
+    let mut batch = Batch::begin(lanes);
     while !lanes.closed.load(Ordering::Acquire) {
         let Some(task) = lanes.next() else {
             lanes.work.notified().await;
-            began = instant();
+            batch = Batch::begin(lanes);
             continue;
         };
         let is_long = task.share.is_long();
@@ -158,19 +158,54 @@ async fn lane(lane: Lane) {
             // For another lane, if one rests.
             lanes.work.notify_one();
         }
-        let (begun, before) = (instant(), thread_time());
+        let begun = instant();
         task.clone().run();
-        // Not what the system has let others do meanwhile.
-        let ran = thread_time().saturating_sub(before);
         let now = instant();
-        lanes.ready.charge_standing(&task.share, ran, now - begun);
+        let kept = now - begun;
+        lanes
+            .ready
+            .charge_standing(&task.share, batch.add(kept), kept);
         if is_long {
             lanes.long.fetch_sub(1, Ordering::Relaxed);
         }
-        if now - began >= BATCH || !coop::has_budget_remaining() {
+        if now - batch.began >= BATCH || !coop::has_budget_remaining() {
             yield_now().await;
-            began = instant();
+            batch = Batch::begin(lanes);
         }
+    }
+}
+
+/// What a lane runs without letting the runtime's other tasks run.
+struct Batch {
+    began: Instant,
+    /// The time that the thread had run by then. Asking for it takes a call of the system; it is
+    /// asked for where somebody may pay for what others were let do.
+    thread: Option<Duration>,
+    /// For how long its pieces have run.
+    ran: Duration,
+}
+
+impl Batch {
+    fn begin(lanes: &Lanes) -> Batch {
+        Batch {
+            began: instant(),
+            thread: lanes.ready.is_contended().then(thread_time),
+            ran: Duration::ZERO,
+        }
+    }
+
+    /// For how long a piece ran that has kept the thread for so long. If it was short that is all
+    /// of it; else not what the system has let others do meanwhile.
+    fn add(&mut self, kept: Duration) -> Duration {
+        let ran = match self.thread {
+            Some(thread) if kept > LONG => {
+                let before = thread + self.ran;
+                thread_time().saturating_sub(before).min(kept)
+            }
+            _ => kept,
+        };
+        self.ran += ran;
+        ran
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Actor {
     live: OnceCell<Arc<Live>>,
     mailbox: Mutex<Mailbox>,
     instance: Mutex<Option<Box<Instance>>>,
+    /// The component, by serial number, of which the list of instances knows that it has one.
+    pub(super) parked_of: AtomicU64,
     activated: AtomicBool,
     /// Whether it has been told the end of connections that had closed before it was in memory.
     pub(super) has_parted: AtomicBool,
@@ -121,6 +123,7 @@ impl Actor {
             live: OnceCell::new(),
             mailbox: Mutex::default(),
             instance: Mutex::new(None),
+            parked_of: AtomicU64::new(instances::NONE),
             activated: AtomicBool::new(false),
             has_parted: AtomicBool::new(false),
             schedules: Mutex::default(),
@@ -141,16 +144,12 @@ impl Actor {
 
     /// Which component serves it now, by serial number.
     pub(super) fn serving(&self) -> Option<u64> {
-        self.slot.component().map(|component| component.serial)
+        self.slot.serving()
     }
 
     /// How safe its commits are.
     fn durability(&self) -> Durability {
-        self.slot
-            .component()
-            .map_or(Durability::default(), |component| {
-                component.grants.durability
-            })
+        self.slot.durability()
     }
 
     /// What callers are told of an actor type that no component serves.
@@ -387,8 +386,9 @@ impl Actor {
     }
 
     fn park(self: &Arc<Self>, instance: Box<Instance>, shared: &Shared) {
+        let of = instance.serial();
         *self.instance.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance);
-        shared.instances.used(self, Arc::downgrade(self));
+        shared.instances.used(self, of);
     }
 
     async fn instance(

@@ -64,6 +64,9 @@ pub struct Gateway {
     /// Connections that wait to be taken; the kernel may allow fewer (`net.core.somaxconn`).
     /// Beyond that an attempt is made again by its client's kernel, a second later.
     pub accept_backlog: u32,
+    /// Refused connections that are told why, per second; further ones are reset, which costs a
+    /// third, so that who comes behind them need not wait. 0 sets no limit.
+    pub refusal_answers_per_second: u32,
     /// File descriptors that sockets leave to everything else: the store's files, compiled
     /// components, what handlers ask of other hosts. Half of all where there are few.
     pub reserved_descriptors: usize,
@@ -145,6 +148,7 @@ impl Default for Gateway {
             max_connections: 20_000,
             reserved_descriptors: 256,
             accept_backlog: 4_096,
+            refusal_answers_per_second: 1_000,
             max_connections_per_address: 2_000,
             reserved_connections: 16,
             reserved_timeout_ms: 2_000,

@@ -442,6 +442,11 @@ impl Instance {
         deadline
     }
 
+    /// The serial number of the component that it was made from.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// Whether it was made from this component, and not from another version of it.
     pub fn is_of(&self, component: &Component) -> bool {
         self.serial == component.serial

@@ -7,6 +7,7 @@
 //! Invariant: whatever arrives, it is answered or refused; nothing that a client sends
 //! ends the accept loop.
 
+mod accept;
 mod admin;
 mod answer;
 mod body;
@@ -42,11 +43,11 @@ use axum::routing::get;
 use hyper::upgrade::OnUpgrade;
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use self::accept::Accepting;
 use self::caller::{Arrival, REQUEST_ID, TokenFrom};
 use self::http::ErrorResponse;
 use self::reserved::{Reserved, ReservedPlace};
@@ -196,7 +197,8 @@ pub struct Keys {
 /// The open doors of a running host.
 pub struct Gateway {
     doors: Arc<Doors>,
-    accepting: tokio::task::JoinHandle<()>,
+    /// None once it has ended.
+    accepting: Option<Accepting>,
     /// Makes room when clients are owed too much; ends with this.
     relieving: tokio::task::JoinHandle<()>,
     address: SocketAddr,
@@ -219,7 +221,7 @@ impl Gateway {
             max_record_bytes,
             metrics,
         } = inside;
-        let listener = listen(settings.listen, settings.accept_backlog)?;
+        let listener = accept::listen(settings.listen, settings.accept_backlog)?;
         let address = listener.local_addr()?;
         let sockets =
             descriptors::for_sockets(settings.max_connections, settings.reserved_descriptors);
@@ -261,11 +263,11 @@ impl Gateway {
             run_id: random_id(4),
             next_connection: AtomicU64::new(1),
         });
-        let accepting = tokio::spawn(accept(listener, doors.clone()));
+        let accepting = Accepting::begin(listener, routes(doors.clone()), doors.clone())?;
         let relieving = tokio::spawn(relief::relieve(Arc::downgrade(&doors)));
         Ok(Gateway {
             doors,
-            accepting,
+            accepting: Some(accepting),
             relieving,
             address,
         })
@@ -277,11 +279,11 @@ impl Gateway {
     }
 
     /// Accepts no further socket, and says on those that are open that it is not ready.
-    pub async fn stop_accepting(&mut self) {
+    pub fn stop_accepting(&mut self) {
         self.doors.ending.store(true, Ordering::Relaxed);
-        self.accepting.abort();
-        // Waits for the listener to be closed; the error only says that it was aborted.
-        let _ = (&mut self.accepting).await;
+        if let Some(accepting) = self.accepting.take() {
+            accepting.end();
+        }
     }
 
     /// Closes every socket with 1001, ends every stream, and waits for them.
@@ -293,79 +295,6 @@ impl Gateway {
         self.doors.tasks.close();
         self.doors.tasks.wait().await;
     }
-}
-
-fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    // A host that starts again does not wait for what is left of its last connections.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(backlog)
-}
-
-async fn accept(listener: TcpListener, doors: Arc<Doors>) {
-    let routes = routes(doors.clone());
-    // A descriptor held back. When there is no other left, giving it up makes room to take
-    // one connection from the backlog; if it cannot be had back then, that one is refused.
-    let mut reserve = open_reserve();
-    // The log is told once, not of each connection.
-    let mut is_known = false;
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                reserve = reserve.or_else(open_reserve);
-                if reserve.is_none() {
-                    let failure = Failure::host(code::CONNECTION_LIMIT)
-                        .message("the host has too many connections")
-                        .detail("it is out of file descriptors");
-                    refuse(&stream, peer, &failure, &doors);
-                    drop(stream);
-                    reserve = open_reserve();
-                    continue;
-                }
-                match admit(peer.ip(), &doors) {
-                    Ok(place) => {
-                        is_known = false;
-                        let routes = routes.clone();
-                        let served =
-                            connection::serve(stream, peer, place, routes, doors.clone(), None);
-                        doors.tasks.spawn(served);
-                    }
-                    Err(failure) => match doors.reserved.admit(peer) {
-                        Some(place) => {
-                            let (routes, inside) = (routes.clone(), doors.clone());
-                            doors.tasks.spawn(reserved::serve_if_reserved(
-                                stream, peer, place, failure, routes, inside,
-                            ));
-                        }
-                        None => refuse(&stream, peer, &failure, &doors),
-                    },
-                }
-            }
-            Err(error) if is_out_of_descriptors(&error) => {
-                if !std::mem::replace(&mut is_known, true) {
-                    warn!(%error, "the host is out of file descriptors: connections are refused");
-                }
-                if reserve.take().is_none() {
-                    warn!(%error, "cannot accept");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-            // The peer gave up while it was in the backlog.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                warn!(%error, "cannot accept");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-}
-
-fn open_reserve() -> Option<std::fs::File> {
-    std::fs::File::open("/dev/null").ok()
 }
 
 /// One of the sockets that may be open; free again when the last clone is dropped. It
@@ -448,21 +377,6 @@ impl Doors {
 /// Where a request's socket leads.
 #[derive(Clone, Copy)]
 struct Peer(IpAddr);
-
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
-}
-
-/// Answers as far as that goes without waiting, and closes.
-fn refuse(stream: &TcpStream, peer: SocketAddr, failure: &Failure, doors: &Doors) {
-    // A flood of them must not become one of the log; the metrics count them.
-    debug!(%peer, %failure, "a connection is refused");
-    http::count_refusal(failure, &doors.metrics);
-    let response = connection::last_answer(failure, "retry-after: 1\r\n");
-    let _ = stream.try_write(&response);
-}
 
 fn routes(doors: Arc<Doors>) -> Router {
     Router::new()
@@ -567,10 +481,7 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
     let accepted = match handshake::accept(request.method(), request.version(), headers) {
         Ok(accepted) => accepted,
         Err(error) => {
-            let failure = Failure::host(code::REQUEST_MALFORMED)
-                .message(error.to_string())
-                .status(error.status().as_u16());
-            let mut response = ErrorResponse(failure).into_response();
+            let mut response = ErrorResponse(error.failure()).into_response();
             response.headers_mut().extend(error.headers());
             return response;
         }
@@ -627,7 +538,7 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        self.accepting.abort();
+        self.stop_accepting();
         self.relieving.abort();
         info!(address = %self.address, "closed");
     }

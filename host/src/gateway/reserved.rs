@@ -17,8 +17,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::accept::last_words;
 use super::connection::serve;
-use super::{Doors, Place, refuse};
+use super::{Doors, Place};
 use crate::auth::limits::{AddressLimits, AddressPermit};
 
 /// What such requests begin with, behind their method.
@@ -94,7 +95,8 @@ pub(super) async fn serve_if_reserved(
 /// Refuses a request of which something has arrived. What is left unread of it would have the
 /// system reset the connection, and the answer be lost (RFC 9112, section 9.6).
 async fn refuse_heard(mut stream: TcpStream, peer: SocketAddr, refusal: &Failure, doors: &Doors) {
-    refuse(&stream, peer, refusal, doors);
+    // As far as that goes without waiting.
+    let _ = stream.try_write(&last_words(peer, refusal, doors));
     // It may be gone already.
     let _ = stream.shutdown().await;
     let mut rest = [0; 1024];

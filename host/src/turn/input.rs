@@ -106,3 +106,25 @@ pub async fn check_input_elsewhere(
     };
     elsewhere(component, &mut budget, deadline, check).await
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_absent_input_is_told_as_missing_and_at_once_however_long_the_schema_is() {
+        // About as many as may apply to one place.
+        let mut parts = vec![json!({"minimum": 0, "maxLength": 9, "maxItems": 9}); 4_000];
+        parts.push(json!({"type": "object"}));
+        let schema = Schema::compile(&json!({"allOf": parts})).unwrap();
+        let check = |input| check_input("say", Some(&schema), input, &Limits::default());
+        let absent = check(None).expect("nothing is soon looked at").unwrap_err();
+        assert_eq!(absent.code, code::INPUT_INVALID);
+        assert!(absent.text().contains("missing: expected object"));
+        // `null` is something that was sent.
+        let null = check(Some("null")).expect("a null is too").unwrap_err();
+        assert!(null.text().contains("expected object, found null"));
+    }
+}

@@ -11,6 +11,8 @@ use http::header::{
 };
 use http::{Method, Request, Response, StatusCode, Version};
 use thiserror::Error;
+use tidegate_core::Failure;
+use tidegate_core::failure::code;
 
 /// The only version of the protocol there is.
 const VERSION_13: HeaderValue = HeaderValue::from_static("13");
@@ -44,16 +46,17 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// 426 where the client can mend its request by upgrading (differently), 405 for the method,
-    /// else 400.
-    pub fn status(&self) -> StatusCode {
-        match self {
+    /// As a failure: 426 where the client can mend its request by upgrading (differently), 405 for
+    /// the method, else 400.
+    pub fn failure(&self) -> Failure {
+        let code = match self {
             Self::NotAnUpgrade | Self::HttpVersion(_) | Self::Version => {
-                StatusCode::UPGRADE_REQUIRED
+                code::REQUEST_UPGRADE_REQUIRED
             }
-            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Key => StatusCode::BAD_REQUEST,
-        }
+            Self::Method(_) => code::REQUEST_METHOD_NOT_ALLOWED,
+            Self::Key => code::REQUEST_MALFORMED,
+        };
+        Failure::host(code).message(self.to_string())
     }
 
     /// The headers that go with the status: what the client should upgrade to.
@@ -71,14 +74,6 @@ impl HandshakeError {
             Self::Key => {}
         }
         headers
-    }
-
-    /// The refusal as a response whose body is `body`.
-    pub fn response<B>(&self, body: B) -> Response<B> {
-        let mut response = Response::new(body);
-        *response.status_mut() = self.status();
-        *response.headers_mut() = self.headers();
-        response
     }
 }
 
@@ -304,9 +299,8 @@ mod tests {
         ] {
             let error = check(Some(changed)).unwrap_err();
             assert_eq!(error, HandshakeError::NotAnUpgrade);
-            let response = error.response(());
-            assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED);
-            assert_eq!(response.headers()[UPGRADE], "websocket");
+            assert_eq!(error.failure().status, 426);
+            assert_eq!(error.headers()[UPGRADE], "websocket");
         }
     }
 
@@ -315,9 +309,8 @@ mod tests {
         for version in [None, Some("8"), Some("13, 8"), Some("")] {
             let error = check(Some((SEC_WEBSOCKET_VERSION, version))).unwrap_err();
             assert_eq!(error, HandshakeError::Version);
-            let response = error.response(());
-            assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED);
-            assert_eq!(response.headers()[SEC_WEBSOCKET_VERSION], "13");
+            assert_eq!(error.failure().status, 426);
+            assert_eq!(error.headers()[SEC_WEBSOCKET_VERSION], "13");
         }
     }
 
@@ -334,7 +327,7 @@ mod tests {
         ] {
             let error = check(Some((SEC_WEBSOCKET_KEY, key))).unwrap_err();
             assert_eq!(error, HandshakeError::Key, "{key:?}");
-            assert_eq!(error.status(), StatusCode::BAD_REQUEST);
+            assert_eq!(error.failure().status, 400);
         }
     }
 
@@ -351,7 +344,7 @@ mod tests {
     fn an_upgrade_is_a_get_over_http_1_1() {
         let headers = request(None);
         let error = accept(&Method::POST, Version::HTTP_11, &headers).unwrap_err();
-        assert_eq!(error.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(error.failure().status, 405);
         let error = accept(&Method::GET, Version::HTTP_10, &headers).unwrap_err();
         assert_eq!(error, HandshakeError::HttpVersion(Version::HTTP_10));
     }

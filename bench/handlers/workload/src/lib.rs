@@ -116,6 +116,18 @@ impl Pulse {
     pub fn beat16(state: &mut Live<Self>, times: u32) -> Result<u64> {
         beat(state, Duration::from_millis(16), times)
     }
+
+    /// Beats so many times, and waits twice its interval after each, however late that was: what
+    /// a beat has changed is let out at once, and no two of them together.
+    #[stream(interval = "16ms")]
+    #[deadline("10m")]
+    pub fn beat_spaced(state: &mut Live<Self>, times: u32) -> Result<u64> {
+        for _ in 0..times {
+            state.beat += 1;
+            state.ctx().sleep(Duration::from_millis(32))?;
+        }
+        Ok(state.beat)
+    }
 }
 
 /// Beats on a grid from now on: a late beat does not move those that follow.
@@ -170,5 +182,7 @@ mod tests {
     fn a_pulse_beats() {
         let mut pulse = test::Actor::<Pulse>::new("a");
         assert_eq!(pulse.invoke("beat50", json!({"times": 3})), Ok(json!(3)));
+        let spaced = pulse.invoke("beatSpaced", json!({"times": 2}));
+        assert_eq!(spaced, Ok(json!(5)));
     }
 }

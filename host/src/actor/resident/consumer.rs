@@ -238,7 +238,7 @@ impl DrainGuard {
         self.shared
             .table
             .remove_if(&self.actor.key, self.actor.serial, || true);
-        self.shared.instances.forget(self.actor.serial);
+        self.shared.instances.forget(&self.actor);
     }
 }
 
