@@ -1,5 +1,6 @@
 //! How many may come, and that the host stands it when more do.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use serde_json::json;
@@ -54,6 +55,32 @@ async fn a_connection_beyond_the_limit_is_refused_until_there_is_room() {
     two.close().await;
     recovers(&host).await;
     three.close().await;
+}
+
+#[tokio::test]
+async fn of_a_flood_of_refused_connections_some_are_told_why_and_the_others_reset() {
+    let host = Host::builder()
+        .component("lab")
+        .set("gateway.max-connections=1")
+        .set("gateway.reserved-connections=0")
+        .set("gateway.refusal-answers-per-second=1")
+        .start()
+        .await;
+    let _one = host.connect().await;
+    let mut told = 0;
+    // More than seconds pass meanwhile.
+    for _ in 0..200 {
+        let mut refused = TcpStream::connect(host.address()).await.unwrap();
+        let mut answer = String::new();
+        match refused.read_to_string(&mut answer).await {
+            Ok(_) => {
+                assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+                told += 1;
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    }
+    assert!((1..100).contains(&told), "{told}");
 }
 
 /// More sockets than a host with few descriptors can have.

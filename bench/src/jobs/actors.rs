@@ -17,6 +17,8 @@ use crate::server::{Allocator, Host, Level, Peer, Peers, Server, Tidegate, resid
 
 const CONNECTIONS: usize = 50;
 const DEPTH: usize = 4;
+/// Actors that are called before memory is looked at: two for each call under way.
+const WARM: u64 = 2 * (CONNECTIONS * DEPTH) as u64;
 /// How long actors may take to leave memory.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -46,7 +48,7 @@ impl Place {
 
     fn settings(self, actors: u64) -> [String; 2] {
         let (instances, idle_ms) = match self {
-            Place::Instances => (actors + 1, 3_600_000),
+            Place::Instances => (actors + WARM + 1, 3_600_000),
             Place::Memory => (1, 3_600_000),
             Place::Disk => (1, 200),
         };
@@ -159,16 +161,18 @@ async fn measure(bench: &Bench, place: Place, level: Level, actors: u64) -> Resu
         host = host.set(setting);
     }
     let host = host.start(bench).await?;
-    // What the first call of all brings into memory is no actor's.
-    let warm = calls(Method::bare("document", "incrementTracked"), 1);
-    closed::so_often(&host.server, &warm, 20).await?;
+    // What the first calls bring into memory, and what the allocator keeps of so many at once, is
+    // no actor's.
+    let warm = calls(Method::bare("document", "incrementTracked"), WARM);
+    closed::each_once(&host.server, &warm).await?;
+    settle(&host, place, WARM).await?;
     let stored = || match level {
         Level::Strict => disk::bytes_in(&host.store(), ".log").map(Some),
         _ => Ok(None),
     };
     let disk_before = stored()?;
     let settled = async {
-        settle(&host, place, actors).await?;
+        settle(&host, place, actors + WARM).await?;
         stored()
     };
     let (mut sample, disk_after) = twice(&host.server, actors, settled).await?;

@@ -29,7 +29,37 @@ use crate::fair::{FairQueue, LONG, Share};
 pub(super) const BATCH: Duration = Duration::from_micros(200);
 
 /// A consumer of an actor's queue.
-pub(super) type Consumer = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) enum Consumer {
+    /// It has not begun, and takes little room: crowds of them wait. None while it begins.
+    Waits(Option<Box<dyn FnOnce() -> Begun + Send>>),
+    /// It has.
+    Begun(Begun),
+}
+
+type Begun = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Consumer {
+    /// One that begins so, when it is polled.
+    pub(super) fn new<F>(begin: impl FnOnce() -> F + Send + 'static) -> Consumer
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Consumer::Waits(Some(Box::new(move || Box::pin(begin()))))
+    }
+
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Consumer::Waits(begin) = self
+            && let Some(begin) = begin.take()
+        {
+            *self = Consumer::Begun(begin());
+        }
+        match self {
+            Consumer::Begun(begun) => begun.as_mut().poll(context),
+            // It has panicked as it began.
+            Consumer::Waits(_) => Poll::Ready(()),
+        }
+    }
+}
 
 /// The lanes of a host's actors, and who waits for one.
 pub(super) struct Lanes {
@@ -218,7 +248,7 @@ impl Task {
             return;
         };
         let poll = catch_unwind(AssertUnwindSafe(|| {
-            consumer.as_mut().poll(&mut Context::from_waker(&waker))
+            consumer.poll(&mut Context::from_waker(&waker))
         }));
         let is_done = match poll {
             Ok(Poll::Ready(())) => true,
@@ -277,7 +307,7 @@ mod tests {
     use super::*;
 
     fn boxed(work: impl Future<Output = ()> + Send + 'static) -> Consumer {
-        Box::pin(work)
+        Consumer::new(|| work)
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::held::{Before, Crowd, Due, PAUSES, Pair, Refused};
-use super::lanes::BATCH;
+use super::lanes::{BATCH, Consumer};
 use super::mailbox::{Call, Item};
 use super::{CALL_COST, Shared, Undelivered};
 use crate::budget::Exhausted;
@@ -187,7 +187,7 @@ impl Shared {
                         pairs: self.held.take_crowd(&crowd),
                         crowd: Some(crowd),
                     };
-                    self.lanes.spawn(share, Box::pin(try_all(tries)));
+                    self.lanes.spawn(share, Consumer::new(|| try_all(tries)));
                     continue;
                 }
             };
@@ -206,7 +206,7 @@ impl Shared {
                 pairs,
                 crowd: None,
             };
-            self.lanes.spawn(share, Box::pin(try_all(tries)));
+            self.lanes.spawn(share, Consumer::new(|| try_all(tries)));
         }
         is_some
     }

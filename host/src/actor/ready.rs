@@ -36,13 +36,9 @@ pub struct Ready {
 }
 
 impl Ready {
-    pub(super) fn new(
-        consumer: impl Future<Output = ()> + Send + 'static,
-        share: Arc<Share>,
-        lanes: Arc<Lanes>,
-    ) -> Ready {
+    pub(super) fn new(consumer: Consumer, share: Arc<Share>, lanes: Arc<Lanes>) -> Ready {
         Ready {
-            consumer: Some(Box::pin(consumer)),
+            consumer: Some(consumer),
             share,
             lanes,
         }
@@ -72,7 +68,7 @@ impl Ready {
         // What wakes it before it is in a lane is not missed: a lane begins by polling.
         let mut nobody = Context::from_waker(Waker::noop());
         UNTIL.set(Some(until));
-        let poll = catch_unwind(AssertUnwindSafe(|| consumer.as_mut().poll(&mut nobody)));
+        let poll = catch_unwind(AssertUnwindSafe(|| consumer.poll(&mut nobody)));
         UNTIL.set(None);
         let after = instant();
         self.lanes.charge(&self.share, after - now);
@@ -118,7 +114,7 @@ mod tests {
     use super::*;
 
     fn ready(consumer: impl Future<Output = ()> + Send + 'static, lanes: &Arc<Lanes>) -> Ready {
-        Ready::new(consumer, Arc::default(), lanes.clone())
+        Ready::new(Consumer::new(|| consumer), Arc::default(), lanes.clone())
     }
 
     const SHORT: Duration = Duration::from_micros(200);
@@ -196,10 +192,12 @@ mod tests {
             }
         };
         // One waits that was not charged anything.
+        let of_hog = work();
+        let of_hog = || of_hog;
         drop(ready(work(), &lanes));
         lanes.charge(&hog, Duration::from_secs(1));
         let all = vec![
-            Ready::new(work(), hog, lanes.clone()),
+            Ready::new(Consumer::new(of_hog), hog, lanes.clone()),
             ready(work(), &lanes),
         ];
         Ready::run_all(all, LONG);

@@ -23,6 +23,7 @@ use tracing::{debug, warn};
 
 use self::consumer::{DrainGuard, disconnect, drain};
 use super::instances;
+use super::lanes::Consumer;
 use super::mailbox::{Bounds, Call, Delivered, Ending, Item, Mailbox};
 use super::messages::Postponed;
 use super::ready::Ready;
@@ -240,7 +241,8 @@ impl Actor {
             finished: false,
         };
         shared.drain_started();
-        Ready::new(drain(guard), self.slot.share(), shared.lanes.clone())
+        let consumer = Consumer::new(move || drain(guard));
+        Ready::new(consumer, self.slot.share(), shared.lanes.clone())
     }
 
     /// Ends the turns that stand between it and its end, which somebody has waited for.

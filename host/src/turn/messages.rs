@@ -156,9 +156,10 @@ impl Outbox {
 /// The actor type and the id of a sender, and the history that it sent in.
 type Sender = (Arc<str>, Arc<str>, Arc<str>);
 
-/// How much an actor has heard of others, the longest silent first.
+/// How much an actor has heard of others, the longest silent first. Most hear of none, and have
+/// no room for it.
 #[derive(Debug, Default)]
-pub struct Hearing(IndexMap<Sender, u64>);
+pub struct Hearing(Option<Box<IndexMap<Sender, u64>>>);
 
 impl Hearing {
     pub(super) fn restored(stored: Vec<Heard>) -> Hearing {
@@ -170,7 +171,8 @@ impl Hearing {
     }
 
     pub(super) fn to_stored(&self) -> Vec<Heard> {
-        let heard = self.0.iter().map(|((actor, id, epoch), seq)| Heard {
+        let heard = self.0.iter().flat_map(|heard| heard.iter());
+        let heard = heard.map(|((actor, id, epoch), seq)| Heard {
             actor: actor.clone(),
             id: id.clone(),
             epoch: epoch.clone(),
@@ -181,25 +183,29 @@ impl Hearing {
 
     /// Of how many it has heard.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.0.as_ref().map_or(0, |heard| heard.len())
     }
 
     /// Whether it has heard this before.
     pub fn knows(&self, heard: &Heard) -> bool {
+        let Some(known) = &self.0 else {
+            return false;
+        };
         // Tuples of shared text are only found by their like.
         let key = (heard.actor.clone(), heard.id.clone(), heard.epoch.clone());
-        self.0.get(&key).is_some_and(|seq| *seq >= heard.seq)
+        known.get(&key).is_some_and(|seq| *seq >= heard.seq)
     }
 
     /// Remembers a message, and at most `limit` senders.
     pub(super) fn note(&mut self, heard: Heard, limit: usize) {
         let key = (heard.actor, heard.id, heard.epoch);
-        self.0.shift_remove(&key);
-        if self.0.len() >= limit.max(1) {
-            let excess = self.0.len() + 1 - limit.max(1);
-            self.0.drain(..excess);
+        let known = self.0.get_or_insert_default();
+        known.shift_remove(&key);
+        if known.len() >= limit.max(1) {
+            let excess = known.len() + 1 - limit.max(1);
+            known.drain(..excess);
         }
-        self.0.insert(key, heard.seq);
+        known.insert(key, heard.seq);
     }
 }
 

@@ -168,18 +168,21 @@ pub struct Decoder {
 #[derive(Debug)]
 enum Stage {
     /// In a header, of which `len` bytes have arrived.
-    Header { bytes: [u8; MAX_HEADER], len: usize },
+    Header { bytes: [u8; MAX_HEADER], len: u8 },
     /// In the payload of a data frame.
     Data(Payload),
-    /// In the payload of a control frame, which has its own buffer because it may come in the
-    /// middle of a message.
-    Control {
-        opcode: OpCode,
-        payload: Payload,
-        body: Vec<u8>,
-    },
+    /// In the payload of a control frame. Boxed, because every connection at rest is in a header.
+    Control(Box<Control>),
     /// Behind a close frame or an error, where nothing counts any more.
     Over,
+}
+
+/// A control frame, which has its own buffer because it may come in the middle of a message.
+#[derive(Debug)]
+struct Control {
+    opcode: OpCode,
+    payload: Payload,
+    body: Vec<u8>,
 }
 
 const AT_HEADER: Stage = Stage::Header {
@@ -309,7 +312,7 @@ impl Decoder {
                     let parsed = if *len == 0 {
                         self.codec.decode_header(input)?
                     } else {
-                        self.codec.decode_header(&bytes[..*len])?
+                        self.codec.decode_header(&bytes[..usize::from(*len)])?
                     };
                     match parsed {
                         Parsing::Done { value, offset } => {
@@ -324,8 +327,9 @@ impl Decoder {
                         Parsing::NeedMore(missing) => {
                             let wanted = if *len == 0 { input.len() } else { missing };
                             let (taken, rest) = input.split_at(wanted.min(input.len()));
-                            bytes[*len..*len + taken.len()].copy_from_slice(taken);
-                            *len += taken.len();
+                            let end = usize::from(*len) + taken.len();
+                            bytes[usize::from(*len)..end].copy_from_slice(taken);
+                            *len = end as u8;
                             *input = rest;
                         }
                     }
@@ -342,17 +346,13 @@ impl Decoder {
                         return message.finish(budget).map(Some);
                     }
                 }
-                Stage::Control {
-                    opcode,
-                    payload,
-                    body,
-                } => {
-                    payload.take(input, body);
-                    if payload.remaining > 0 {
+                Stage::Control(control) => {
+                    control.payload.take(input, &mut control.body);
+                    if control.payload.remaining > 0 {
                         return Ok(None);
                     }
-                    let opcode = *opcode;
-                    let body = std::mem::take(body);
+                    let opcode = control.opcode;
+                    let body = std::mem::take(&mut control.body);
                     self.stage = AT_HEADER;
                     return match opcode {
                         OpCode::Ping => Ok(Some(Incoming::Ping(body.into()))),
@@ -385,11 +385,11 @@ impl Decoder {
         };
         let opcode = header.opcode();
         if opcode.is_control() {
-            self.stage = Stage::Control {
+            self.stage = Stage::Control(Box::new(Control {
                 opcode,
                 payload,
                 body: Vec::new(),
-            };
+            }));
             return Ok(());
         }
         let kind = match opcode {
