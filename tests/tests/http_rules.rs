@@ -186,7 +186,7 @@ async fn a_method_that_a_path_does_not_take_is_answered_with_those_that_it_does(
                     &["Connection: upgrade", "Upgrade: websocket"],
                     "",
                 ),
-                (405, "request.malformed", "allow", "GET"),
+                not_allowed("GET"),
             ),
         ],
     )
