@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -173,11 +173,11 @@ impl Drop for Lane {
 
 async fn lane(lane: Lane) {
     let lanes = &lane.0;
-    let mut batch = Batch::begin(lanes);
+    let mut began = instant();
     while !lanes.closed.load(Ordering::Acquire) {
         let Some(task) = lanes.next() else {
             lanes.work.notified().await;
-            batch = Batch::begin(lanes);
+            began = instant();
             continue;
         };
         let is_long = task.share.is_long();
@@ -188,54 +188,19 @@ async fn lane(lane: Lane) {
             // For another lane, if one rests.
             lanes.work.notify_one();
         }
-        let begun = instant();
+        let (begun, before) = (instant(), thread_time());
         task.clone().run();
+        // Not what the system has let others do meanwhile.
+        let ran = thread_time().saturating_sub(before);
         let now = instant();
-        let kept = now - begun;
-        lanes
-            .ready
-            .charge_standing(&task.share, batch.add(kept), kept);
+        lanes.ready.charge_standing(&task.share, ran, now - begun);
         if is_long {
             lanes.long.fetch_sub(1, Ordering::Relaxed);
         }
-        if now - batch.began >= BATCH || !coop::has_budget_remaining() {
+        if now - began >= BATCH || !coop::has_budget_remaining() {
             yield_now().await;
-            batch = Batch::begin(lanes);
+            began = instant();
         }
-    }
-}
-
-/// What a lane runs without letting the runtime's other tasks run.
-struct Batch {
-    began: Instant,
-    /// The time that the thread had run by then. Asking for it takes a call of the system; it is
-    /// asked for where somebody may pay for what others were let do.
-    thread: Option<Duration>,
-    /// For how long its pieces have run.
-    ran: Duration,
-}
-
-impl Batch {
-    fn begin(lanes: &Lanes) -> Batch {
-        Batch {
-            began: instant(),
-            thread: lanes.ready.is_contended().then(thread_time),
-            ran: Duration::ZERO,
-        }
-    }
-
-    /// For how long a piece ran that has kept the thread for so long. If it was short that is all
-    /// of it; else not what the system has let others do meanwhile.
-    fn add(&mut self, kept: Duration) -> Duration {
-        let ran = match self.thread {
-            Some(thread) if kept > LONG => {
-                let before = thread + self.ran;
-                thread_time().saturating_sub(before).min(kept)
-            }
-            _ => kept,
-        };
-        self.ran += ran;
-        ran
     }
 }
 
