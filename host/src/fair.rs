@@ -6,6 +6,9 @@
 //! all have work get the same time, however much of it waits, and one that was idle has nothing
 //! saved up.
 //!
+//! Within a line, work that has begun and waits to go on takes turns with what has not begun, and
+//! goes before it where there is much: work that is under way holds memory.
+//!
 //! Invariant: what is queued by one share never delays another's by more than what is under way.
 
 use std::collections::VecDeque;
@@ -26,6 +29,10 @@ const FORGIVING: u32 = 4;
 const STANDING: u32 = 10;
 /// What is held against a share at most.
 const UNFORGIVEN: u32 = 3 * FORGIVING;
+
+/// How many pieces of a share's work may have begun and wait to go on before no other begins. An
+/// actor's turn holds an instance of its component meanwhile.
+pub const MANY_BEGUN: usize = 64;
 
 /// Lines that are kept while they are empty, so that work which comes one by one allocates
 /// nothing.
@@ -64,7 +71,47 @@ pub struct FairQueue<T> {
 
 struct Line<T> {
     share: Arc<Share>,
-    items: VecDeque<T>,
+    /// What has not begun.
+    new: VecDeque<T>,
+    /// What has, and is to go on.
+    begun: VecDeque<T>,
+    /// The last one that came next had begun.
+    was_begun: bool,
+}
+
+impl<T> Line<T> {
+    fn of(share: Arc<Share>) -> Line<T> {
+        Line {
+            share,
+            new: VecDeque::new(),
+            begun: VecDeque::new(),
+            was_begun: false,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.new.is_empty() && self.begun.is_empty()
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        let goes_on = match self.new.is_empty() {
+            true => true,
+            false => self.begun.len() >= MANY_BEGUN || !self.was_begun,
+        };
+        let popped = match goes_on {
+            true => self.begun.pop_front(),
+            false => None,
+        };
+        self.was_begun = popped.is_some();
+        let item = popped.or_else(|| self.new.pop_front());
+        for items in [&mut self.new, &mut self.begun] {
+            // A crowd's room is given back.
+            if items.is_empty() && items.capacity() > 1_024 {
+                *items = VecDeque::new();
+            }
+        }
+        item
+    }
 }
 
 impl<T> Default for FairQueue<T> {
@@ -95,21 +142,28 @@ impl<T> FairQueue<T> {
         self.len() == 0
     }
 
-    /// Puts something at the end of a share's line.
+    /// Puts something that has not begun at the end of a share's line.
     pub fn push(&self, share: &Arc<Share>, item: T) {
+        self.add(share, item, |line| &mut line.new);
+    }
+
+    /// Puts something that has begun there, and is to go on.
+    pub fn push_begun(&self, share: &Arc<Share>, item: T) {
+        self.add(share, item, |line| &mut line.begun);
+    }
+
+    fn add(&self, share: &Arc<Share>, item: T, to: fn(&mut Line<T>) -> &mut VecDeque<T>) {
         let mut lines = self.lines();
         let known = lines.iter_mut().position(|l| Arc::ptr_eq(&l.share, share));
         let place = known.unwrap_or_else(|| {
-            let items = VecDeque::new();
-            let share = share.clone();
-            lines.push(Line { share, items });
+            lines.push(Line::of(share.clone()));
             lines.len() - 1
         });
         let line = &mut lines[place];
-        if line.items.is_empty() {
+        if line.is_empty() {
             share.catch_up(self.floor.load(Ordering::Relaxed));
         }
-        line.items.push_back(item);
+        to(line).push_back(item);
         share.waiting.fetch_add(1, Ordering::Relaxed);
         self.len.fetch_add(1, Ordering::Relaxed);
     }
@@ -126,21 +180,15 @@ impl<T> FairQueue<T> {
         }
         let mut lines = self.lines();
         let waiting = lines.iter().enumerate();
-        let waiting = waiting.filter(|(_, line)| !line.items.is_empty() && admits(&line.share));
+        let waiting = waiting.filter(|(_, line)| !line.is_empty() && admits(&line.share));
         let (place, _) = waiting.min_by_key(|(_, line)| line.share.used())?;
         let line = &mut lines[place];
-        let item = line.items.pop_front();
+        let item = line.pop();
         self.floor.fetch_max(line.share.used(), Ordering::Relaxed);
         line.share.waiting.fetch_sub(1, Ordering::Relaxed);
         self.len.fetch_sub(1, Ordering::Relaxed);
-        if line.items.is_empty() {
-            // A crowd's room is given back.
-            if line.items.capacity() > 1_024 {
-                line.items = VecDeque::new();
-            }
-            if lines.len() > SPARE_LINES {
-                lines.swap_remove(place);
-            }
+        if line.is_empty() && lines.len() > SPARE_LINES {
+            lines.swap_remove(place);
         }
         item
     }
@@ -255,6 +303,26 @@ mod tests {
         let served: Vec<i32> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(served, [0, 1, 2, 3, 4]);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_has_begun_takes_turns_with_what_has_not() {
+        let (queue, [only]) = (FairQueue::default(), shares());
+        (0..3).for_each(|n| queue.push(&only, n));
+        (10..13).for_each(|n| queue.push_begun(&only, n));
+        let served: Vec<i32> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(served, [10, 0, 11, 1, 12, 2]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn nothing_begins_while_much_has_begun() {
+        let (queue, [only]) = (FairQueue::default(), shares());
+        (0..100).for_each(|_| queue.push(&only, "new"));
+        (0..MANY_BEGUN + 10).for_each(|_| queue.push_begun(&only, "begun"));
+        let mut served = std::iter::from_fn(|| queue.pop());
+        let first = served.by_ref().take_while(|what| *what == "begun").count();
+        assert_eq!(first, 11, "until fewer than many are left");
     }
 
     #[test]

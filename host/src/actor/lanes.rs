@@ -7,7 +7,9 @@
 //!
 //! Invariants: a consumer that has begun is polled until it is done, whatever another does; no
 //! lane keeps a thread for longer than one consumer's poll and [`BATCH`] take; where there are
-//! several lanes and components, work whose pieces are long leaves one lane to the others.
+//! several lanes and components, work whose pieces are long leaves one lane to the others; of a
+//! component's consumers that are ready few have begun, however many wait, since each may hold an
+//! instance.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -114,12 +116,14 @@ impl Lanes {
             }
             lanes
         });
-        self.enter(Arc::new(Task {
+        let has_begun = matches!(consumer, Consumer::Begun(_));
+        let task = Task {
             consumer: Mutex::new(Some(consumer)),
             state: AtomicU8::new(READY),
             share,
             lanes: self.clone(),
-        }));
+        };
+        self.enter(Arc::new(task), has_begun);
     }
 
     /// Whether work of this share may run where it arrives, ahead of what waits for a lane.
@@ -144,9 +148,12 @@ impl Lanes {
         }
     }
 
-    fn enter(&self, task: Arc<Task>) {
+    fn enter(&self, task: Arc<Task>, has_begun: bool) {
         let share = task.share.clone();
-        self.ready.push(&share, task);
+        match has_begun {
+            true => self.ready.push_begun(&share, task),
+            false => self.ready.push(&share, task),
+        }
         if self.closed.load(Ordering::Acquire) {
             return drop(self.ready.take_all());
         }
@@ -237,7 +244,7 @@ impl Task {
                 .compare_exchange(RUNNING, WAITING, Ordering::AcqRel, Ordering::Acquire);
         if rests.is_err() {
             self.state.store(READY, Ordering::Release);
-            self.lanes.clone().enter(self);
+            self.lanes.clone().enter(self, true);
         }
     }
 }
@@ -254,7 +261,7 @@ impl Wake for Task {
             .state
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, step);
         if before == Ok(WAITING) {
-            self.lanes.clone().enter(self);
+            self.lanes.clone().enter(self, true);
         }
     }
 
@@ -270,6 +277,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::fair::MANY_BEGUN;
 
     fn boxed(work: impl Future<Output = ()> + Send + 'static) -> Consumer {
         Consumer::new(|| work)
@@ -296,6 +304,34 @@ mod tests {
             lanes.spawn(Arc::default(), boxed(work));
         }
         all_ended.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn of_a_crowd_whose_pieces_are_interrupted_few_have_begun() {
+        const CROWD: usize = 2_000;
+        let (lanes, crowd) = (Lanes::new(), Arc::<Share>::default());
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let most = Arc::new(AtomicUsize::new(0));
+        let left = Arc::new(AtomicUsize::new(CROWD));
+        for _ in 0..CROWD {
+            let (under_way, most, left) = (under_way.clone(), most.clone(), left.clone());
+            let work = async move {
+                let now = under_way.fetch_add(1, Ordering::Relaxed) + 1;
+                most.fetch_max(now, Ordering::Relaxed);
+                for _ in 0..5 {
+                    yield_now().await;
+                }
+                under_way.fetch_sub(1, Ordering::Relaxed);
+                left.fetch_sub(1, Ordering::Relaxed);
+            };
+            lanes.spawn(crowd.clone(), boxed(work));
+        }
+        while left.load(Ordering::Relaxed) > 0 {
+            yield_now().await;
+        }
+        // Those too whose yield the runtime has not ended yet.
+        let most = most.load(Ordering::Relaxed);
+        assert!(most <= 4 * MANY_BEGUN, "{most} at once");
     }
 
     #[tokio::test]
