@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tidegate::ws::{self, CloseCode, Frame, Message, Outbound, Refused, Settings, Socket};
 use tokio::net::{TcpListener, TcpStream};
@@ -59,12 +59,7 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>,
             });
             accepted.response()
         }
-        Err(error) => {
-            let mut response = Response::new(Full::from(format!("{error}\n")));
-            *response.status_mut() = StatusCode::BAD_REQUEST;
-            response.headers_mut().extend(error.headers());
-            response
-        }
+        Err(error) => error.response(Full::from(format!("{error}\n"))),
     })
 }
 

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
 use crate::request::Request;
 use crate::watch::{self, Watched};
-use crate::{Socket, WallClock, patiently};
+use crate::{Actor, Socket, WallClock, patiently};
 
 /// What the host prints before the address that it listens on.
 const LISTENING: &str = "listening on http://";
@@ -111,6 +112,20 @@ impl Host {
     /// Everything that the host has printed, to standard output and error.
     pub fn log(&self) -> String {
         self.log.text()
+    }
+
+    /// Waits until an actor is not in memory, and gives what operators see of it then.
+    pub async fn until_asleep(&self, actor: &Actor) -> Value {
+        let path = format!("/actors/{}/{}", actor.kind, actor.id);
+        let asleep = async {
+            loop {
+                let about = self.admin(http::Method::GET, &path).send().await.json();
+                if about["inMemory"] == false {
+                    return about;
+                }
+            }
+        };
+        patiently(&format!("the end of {actor}"), || self.log.text(), asleep).await
     }
 
     /// Waits until the host has printed a line that contains `text`, and returns the line.

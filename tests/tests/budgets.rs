@@ -326,15 +326,6 @@ fn crowded() -> Builder {
         .set("actors.idle-timeout-ms=100")
 }
 
-/// Waits until an actor is not in memory.
-async fn until_asleep(host: &Host, path: &str) {
-    let path = format!("/actors/{path}");
-    let asleep =
-        async { while host.admin(Method::GET, &path).send().await.json()["inMemory"] != false {} };
-    let asleep = tokio::time::timeout(PATIENCE, asleep).await;
-    asleep.expect("an idle actor leaves memory");
-}
-
 /// Somebody who keeps so many large actors in memory that there is no room for another.
 async fn crowd(host: &Host) -> Socket {
     let mut watcher = host.connect().await;
@@ -369,7 +360,7 @@ async fn a_timer_whose_actor_finds_no_room_fires_once_there_is_some() {
             .call(&actor("puppet", &id), "run", steps)
             .await
             .result();
-        until_asleep(&host, &format!("puppet/{id}")).await;
+        host.until_asleep(&actor("puppet", &id)).await;
         let watcher = crowd(&host).await;
         if began.elapsed() < after {
             break (id, watcher);
@@ -403,7 +394,7 @@ async fn an_actor_that_found_no_room_is_told_of_a_connection_when_it_comes_again
         fill.json(&json!({"bytes": 120_000})).send().await.status,
         200
     );
-    until_asleep(&host, "lab/1").await;
+    host.until_asleep(&actor("lab", "1")).await;
     let watcher = crowd(&host).await;
     let refused = socket.call(&lab, "count", None).await;
     assert_eq!(

@@ -88,10 +88,7 @@ async fn a_timer_of_an_actor_that_left_memory_comes_when_its_span_has_passed() {
     let mut socket = host.connect().await;
     let timer = json!({"label": "late", "ms": 2_000, "idle": true, "outlive": true});
     set(&mut socket, &clock, timer).await;
-    let about = || host.admin(http::Method::GET, "/actors/clock/a");
-    while about().send().await.json()["inMemory"] == true {
-        tokio::task::yield_now().await;
-    }
+    host.until_asleep(&clock).await;
     wall.set_ahead(-LONG_MS);
     fired(&host, &clock, 1).await;
 }

@@ -158,13 +158,8 @@ async fn a_round_without_players_ends_and_the_game_leaves_memory() {
     assert!(state["players"]["Ann"]["absentSince"].is_u64(), "{state}");
     assert_eq!(state["winners"], json!([]));
     eve.close().await;
-    loop {
-        let about = host.admin(http::Method::GET, "/actors/game/bay");
-        // A timer that was left over would keep it there.
-        if about.send().await.json()["inMemory"] == false {
-            break;
-        }
-    }
+    // A timer that was left over would keep it there.
+    host.until_asleep(&bay()).await;
     let mut ann = player(&host, "Ann").await;
     let state = ann.watch(&bay(), |_| true).await;
     assert_eq!(state["players"]["Ann"].get("absentSince"), None);

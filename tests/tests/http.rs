@@ -275,7 +275,10 @@ async fn pages_of_other_sites_are_refused() {
             .send()
             .await;
         call.failed(403, "request.forbidden-origin");
-        let upgrade = upgrade(&host).header("origin", origin).send().await;
+        let upgrade = upgrade(host.get("/ws"))
+            .header("origin", origin)
+            .send()
+            .await;
         upgrade.failed(403, "request.forbidden-origin");
     }
     assert_eq!(host.post("/actors/lab/1/count").send().await.json(), 1);
@@ -337,19 +340,13 @@ async fn a_browser_may_ask_before_it_calls() {
 #[tokio::test]
 async fn a_broken_upgrade_is_explained() {
     let host = Host::serving(["lab"]).await;
-    let old = upgrade(&host)
+    let old = upgrade(host.get("/ws"))
         .header("sec-websocket-version", "8")
         .send()
         .await;
     old.failed(426, "request.upgrade-required");
     assert_eq!(old.headers["sec-websocket-version"], "13");
-    let posted = host
-        .post("/ws")
-        .header("connection", "upgrade")
-        .header("upgrade", "websocket")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-    let posted = posted.send().await;
+    let posted = upgrade(host.post("/ws")).send().await;
     posted.failed(405, "request.method-not-allowed");
     assert_eq!(posted.headers["allow"], "GET");
     let keyless = host
@@ -361,8 +358,8 @@ async fn a_broken_upgrade_is_explained() {
 }
 
 /// A WebSocket handshake that is expected to fail.
-fn upgrade(host: &Host) -> tidegate_tests::Request {
-    host.get("/ws")
+fn upgrade(request: tidegate_tests::Request) -> tidegate_tests::Request {
+    request
         .header("connection", "upgrade")
         .header("upgrade", "websocket")
         .header("sec-websocket-version", "13")

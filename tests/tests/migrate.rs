@@ -3,8 +3,6 @@
 //! The example `counter` stores `{count}`; the handler `moved` is its next version, which
 //! stores `{sum, made_from}`.
 
-use std::time::Duration;
-
 use http::Method;
 use serde_json::{Value, json};
 use tidegate_tests::{Actor, Builder, Folder, Host, Response, actor, guest, handlers_folder};
@@ -416,15 +414,7 @@ async fn without_a_disk_states_are_migrated_all_the_same() {
         .start()
         .await;
     add(&host, "a", 5).await;
-    let asleep = async {
-        while about(&host, "a").await["inMemory"] == true {
-            tokio::task::yield_now().await;
-        }
-    };
-    let patience = Duration::from_secs(20);
-    tokio::time::timeout(patience, asleep)
-        .await
-        .expect("it sleeps");
+    host.until_asleep(&actor("counter", "a")).await;
     deploy(&host, handler("moved")).await;
     assert_eq!(add(&host, "a", 1).await, 6);
     assert_eq!(read(&host, "a").await["state"]["made_from"], json!([0]));

@@ -2,7 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use tidegate_tests::{Actor, Host, PATIENCE, Socket, actor, dialect};
+use tidegate_tests::{Actor, Host, Socket, actor, dialect};
 
 /// A host whose actors leave memory after so many milliseconds, when nothing holds them there.
 async fn host_that_forgets(ms: u64) -> Host {
@@ -11,20 +11,6 @@ async fn host_that_forgets(ms: u64) -> Host {
         .set(&format!("actors.idle-timeout-ms={ms}"))
         .start()
         .await
-}
-
-/// What the operator sees of an actor, once it has left memory.
-async fn asleep(host: &Host, actor: &Actor) -> Value {
-    let leaving = async {
-        loop {
-            let about = about(host, actor).await;
-            if about["inMemory"] == false {
-                return about;
-            }
-        }
-    };
-    let left = tokio::time::timeout(PATIENCE, leaving).await;
-    left.unwrap_or_else(|_| panic!("{actor} stays in memory"))
 }
 
 async fn about(host: &Host, actor: &Actor) -> Value {
@@ -210,7 +196,7 @@ async fn timers_are_cleared_when_the_actor_is_deactivated() {
     let mut socket = host.connect().await;
     let hourly = json!({"everyMs": 3_600_000});
     let id = socket.call(&alarm, "startIdle", hourly).await.result();
-    asleep(&host, &alarm).await;
+    host.until_asleep(&alarm).await;
     let stopped = socket.call(&alarm, "stop", json!({"id": id})).await;
     assert_eq!(stopped.result(), false, "it was still there");
 }
@@ -256,7 +242,7 @@ async fn a_schedule_starts_and_stops_with_the_actor() {
     let beating = |state: &Value| state["beats"].as_u64() >= Some(3);
     socket.watch(&pulse, beating).await;
     socket.unsubscribe_state(&pulse).await;
-    let left = asleep(&host, &pulse).await;
+    let left = host.until_asleep(&pulse).await;
     // As long as several beats.
     let clock = actor("alarm", "clock");
     let long = json!({"ms": 1_000});
@@ -276,7 +262,7 @@ async fn a_schedule_does_not_keep_its_actor_in_memory() {
     let pulse = actor("pulse", "p");
     let mut socket = host.connect().await;
     socket.call(&pulse, "beat", None).await.result();
-    asleep(&host, &pulse).await;
+    host.until_asleep(&pulse).await;
 }
 
 #[tokio::test]
@@ -286,7 +272,7 @@ async fn an_idle_interval_does_not_keep_its_actor_in_memory() {
     let mut socket = host.connect().await;
     let often = json!({"everyMs": 250});
     socket.call(&alarm, "startIdle", often).await.result();
-    asleep(&host, &alarm).await;
+    host.until_asleep(&alarm).await;
 }
 
 #[tokio::test]
@@ -296,7 +282,7 @@ async fn a_schedule_is_an_interval_that_activation_sets() {
     let mut socket = host.connect().await;
     let call = socket.call(&alarm, "tickFromActivation", None).await;
     call.result();
-    asleep(&host, &alarm).await;
+    host.until_asleep(&alarm).await;
     let ticked = |state: &Value| state["ticks"].as_u64() >= Some(3);
     socket.watch(&alarm, ticked).await;
 }
@@ -573,7 +559,7 @@ async fn the_time_out_of_an_agent_leaves_a_run_that_is_done_alone() {
     run_of(&mut socket, &run, json!([]), 1).await;
     socket.unsubscribe_state(&run).await;
     // Its timer kept it in memory, so that has fired.
-    let about = asleep(&host, &run).await;
+    let about = host.until_asleep(&run).await;
     assert_eq!(about["state"]["status"], "done");
     assert_eq!(about["state"]["timedOut"], false);
 }

@@ -165,17 +165,6 @@ async fn idle_host() -> Host {
         .await
 }
 
-/// Waits until the actor is not in memory.
-async fn until_asleep(host: &Host, path: &str) -> Value {
-    let path = format!("/actors/{path}");
-    loop {
-        let about = host.admin(http::Method::GET, &path).send().await.json();
-        if about["inMemory"] == false {
-            return about;
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_timer_keeps_its_actor_in_memory_unless_it_says_otherwise() {
     let host = idle_host().await;
@@ -185,7 +174,7 @@ async fn a_timer_keeps_its_actor_in_memory_unless_it_says_otherwise() {
     socket.call(&awake, "run", steps).await.result();
     let steps = json!([{"after": {"ms": 3_600_000, "idle": true}}, {"set": {"n": 1}}]);
     socket.call(&idle, "run", steps).await.result();
-    until_asleep(&host, "puppet/idle").await;
+    host.until_asleep(&idle).await;
     let about = host
         .admin(http::Method::GET, "/actors/puppet/awake")
         .send()
@@ -203,7 +192,7 @@ async fn a_timer_that_outlives_wakes_its_actor() {
         {"after": {"ms": 600, "idle": true, "input": "cleared"}},
     ]);
     socket.call(&puppet, "run", steps).await.result();
-    until_asleep(&host, "puppet/1").await;
+    host.until_asleep(&actor("puppet", "1")).await;
     let fired = async {
         loop {
             let about = host

@@ -283,6 +283,21 @@ mod tests {
         Consumer::new(|| work)
     }
 
+    /// Ends a poll as a guest's turn does that is interrupted: to be polled again at once. The
+    /// runtime's own `yield_now` waits until the runtime has looked at its sockets.
+    async fn interrupted() {
+        let mut is_over = false;
+        std::future::poll_fn(|context| {
+            if is_over {
+                return Poll::Ready(());
+            }
+            is_over = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn all_that_begins_ends_also_what_waits_and_what_yields() {
         let (lanes, done) = (Lanes::new(), Arc::new(AtomicUsize::new(0)));
@@ -319,7 +334,7 @@ mod tests {
                 let now = under_way.fetch_add(1, Ordering::Relaxed) + 1;
                 most.fetch_max(now, Ordering::Relaxed);
                 for _ in 0..5 {
-                    yield_now().await;
+                    interrupted().await;
                 }
                 under_way.fetch_sub(1, Ordering::Relaxed);
                 left.fetch_sub(1, Ordering::Relaxed);
@@ -329,9 +344,9 @@ mod tests {
         while left.load(Ordering::Relaxed) > 0 {
             yield_now().await;
         }
-        // Those too whose yield the runtime has not ended yet.
+        // As many as wait, and the one that runs.
         let most = most.load(Ordering::Relaxed);
-        assert!(most <= 4 * MANY_BEGUN, "{most} at once");
+        assert!(most <= MANY_BEGUN + 1, "{most} at once");
     }
 
     #[tokio::test]

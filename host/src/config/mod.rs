@@ -64,8 +64,8 @@ pub struct Gateway {
     /// Connections that wait to be taken; the kernel may allow fewer (`net.core.somaxconn`).
     /// Beyond that an attempt is made again by its client's kernel, a second later.
     pub accept_backlog: u32,
-    /// Refused connections that are told why, per second; further ones are reset, which costs a
-    /// third, so that who comes behind them need not wait. 0 sets no limit.
+    /// Refused connections that are told why, per second; further ones are reset, which costs
+    /// less, so that who comes behind them need not wait. 0 sets no limit.
     pub refusal_answers_per_second: u32,
     /// File descriptors that sockets leave to everything else: the store's files, compiled
     /// components, what handlers ask of other hosts. Half of all where there are few.

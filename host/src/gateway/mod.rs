@@ -481,7 +481,13 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
     let accepted = match handshake::accept(request.method(), request.version(), headers) {
         Ok(accepted) => accepted,
         Err(error) => {
-            let mut response = ErrorResponse(error.failure()).into_response();
+            let code = match error.status() {
+                StatusCode::METHOD_NOT_ALLOWED => code::REQUEST_METHOD_NOT_ALLOWED,
+                StatusCode::UPGRADE_REQUIRED => code::REQUEST_UPGRADE_REQUIRED,
+                _ => code::REQUEST_MALFORMED,
+            };
+            let failure = Failure::host(code).message(error.to_string());
+            let mut response = ErrorResponse(failure).into_response();
             response.headers_mut().extend(error.headers());
             return response;
         }

@@ -11,8 +11,6 @@ use http::header::{
 };
 use http::{Method, Request, Response, StatusCode, Version};
 use thiserror::Error;
-use tidegate_core::Failure;
-use tidegate_core::failure::code;
 
 /// The only version of the protocol there is.
 const VERSION_13: HeaderValue = HeaderValue::from_static("13");
@@ -46,17 +44,16 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// As a failure: 426 where the client can mend its request by upgrading (differently), 405 for
-    /// the method, else 400.
-    pub fn failure(&self) -> Failure {
-        let code = match self {
+    /// 426 where the client can mend its request by upgrading (differently), 405 for the method,
+    /// else 400.
+    pub fn status(&self) -> StatusCode {
+        match self {
             Self::NotAnUpgrade | Self::HttpVersion(_) | Self::Version => {
-                code::REQUEST_UPGRADE_REQUIRED
+                StatusCode::UPGRADE_REQUIRED
             }
-            Self::Method(_) => code::REQUEST_METHOD_NOT_ALLOWED,
-            Self::Key => code::REQUEST_MALFORMED,
-        };
-        Failure::host(code).message(self.to_string())
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Key => StatusCode::BAD_REQUEST,
+        }
     }
 
     /// The headers that go with the status: what the client should upgrade to.
@@ -74,6 +71,14 @@ impl HandshakeError {
             Self::Key => {}
         }
         headers
+    }
+
+    /// The refusal as a response whose body is `body`.
+    pub fn response<B>(&self, body: B) -> Response<B> {
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status();
+        *response.headers_mut() = self.headers();
+        response
     }
 }
 
@@ -299,8 +304,9 @@ mod tests {
         ] {
             let error = check(Some(changed)).unwrap_err();
             assert_eq!(error, HandshakeError::NotAnUpgrade);
-            assert_eq!(error.failure().status, 426);
-            assert_eq!(error.headers()[UPGRADE], "websocket");
+            let response = error.response(());
+            assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED);
+            assert_eq!(response.headers()[UPGRADE], "websocket");
         }
     }
 
@@ -309,8 +315,9 @@ mod tests {
         for version in [None, Some("8"), Some("13, 8"), Some("")] {
             let error = check(Some((SEC_WEBSOCKET_VERSION, version))).unwrap_err();
             assert_eq!(error, HandshakeError::Version);
-            assert_eq!(error.failure().status, 426);
-            assert_eq!(error.headers()[SEC_WEBSOCKET_VERSION], "13");
+            let response = error.response(());
+            assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED);
+            assert_eq!(response.headers()[SEC_WEBSOCKET_VERSION], "13");
         }
     }
 
@@ -327,7 +334,7 @@ mod tests {
         ] {
             let error = check(Some((SEC_WEBSOCKET_KEY, key))).unwrap_err();
             assert_eq!(error, HandshakeError::Key, "{key:?}");
-            assert_eq!(error.failure().status, 400);
+            assert_eq!(error.status(), StatusCode::BAD_REQUEST);
         }
     }
 
@@ -344,7 +351,7 @@ mod tests {
     fn an_upgrade_is_a_get_over_http_1_1() {
         let headers = request(None);
         let error = accept(&Method::POST, Version::HTTP_11, &headers).unwrap_err();
-        assert_eq!(error.failure().status, 405);
+        assert_eq!(error.status(), StatusCode::METHOD_NOT_ALLOWED);
         let error = accept(&Method::GET, Version::HTTP_10, &headers).unwrap_err();
         assert_eq!(error, HandshakeError::HttpVersion(Version::HTTP_10));
     }
