@@ -7,7 +7,7 @@
 //! saved up.
 //!
 //! Within a line, work that has begun and waits to go on takes turns with what has not begun, and
-//! goes before it where there is much: work that is under way holds memory.
+//! goes before most of it where there is much: work that is under way holds memory.
 //!
 //! Invariant: what is queued by one share never delays another's by more than what is under way.
 
@@ -30,9 +30,13 @@ const STANDING: u32 = 10;
 /// What is held against a share at most.
 const UNFORGIVEN: u32 = 3 * FORGIVING;
 
-/// How many pieces of a share's work may have begun and wait to go on before no other begins. An
+/// How many pieces of a share's work may have begun and wait to go on before few others begin. An
 /// actor's turn holds an instance of its component meanwhile.
 pub const MANY_BEGUN: usize = 64;
+
+/// While so many have, one begins in the place of every so many that would go on: not all may ever
+/// come to an end.
+const BEGIN_ONE_IN: u32 = 16;
 
 /// Lines that are kept while they are empty, so that work which comes one by one allocates
 /// nothing.
@@ -48,6 +52,8 @@ pub struct Share {
     elsewhere: AtomicU64,
     /// How much of it waits.
     waiting: AtomicUsize,
+    /// How much of that has begun.
+    begun: AtomicUsize,
     /// How many short pieces its long ones are to be made up for by.
     long: AtomicU32,
 }
@@ -75,8 +81,8 @@ struct Line<T> {
     new: VecDeque<T>,
     /// What has, and is to go on.
     begun: VecDeque<T>,
-    /// The last one that came next had begun.
-    was_begun: bool,
+    /// How many that had begun came next since one that had not did.
+    went_on: u32,
 }
 
 impl<T> Line<T> {
@@ -85,7 +91,7 @@ impl<T> Line<T> {
             share,
             new: VecDeque::new(),
             begun: VecDeque::new(),
-            was_begun: false,
+            went_on: 0,
         }
     }
 
@@ -94,16 +100,26 @@ impl<T> Line<T> {
     }
 
     fn pop(&mut self) -> Option<T> {
-        let goes_on = match self.new.is_empty() {
-            true => true,
-            false => self.begun.len() >= MANY_BEGUN || !self.was_begun,
+        let before_another = match self.begun.len() >= MANY_BEGUN {
+            true => BEGIN_ONE_IN,
+            false => 1,
         };
-        let popped = match goes_on {
+        let goes_on = self.new.is_empty() || self.went_on < before_another;
+        let item = match goes_on {
             true => self.begun.pop_front(),
             false => None,
         };
-        self.was_begun = popped.is_some();
-        let item = popped.or_else(|| self.new.pop_front());
+        let item = match item {
+            Some(begun) => {
+                self.went_on = self.went_on.saturating_add(1);
+                self.share.begun.fetch_sub(1, Ordering::Relaxed);
+                Some(begun)
+            }
+            None => {
+                self.went_on = 0;
+                self.new.pop_front()
+            }
+        };
         for items in [&mut self.new, &mut self.begun] {
             // A crowd's room is given back.
             if items.is_empty() && items.capacity() > 1_024 {
@@ -149,6 +165,7 @@ impl<T> FairQueue<T> {
 
     /// Puts something that has begun there, and is to go on.
     pub fn push_begun(&self, share: &Arc<Share>, item: T) {
+        share.begun.fetch_add(1, Ordering::Relaxed);
         self.add(share, item, |line| &mut line.begun);
     }
 
@@ -199,14 +216,15 @@ impl<T> FairQueue<T> {
     }
 
     /// Whether work of this share may run ahead of what waits: nothing does, or its pieces are
-    /// short, and what waits is its own alone, or of others alone who have had as much. Where
-    /// others wait as well, its own that waits would wait the longer for what passes it.
+    /// short, not much of it has begun, and what waits is its own alone, or of others alone who have
+    /// had as much. Where others wait as well, its own that waits would wait the longer for what
+    /// passes it.
     pub fn lets_pass(&self, share: &Share) -> bool {
         let waiting = self.len();
         if waiting == 0 {
             return true;
         }
-        if share.is_long() {
+        if share.is_long() || share.begun.load(Ordering::Relaxed) >= MANY_BEGUN {
             return false;
         }
         let own = share.waiting.load(Ordering::Relaxed);
@@ -316,13 +334,39 @@ mod tests {
     }
 
     #[test]
-    fn nothing_begins_while_much_has_begun() {
+    fn little_begins_while_much_has_begun() {
         let (queue, [only]) = (FairQueue::default(), shares());
         (0..100).for_each(|_| queue.push(&only, "new"));
         (0..MANY_BEGUN + 10).for_each(|_| queue.push_begun(&only, "begun"));
         let mut served = std::iter::from_fn(|| queue.pop());
         let first = served.by_ref().take_while(|what| *what == "begun").count();
         assert_eq!(first, 11, "until fewer than many are left");
+    }
+
+    #[test]
+    fn what_never_ends_does_not_keep_all_else_from_beginning() {
+        let (queue, [only]) = (FairQueue::default(), shares());
+        (0..100).for_each(|_| queue.push(&only, "new"));
+        (0..MANY_BEGUN + 10).for_each(|_| queue.push_begun(&only, "endless"));
+        let mut new = 0;
+        for _ in 0..10 * (BEGIN_ONE_IN + 1) {
+            match queue.pop() {
+                Some("endless") => queue.push_begun(&only, "endless"),
+                _ => new += 1,
+            }
+        }
+        assert_eq!(new, 10);
+    }
+
+    #[test]
+    fn where_much_has_begun_nothing_passes_what_waits() {
+        let (queue, [only]) = (FairQueue::default(), shares());
+        (1..MANY_BEGUN).for_each(|_| queue.push_begun(&only, ()));
+        assert!(queue.lets_pass(&only));
+        queue.push_begun(&only, ());
+        assert!(!queue.lets_pass(&only));
+        assert_eq!(queue.pop(), Some(()));
+        assert!(queue.lets_pass(&only));
     }
 
     #[test]

@@ -372,6 +372,13 @@ async fn heads_have_a_limit() {
     assert_eq!(answer.status, 431);
     let answer = ask(&host, &request(&format!("GET /{long}"), &[], "")).await;
     assert!(matches!(answer.status, 414 | 431), "{answer:?}");
+    for (count, status) in [(100, 200), (101, 431)] {
+        // With `Host`.
+        let headers: Vec<String> = (1..count).map(|n| format!("X-{n}: y")).collect();
+        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        let answer = ask(&host, &request("GET /health", &headers, "")).await;
+        assert_eq!(answer.status, status, "{count} headers");
+    }
 }
 
 #[tokio::test]

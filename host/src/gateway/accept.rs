@@ -1,8 +1,9 @@
 //! Takes connections out of the system's backlog.
 //!
 //! The backlog is a line that is taken in order: a probe stands behind all who came before it. So
-//! one that is refused has to cost little: it is never made a connection of the runtime's, no task
-//! is begun for it, and of a flood of them most are not even told why. And the line is taken by a
+//! one that is refused has to cost little: unless it finds one of the few reserved places it is
+//! never made a connection of the runtime's and no task is begun for it, and of a flood of them most
+//! are not even told why. And the line is taken by a
 //! thread of its own, which the system lets run beside those that serve, however busy they are.
 //!
 //! Invariant: nothing that a client does ends the loop.
@@ -26,7 +27,6 @@ use tokio::runtime::Handle;
 use tracing::{debug, warn};
 
 use super::{Doors, admit, connection, http, reserved};
-use crate::auth::limits::FrameLimit;
 
 /// Connections that are taken before it is looked whether that is to end.
 const AT_ONCE: usize = 64;
@@ -66,13 +66,11 @@ impl Accepting {
     ) -> io::Result<Accepting> {
         let (ends, ended) = UnixStream::pair()?;
         let runtime = Handle::current();
-        let answers = doors.settings.refusal_answers_per_second;
         let mut acceptor = Acceptor {
             routes,
             doors,
             reserve: open_reserve(),
             is_known: false,
-            answers: FrameLimit::new(answers, answers),
         };
         let thread = std::thread::Builder::new().name("accept".to_owned());
         let thread = thread.spawn(move || {
@@ -99,8 +97,6 @@ struct Acceptor {
     reserve: Option<File>,
     /// The log is told once that there are none left, not of each connection.
     is_known: bool,
-    /// How many are told why they are refused.
-    answers: FrameLimit,
 }
 
 impl Acceptor {
@@ -123,8 +119,19 @@ impl Acceptor {
             }
             for _ in 0..AT_ONCE {
                 match listener.accept() {
-                    Ok((stream, peer)) => self.take(stream, peer),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Ok((stream, peer)) => {
+                        if let Err(error) = self.take(stream, peer) {
+                            warn!(%error, "a connection cannot be served");
+                            std::thread::sleep(PAUSE);
+                            break;
+                        }
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        // It may have been given up for a connection that was not there: the
+                        // system looks for a descriptor first.
+                        self.reserve = self.reserve.take().or_else(open_reserve);
+                        break;
+                    }
                     Err(error) => {
                         if self.has_to_wait(&error) {
                             std::thread::sleep(PAUSE);
@@ -136,7 +143,8 @@ impl Acceptor {
         }
     }
 
-    fn take(&mut self, stream: TcpStream, peer: SocketAddr) {
+    /// Serves a connection, or refuses it; fails where the runtime cannot take it.
+    fn take(&mut self, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
         self.reserve = self.reserve.take().or_else(open_reserve);
         if self.reserve.is_none() {
             let failure = Failure::host(code::CONNECTION_LIMIT)
@@ -144,23 +152,19 @@ impl Acceptor {
                 .detail("it is out of file descriptors");
             self.refuse(stream, peer, &failure);
             self.reserve = open_reserve();
-            return;
+            return Ok(());
         }
         let (routes, doors) = (self.routes.clone(), self.doors.clone());
         match admit(peer.ip(), &doors) {
             Ok(place) => {
                 self.is_known = false;
-                let Some(stream) = runtimes_own(stream) else {
-                    return;
-                };
+                let stream = runtimes_own(stream)?;
                 let tasks = doors.tasks.clone();
                 tasks.spawn(connection::serve(stream, peer, place, routes, doors, None));
             }
             Err(failure) => match doors.reserved.admit(peer) {
                 Some(place) => {
-                    let Some(stream) = runtimes_own(stream) else {
-                        return;
-                    };
+                    let stream = runtimes_own(stream)?;
                     let tasks = doors.tasks.clone();
                     tasks.spawn(reserved::serve_if_reserved(
                         stream, peer, place, failure, routes, doors,
@@ -169,17 +173,15 @@ impl Acceptor {
                 None => self.refuse(stream, peer, &failure),
             },
         }
+        Ok(())
     }
 
     /// Answers and closes, or resets the connection where that has been done often.
     fn refuse(&self, mut stream: TcpStream, peer: SocketAddr, failure: &Failure) {
-        if self.answers.check().is_ok() {
-            let answer = last_words(peer, failure, &self.doors);
+        match last_words(peer, failure, &self.doors) {
             // It does not wait: nothing was written before. The peer may be gone already.
-            let _ = stream.write(&answer);
-        } else {
-            tell_of(peer, failure, &self.doors);
-            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            Some(answer) => drop(stream.write(&answer)),
+            None => reset(&stream),
         }
     }
 
@@ -212,18 +214,22 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }
 
-fn runtimes_own(stream: TcpStream) -> Option<tokio::net::TcpStream> {
-    let made = stream
-        .set_nonblocking(true)
-        .and_then(|()| tokio::net::TcpStream::from_std(stream));
-    made.inspect_err(|error| warn!(%error, "a connection cannot be served"))
-        .ok()
+fn runtimes_own(stream: TcpStream) -> io::Result<tokio::net::TcpStream> {
+    stream.set_nonblocking(true)?;
+    tokio::net::TcpStream::from_std(stream)
 }
 
-/// What a connection is told that is refused.
-pub(super) fn last_words(peer: SocketAddr, failure: &Failure, doors: &Doors) -> Bytes {
+/// Has the system reset a connection when it is closed.
+pub(super) fn reset<'s>(stream: impl Into<SockRef<'s>>) {
+    // It may be gone already.
+    let _ = stream.into().set_linger(Some(Duration::ZERO));
+}
+
+/// What a connection is told that is refused; none where that was told often of late.
+pub(super) fn last_words(peer: SocketAddr, failure: &Failure, doors: &Doors) -> Option<Bytes> {
     tell_of(peer, failure, doors);
-    connection::last_answer(failure, "retry-after: 1\r\n")
+    let may_be_told = doors.refusal_answers.check().is_ok();
+    may_be_told.then(|| connection::last_answer(failure, "retry-after: 1\r\n"))
 }
 
 /// A flood of them must not become one of the log; the metrics count them.

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::accept::last_words;
+use super::accept::{last_words, reset};
 use super::connection::serve;
 use super::{Doors, Place};
 use crate::auth::limits::{AddressLimits, AddressPermit};
@@ -95,8 +95,11 @@ pub(super) async fn serve_if_reserved(
 /// Refuses a request of which something has arrived. What is left unread of it would have the
 /// system reset the connection, and the answer be lost (RFC 9112, section 9.6).
 async fn refuse_heard(mut stream: TcpStream, peer: SocketAddr, refusal: &Failure, doors: &Doors) {
+    let Some(answer) = last_words(peer, refusal, doors) else {
+        return reset(&stream);
+    };
     // As far as that goes without waiting.
-    let _ = stream.try_write(&last_words(peer, refusal, doors));
+    let _ = stream.try_write(&answer);
     // It may be gone already.
     let _ = stream.shutdown().await;
     let mut rest = [0; 1024];

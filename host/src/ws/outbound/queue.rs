@@ -52,8 +52,8 @@ pub(super) struct State {
     pub(super) congested: bool,
     /// When a congested socket last took bytes.
     pub(super) progress: Option<Instant>,
-    /// How many hold back the writing: of those that let go before they wait, one for each thread.
-    pub(super) corks: u16,
+    /// How many hold back the writing: one for each actor at most that has more turns to take.
+    pub(super) corks: u32,
     /// A frame was refused and the queue has not fallen to the low-water mark since.
     pub(super) overflowed: bool,
     /// The connection's task.
