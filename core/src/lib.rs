@@ -6,6 +6,7 @@
 //! in the host and, compiled to wasm, on Spin.
 
 pub mod canonical;
+pub mod client;
 pub mod cron;
 pub mod document;
 pub mod failure;
@@ -21,6 +22,7 @@ pub mod protocol;
 pub mod schema;
 pub mod unambiguous;
 
+pub use client::{Client, RequestId};
 pub use document::Document;
 pub use failure::Failure;
 pub use json::Json;

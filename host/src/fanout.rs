@@ -19,7 +19,7 @@ use indexmap::IndexMap;
 use tidegate_core::{ActorKey, Failure, protocol};
 
 use crate::budget::{Budget, Exhausted, Lasting};
-use crate::rooms::Client;
+use tidegate_core::Client;
 use crate::ws::Frame;
 
 pub use self::views::{OwnView, Shown, Steps, View};

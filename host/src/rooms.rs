@@ -7,14 +7,13 @@
 
 mod contacts;
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use indexmap::IndexMap;
 use tidegate_core::protocol::Envelope;
-use tidegate_core::{ActorKey, Failure, protocol};
+use tidegate_core::{ActorKey, Client, Failure, protocol};
 use tokio_util::sync::CancellationToken;
 
 use self::contacts::Contacts;
@@ -23,41 +22,6 @@ use crate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh};
 use crate::hash::{KeyedHash, KeyedMap, KeyedSet};
 use crate::metrics::Metrics;
 use crate::ws::{CloseCode, Counters, Frame, Outbound, Refused};
-
-/// Who sent something.
-#[derive(Clone, Debug, Default)]
-pub struct Client {
-    /// The id of the WebSocket connection; none over plain HTTP.
-    pub connection: Option<Arc<str>>,
-    /// Verified claims as a JSON object.
-    pub user: Option<Arc<str>>,
-}
-
-/// Names one request through the log, from the door to the handler's output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RequestId {
-    /// A call on a WebSocket: the connection's id and the call's.
-    Frame {
-        /// The connection.
-        connection: Arc<str>,
-        /// The call's id, as the client chose it.
-        id: Arc<str>,
-    },
-    /// An HTTP request: what its `x-request-id` says.
-    Http(Arc<str>),
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // A client's text: quotes and control characters stay what they are.
-            RequestId::Frame { connection, id } => {
-                write!(f, "{connection}/{}", id.escape_debug())
-            }
-            RequestId::Http(id) => f.write_str(id),
-        }
-    }
-}
 
 /// Verified claims as a JSON object.
 type Claims = Arc<str>;

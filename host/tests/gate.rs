@@ -13,7 +13,8 @@ use tidegate::config::Config;
 use tidegate::engine::{Compiling, Engine, Grants, Origin};
 use tidegate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh};
 use tidegate::metrics::{Metrics, Stopwatch};
-use tidegate::rooms::{Client, Connections};
+use tidegate_core::{Client};
+use tidegate::rooms::{Connections};
 use tidegate::router::Router;
 use tidegate::store::{
     Change, Commit, Committed, Durability, Later, Listing, Memory, Store, StoreError, StoreFigures,

@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::budget::Share;
 use crate::engine::Origin;
 use crate::metrics::Stopwatch;
-use crate::rooms::{Client, RequestId};
+use tidegate_core::{Client, RequestId};
 use crate::store::Heard;
 use crate::timer::Due;
 use crate::turn::{ReplyTo, Which};

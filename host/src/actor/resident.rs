@@ -31,7 +31,7 @@ use super::{Shared, new_epoch, shutting_down};
 use crate::clock::instant;
 use crate::engine::{Component, Crash, Firing, Hook, Instance, Origin, Turn};
 use crate::metrics::{self, Entry, Stopwatch};
-use crate::rooms::RequestId;
+use tidegate_core::RequestId;
 use crate::router::Slot;
 use crate::store::{Change, Commit, Committed, Connected, Durability, Heard, Stored, Weight};
 use crate::timer::{Alarm, Due};

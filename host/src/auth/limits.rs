@@ -1,7 +1,5 @@
-//! How often and how much: frames of a connection, calls of a user, connections of an
-//! address.
-//!
-//! Rates are token buckets (`governor`). A limit of 0 is none, and then costs nothing.
+//! How often and how much: calls of a user, connections of an address. A limit of 0 is none, and
+//! then costs nothing.
 //!
 //! Invariant: what these remember has a bound, however many users and addresses come.
 
@@ -9,7 +7,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,105 +14,12 @@ use std::time::Duration;
 use governor::clock::{Clock, DefaultClock, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{NotUntil, Quota, RateLimiter};
+use governor::{Quota, RateLimiter};
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
 
 use super::address::counted;
-
-/// Something came too fast: when it may be tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryAfter {
-    /// Milliseconds from now, at least 1.
-    pub ms: u64,
-}
-
-impl RetryAfter {
-    fn new(wait: Duration) -> RetryAfter {
-        let ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        RetryAfter { ms: ms.max(1) }
-    }
-
-    /// The value of a `retry-after` header: whole seconds, rounded up.
-    pub fn seconds(self) -> u64 {
-        self.ms.div_ceil(1000)
-    }
-
-    /// `rate.frames`, with `retryAfterMs`.
-    pub fn frames(self) -> Failure {
-        self.failure(code::RATE_FRAMES, "frames")
-    }
-
-    /// `rate.calls`, with `retryAfterMs`.
-    pub fn calls(self) -> Failure {
-        self.failure(code::RATE_CALLS, "calls")
-    }
-
-    /// `rate.actors`, with `retryAfterMs`.
-    pub fn actors(self) -> Failure {
-        self.failure(code::RATE_ACTORS, "new actors")
-    }
-
-    fn failure(self, code: &'static str, what: &str) -> Failure {
-        Failure::host(code)
-            .message(format!("too many {what}: try again in {} ms", self.ms))
-            .param("retryAfterMs", self.ms)
-    }
-}
-
-fn quota(per_second: u32, burst: u32) -> Option<Quota> {
-    let rate = NonZeroU32::new(per_second)?;
-    let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
-    Some(Quota::per_second(rate).allow_burst(burst))
-}
-
-fn retry_after<C: Clock>(refused: &NotUntil<C::Instant>, clock: &C) -> RetryAfter {
-    RetryAfter::new(refused.wait_time_from(clock.now()))
-}
-
-/// Frames of one connection.
-pub struct FrameLimit<C: Clock = DefaultClock> {
-    limiter: Option<FrameLimiter<C>>,
-}
-
-/// Actors of one component that come into memory.
-pub type NewActorLimit<C = DefaultClock> = FrameLimit<C>;
-
-type FrameLimiter<C> =
-    RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
-
-impl FrameLimit {
-    /// So many frames per second on average, and `burst` at once; 0 per second sets no limit.
-    pub fn new(per_second: u32, burst: u32) -> FrameLimit {
-        FrameLimit::with_clock(per_second, burst, DefaultClock::default())
-    }
-}
-
-impl<C: Clock> FrameLimit<C> {
-    fn with_clock(per_second: u32, burst: u32, clock: C) -> FrameLimit<C> {
-        FrameLimit {
-            limiter: quota(per_second, burst)
-                .map(|quota| RateLimiter::direct_with_clock(quota, clock)),
-        }
-    }
-
-    /// Counts one frame, or says when the next may come. A refused one is not counted.
-    pub fn check(&self) -> Result<(), RetryAfter> {
-        match &self.limiter {
-            None => Ok(()),
-            Some(limiter) => limiter
-                .check()
-                .map_err(|refused| retry_after(&refused, limiter.clock())),
-        }
-    }
-}
-
-impl<C: Clock> fmt::Debug for FrameLimit<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FrameLimit").finish_non_exhaustive()
-    }
-}
+use crate::rate::{RetryAfter, quota};
 
 /// Users, and as many addresses, that are told apart.
 const MAX_KEYS: usize = 100_000;
@@ -212,7 +116,7 @@ impl<C: Clock> Keyed<C> {
         };
         self.limiter
             .check_key(&key)
-            .map_err(|refused| retry_after(&refused, self.limiter.clock()))
+            .map_err(|refused| RetryAfter::of(&refused, self.limiter.clock()))
     }
 
     fn forget_idle(&self) {
@@ -321,33 +225,9 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_passes_and_then_the_average_rate() {
-        let clock = FakeRelativeClock::default();
-        let limit = FrameLimit::with_clock(10, 3, clock.clone());
-        for _ in 0..3 {
-            assert_eq!(limit.check(), Ok(()));
-        }
-        assert_eq!(limit.check(), Err(RetryAfter { ms: 100 }));
-        clock.advance(Duration::from_millis(99));
-        assert_eq!(limit.check(), Err(RetryAfter { ms: 1 }));
-        clock.advance(Duration::from_millis(1));
-        assert_eq!(limit.check(), Ok(()));
-        assert_eq!(limit.check(), Err(RetryAfter { ms: 100 }));
-    }
-
-    #[test]
-    fn a_burst_of_zero_still_lets_one_pass() {
-        let limit = FrameLimit::with_clock(10, 0, FakeRelativeClock::default());
-        assert_eq!(limit.check(), Ok(()));
-        assert!(limit.check().is_err());
-    }
-
-    #[test]
     fn a_rate_of_zero_sets_no_limit() {
-        let frames = FrameLimit::new(0, 1);
         let calls = CallLimits::new(0, 1);
         for _ in 0..10_000 {
-            assert_eq!(frames.check(), Ok(()));
             assert_eq!(calls.check(None, address("1.1.1.1")), Ok(()));
         }
     }

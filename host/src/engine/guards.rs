@@ -20,7 +20,7 @@ use super::budget::GivesWay;
 use super::imports::Imports;
 use super::instance::{Crash, Instance, within};
 use super::load::{Component, permits};
-use crate::rooms::Client;
+use tidegate_core::Client;
 
 /// What somebody wants to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

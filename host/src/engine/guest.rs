@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tidegate_core::ActorKey;
 
 use super::bindings::types as wit;
-use crate::rooms::{Client, RequestId};
+use tidegate_core::{Client, RequestId};
 
 /// The context of one turn, as the guest is told it.
 #[derive(Clone, Debug)]

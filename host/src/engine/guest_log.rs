@@ -12,7 +12,7 @@ use tracing::info;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use crate::rooms::RequestId;
+use tidegate_core::RequestId;
 
 /// Longest piece of output without a line break that is kept together.
 const MAX_LINE: usize = 8 << 10;

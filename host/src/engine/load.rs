@@ -25,7 +25,7 @@ use super::instance::GuestContext;
 use super::shape::Shape;
 use super::ticker::Ticker;
 use super::{AllowedHosts, Crash, Engine, Instance, outbound};
-use crate::auth::limits::NewActorLimit;
+use crate::rate::RateLimit;
 use crate::clock::{Sleeps, thread_time};
 use crate::config::{Durability, Limits};
 use crate::fair::Share;
@@ -63,7 +63,7 @@ pub struct Component {
     /// The time that such work has taken.
     pub(super) work_share: Arc<Share>,
     /// How many of its actors may come into memory.
-    pub new_actors: NewActorLimit,
+    pub new_actors: RateLimit,
     pub(super) template: Template,
     pub(super) guards: Arc<Guards>,
     /// One for each state that is migrated at the same time.
@@ -423,7 +423,7 @@ impl Engine {
             share: Arc::default(),
             workers: self.workers.clone(),
             work_share: Arc::default(),
-            new_actors: NewActorLimit::new(
+            new_actors: RateLimit::new(
                 template.limits.new_actors_per_second,
                 template.limits.new_actors_burst,
             ),

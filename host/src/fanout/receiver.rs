@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidegate_core::{ActorKey, Failure};
 
 use super::{Close, Message, Offer, Outlet, Refresh};
-use crate::rooms::Client;
+use tidegate_core::Client;
 
 pub(crate) struct Receiver {
     id: Arc<str>,

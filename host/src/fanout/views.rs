@@ -13,7 +13,7 @@ use tidegate_core::{ActorKey, Json, Meter, PatchOp, patch};
 
 use super::{Audience, Body, Message, Outlet, Refresh, StateSubscriber, Told, show};
 use crate::budget::Share;
-use crate::rooms::Client;
+use tidegate_core::Client;
 
 /// What one subscriber sees of the state.
 #[derive(Clone, Debug)]

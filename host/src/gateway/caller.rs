@@ -14,7 +14,7 @@ use super::Doors;
 use crate::actor::random_id;
 use crate::auth::{self, Identity};
 use crate::clock::{Steps, coarse_system_ms};
-use crate::rooms::Client;
+use tidegate_core::Client;
 use crate::ws::handshake;
 
 /// Names a request in both directions.

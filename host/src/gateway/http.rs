@@ -44,12 +44,13 @@ use super::sse::{SseOutlet, SseStream};
 use super::{Doors, Peer, body};
 use crate::actor::{Call, FirstContact, Stream, random_id};
 use crate::auth::Identity;
-use crate::auth::limits::{AddressPermit, RetryAfter};
+use crate::auth::limits::AddressPermit;
+use crate::rate::RetryAfter;
 use crate::budget::{Budget, Exhausted, Share};
 use crate::engine::Origin;
 use crate::fanout::{Dialect, sse};
 use crate::metrics::{Kind, Metrics, Stopwatch};
-use crate::rooms::RequestId;
+use tidegate_core::RequestId;
 use crate::turn::{Listener, ReplyTo};
 
 /// Longest `traceparent` that is passed on; version 00 of W3C Trace Context has 55 bytes.

@@ -53,7 +53,8 @@ use self::http::ErrorResponse;
 use self::reserved::{Reserved, ReservedPlace};
 use self::wire::Wire;
 use crate::actor::{Actors, random_id};
-use crate::auth::limits::{AddressLimits, AddressPermit, CallLimits, FrameLimit};
+use crate::auth::limits::{AddressLimits, AddressPermit, CallLimits};
+use crate::rate::RateLimit;
 use crate::auth::{AdminKey, ClientAddress, Tokens};
 use crate::budget::Budgets;
 use crate::clock::Steps;
@@ -91,7 +92,7 @@ pub(crate) struct Doors {
     /// Places for probes and operators beyond these.
     reserved: Reserved,
     /// How many are told why they are refused.
-    refusal_answers: FrameLimit,
+    refusal_answers: RateLimit,
     /// Event streams that are open, and responses that are being read.
     receivers: relief::Receivers,
     /// When the log was last told of an address that has too many connections, in seconds since
@@ -236,7 +237,7 @@ impl Gateway {
             policy: origin::Policy::new(&settings.hosts, &settings.origins, address.ip()),
             sockets: Arc::new(Semaphore::new(sockets.min(Semaphore::MAX_PERMITS))),
             reserved: Reserved::new(reserved),
-            refusal_answers: FrameLimit::new(
+            refusal_answers: RateLimit::new(
                 settings.refusal_answers_per_second,
                 settings.refusal_answers_per_second,
             ),

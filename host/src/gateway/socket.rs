@@ -24,12 +24,13 @@ use super::caller::{Caller, has_expired};
 use super::{Doors, http};
 use crate::actor::{Arriving, Call, FirstContact, Ready, Stream};
 use crate::auth::Identity;
-use crate::auth::limits::FrameLimit;
+use crate::rate::RateLimit;
 use crate::clock::Steps;
 use crate::engine::Origin;
 use crate::fanout::Dialect;
 use crate::metrics::{Kind, Stage, Stopwatch};
-use crate::rooms::{CallLimits, CallRefused, Connection, Contact, RequestId, TOKEN_EXPIRED};
+use tidegate_core::{RequestId};
+use crate::rooms::{CallLimits, CallRefused, Connection, Contact, TOKEN_EXPIRED};
 use crate::turn::ReplyTo;
 use crate::ws::{Frame, Handler, Message, Socket};
 
@@ -68,7 +69,7 @@ pub(super) fn serve(
         .map(|_| Arc::new(Expiry::new(caller.refused_from_ms(), doors.steps.clone())));
     let mut expired = expiry.clone().map(|expiry| Box::pin(expiry.passed()));
     let mut session = Session {
-        frames: FrameLimit::new(
+        frames: RateLimit::new(
             doors.settings.frames_per_second,
             doors.settings.frames_burst,
         ),
@@ -158,7 +159,7 @@ impl Expiry {
 }
 
 struct Session {
-    frames: FrameLimit,
+    frames: RateLimit,
     caller: Caller,
     address: IpAddr,
     /// Present where tokens are verified.

@@ -21,7 +21,7 @@ use crate::auth::limits::AddressPermit;
 use crate::budget::{Budget, Chunks, Exhausted};
 use crate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh, sse};
 use crate::metrics::Connected;
-use crate::rooms::Client;
+use tidegate_core::Client;
 use crate::ws::OutboundLimits;
 
 /// What something that is queued costs beside its bytes.

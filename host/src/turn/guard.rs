@@ -27,7 +27,7 @@ use crate::engine::{
     Unparsed, WayOut,
 };
 use crate::fanout::{Message, OwnView, Shown, Steps, Stream, View};
-use crate::rooms::Client;
+use tidegate_core::Client;
 
 /// What the guard of one actor has to do, and whether it depends on the state.
 #[derive(Default)]

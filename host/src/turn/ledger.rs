@@ -24,7 +24,7 @@ use super::work::{TurnMeter, at_once_or_elsewhere, is_short};
 use crate::budget::Share;
 use crate::engine::Component;
 use crate::fanout::{Audience, Body, Message, Refresh};
-use crate::rooms::Client;
+use tidegate_core::Client;
 use crate::router::Slot;
 use crate::store::{
     Change, Commit, Committed, Connected, ConnectionChange, Durability, Heard, Store, StoreError,

@@ -17,7 +17,7 @@ use super::super::{Shared, new_epoch, shutting_down};
 use super::Actor;
 use crate::engine::{Hook, Origin};
 use crate::fanout::{Close, while_ready};
-use crate::rooms::Client;
+use tidegate_core::Client;
 use crate::timer::Due;
 use crate::turn::{Live, Which};
 

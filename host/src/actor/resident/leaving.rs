@@ -15,7 +15,7 @@ use super::super::sleeping::Wake;
 use super::super::{Shared, new_epoch};
 use super::{Actor, Schedules};
 use crate::engine::{Hook, Origin};
-use crate::rooms::Client;
+use tidegate_core::Client;
 use crate::store::Stored;
 use crate::turn::{Clock, Live, Undecided, unavailable};
 

@@ -14,7 +14,7 @@ use crate::engine::{Compiling, Component, Engine, Grants};
 use crate::fanout::{Body, Close, Message, Offer, Outlet, Refresh};
 use crate::journal::simulation::Rng;
 use crate::metrics::Metrics;
-use crate::rooms::Client;
+use tidegate_core::Client;
 use crate::store::{
     Change, Commit, Committed, Durable, Later, Listing, Store, StoreError, StoreFigures, Stored,
     Weight,

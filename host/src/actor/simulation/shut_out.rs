@@ -18,7 +18,7 @@ use super::super::{FirstContact, Stream};
 use super::cast::Dice;
 use super::joining::{Kind, Stage, client_of, on_threads, rounds};
 use crate::fanout::{Body, Close, Message, Offer, Outlet, Refresh};
-use crate::rooms::Client;
+use tidegate_core::Client;
 
 /// Far beyond what a round takes on the slowest machine.
 const LONG: Duration = Duration::from_secs(60);
