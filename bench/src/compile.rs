@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use tidegate::config;
-use tidegate::engine::{Compiling, Engine, Grants};
-use tidegate::metrics::Metrics;
+use tidegate_base::config;
+use tidegate_base::metrics::Metrics;
+use tidegate_engine::{Compiling, Engine, Grants};
 
 use crate::bench::Bench;
 use crate::server::{HANDLERS, uncounted};

@@ -2,24 +2,17 @@
 //! nothing or in a state that is a prefix of its history, and opening it again gives the
 //! same. What was cut off where nobody accepts a loss and its watermark is as it was, is refused:
 //! then the state is the last.
-//!
-//! The module is taken in by its path, for the host's dependencies take long to build with
-//! a fuzzer's flags and this module imports nothing of the host.
 
 #![no_main]
-#![allow(dead_code, unreachable_pub, unused_imports)]
-
-#[path = "../../host/src/journal/mod.rs"]
-mod journal;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Instant;
 
 use bytes::Bytes;
-use journal::simulation::SimDisk;
-use journal::{Check, Entry, Journal, Next, Safety, Settings, Space};
 use libfuzzer_sys::fuzz_target;
+use tidegate_journal::{Check, Entry, Journal, Next, Safety, Settings, Space};
+use tidegate_testkit::disk::{Loss, SimDisk};
 
 type State = BTreeMap<Box<str>, (Bytes, Vec<Bytes>)>;
 
@@ -127,7 +120,7 @@ fuzz_target!(|input: (bool, bool, Vec<Edit<'_>>)| {
         assert!(states.contains(first), "no such state was ever there");
         assert!(!is_proven || states.last() == Some(first), "a loss was not seen");
     }
-    disk.restart(journal::simulation::Loss::Power);
+    disk.restart(Loss::Power);
     let (journal, _stepper) =
         Journal::open_stepped(disk, settings).expect("it opens as before");
     assert_eq!(state_of(&journal), first);

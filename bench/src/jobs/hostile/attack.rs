@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
+use tidegate_guests::hostile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -20,7 +21,6 @@ use crate::load::connection::Connection;
 use crate::load::crowd;
 use crate::load::dialect::Dialect;
 use crate::server::ADMIN_KEY;
-use tidegate_guests::hostile;
 
 /// How many items the states of attacks have.
 const ITEMS: usize = 1_000_000;

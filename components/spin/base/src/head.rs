@@ -1,5 +1,5 @@
 //! The head of a request: its path, its headers, and what they ask for. The rules are the
-//! host's (`host/src/gateway`), so that a client finds the same door.
+//! host's (`host/gateway/src`), so that a client finds the same door.
 
 use tidegate_core::failure::code;
 use tidegate_core::http::{self, Authority, Events, accepted_events, default_port, web_origin};

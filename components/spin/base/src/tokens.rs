@@ -1,5 +1,5 @@
 //! Who is calling: JSON Web Tokens (RFC 7519) that are signed with HS256, by the host's
-//! rules (`host/src/auth`).
+//! rules (`host/auth/src`).
 //!
 //! Invariant: of a token nothing is believed before its signature is checked.
 

@@ -1,5 +1,5 @@
 //! What an actor remembers of calls with idempotency keys, by the host's rules
-//! (`host/src/turn/answers.rs`), and of messages that it has received.
+//! (`host/actor/src/turn/answers.rs`), and of messages that it has received.
 
 use sha2::{Digest, Sha256};
 use tidegate_core::failure::code;

@@ -1,4 +1,4 @@
-//! One request, from its arrival to its answer. `host/src/gateway/http.rs` does the same on
+//! One request, from its arrival to its answer. `host/gateway/src/http.rs` does the same on
 //! the host, in the same order, with the same words.
 
 use std::cell::{Cell, RefCell};

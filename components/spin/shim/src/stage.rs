@@ -1,4 +1,4 @@
-//! What the running turn has staged, and the guest's view of it. `host/src/turn/stage.rs`
+//! What the running turn has staged, and the guest's view of it. `host/actor/src/turn/stage.rs`
 //! does the same on the host, and its rules are these.
 //!
 //! Invariant: a turn that is *live*, because something of it has left, holds the lease.

@@ -1,0 +1,1143 @@
+//! Actors: they come into memory with the first contact, run one turn at a time, and
+//! leave when nobody needs them.
+//!
+//! The gateway calls [`Actors`]. Nothing here knows of sockets or HTTP.
+//!
+//! Invariants: an actor is in memory at most once; joining (a subscription, a read) never
+//! waits for a turn.
+
+mod backup;
+mod census;
+mod gone;
+mod held;
+mod instances;
+mod lanes;
+mod mailbox;
+mod messages;
+mod ready;
+mod resident;
+#[cfg(test)]
+mod simulation;
+mod sleeping;
+mod sweep;
+mod table;
+pub mod turn;
+mod waits;
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tidegate_base::budget::{Budgets, Exhausted};
+use tidegate_base::clock::{WallClock, instant};
+use tidegate_base::config;
+use tidegate_base::metrics::{Metrics, Stopwatch};
+use tidegate_base::rate::RetryAfter;
+use tidegate_base::timer::{Due, Timers};
+use tidegate_core::failure::code;
+use tidegate_core::manifest::Hooks;
+use tidegate_core::protocol::Since;
+use tidegate_core::{ActorId, ActorKey, Client, Failure, Name};
+use tidegate_delivery::connections::{Connection, Connections};
+use tidegate_delivery::fanout::Outlet;
+use tidegate_engine::{CallResult, Component, GivesWay, Invocation, Origin, Pending, Subject};
+use tidegate_registry::router::{Conflict, Router};
+use tidegate_store::{Connected, Sent, Store};
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use self::held::Held;
+use self::instances::Instances;
+use self::lanes::Lanes;
+use self::mailbox::{Arrival, Delivered, Ending, Item, Retire};
+use self::resident::Actor;
+use self::sleeping::{Sleeping, Wake};
+use self::table::{Admission, Table};
+use self::waits::Waits;
+use crate::turn::{
+    Bounds, Caller, Clock, Live, MAX_DECISIONS, MessageBounds, Outside, ReplyTo, TimerKey,
+    Undecided, Which, unavailable,
+};
+
+pub use self::backup::Existing;
+pub use self::census::{About, Listed, Page};
+pub use self::mailbox::Call;
+pub use self::ready::Ready;
+pub use crate::turn::Read;
+pub use tidegate_delivery::fanout::Stream;
+
+/// What is left of the idle timeout when few more actors fit into memory, so that one who
+/// names many keeps others out for no longer.
+const SCARCE_IDLE: Duration = Duration::from_secs(1);
+
+/// What a call takes beside its input, in bytes.
+const CALL_COST: usize = 512;
+
+/// When an actor that there was no room for may find some: idle ones are being sent away.
+const ROOM_AFTER: Duration = SCARCE_IDLE;
+
+/// How often a host that stops tries to send all actors out of memory.
+const RETIRE_ROUNDS: usize = 3;
+
+/// The actors of a host.
+pub struct Actors {
+    shared: Arc<Shared>,
+    /// Looks for idle actors; ends with this.
+    sweeper: JoinHandle<()>,
+}
+
+/// What all actors of a host share.
+struct Shared {
+    router: Arc<Router>,
+    clock: Clock,
+    waits: Waits,
+    held: Held,
+    /// What wakes actors that are not in memory.
+    sleeping: Sleeping,
+    itself: Weak<Shared>,
+    /// The open connections of actors that are not in memory, where the handler does not
+    /// want to be told of their end and the store need not know them.
+    absent: Mutex<HashMap<ActorKey, Vec<Connected>>>,
+    settings: config::Actors,
+    access: config::Access,
+    store: Arc<dyn Store>,
+    /// Commits of one actor that may be under way while it goes on.
+    run_ahead: usize,
+    /// What all actors and clients together may make the host hold.
+    budgets: Budgets,
+    connections: Arc<Connections>,
+    table: Table,
+    instances: Instances,
+    /// Where turns run that do not run where their call arrives.
+    lanes: Arc<Lanes>,
+    /// Set when the host stops: nothing new is let in.
+    closing: AtomicBool,
+    drains: AtomicUsize,
+    drain_ended: Notify,
+    next_serial: AtomicU64,
+    next_turn: AtomicU64,
+    /// Tells the turns of this run of the host from those of other runs.
+    run_id: String,
+    began: Instant,
+}
+
+impl GivesWay for Shared {
+    fn give_way(&self) -> bool {
+        self.instances.evict_some(instances::A_FEW)
+    }
+}
+
+impl Shared {
+    fn next_serial(&self) -> u64 {
+        self.next_serial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn next_turn_id(&self) -> String {
+        turn_id(&self.run_id, self.next_turn.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// How long an actor may have nothing to do before it leaves memory.
+    fn idle_timeout_ms(&self) -> u64 {
+        let timeout = self.settings.idle_timeout_ms;
+        match self.table.is_scarce() {
+            true => timeout.min(SCARCE_IDLE.as_millis() as u64),
+            false => timeout,
+        }
+    }
+
+    fn key_bounds(&self) -> Bounds {
+        Bounds {
+            calls: self.settings.max_keys,
+            age_ms: self.settings.key_ttl_ms,
+            bytes: self.settings.max_keys_bytes,
+        }
+    }
+
+    fn message_bounds(&self) -> MessageBounds {
+        MessageBounds {
+            unsettled: self.settings.max_unsettled,
+            bytes: self.settings.max_unsettled_bytes,
+            senders: self.settings.max_senders,
+        }
+    }
+
+    fn recheck(&self) -> Duration {
+        Duration::from_millis(self.access.recheck_ms)
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        (instant() - self.began).as_millis() as u64
+    }
+
+    /// How long turns may take that stand between an actor and its end.
+    fn end_grace(&self) -> Duration {
+        Duration::from_millis(self.settings.end_grace_ms)
+    }
+
+    /// For how long what turns let out may gather.
+    fn gather(&self) -> Duration {
+        Duration::from_millis(self.settings.gather_ms)
+    }
+
+    fn drain_started(&self) {
+        self.drains.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn drain_ended(&self) {
+        if self.drains.fetch_sub(1, Ordering::Release) == 1 {
+            self.drain_ended.notify_waiters();
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    fn itself(&self) -> Arc<Shared> {
+        let itself = self.itself.upgrade();
+        itself.expect("a reference to it exists while one of its methods runs")
+    }
+
+    fn outside(&self) -> Arc<dyn Outside> {
+        Arc::new(Ways(self.itself.clone()))
+    }
+
+    /// A timer is due: tells its actor.
+    fn due(&self, key: &TimerKey, due: Due) {
+        if self.is_closing() {
+            return;
+        }
+        if let Err(undelivered) = self.deliver(&key.actor, Item::Due(key.which, due)) {
+            warn!(actor = %key.actor, failure = %undelivered.failure, "a timer is delayed");
+            // The host is full; the timer waits. Where no component serves the actor, one
+            // that comes to do so wakes it.
+            let is_served = undelivered.failure.code != code::ACTOR_UNKNOWN;
+            if key.which == Which::Wake && is_served {
+                self.wake_again(&key.actor);
+            }
+        }
+    }
+
+    /// Brings an actor for which there was no room into memory a little later.
+    fn wake_again(&self, actor: &ActorKey) {
+        let again_ms = self.clock.steady_ms() + WAKE_RETRY_MS;
+        self.sleeping.set_again(actor, again_ms, &self.clock);
+    }
+
+    fn absent(&self) -> MutexGuard<'_, HashMap<ActorKey, Vec<Connected>>> {
+        self.absent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets a connection of an actor that is not in memory.
+    fn absent_without(&self, actor: &ActorKey, connection: &str) {
+        let mut absent = self.absent();
+        if let Some(connections) = absent.get_mut(actor) {
+            connections.retain(|connected| *connected.id != *connection);
+            if connections.is_empty() {
+                absent.remove(actor);
+            }
+        }
+    }
+
+    /// Sets what wakes the actors of these types that have timers and are not in memory.
+    fn wake_sleeping(&self, is_served: impl Fn(&Name) -> bool) {
+        for (actor, due_ms) in self.store.sleeping() {
+            if is_served(&actor.actor) && self.table.get(&actor).is_none() {
+                self.wake_later(&actor, Some(Wake::at(due_ms)));
+            }
+        }
+    }
+
+    /// Brings an actor that leaves memory back at this time, if there is one.
+    fn wake_later(&self, actor: &ActorKey, wake: Option<Wake>) {
+        match wake {
+            Some(wake) => self.sleeping.set(actor, wake, &self.clock),
+            None => self.sleeping.remove(actor),
+        }
+    }
+
+    /// The key of an actor, if its type exists and its id is valid.
+    fn key(&self, actor: &str, id: &str) -> Result<ActorKey, Failure> {
+        let slot = self
+            .router
+            .resolve(actor)
+            .ok_or_else(|| Failure::unknown_actor(actor))?;
+        let id = ActorId::parse(id)?;
+        Ok(ActorKey {
+            actor: slot.actor.clone(),
+            id,
+        })
+    }
+
+    /// The actor in memory, made if need be, unless the host stops.
+    fn actor(&self, key: &ActorKey) -> Result<Arc<Actor>, Failure> {
+        match self.is_closing() {
+            true => Err(shutting_down()),
+            false => self.resident(key, Admission::IfRoom),
+        }
+    }
+
+    fn resident(&self, key: &ActorKey, admission: Admission) -> Result<Arc<Actor>, Failure> {
+        if let Some(actor) = self.table.get(key) {
+            return Ok(actor);
+        }
+        let slot = self
+            .router
+            .resolve(key.actor.as_str())
+            .ok_or_else(|| Failure::unknown_actor(key.actor.as_str()))?;
+        if admission == Admission::IfRoom
+            && let Some(component) = slot.component()
+        {
+            component.new_actors.check().map_err(RetryAfter::actors)?;
+        }
+        let itself = self.itself();
+        let make = || Actor::new(key.clone(), slot, &itself);
+        self.table
+            .get_or_insert(key, admission, make)
+            .ok_or_else(too_many_actors)
+    }
+
+    /// Delivers to the actor or, when it has just left memory, to its successor.
+    fn deliver(&self, key: &ActorKey, item: Item) -> Result<(), Box<Undelivered>> {
+        self.deliver_ready(key, item).map(drop)
+    }
+
+    fn deliver_ready(
+        &self,
+        key: &ActorKey,
+        mut item: Item,
+    ) -> Result<Option<Ready>, Box<Undelivered>> {
+        let itself = self.itself();
+        loop {
+            // Who leaves is still let out when nobody is let in.
+            let actor = match &item {
+                Item::Disconnect(_) => self.resident(key, Admission::Always),
+                // A turn that runs while the host stops may still call others.
+                Item::Call(call) if matches!(call.origin, Origin::Actor(_)) => {
+                    self.resident(key, Admission::IfRoom)
+                }
+                _ => self.actor(key),
+            };
+            let actor = match actor {
+                Ok(actor) => actor,
+                Err(failure) => return Err(Box::new(Undelivered { failure, item })),
+            };
+            let (delivered, ready) = actor.deliver_ready(item, &itself);
+            match delivered {
+                Delivered::Queued | Delivered::Idle => return Ok(ready),
+                Delivered::Full(item) => {
+                    let failure = mailbox_full();
+                    return Err(Box::new(Undelivered { failure, item }));
+                }
+                Delivered::Gone(gone) => item = gone,
+            }
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.lanes.close();
+    }
+}
+
+/// An item that nobody will run, and why.
+struct Undelivered {
+    failure: Failure,
+    item: Item,
+}
+
+/// Names one turn of a run of the host.
+fn turn_id(run: &str, turn: u64) -> String {
+    // Made in one piece: each turn makes one.
+    let mut id = String::with_capacity(run.len() + 1 + 16);
+    id.push_str(run);
+    id.push('-');
+    write!(id, "{turn:x}").expect("writing to a string cannot fail");
+    id
+}
+
+fn new_epoch() -> Arc<str> {
+    random_id(6).into()
+}
+
+/// This many random bytes in hexadecimal.
+pub fn random_id(bytes: usize) -> String {
+    let mut random = [0; 16];
+    let random = &mut random[..bytes.min(16)];
+    getrandom::fill(random).expect("the system has random numbers");
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn shutting_down() -> Failure {
+    Failure::host(code::HOST_SHUTTING_DOWN).message("the host is shutting down")
+}
+
+impl Actors {
+    /// No actors yet. Must be called within a tokio runtime.
+    pub fn new(
+        settings: config::Actors,
+        access: config::Access,
+        router: Arc<Router>,
+        store: Arc<dyn Store>,
+        run_ahead: usize,
+        connections: Arc<Connections>,
+        metrics: &Metrics,
+    ) -> Actors {
+        let wall = WallClock::default();
+        Actors::on_clock(
+            wall,
+            settings,
+            access,
+            router,
+            store,
+            run_ahead,
+            connections,
+            metrics,
+        )
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "those of `new`, and one")]
+    fn on_clock(
+        wall: WallClock,
+        settings: config::Actors,
+        access: config::Access,
+        router: Arc<Router>,
+        store: Arc<dyn Store>,
+        run_ahead: usize,
+        connections: Arc<Connections>,
+        metrics: &Metrics,
+    ) -> Actors {
+        let evicted = metrics.instances_evicted.clone();
+        let shared = Arc::new_cyclic(|itself: &Weak<Shared>| Shared {
+            router,
+            clock: {
+                let shared = itself.clone();
+                Arc::new(Timers::start_on(wall, move |key: TimerKey, due| {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.due(&key, due);
+                    }
+                }))
+            },
+            waits: Waits::default(),
+            held: Held::default(),
+            sleeping: Sleeping::default(),
+            absent: Mutex::default(),
+            itself: itself.clone(),
+            instances: Instances::new(settings.resident_instances, evicted),
+            table: Table::new(settings.max_in_memory, metrics.budgets.actors.clone()),
+            budgets: metrics.budgets.clone(),
+            lanes: Lanes::new(),
+            settings,
+            access,
+            store,
+            run_ahead,
+            connections,
+            closing: AtomicBool::new(false),
+            drains: AtomicUsize::new(0),
+            drain_ended: Notify::new(),
+            next_serial: AtomicU64::new(1),
+            next_turn: AtomicU64::new(1),
+            run_id: random_id(4),
+            began: instant(),
+        });
+        let sweeper = tokio::spawn(sweep::sweep(shared.clone()));
+        shared.wake_sleeping(|_| true);
+        Actors { shared, sweeper }
+    }
+
+    /// Gives up instances that wait for their next turn when guests find no memory.
+    pub fn keeper(&self) -> Weak<dyn GivesWay> {
+        Arc::<Shared>::downgrade(&self.shared)
+    }
+
+    /// The key of an actor, if its type exists and its id is valid.
+    pub fn key(&self, actor: &str, id: &str) -> Result<ActorKey, Failure> {
+        self.shared.key(actor, id)
+    }
+
+    fn actor(&self, key: &ActorKey) -> Result<Arc<Actor>, Failure> {
+        self.shared.actor(key)
+    }
+
+    fn deliver(&self, key: &ActorKey, item: Item) -> Result<(), Box<Undelivered>> {
+        self.shared.deliver(key, item)
+    }
+
+    /// Has something looked at that comes for an actor and is long, off the threads that serve.
+    pub async fn aside<T: Send + 'static>(
+        &self,
+        key: &ActorKey,
+        look: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let slot = self.shared.router.resolve(key.actor.as_str());
+        match slot.and_then(|slot| slot.component()) {
+            Some(component) => component.aside(look).await,
+            None => Ok(look()),
+        }
+    }
+
+    /// Queues a call. Whatever happens, its reply is sent, once.
+    pub fn call(&self, key: &ActorKey, call: Call) {
+        if let Err(undelivered) = self.deliver(key, Item::Call(Box::new(call))) {
+            undelivered.item.refuse(key, undelivered.failure);
+        }
+    }
+
+    /// The same, where the caller runs the turn itself, if the actor is at rest: what is
+    /// returned is to be run before the caller waits for anything.
+    pub fn call_here(&self, key: &ActorKey, call: Call) -> Option<Ready> {
+        match self.shared.deliver_ready(key, Item::Call(Box::new(call))) {
+            Ok(ready) => ready,
+            Err(undelivered) => {
+                undelivered.item.refuse(key, undelivered.failure);
+                None
+            }
+        }
+    }
+
+    /// Runs what calls have found at rest.
+    pub fn run_here(&self, all: Vec<Ready>) {
+        let patience = Duration::from_micros(self.shared.settings.run_here_us);
+        // Dropped, they are tasks.
+        if !patience.is_zero() {
+            Ready::run_all(all, patience);
+        }
+    }
+
+    /// Takes a call back that was just cancelled, if it is queued.
+    pub fn drop_newest_cancelled(&self, key: &ActorKey) {
+        if let Some(actor) = self.shared.table.get(key) {
+            actor.drop_newest_cancelled();
+        }
+    }
+
+    /// Takes back what is queued at an actor and cancelled.
+    pub fn drop_cancelled(&self, key: &ActorKey) {
+        if let Some(actor) = self.shared.table.get(key) {
+            actor.drop_cancelled();
+        }
+    }
+
+    /// First contact of a connection with an actor. What is returned ends once the actor has been
+    /// told of it; none where it does not want to be.
+    pub fn connect(
+        &self,
+        key: &ActorKey,
+        connection: &Connection,
+    ) -> Result<Option<Arriving>, Failure> {
+        let client = connection.client();
+        let (told, arriving) = match self.hooks(key).is_some_and(|hooks| hooks.connect) {
+            true => {
+                let (told, arriving) = oneshot::channel();
+                (Some(told), Some(Arriving(arriving)))
+            }
+            false => (None, None),
+        };
+        let arrival = Box::new(Arrival {
+            client,
+            _told: told,
+        });
+        let delivered = self.deliver(key, Item::Connect(arrival));
+        delivered.map_err(|undelivered| undelivered.failure)?;
+        Ok(arriving)
+    }
+
+    /// A connection has closed: ends its subscriptions and queues `disconnect` for every
+    /// actor it had contact with, behind the calls that it made.
+    pub fn disconnect(&self, connection: &Connection) {
+        for key in connection.take_contacts() {
+            match self.shared.table.get(&key) {
+                Some(actor) => self.leave(&actor, |live| live.audience.leave(connection.id())),
+                // Nobody would notice: what is stored of connections is checked when the
+                // actor comes back.
+                None if !self.hooks(&key).is_some_and(|hooks| hooks.disconnect) => {
+                    self.shared.absent_without(&key, connection.id());
+                    continue;
+                }
+                None => {}
+            }
+            let item = Item::Disconnect(connection.client());
+            if let Err(undelivered) = self.deliver(&key, item) {
+                undelivered.item.refuse(&key, undelivered.failure);
+            }
+        }
+    }
+
+    /// Which hooks the actor has.
+    fn hooks(&self, key: &ActorKey) -> Option<Hooks> {
+        let component = self
+            .shared
+            .router
+            .resolve(key.actor.as_str())?
+            .component()?;
+        let declared = component.manifest.actors.get(key.actor.as_str())?;
+        Some(declared.hooks)
+    }
+
+    /// Waits until an actor has been told of a connection, but for a busy one, or a slow hook, no
+    /// longer than is set.
+    async fn arrived(&self, arriving: Arriving) {
+        let patience = Duration::from_millis(self.shared.settings.connect_wait_ms);
+        // Either way the subscriber is shown what there is.
+        let _ = tokio::time::timeout(patience, arriving.0).await;
+    }
+
+    /// Subscribes a receiver; for the state it gets the last committed state first, or the
+    /// patches that lead there from `since`. Never waits for a turn, but for that of a connection's
+    /// own `connect`, and for that only so long.
+    pub async fn subscribe(
+        &self,
+        key: &ActorKey,
+        stream: Stream,
+        outlet: Arc<dyn Outlet>,
+        since: Option<&Since>,
+        contact: &mut FirstContact<'_>,
+    ) -> Result<(), Failure> {
+        let mut decisions = 0;
+        // Taken once a guard could not decide between two commits.
+        let mut still = None;
+        loop {
+            let actor = self.actor(key)?;
+            let live = actor.live(&self.shared).await?;
+            self.check_gate(key, live)?;
+            // Whether it fits may be to be looked at.
+            live.at_rest().await;
+            if !actor.fits(live) {
+                still = None;
+                self.check_fit(key, &actor, live).await?;
+            }
+            // A turn, which nothing may hold still meanwhile.
+            if stream == Stream::State && still.is_none() {
+                self.part_with_gone(&actor, live).await;
+            }
+            decisions += 1;
+            if decisions >= MAX_DECISIONS && still.is_none() {
+                still = Some(live.hold_still().await);
+            }
+            let serving = actor.serving();
+            let decided = live
+                .authorize(outlet.client(), subject(stream), &self.shared.access)
+                .await;
+            if decided.is_err() && !actor.fits(live) {
+                continue;
+            }
+            let basis = decided?;
+            let joined = match stream {
+                Stream::State => {
+                    // Who may not look has no contact either. What the hook changes is in the
+                    // first state that the newcomer is shown.
+                    if let Some(arriving) = contact.take(|new| self.connect(key, new))? {
+                        still = None;
+                        self.arrived(arriving).await;
+                        continue;
+                    }
+                    if let Some(since) = since.filter(|_| still.is_none()) {
+                        live.recall(since, &*self.shared.store).await;
+                    }
+                    live.subscribe_state(outlet.clone(), &basis, since, &mut still)
+                        .await?
+                }
+                Stream::Events => live.subscribe_events(outlet.clone(), &basis),
+            };
+            if !joined {
+                continue;
+            }
+            // From here on the actor stays; if it has left meanwhile, its successor is
+            // subscribed to.
+            if !actor.wake(&self.shared) {
+                still = None;
+                continue;
+            }
+            // Another component may have come before there was anybody to ask its guard about.
+            if actor.serving() != serving {
+                live.authorize_again(Some(outlet.id()), Undecided::Leave)
+                    .await;
+            }
+            return Ok(());
+        }
+    }
+
+    /// Refuses what the store has lost, and has the actor loaded again as it was last safe.
+    fn check_gate(&self, key: &ActorKey, live: &Live) -> Result<(), Failure> {
+        let Some(failure) = live.gate.broken() else {
+            return Ok(());
+        };
+        // Whatever it does next shows it that.
+        if let Err(undelivered) = self.deliver(key, Item::Due(Which::Wake, Due::Moment(0))) {
+            undelivered.item.refuse(key, undelivered.failure);
+        }
+        Err(failure)
+    }
+
+    /// Waits, after another component has taken over, until the state is one of that
+    /// component's. This alone has a joiner wait for a turn: one that still runs the old code.
+    async fn check_fit(&self, key: &ActorKey, actor: &Actor, live: &Live) -> Result<(), Failure> {
+        // Whether it fits may be to be looked at.
+        live.at_rest().await;
+        if actor.fits(live) {
+            return Ok(());
+        }
+        let (done, fitted) = oneshot::channel();
+        self.deliver(key, Item::Fit(done))
+            .map_err(|undelivered| undelivered.failure)?;
+        fitted
+            .await
+            .unwrap_or_else(|_| Err(Failure::host(code::INTERNAL).message("the host failed")))
+    }
+
+    /// Ends a subscription.
+    pub fn unsubscribe(&self, key: &ActorKey, stream: Stream, outlet: &str) {
+        if let Some(actor) = self.shared.table.get(key) {
+            self.leave(&actor, |live| live.audience.leave_stream(outlet, stream));
+        }
+    }
+
+    fn leave(&self, actor: &Actor, leave: impl FnOnce(&crate::turn::Live)) {
+        if let Some(live) = actor.loaded() {
+            leave(live);
+            // Idleness counts from the last subscriber's leaving.
+            actor.touch(&self.shared);
+        }
+    }
+
+    /// The last committed state, as this client may see it. Never waits for a turn, but for those
+    /// that part with connections that are gone, and for these only so long.
+    pub async fn read(&self, key: &ActorKey, who: Client) -> Result<Read, Failure> {
+        loop {
+            let actor = self.actor(key)?;
+            let live = actor.live(&self.shared).await?;
+            self.check_gate(key, live)?;
+            self.check_fit(key, &actor, live).await?;
+            self.part_with_gone(&actor, live).await;
+            let decided = live
+                .authorize(who.clone(), Subject::State, &self.shared.access)
+                .await;
+            if decided.is_err() && !actor.fits(live) {
+                continue;
+            }
+            let basis = decided?;
+            let read = live.read(who.clone(), basis).await?;
+            if actor.wake(&self.shared) {
+                return Ok(read);
+            }
+        }
+    }
+
+    /// Asks the guards again about everything that a connection subscribes to: it is
+    /// somebody else now, or has other claims.
+    pub async fn authorize_again(&self, connection: &Connection) {
+        for key in connection.contacts() {
+            let actor = self.shared.table.get(&key);
+            if let Some(live) = actor.as_ref().and_then(|actor| actor.loaded()) {
+                live.authorize_again(Some(connection.id()), Undecided::Leave)
+                    .await;
+            }
+        }
+    }
+
+    /// All components, by name.
+    pub fn components(&self) -> Vec<(Name, Arc<Component>)> {
+        self.shared.router.components()
+    }
+
+    /// The component of this name.
+    pub fn component(&self, name: &str) -> Option<Arc<Component>> {
+        self.shared.router.component(name)
+    }
+
+    /// Takes a component in, in place of the one that had its name. Running turns finish on
+    /// the old code, every later turn runs the new. Refused, and then nothing changes, when
+    /// another component has one of its actor types, or, unless that is forced, when actors
+    /// of a type that it no longer has are in memory.
+    pub fn install(
+        &self,
+        name: Name,
+        component: Component,
+        in_use: InUse,
+    ) -> Result<Option<Arc<Component>>, Failure> {
+        let component = Arc::new(component);
+        let conflict = |conflict: Conflict| {
+            Failure::host(code::COMPONENT_CONFLICT)
+                .param("actor", conflict.actor.as_str())
+                .param("component", conflict.first.as_str())
+                .message(conflict.to_string())
+        };
+        self.shared
+            .router
+            .check(&name, &component)
+            .map_err(conflict)?;
+        let dropped = self.shared.router.dropped_by(&name, &component);
+        self.check_unused(&dropped, in_use)?;
+        let replaced = self
+            .shared
+            .router
+            .install(name, component.clone())
+            .map_err(conflict)?;
+        self.withdraw(&dropped);
+        let actors = &component.manifest.actors;
+        self.shared
+            .wake_sleeping(|actor| actors.contains_key(actor.as_str()));
+        if replaced.is_some() {
+            tokio::spawn(follow(self.shared.clone(), component));
+        }
+        Ok(replaced)
+    }
+
+    /// Takes a component away; refused, unless that is forced, when actors that it serves
+    /// are in memory.
+    pub fn remove(&self, name: &str, in_use: InUse) -> Result<Arc<Component>, Failure> {
+        let unknown = || {
+            Failure::host(code::COMPONENT_UNKNOWN).message("no component of this name is loaded")
+        };
+        let component = self.shared.router.component(name).ok_or_else(unknown)?;
+        let actors: Vec<Name> = component.manifest.actors.keys().cloned().collect();
+        self.check_unused(&actors, in_use)?;
+        let removed = self.shared.router.remove(name).ok_or_else(unknown)?;
+        self.withdraw(&actors);
+        Ok(removed)
+    }
+
+    fn check_unused(&self, actors: &[Name], in_use: InUse) -> Result<(), Failure> {
+        if in_use == InUse::Evict || actors.is_empty() {
+            return Ok(());
+        }
+        let served = |actor: &Arc<Actor>| actors.contains(&actor.key.actor);
+        let used = self.shared.table.all().filter(served).count();
+        match used {
+            0 => Ok(()),
+            used => Err(Failure::host(code::COMPONENT_IN_USE)
+                .message(format!(
+                    "{used} actors that only this component serves are in memory"
+                ))
+                .param("actors", used)),
+        }
+    }
+
+    /// Sends the actors of types that have no component out of memory.
+    fn withdraw(&self, actors: &[Name]) {
+        let mut withdrawn = Vec::new();
+        for actor in self.shared.table.all() {
+            if actors.contains(&actor.key.actor) {
+                let _ = actor.deliver(Item::Retire(Retire::Withdrawn), &self.shared);
+                withdrawn.push(Arc::downgrade(&actor));
+            }
+        }
+        if !withdrawn.is_empty() {
+            tokio::spawn(end_turns(
+                withdrawn,
+                Ending::Withdrawn,
+                self.shared.end_grace(),
+            ));
+        }
+    }
+
+    /// Forgets an actor's state, behind the work that it has queued. Whoever subscribes to
+    /// it goes on with the state of a new actor.
+    pub async fn destroy(&self, key: &ActorKey) -> Result<(), Failure> {
+        let is_resident = self.shared.table.get(key).is_some();
+        if !is_resident {
+            let stored = self.shared.store.load(key).await;
+            match stored {
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(not_found(key)),
+                Err(error) => return Err(unavailable(&error)),
+            }
+        }
+        let (done, destroyed) = oneshot::channel();
+        if let Err(undelivered) = self.deliver(key, Item::Destroy(done)) {
+            return Err(undelivered.failure);
+        }
+        // Also when nobody waits for it any longer.
+        let actor = self.shared.table.get(key);
+        let actors = actor.iter().map(Arc::downgrade).collect();
+        let grace = self.shared.end_grace();
+        tokio::spawn(end_turns(actors, Ending::Destroyed, grace));
+        destroyed
+            .await
+            .unwrap_or_else(|_| Err(Failure::host(code::INTERNAL).message("the host failed")))
+    }
+
+    /// Lets nothing new in and waits until every queue is empty. Turns that are not finished
+    /// after this grace are cancelled, and those behind them do not begin.
+    pub async fn finish_turns(&self, grace: Duration) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        if timeout(grace, self.drained()).await.is_err() {
+            for actor in self.shared.table.all() {
+                actor.end_turns(Ending::Stopping);
+            }
+            self.drained().await;
+        }
+        for actor in self.shared.table.all() {
+            if let Some(live) = actor.loaded() {
+                // What fails is told to whom it concerns.
+                let _ = live.gate.passed().await;
+            }
+        }
+    }
+
+    /// Makes everything that is stored safe; nothing can be stored from then on.
+    pub async fn close_store(&self) {
+        let store = self.shared.store.clone();
+        // A panic there has been reported.
+        let _ = tokio::task::spawn_blocking(move || store.close()).await;
+    }
+
+    /// Why the store takes nothing any more, if so.
+    pub fn store_failed(&self) -> Option<String> {
+        self.shared.store.failed()
+    }
+
+    async fn drained(&self) {
+        loop {
+            let ended = self.shared.drain_ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if self.shared.drains.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Runs `deactivate` everywhere and empties the memory.
+    pub async fn retire_all(&self) {
+        // Again for those that came in to be told of a connection's end meanwhile.
+        for _ in 0..RETIRE_ROUNDS {
+            if self.shared.table.is_empty() {
+                return;
+            }
+            for actor in self.shared.table.all() {
+                let _ = actor.deliver(Item::Retire(Retire::Always), &self.shared);
+            }
+            self.drained().await;
+        }
+    }
+}
+
+impl Drop for Actors {
+    fn drop(&mut self) {
+        self.sweeper.abort();
+    }
+}
+
+/// A connection whose first contact an actor is being told of.
+pub struct Arriving(oneshot::Receiver<()>);
+
+impl Arriving {
+    /// Whether there is nothing to wait for any more.
+    pub fn is_over(&mut self) -> bool {
+        !matches!(self.0.try_recv(), Err(TryRecvError::Empty))
+    }
+}
+
+/// How far the first contact of a subscriber with the actor is.
+pub enum FirstContact<'c> {
+    /// The actor has been told, or the subscriber is no connection.
+    Past,
+    /// The actor must be told of this connection.
+    Due(&'c Connection),
+    /// It is being told.
+    UnderWay(Arriving),
+}
+
+impl FirstContact<'_> {
+    /// Sees to it that the actor is told, and gives what to wait for, if there is anything.
+    fn take(
+        &mut self,
+        connect: impl FnOnce(&Connection) -> Result<Option<Arriving>, Failure>,
+    ) -> Result<Option<Arriving>, Failure> {
+        match std::mem::replace(self, FirstContact::Past) {
+            FirstContact::Past => Ok(None),
+            FirstContact::UnderWay(arriving) => Ok(Some(arriving)),
+            FirstContact::Due(connection) => {
+                // An actor that cannot be told has had no contact.
+                connect(connection).inspect_err(|_| *self = FirstContact::Due(connection))
+            }
+        }
+    }
+}
+
+/// The way from one actor to others.
+struct Ways(Weak<Shared>);
+
+impl Ways {
+    fn deliver(
+        shared: &Shared,
+        from: &ActorKey,
+        key: &ActorKey,
+        call: Invocation,
+        rest: Rest,
+    ) -> Result<(), Failure> {
+        let input = call.input.as_ref().map_or(0, String::len);
+        let share = shared.budgets.inputs.share(CALL_COST + input);
+        let share = share.map_err(Exhausted::failure)?;
+        let call = Call {
+            method: call.method,
+            input: call.input,
+            origin: Origin::Actor(from.clone()),
+            depth: rest.depth,
+            key: call.key,
+            heard: None,
+            deadline: rest.deadline,
+            traceparent: rest.traceparent.as_deref().map(str::to_owned),
+            request: None,
+            share: Some(share),
+            cancel: rest.cancel,
+            arrived: instant(),
+            watch: Stopwatch::default(),
+            reply: rest.reply,
+        };
+        let delivered = shared.deliver(key, Item::Call(Box::new(call)));
+        delivered.map_err(|undelivered| {
+            let Undelivered { failure, item } = *undelivered;
+            item.refuse(key, failure.clone());
+            failure
+        })
+    }
+}
+
+/// What a call of an actor carries beside its words.
+struct Rest {
+    depth: u32,
+    deadline: Option<Instant>,
+    traceparent: Option<Arc<str>>,
+    cancel: CancellationToken,
+    reply: ReplyTo,
+}
+
+impl Outside for Ways {
+    fn call(&self, from: Caller, call: Invocation) -> Pending<CallResult> {
+        let begun = || {
+            let shared = self.0.upgrade().ok_or_else(shutting_down)?;
+            let key = shared.key(&call.actor, &call.id)?;
+            let limit = shared.settings.max_call_depth;
+            if from.depth >= limit {
+                return Err(Failure::host(code::CALL_DEPTH_LIMIT)
+                    .message(format!("calls of actors nest deeper than {limit}"))
+                    .param("limit", limit));
+            }
+            let wait = shared.waits.begin(&from.actor, &key).ok_or_else(|| {
+                Failure::host(code::CALL_DEADLOCK).message(format!(
+                    "{key} waits for {}, which would wait for it",
+                    from.actor
+                ))
+            })?;
+            let timeout = call.timeout_ms.map(Duration::from_millis);
+            let timeout = timeout.and_then(|timeout| instant().checked_add(timeout));
+            let deadline = timeout.map_or(from.deadline, |end| end.min(from.deadline));
+            let (reply, result) = oneshot::channel();
+            let cancel = CancellationToken::new();
+            let rest = Rest {
+                depth: from.depth + 1,
+                deadline: Some(deadline),
+                traceparent: from.traceparent.clone(),
+                cancel: cancel.clone(),
+                reply: ReplyTo::waiter(reply),
+            };
+            Ways::deliver(&shared, &from.actor, &key, call, rest)?;
+            Ok((wait, deadline, cancel, result))
+        };
+        let begun = begun();
+        Box::pin(async move {
+            let (_wait, deadline, cancel, result) = begun?;
+            let _cancel = cancel.drop_guard();
+            match tokio::time::timeout_at(deadline.into(), result).await {
+                // The called one ran into the caller's deadline, which is its own as well.
+                Ok(Ok(Err(failure)))
+                    if failure.code == code::TURN_DEADLINE && instant() >= deadline =>
+                {
+                    Err(timed_out())
+                }
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => {
+                    Err(Failure::host(code::INTERNAL).message("the call was not answered"))
+                }
+                Err(_) => Err(timed_out()),
+            }
+        })
+    }
+
+    fn deliver(&self, from: &ActorKey, sent: Arc<Sent>) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.post(from, sent);
+        }
+    }
+}
+
+fn timed_out() -> Failure {
+    Failure::host(code::CALL_TIMEOUT).message("the called actor did not answer in time")
+}
+
+/// When an actor that found no room in memory is tried again.
+const WAKE_RETRY_MS: u64 = 1_000;
+
+/// What to do about actors in memory that nobody would serve any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InUse {
+    /// Refuse.
+    Refuse,
+    /// Send them out of memory; their states stay stored.
+    Evict,
+}
+
+/// Ends the turns of these that are not finished after this grace, where they stand between their
+/// actor and its end.
+async fn end_turns(actors: Vec<Weak<Actor>>, ending: Ending, grace: Duration) {
+    tokio::time::sleep(grace).await;
+    for actor in actors.iter().filter_map(Weak::upgrade) {
+        actor.end_turns(ending);
+    }
+}
+
+/// Shows the subscribers of a replaced component what its successor lets them see.
+async fn follow(shared: Arc<Shared>, component: Arc<Component>) {
+    for actor in shared.table.all() {
+        let served = component
+            .manifest
+            .actors
+            .contains_key(actor.key.actor.as_str());
+        let Some(live) = actor.loaded().filter(|_| served) else {
+            continue;
+        };
+        // Many states may have to be looked at.
+        tokio::task::consume_budget().await;
+        live.at_rest().await;
+        if !live.fits(&component) {
+            // Its next turn sees to it; those who watch are not to wait for one.
+            if !live.audience.is_empty() {
+                let (done, _) = oneshot::channel();
+                let _ = actor.deliver(Item::Fit(done), &shared);
+            }
+            continue;
+        }
+        live.adopt_and_show(&component).await;
+    }
+}
+
+fn subject(stream: Stream) -> Subject {
+    match stream {
+        Stream::State => Subject::State,
+        Stream::Events => Subject::Events,
+    }
+}
+
+fn not_found(key: &ActorKey) -> Failure {
+    Failure::host(code::ACTOR_NOT_FOUND).message(format!("there is no actor {key}"))
+}
+
+fn too_many_actors() -> Failure {
+    Failure::host(code::ACTOR_LIMIT)
+        .message("the host has too many actors in memory")
+        .param("retryAfterMs", ROOM_AFTER.as_millis() as u64)
+}
+
+fn mailbox_full() -> Failure {
+    Failure::host(code::MAILBOX_FULL).message("the actor has too many calls waiting")
+}

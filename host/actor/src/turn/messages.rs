@@ -1,0 +1,279 @@
+//! The messages of one actor: those that it has sent and that are not settled, and how much
+//! it has heard of others.
+//!
+//! The ledger holds them. A message is part of the commit of the turn that sent it; it is
+//! settled once the receiver's own commit says that it was heard, or once it is certain that
+//! no turn of the receiver will come of it. What is not settled is sent again when the
+//! sender comes into memory, and the receiver drops what it has heard before.
+//!
+//! Invariant: to one receiver the messages of a sender are delivered in their order, so that
+//! the number of the last one heard tells of all before it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use tidegate_engine::Invocation;
+use tidegate_store::{Change, Heard, Sent};
+
+/// What an actor has sent.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    unsettled: BTreeMap<u64, Unsettled>,
+    bytes: usize,
+    last: u64,
+    /// What was settled since the last commit.
+    settled: Vec<u64>,
+}
+
+#[derive(Debug)]
+struct Unsettled {
+    sent: Arc<Sent>,
+    /// It is with its receiver, or on the way there.
+    under_way: bool,
+}
+
+impl Outbox {
+    pub(super) fn restored(stored: Vec<Sent>, last: u64) -> Outbox {
+        let mut outbox = Outbox {
+            last,
+            ..Outbox::default()
+        };
+        for sent in stored {
+            outbox.insert(Arc::new(sent), false);
+        }
+        outbox
+    }
+
+    /// One that has sent nothing, and goes on counting: what is under way must not be taken for
+    /// later than what comes.
+    pub(super) fn emptied(&self) -> Outbox {
+        Outbox {
+            last: self.last,
+            ..Outbox::default()
+        }
+    }
+
+    pub(super) fn to_stored(&self) -> Vec<Sent> {
+        let unsettled = self.unsettled.values();
+        unsettled
+            .map(|unsettled| (*unsettled.sent).clone())
+            .collect()
+    }
+
+    fn insert(&mut self, sent: Arc<Sent>, under_way: bool) {
+        self.last = self.last.max(sent.seq);
+        self.bytes += sent.weight();
+        let unsettled = Unsettled { sent, under_way };
+        self.unsettled.insert(unsettled.sent.seq, unsettled);
+    }
+
+    /// Numbers messages that a turn sends in this epoch.
+    pub(super) fn number(&self, sends: Vec<Invocation>, epoch: &Arc<str>) -> Vec<Sent> {
+        let numbers = self.last + 1..;
+        let numbered = numbers.zip(sends).map(|(seq, call)| Sent {
+            seq,
+            epoch: epoch.clone(),
+            actor: call.actor.into(),
+            id: call.id.into(),
+            method: call.method.into(),
+            input: call.input.map(Into::into),
+            key: call.key.map(Into::into),
+        });
+        numbered.collect()
+    }
+
+    /// Takes in what was committed, which is about to leave.
+    pub(super) fn add(&mut self, sends: Vec<Sent>) -> Vec<Arc<Sent>> {
+        let sends = sends.into_iter().map(Arc::new);
+        let sends: Vec<Arc<Sent>> = sends.collect();
+        for sent in &sends {
+            self.insert(sent.clone(), true);
+        }
+        sends
+    }
+
+    /// What must leave again, in its order.
+    pub fn take_left(&mut self) -> Vec<Arc<Sent>> {
+        let left = self.unsettled.values_mut();
+        let left = left.filter(|unsettled| !unsettled.under_way);
+        left.map(|unsettled| {
+            unsettled.under_way = true;
+            unsettled.sent.clone()
+        })
+        .collect()
+    }
+
+    /// A message needs not be sent again.
+    pub fn settle(&mut self, sent: &Sent) {
+        let known = self.unsettled.get(&sent.seq);
+        if known.is_some_and(|known| known.sent.epoch == sent.epoch) {
+            self.unsettled.remove(&sent.seq);
+            self.bytes -= sent.weight();
+            self.settled.push(sent.seq);
+        }
+    }
+
+    /// What was settled since this was last asked; alone it is not worth a commit, because
+    /// receivers know what they have heard.
+    pub(super) fn take_settled(&mut self, in_any_case: bool) -> Vec<u64> {
+        match in_any_case {
+            true => std::mem::take(&mut self.settled),
+            false => Vec::new(),
+        }
+    }
+
+    /// Whether the store does not know of all that is settled.
+    pub fn has_settled(&self) -> bool {
+        !self.settled.is_empty()
+    }
+
+    /// Whether some are under way, whose end is to be noted.
+    pub fn is_under_way(&self) -> bool {
+        self.unsettled.values().any(|unsettled| unsettled.under_way)
+    }
+
+    /// How many are not settled, with this change.
+    pub(super) fn len_with(&self, change: &Change) -> usize {
+        self.unsettled.len() + change.sends.len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.unsettled.len()
+    }
+
+    /// What they weigh in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+}
+
+/// The actor type and the id of a sender, and the history that it sent in.
+type Sender = (Arc<str>, Arc<str>, Arc<str>);
+
+/// How much an actor has heard of others, the longest silent first. Most hear of none, and have
+/// no room for it.
+#[derive(Debug, Default)]
+pub struct Hearing(Option<Box<IndexMap<Sender, u64>>>);
+
+impl Hearing {
+    pub(super) fn restored(stored: Vec<Heard>) -> Hearing {
+        let mut hearing = Hearing::default();
+        for heard in stored {
+            hearing.note(heard, usize::MAX);
+        }
+        hearing
+    }
+
+    pub(super) fn to_stored(&self) -> Vec<Heard> {
+        let heard = self.0.iter().flat_map(|heard| heard.iter());
+        let heard = heard.map(|((actor, id, epoch), seq)| Heard {
+            actor: actor.clone(),
+            id: id.clone(),
+            epoch: epoch.clone(),
+            seq: *seq,
+        });
+        heard.collect()
+    }
+
+    /// Of how many it has heard.
+    pub(super) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |heard| heard.len())
+    }
+
+    /// Whether it has heard this before.
+    pub fn knows(&self, heard: &Heard) -> bool {
+        let Some(known) = &self.0 else {
+            return false;
+        };
+        // Tuples of shared text are only found by their like.
+        let key = (heard.actor.clone(), heard.id.clone(), heard.epoch.clone());
+        known.get(&key).is_some_and(|seq| *seq >= heard.seq)
+    }
+
+    /// Remembers a message, and at most `limit` senders.
+    pub(super) fn note(&mut self, heard: Heard, limit: usize) {
+        let key = (heard.actor, heard.id, heard.epoch);
+        let known = self.0.get_or_insert_default();
+        known.shift_remove(&key);
+        if known.len() >= limit.max(1) {
+            let excess = known.len() + 1 - limit.max(1);
+            known.drain(..excess);
+        }
+        known.insert(key, heard.seq);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(method: &str) -> Invocation {
+        Invocation {
+            actor: "log".to_owned(),
+            id: "a".to_owned(),
+            method: method.to_owned(),
+            input: Some("1".to_owned()),
+            key: None,
+            timeout_ms: None,
+        }
+    }
+
+    fn heard(id: &str, epoch: &str, seq: u64) -> Heard {
+        Heard {
+            actor: "log".into(),
+            id: id.into(),
+            epoch: epoch.into(),
+            seq,
+        }
+    }
+
+    #[test]
+    fn what_is_not_settled_leaves_again() {
+        let mut outbox = Outbox::default();
+        let epoch: Arc<str> = "e".into();
+        let sends = outbox.number(vec![call("a"), call("b"), call("c")], &epoch);
+        let numbers: Vec<u64> = sends.iter().map(|sent| sent.seq).collect();
+        assert_eq!(numbers, [1, 2, 3]);
+        let sends = outbox.add(sends);
+        assert!(outbox.take_left().is_empty(), "all are under way");
+        outbox.settle(&sends[1]);
+        assert!(outbox.is_under_way() && outbox.has_settled());
+
+        let mut outbox = Outbox::restored(outbox.to_stored(), outbox.last());
+        assert!(!outbox.is_under_way());
+        let left = outbox.take_left();
+        assert_eq!(left, [sends[0].clone(), sends[2].clone()]);
+        let of_another_life = Sent {
+            epoch: "f".into(),
+            ..(*left[0]).clone()
+        };
+        outbox.settle(&of_another_life);
+        assert_eq!(outbox.len(), 2);
+        left.iter().for_each(|sent| outbox.settle(sent));
+        assert_eq!((outbox.len(), outbox.bytes()), (0, 0));
+        assert_eq!(outbox.take_settled(false), [0; 0]);
+        assert_eq!(outbox.take_settled(true), [1, 3]);
+        assert_eq!(outbox.number(vec![call("d")], &epoch)[0].seq, 4);
+    }
+
+    #[test]
+    fn what_was_heard_is_known() {
+        let mut hearing = Hearing::default();
+        hearing.note(heard("a", "e", 5), 2);
+        assert!(hearing.knows(&heard("a", "e", 4)) && hearing.knows(&heard("a", "e", 5)));
+        assert!(!hearing.knows(&heard("a", "e", 6)));
+        assert!(!hearing.knows(&heard("a", "f", 5)), "another history");
+        assert!(!hearing.knows(&heard("b", "e", 5)));
+        hearing.note(heard("b", "e", 1), 2);
+        hearing.note(heard("a", "e", 6), 2);
+        hearing.note(heard("c", "e", 1), 2);
+        assert!(!hearing.knows(&heard("b", "e", 1)), "silent for longest");
+        let hearing = Hearing::restored(hearing.to_stored());
+        assert!(hearing.knows(&heard("a", "e", 6)) && hearing.knows(&heard("c", "e", 1)));
+    }
+}

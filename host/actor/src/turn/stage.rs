@@ -1,0 +1,1209 @@
+//! What a running turn has staged, and the guest's view of it.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde_json::value::RawValue;
+use tidegate_base::budget::{self, FREE, Share};
+use tidegate_base::clock::instant;
+use tidegate_base::config::Limits;
+use tidegate_core::document::{Op, OpError};
+use tidegate_core::failure::code;
+use tidegate_core::json::{ParseError, Size};
+use tidegate_core::manifest::ActorType;
+use tidegate_core::meter::{Exhausted, Meter};
+use tidegate_core::schema::{Refused, Schema};
+use tidegate_core::{ActorId, Document, Failure, Json, Name, PatchOp, Pointer, patch};
+use tidegate_delivery::fanout::{Body, Message, Recipients};
+use tidegate_engine::{
+    Audience, CallResult, Component, Flush, Imports, Invocation, NewTimer, Pending, Step, Unparsed,
+    WayOut,
+};
+use tidegate_store::{Change, Durability, Heard, Outcome, Store};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::answers::{Bounds, Keyed};
+use super::ledger::{Ledger, Live, next_token, unavailable};
+use super::migrate::Fit;
+use super::outside::{Caller, Outside};
+use super::recent;
+use super::release::{Chunks, Effects, StagedEvent, let_out};
+use super::timers::{Clock, StoredTimer, Timer, TimerChange};
+use super::work::{Budget, TurnMeter, elsewhere, is_short};
+
+/// What an event, and each connection that it is addressed to, weighs beside its text.
+const EVENT_COST: usize = 64;
+
+/// Longest delay of a timer: ten years, in milliseconds.
+const MAX_DELAY_MS: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
+
+/// What changed of a state, if anything did.
+type Patches = Option<Vec<PatchOp>>;
+
+/// What a turn begins with.
+pub struct Given {
+    /// The actor.
+    pub live: Arc<Live>,
+    /// The code that runs it.
+    pub component: Arc<Component>,
+    /// Where it commits to.
+    pub store: Arc<dyn Store>,
+    /// The way to other actors.
+    pub outside: Arc<dyn Outside>,
+    /// What its timers are set on.
+    pub clock: Clock,
+    /// As whom it calls others.
+    pub caller: Caller,
+    /// Who hears parts of its result.
+    pub chunks: Option<Chunks>,
+    /// The call, if it is to run once.
+    pub keyed: Option<Keyed>,
+    /// How many such calls are remembered.
+    pub bounds: Bounds,
+    /// The message that it is the turn of.
+    pub heard: Option<Heard>,
+    /// How many messages may be under way, and how many senders are remembered.
+    pub messages: MessageBounds,
+    /// Set when its caller wants the result no longer.
+    pub cancel: CancellationToken,
+    /// When it began.
+    pub began: Instant,
+    /// How often what it has staged is let out while it runs; none lets it out at the end.
+    pub streaming: Option<Duration>,
+    /// Time from a commit until guards are asked again.
+    pub recheck: Duration,
+    /// When its commits are safe.
+    pub durability: Durability,
+    /// How many of them may be under way.
+    pub run_ahead: usize,
+}
+
+/// How much is kept of an actor's messages.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageBounds {
+    /// Messages that it has sent and that are not settled.
+    pub unsettled: usize,
+    /// What these may weigh, in bytes.
+    pub bytes: usize,
+    /// Senders whose messages it remembers to have heard.
+    pub senders: usize,
+}
+
+/// What one turn has staged so far. The guest's imports and the runner of the turn share it.
+///
+/// The state document is changed in place, with an undo log, in the ledger that the
+/// actor's subscribers share: they see its last committed content at any time. What was not
+/// committed when the last handle goes is rolled back.
+#[derive(Clone)]
+pub struct Stage(Arc<Shared>);
+
+struct Shared {
+    given: Given,
+    staged: Mutex<Staged>,
+    /// Something staged became fit to be let out, or a tick has ended.
+    became_fit: Notify,
+}
+
+struct Staged {
+    events: Vec<StagedEvent>,
+    timers: Vec<TimerChange>,
+    sends: Vec<Invocation>,
+    /// What has been staged since the last commit, in bytes.
+    bytes: usize,
+    /// What has been taken for these of the host's budget; most turns stage too little.
+    share: Option<Share>,
+    /// What the host may yet do on the turn's data.
+    budget: Budget,
+    /// Calls to other actors so far.
+    calls: usize,
+    /// A limit that was passed: the turn fails even if the guest does not mind.
+    exceeded: Option<Failure>,
+    /// The guest has declared what is staged fit to be seen.
+    is_fit: bool,
+    /// When the next tick is due, on a grid of intervals.
+    next_tick: Instant,
+    /// A tick has committed since that was last asked.
+    has_ticked: bool,
+    /// A commit is under way.
+    committing: bool,
+    open: bool,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let staged = self.staged.get_mut();
+        if staged.unwrap_or_else(PoisonError::into_inner).open {
+            self.given.live.ledger().rollback();
+        }
+    }
+}
+
+/// Says that a tick is over, also one that is given up.
+struct TickEnds(Stage);
+
+impl Drop for TickEnds {
+    fn drop(&mut self) {
+        self.0.staged().committing = false;
+        self.0.0.became_fit.notify_waiters();
+    }
+}
+
+impl Stage {
+    /// The beginning of a turn.
+    pub fn new(given: Given) -> Stage {
+        let next_tick = given.began + given.streaming.unwrap_or_default();
+        let budget = Budget::new(given.component.limits().work_steps);
+        Stage(Arc::new(Shared {
+            given,
+            staged: Mutex::new(Staged {
+                events: Vec::new(),
+                timers: Vec::new(),
+                sends: Vec::new(),
+                bytes: 0,
+                share: None,
+                budget,
+                calls: 0,
+                exceeded: None,
+                is_fit: false,
+                next_tick,
+                has_ticked: false,
+                committing: false,
+                open: true,
+            }),
+            became_fit: Notify::new(),
+        }))
+    }
+
+    fn staged(&self) -> MutexGuard<'_, Staged> {
+        self.0.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self) -> &Arc<Live> {
+        &self.0.given.live
+    }
+
+    fn limits(&self) -> &Limits {
+        self.0.given.component.limits()
+    }
+
+    fn actor_type(&self) -> Option<&ActorType> {
+        let actors = &self.0.given.component.manifest.actors;
+        actors.get(self.live().key.actor.as_str())
+    }
+
+    fn charge(&self, bytes: usize) -> Result<(), Failure> {
+        let limit = self.limits().effects_bytes;
+        let mut staged = self.staged();
+        staged.bytes = staged.bytes.saturating_add(bytes);
+        let failure = if staged.bytes <= limit {
+            match self.fit(&mut staged) {
+                Ok(()) => return Ok(()),
+                Err(exhausted) => exhausted.failure(),
+            }
+        } else {
+            Failure::host(code::TURN_EFFECTS_LIMIT)
+                .message(format!("the turn staged more than {limit} bytes"))
+                .param("limit", limit)
+        };
+        staged.exceeded.get_or_insert_with(|| failure.clone());
+        Err(failure)
+    }
+
+    /// Takes what is staged from the host's budget.
+    fn fit(&self, staged: &mut Staged) -> Result<(), budget::Exhausted> {
+        if staged.bytes <= FREE {
+            return Ok(());
+        }
+        let budget = &self.live().slot.metrics.budgets().outbound;
+        let share = staged.share.get_or_insert_with(|| budget.empty_share());
+        share.fit(staged.bytes)
+    }
+
+    /// Fails the turn if the state would take more than it may, as text or in memory.
+    fn charge_state(&self, size: Size) -> Result<(), Failure> {
+        let limits = self.limits();
+        if size.text > limits.state_bytes {
+            return Err(self.exceed(state_too_long(limits.state_bytes)));
+        }
+        if size.memory > limits.state_memory_bytes {
+            return Err(self.exceed(state_too_large(limits.state_memory_bytes)));
+        }
+        Ok(())
+    }
+
+    /// Notes a limit that was passed.
+    fn exceed(&self, failure: Failure) -> Failure {
+        let mut staged = self.staged();
+        staged.exceeded.get_or_insert_with(|| failure.clone());
+        failure
+    }
+
+    /// Has work done elsewhere, within the turn's account. A failure fails the turn.
+    async fn elsewhere<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut TurnMeter) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let given = &self.0.given;
+        let before = self.staged().budget.clone();
+        let mut after = before.clone();
+        let done = elsewhere(&given.component, &mut after, given.caller.deadline, work).await;
+        self.settle(&before, &after, done)
+    }
+
+    /// Has work done on the document elsewhere, within the turn's account.
+    async fn on_document<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Document, &mut TurnMeter) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let given = &self.0.given;
+        let before = self.staged().budget.clone();
+        let mut after = before.clone();
+        let live = self.live();
+        let done = live
+            .on_document(&given.component, &mut after, given.caller.deadline, work)
+            .await;
+        self.settle(&before, &after, done)
+    }
+
+    /// Takes from the account what was used of a copy. Whoever has passed it fails even if the
+    /// guest does not mind.
+    fn settle<T>(
+        &self,
+        before: &Budget,
+        after: &Budget,
+        done: Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut staged = self.staged();
+        staged.budget.take_used(before, after);
+        if let Err(failure) = &done
+            && matches!(&*failure.code, code::TURN_WORK_LIMIT | code::TURN_DEADLINE)
+        {
+            staged.exceeded.get_or_insert_with(|| failure.clone());
+        }
+        done
+    }
+
+    /// Checks a JSON text against a schema, here if that is little; none where it is not.
+    fn check_text(&self, schema: &Schema, text: &str) -> Option<Checked> {
+        if !is_short(text.len()) {
+            return None;
+        }
+        let value = match Json::parse_within(text, self.limits().state_memory_bytes) {
+            Ok(value) => value,
+            Err(error) => return Some(Err(error.to_string())),
+        };
+        let mut allowance = self.staged().budget.at_once();
+        let checked = schema.check_metered(&value, &mut allowance);
+        self.staged().budget.settle(&allowance);
+        settled(checked, value)
+    }
+
+    /// Checks the result of a method: it must be JSON, within the turn's account, and,
+    /// where that is asked for, what the manifest says. Returns it with its integers written as
+    /// such.
+    pub async fn checked_result(
+        &self,
+        method: &str,
+        result: String,
+        validate: bool,
+    ) -> Result<String, Failure> {
+        self.charge(result.len())?;
+        let invalid = |detail: String| {
+            Failure::host(code::OUTPUT_INVALID)
+                .message(format!("{method} returned an invalid result"))
+                .detail(detail)
+        };
+        let schema = self
+            .actor_type()
+            .and_then(|actor| actor.methods.get(method))
+            .and_then(|method| method.output.as_ref())
+            .filter(|_| validate);
+        let checked = match schema {
+            Some(schema) => self.check_text(schema, &result),
+            None => is_short(result.len()).then(|| check_json(&result)),
+        };
+        if let Some(checked) = checked {
+            let spelled = checked.map_err(invalid)?;
+            return Ok(spelled.unwrap_or(result));
+        }
+        let (schema, most) = (schema.cloned(), self.limits().state_memory_bytes);
+        let checked = Box::pin(self.elsewhere(move |meter| {
+            let checked = check_elsewhere(schema.as_ref(), &result, most, meter)?;
+            Ok(checked.map(|spelled| spelled.unwrap_or(result)))
+        }));
+        checked.await?.map_err(invalid)
+    }
+
+    /// Commits the rest: checks what is staged, hands it to the store, and returns what may
+    /// leave once the gate lets it.
+    ///
+    /// On failure everything since the last commit is rolled back.
+    pub async fn commit(&self, result: Option<&str>) -> Result<Effects, Failure> {
+        let outcome = match result {
+            Some(result) => Outcome::Result(result.into()),
+            None => Outcome::Nothing,
+        };
+        let effects = self.commit_staged(outcome).await?;
+        self.staged().open = false;
+        Ok(effects)
+    }
+
+    /// Rolls back what was staged since the last commit.
+    pub fn discard(&self) {
+        let mut staged = self.staged();
+        if std::mem::replace(&mut staged.open, false) {
+            drop(staged);
+            self.live().ledger().rollback();
+        }
+    }
+
+    /// Completes when a tick is due: something is fit to be let out, and the last time is an
+    /// interval ago. Never in a turn that does not stream.
+    pub async fn tick_due(&self) {
+        if self.0.given.streaming.is_none() {
+            return std::future::pending().await;
+        }
+        loop {
+            let became_fit = self.0.became_fit.notified();
+            let (is_fit, next_tick) = {
+                let staged = self.staged();
+                (staged.is_fit && !staged.committing, staged.next_tick)
+            };
+            if is_fit {
+                self.0.given.component.sleeps().until(next_tick).await;
+                // It may have changed meanwhile, or have left another way.
+                if self.staged().is_fit {
+                    return;
+                }
+            } else {
+                became_fit.await;
+            }
+        }
+    }
+
+    /// Commits what is staged and lets it out, while the turn goes on. A failure fails the
+    /// turn.
+    pub async fn tick(&self) -> Result<(), Failure> {
+        match self.begin_tick() {
+            true => self.end_tick().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Lets a tick begin, unless nothing is to be let out or the turn is over.
+    fn begin_tick(&self) -> bool {
+        let mut staged = self.staged();
+        let begins = staged.open && staged.is_fit && !staged.committing;
+        staged.committing |= begins;
+        begins
+    }
+
+    async fn end_tick(&self) -> Result<(), Failure> {
+        let ends = TickEnds(self.clone());
+        // The guest may have asked for long work, as to read the state, and waits for it.
+        self.live().at_rest().await;
+        let committed = self.commit_staged(Outcome::Begun).await;
+        {
+            let mut staged = self.staged();
+            staged.budget.refill();
+            // One that was late does not make the next ones so, nor are two sent in a row.
+            let interval = self.0.given.streaming.unwrap_or_default();
+            let grid = staged.next_tick + interval;
+            staged.next_tick = grid.max(instant() + interval / 2);
+            match &committed {
+                Ok(_) => staged.has_ticked = true,
+                Err(failure) => drop(staged.exceeded.get_or_insert_with(|| failure.clone())),
+            }
+        }
+        // Whatever comes behind it is let out behind it.
+        let_out(committed?, None, self.0.given.recheck).await;
+        drop(ends);
+        self.live().keep_pace(self.0.given.run_ahead).await
+    }
+
+    /// Waits until no tick is under way that somebody has begun and not waited for.
+    pub async fn ticked(&self) {
+        loop {
+            let changed = self.0.became_fit.notified();
+            if !self.staged().committing {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    async fn commit_staged(&self, outcome: Outcome) -> Result<Effects, Failure> {
+        if let Some(broken) = self.live().gate.broken() {
+            return Err(broken);
+        }
+        let (prepared, bytes) = {
+            let mut staged = self.staged();
+            if let Some(exceeded) = staged.exceeded.clone() {
+                return Err(exceeded);
+            }
+            staged.is_fit = false;
+            let prepared = self.prepare_at_once(&mut staged.budget)?;
+            let patches = prepared.as_ref().and_then(Option::as_deref);
+            let shown = self
+                .live()
+                .ledger()
+                .shown_bytes(patches.unwrap_or_default());
+            (prepared, staged.bytes.saturating_add(shown))
+        };
+        match prepared {
+            Some(patches) if is_short(bytes) => self.finish(patches, outcome),
+            prepared => Box::pin(self.commit_elsewhere(prepared, bytes, outcome)).await,
+        }
+    }
+
+    /// The patch to commit, none when the state has not changed; or nothing where that takes too
+    /// long to find out here.
+    fn prepare_at_once(&self, budget: &mut Budget) -> Result<Option<Patches>, Failure> {
+        let mut ledger = self.live().ledger();
+        if !ledger.document.is_dirty() {
+            return Ok(Some(None));
+        }
+        let fits = ledger.fit.is_of(&self.0.given.component);
+        let mut allowance = budget.at_once();
+        let prepared = self.prepare(&mut ledger.document, fits, &mut allowance);
+        budget.settle(&allowance);
+        let prepared = match prepared {
+            Ok(prepared) => prepared?,
+            Err(Exhausted) => return Ok(None),
+        };
+        if prepared.is_none() {
+            // The document has the same content again, so the old token still names it;
+            // the new one names it as well and may be in the guest's memory.
+            ledger.accept();
+        }
+        Ok(Some(prepared))
+    }
+
+    /// What changed, if it may.
+    fn prepare(
+        &self,
+        document: &mut Document,
+        fits: bool,
+        meter: &mut dyn Meter,
+    ) -> Result<Result<Patches, Failure>, Exhausted> {
+        let mut patches = document.changes_metered(meter)?;
+        let declared = self.actor_type();
+        if let Some(schema) = declared.and_then(|actor| actor.state.schema.as_ref())
+            && !patches.is_empty()
+        {
+            let state = document.value();
+            let checked = if fits {
+                schema.check_changes_metered(state, &patches, meter)
+            } else {
+                schema.check_metered(state, meter)
+            };
+            let loose = match checked {
+                Ok(loose) => loose,
+                Err(Refused::Exhausted(exhausted)) => return Err(exhausted),
+                Err(Refused::Violations(violations)) => {
+                    let message = format!("the turn would leave an invalid state: {violations}");
+                    return Ok(Err(Failure::host(code::STATE_INVALID).message(message)));
+                }
+            };
+            if !loose.is_empty() {
+                document.spell_integers(&loose);
+                patches = document.changes_metered(meter)?;
+            }
+        }
+        if patches.is_empty() {
+            return Ok(Ok(None));
+        }
+        Ok(Ok(Some(patches)))
+    }
+
+    /// Commits what is much.
+    async fn commit_elsewhere(
+        &self,
+        prepared: Option<Patches>,
+        bytes: usize,
+        outcome: Outcome,
+    ) -> Result<Effects, Failure> {
+        let patches = match prepared {
+            Some(patches) => patches,
+            None => {
+                let fits = self.live().ledger().fit.is_of(&self.0.given.component);
+                let stage = self.clone();
+                let prepare = move |document: &mut Document, meter: &mut TurnMeter| {
+                    let prepared = stage.prepare(document, fits, meter);
+                    prepared.unwrap_or_else(|Exhausted| Err(meter.failure()))
+                };
+                let patches = self.on_document(prepare).await?;
+                if patches.is_none() {
+                    self.live().ledger().accept();
+                }
+                patches
+            }
+        };
+        let (stage, runtime) = (self.clone(), Handle::current());
+        let finish = move |meter: &mut TurnMeter| {
+            meter.charge_text(bytes)?;
+            // What it wakes may begin tasks.
+            let _runtime = runtime.enter();
+            stage.finish(patches, outcome)
+        };
+        self.elsewhere(finish).await
+    }
+
+    fn finish(&self, patches: Patches, outcome: Outcome) -> Result<Effects, Failure> {
+        let given = &self.0.given;
+        let live = &given.live;
+        let (share, events, timers, sends) = {
+            let mut staged = self.staged();
+            staged.bytes = 0;
+            (
+                staged.share.take(),
+                std::mem::take(&mut staged.events),
+                std::mem::take(&mut staged.timers),
+                std::mem::take(&mut staged.sends),
+            )
+        };
+        let mut ledger = live.ledger();
+        let changed = patches.is_some();
+        // A turn that commits more than once has heard its message with the first.
+        let heard = given.heard.as_ref();
+        let heard = heard.filter(|heard| !ledger.hearing.knows(heard)).cloned();
+        let answer = given.keyed.as_ref().map(|keyed| {
+            // Their age is a span of time.
+            let now_ms = given.clock.steady_ms();
+            ledger.answers.prune(now_ms, given.bounds);
+            keyed.answer(now_ms, outcome, given.bounds)
+        });
+        let mut change = Change {
+            version: ledger.version + u64::from(changed),
+            begins: None,
+            patches: patches.unwrap_or_default(),
+            timers: timers.clone(),
+            connections: Vec::new(),
+            answer,
+            sends: ledger.outbox.number(sends, &ledger.epoch),
+            settled: Vec::new(),
+            heard,
+        };
+        ledger.take_for(&change)?;
+        ledger.add_happenings(&mut change);
+        if !change.is_empty() {
+            // It shares what the document holds.
+            let state = &|ledger: &Ledger| ledger.document.value().clone();
+            let store = &*given.store;
+            live.commit(&mut ledger, &change, store, given.durability, state)
+                .map_err(|error| unavailable(&error))?;
+        }
+        if let Some(answer) = change.answer {
+            ledger.answers.add(answer);
+        }
+        if let Some(heard) = change.heard {
+            ledger.hearing.note(heard, given.messages.senders);
+        }
+        let sends = ledger.outbox.add(change.sends);
+        ledger.timers.change(&live.key, timers, &given.clock);
+        let patch = changed.then(|| {
+            ledger.accept();
+            // `prepare` has checked it.
+            ledger.fit = Fit::of(&given.component);
+            ledger.version += 1;
+            ledger.encoded = None;
+            let shown = patch::without_hidden(change.patches, &ledger.hidden);
+            if shown.is_empty() {
+                return None;
+            }
+            let version = ledger.version;
+            let from = std::mem::replace(&mut ledger.shown_version, version);
+            if !ledger.is_watched {
+                // Who comes back to it from another time finds the change in the store.
+                return None;
+            }
+            let (state, epoch) = (ledger.document.value(), ledger.shown_epoch.clone());
+            let body = recent::body(&shown, state, epoch, from, version);
+            let message = Arc::new(Message::new(live.key.clone(), body));
+            ledger.recent.add(from, version, &message);
+            Some((message, version))
+        });
+        drop(ledger);
+        Ok(Effects {
+            live: live.clone(),
+            component: given.component.clone(),
+            outside: given.outside.clone(),
+            changed,
+            patch: patch.flatten(),
+            events,
+            sends,
+            _share: share,
+        })
+    }
+
+    fn write(
+        &self,
+        change: impl FnOnce(&mut Ledger) -> Result<(), Failure>,
+    ) -> Result<u64, Failure> {
+        // Until the guest says again that it is.
+        self.staged().is_fit = false;
+        let (token, size) = {
+            let mut ledger = self.live().ledger();
+            change(&mut ledger)?;
+            let token = next_token();
+            ledger.token = token;
+            (token, ledger.document.size())
+        };
+        self.charge_state(size)?;
+        Ok(token)
+    }
+
+    /// Why a text does not become the state.
+    fn refused(&self, error: ParseError) -> Failure {
+        match error {
+            ParseError::TooLarge { bytes } => self.exceed(state_too_large(bytes)),
+            ParseError::Malformed(error) => Failure::host(code::STATE_MALFORMED)
+                .message(format!("the state is not JSON: {error}")),
+        }
+    }
+
+    /// Stages a change of the document that takes long.
+    fn write_elsewhere(
+        &self,
+        change: impl FnOnce(&mut Document, &mut TurnMeter) -> Result<(), Failure> + Send + 'static,
+    ) -> Step<Result<u64, Failure>> {
+        let stage = self.clone();
+        Step::Later(Box::pin(async move {
+            // Until the guest says again that it is.
+            stage.staged().is_fit = false;
+            stage.on_document(change).await?;
+            stage.write(|_| Ok(()))
+        }))
+    }
+
+    /// Stages operations that take long to parse or to apply.
+    fn patch_elsewhere(
+        &self,
+        ops: impl FnOnce() -> Result<Vec<Op>, Failure> + Send + 'static,
+        bytes: usize,
+    ) -> Step<Result<u64, Failure>> {
+        self.write_elsewhere(move |document, meter| {
+            meter.charge_text(bytes)?;
+            match document.apply_metered(&ops()?, meter) {
+                Ok(()) => Ok(()),
+                Err(OpError::Exhausted { .. }) => Err(meter.failure()),
+                Err(error) => Err(op_failure(error)),
+            }
+        })
+    }
+
+    /// Stages an event whose payload was checked.
+    fn stage_event(
+        &self,
+        event: String,
+        payload: String,
+        to: Audience,
+        checked: Checked,
+    ) -> Result<(), Failure> {
+        let spelled = checked.map_err(|detail| {
+            Failure::host(code::EVENT_INVALID)
+                .message(format!("the payload of `{event}` is invalid: {detail}"))
+                .param("event", event.clone())
+        })?;
+        let to = match to {
+            Audience::Everyone => Recipients::Everyone,
+            Audience::Only(ids) => Recipients::Only(HashSet::from_iter(ids)),
+            Audience::Except(ids) => Recipients::Except(HashSet::from_iter(ids)),
+        };
+        let body = Body::Event {
+            name: event,
+            payload: spelled.unwrap_or(payload),
+        };
+        let message = Message::new(self.live().key.clone(), body);
+        self.staged().events.push(StagedEvent { message, to });
+        Ok(())
+    }
+
+    /// What a method of the actor takes.
+    fn input_of(&self, method: &Name) -> Option<&Schema> {
+        let method = self.actor_type()?.methods.get(method.as_str())?;
+        method.input.as_ref()
+    }
+
+    /// Stages a timer whose input was checked.
+    fn stage_timer(&self, method: Name, timer: NewTimer, checked: Checked) -> Result<u64, Failure> {
+        let spelled = checked.map_err(|detail| {
+            Failure::host(code::TIMER_INVALID_INPUT)
+                .message(format!("the input for `{method}` is invalid: {detail}"))
+                .param("method", method.as_str())
+        })?;
+        let limit = self.limits().timers;
+        let mut staged = self.staged();
+        let mut ledger = self.live().ledger();
+        let set = staged.timers.iter().filter(|change| change.sets()).count();
+        if ledger.timers.len() + set >= limit {
+            return Err(Failure::host(code::TIMER_LIMIT)
+                .message(format!("an actor may have {limit} timers"))
+                .param("limit", limit));
+        }
+        let id = ledger.timers.next_id();
+        let clock = &self.0.given.clock;
+        let steady_ms = clock.steady_ms().saturating_add(timer.delay_ms);
+        let timer = Timer {
+            method,
+            input: spelled.or(timer.input).map(Into::into),
+            due_ms: steady_ms.saturating_add_signed(clock.ahead_ms()),
+            steady_ms: Some(steady_ms),
+            every_ms: timer.every_ms,
+            idle: timer.idle,
+            outlive: timer.outlive,
+        };
+        staged
+            .timers
+            .push(TimerChange::Set(StoredTimer { id, timer }));
+        Ok(id)
+    }
+
+    fn check_timer(&self, timer: &NewTimer) -> Result<Name, Failure> {
+        let delays = [Some(timer.delay_ms), timer.every_ms].into_iter().flatten();
+        if delays.clone().any(|delay| delay > MAX_DELAY_MS) || timer.every_ms == Some(0) {
+            return Err(Failure::host(code::TIMER_INVALID_DELAY)
+                .message(format!(
+                    "expected a delay of at most {MAX_DELAY_MS} ms, and an interval of at least 1 ms"
+                ))
+                .param("max", MAX_DELAY_MS));
+        }
+        let methods = self.actor_type().map(|actor| &actor.methods);
+        let found = methods.and_then(|methods| methods.get_key_value(timer.method.as_str()));
+        let Some((name, _)) = found else {
+            return Err(Failure::host(code::TIMER_UNKNOWN_METHOD)
+                .message(format!("there is no method `{}`", timer.method))
+                .param("method", timer.method.as_str()));
+        };
+        Ok(name.clone())
+    }
+}
+
+impl Imports for Stage {
+    fn token(&mut self) -> u64 {
+        self.live().ledger().token
+    }
+
+    fn read(&mut self) -> Step<Result<String, Failure>> {
+        {
+            let ledger = self.live().ledger();
+            if is_short(ledger.document.size().text) {
+                return Step::Done(Ok(ledger.document.to_text()));
+            }
+        }
+        let stage = self.clone();
+        Step::Later(Box::pin(async move {
+            let read = |document: &mut Document, meter: &mut TurnMeter| {
+                let text = document.to_text();
+                meter.charge_text(text.len()).map(|()| text)
+            };
+            stage.on_document(read).await
+        }))
+    }
+
+    fn replace(&mut self, doc: String) -> Step<Result<u64, Failure>> {
+        if let Err(failure) = Stage::charge(self, doc.len()) {
+            return Step::Done(Err(failure));
+        }
+        let (limit, most) = {
+            let limits = self.limits();
+            (limits.state_bytes, limits.state_memory_bytes)
+        };
+        if doc.len() > limit {
+            return Step::Done(Err(self.exceed(state_too_long(limit))));
+        }
+        if is_short(doc.len()) {
+            let value = match Json::parse_within(&doc, most) {
+                Ok(value) => value,
+                Err(error) => return Step::Done(Err(self.refused(error))),
+            };
+            return Step::Done(self.write(|ledger| {
+                ledger.document.replace(value);
+                Ok(())
+            }));
+        }
+        let stage = self.clone();
+        self.write_elsewhere(move |document, meter| {
+            document.replace(meter.parse(&doc, most, |error| stage.refused(error))?);
+            Ok(())
+        })
+    }
+
+    fn get(&mut self, pointer: Pointer) -> Step<Result<Option<String>, Failure>> {
+        {
+            let ledger = self.live().ledger();
+            let Some(value) = ledger.document.get(&pointer) else {
+                return Step::Done(Ok(None));
+            };
+            if let Some(text) = short_text(value, ledger.document.size().text) {
+                return Step::Done(Ok(Some(text)));
+            }
+        }
+        let stage = self.clone();
+        Step::Later(Box::pin(async move {
+            let read = move |document: &mut Document, meter: &mut TurnMeter| {
+                let text = document.get(&pointer).map(Json::to_text);
+                meter.charge_text(text.as_ref().map_or(0, String::len))?;
+                Ok(text)
+            };
+            stage.on_document(read).await
+        }))
+    }
+
+    fn charge(&mut self, bytes: usize) -> Result<(), Failure> {
+        Stage::charge(self, bytes)
+    }
+
+    fn patch(&mut self, ops: Unparsed) -> Step<Result<u64, Failure>> {
+        let bytes = ops.bytes;
+        let most = self.limits().state_memory_bytes;
+        if !is_short(bytes) {
+            return self.patch_elsewhere(move || ops.parse(most), bytes);
+        }
+        let ops = match ops.parse(most) {
+            Ok(ops) => ops,
+            Err(failure) => return Step::Done(Err(failure)),
+        };
+        let mut allowance = self.staged().budget.at_once();
+        let mut is_long = false;
+        let patched = self.write(|ledger| {
+            let applied = ledger.document.apply_metered(&ops, &mut allowance);
+            is_long = matches!(applied, Err(OpError::Exhausted { .. }));
+            applied.map_err(op_failure)
+        });
+        self.staged().budget.settle(&allowance);
+        match is_long {
+            true => self.patch_elsewhere(move || Ok(ops), bytes),
+            false => Step::Done(patched),
+        }
+    }
+
+    fn checkpoint(&mut self, when: Flush) -> Pending<Result<(), Failure>> {
+        if self.0.given.streaming.is_none() {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        {
+            let mut staged = self.staged();
+            if let Some(exceeded) = staged.exceeded.clone() {
+                return Box::pin(std::future::ready(Err(exceeded)));
+            }
+            staged.is_fit = true;
+        }
+        self.0.became_fit.notify_waiters();
+        match when {
+            Flush::Due => Box::pin(std::future::ready(Ok(()))),
+            Flush::Now => {
+                let stage = self.clone();
+                Box::pin(async move {
+                    // It begins while the guest runs, so that whoever ends the turn waits for it,
+                    // and goes on to its end, also when the guest is ended meanwhile.
+                    if stage.begin_tick() {
+                        let ticking = stage.clone();
+                        let ticked = tokio::spawn(async move { ticking.end_tick().await }).await;
+                        ticked.unwrap_or_else(|_| {
+                            Err(Failure::host(code::INTERNAL).message("the host failed"))
+                        })?;
+                    }
+                    stage.live().gate.passed().await
+                })
+            }
+        }
+    }
+
+    fn has_ticked(&mut self) -> bool {
+        std::mem::take(&mut self.staged().has_ticked)
+    }
+
+    fn is_cancelled(&mut self) -> bool {
+        let given = &self.0.given;
+        given.cancel.is_cancelled() || given.chunks.as_ref().is_some_and(Chunks::is_gone)
+    }
+
+    fn emit(&mut self, event: String, payload: String, to: Audience) -> Step<Result<(), Failure>> {
+        let ids = match &to {
+            Audience::Everyone => &[],
+            Audience::Only(ids) | Audience::Except(ids) => ids.as_slice(),
+        };
+        let addresses: usize = ids.iter().map(|id| id.len() + EVENT_COST).sum();
+        let charged = EVENT_COST + event.len() + payload.len() + addresses;
+        if let Err(failure) = Stage::charge(self, charged) {
+            return Step::Done(Err(failure));
+        }
+        let declared = self.actor_type();
+        let Some(schema) = declared.and_then(|actor| actor.events.get(event.as_str())) else {
+            return Step::Done(Err(Failure::host(code::EVENT_UNKNOWN)
+                .message(format!("the manifest declares no event `{event}`"))
+                .param("event", event)));
+        };
+        let schema = Some(schema).filter(|schema| !schema.takes_all());
+        let checked = match schema {
+            Some(schema) => self.check_text(schema, &payload),
+            None => is_short(payload.len()).then(|| check_json(&payload)),
+        };
+        if let Some(checked) = checked {
+            return Step::Done(self.stage_event(event, payload, to, checked));
+        }
+        let (stage, schema) = (self.clone(), schema.cloned());
+        let most = self.limits().state_memory_bytes;
+        Step::Later(Box::pin(async move {
+            let checked = stage.elsewhere(move |meter| {
+                let checked = check_elsewhere(schema.as_ref(), &payload, most, meter)?;
+                Ok((payload, checked))
+            });
+            let (payload, checked) = checked.await?;
+            stage.stage_event(event, payload, to, checked)
+        }))
+    }
+
+    fn chunk(&mut self, payload: String) -> Pending<Result<(), Failure>> {
+        let Some(chunks) = self.0.given.chunks.clone() else {
+            return Box::pin(std::future::ready(Ok(())));
+        };
+        if let Err(detail) = check_json(&payload) {
+            let failure = Failure::host(code::OUTPUT_INVALID)
+                .message(format!("a chunk is not JSON: {detail}"));
+            return Box::pin(std::future::ready(Err(failure)));
+        }
+        let stage = self.clone();
+        let passed = self.live().gate.passed();
+        Box::pin(async move {
+            passed.await?;
+            let patience = Duration::from_millis(stage.limits().chunk_timeout_ms);
+            match tokio::time::timeout(patience, chunks.send(payload)).await {
+                Ok(()) => Ok(()),
+                Err(_) => {
+                    let failure = Failure::host(code::CALL_SLOW_CONSUMER)
+                        .message("the caller does not read what the method streams to it");
+                    let mut staged = stage.staged();
+                    staged.exceeded.get_or_insert_with(|| failure.clone());
+                    Err(failure)
+                }
+            }
+        })
+    }
+
+    fn connections(&mut self) -> Vec<String> {
+        let ledger = self.live().ledger();
+        ledger.connections.keys().map(|id| id.to_string()).collect()
+    }
+
+    fn set_timer(&mut self, timer: NewTimer) -> Step<Result<u64, Failure>> {
+        let input = timer.input.as_ref().map_or(0, String::len);
+        let charged = Stage::charge(self, EVENT_COST + timer.method.len() + input);
+        let method = match charged.and_then(|()| self.check_timer(&timer)) {
+            Ok(method) => method,
+            Err(failure) => return Step::Done(Err(failure)),
+        };
+        let text = timer.input.as_deref().unwrap_or("null");
+        let schema = self.input_of(&method);
+        let checked = match schema {
+            Some(schema) => self.check_text(schema, text),
+            None => is_short(text.len()).then(|| check_json(text)),
+        };
+        if let Some(checked) = checked {
+            return Step::Done(self.stage_timer(method, timer, checked));
+        }
+        let (stage, schema) = (self.clone(), schema.cloned());
+        let most = self.limits().state_memory_bytes;
+        Step::Later(Box::pin(async move {
+            let checked = stage.elsewhere(move |meter| {
+                let text = timer.input.as_deref().unwrap_or("null");
+                let checked = check_elsewhere(schema.as_ref(), text, most, meter)?;
+                Ok((timer, checked))
+            });
+            let (timer, checked) = checked.await?;
+            stage.stage_timer(method, timer, checked)
+        }))
+    }
+
+    fn cancel_timer(&mut self, id: u64) -> bool {
+        let mut staged = self.staged();
+        let before = staged.timers.len();
+        staged.timers.retain(|change| !change.is_setting(id));
+        if staged.timers.len() < before {
+            return true;
+        }
+        let is_cancelled = staged.timers.iter().any(|change| change.cancels(id));
+        let exists = !is_cancelled && self.live().ledger().timers.has(id);
+        if exists {
+            staged.timers.push(TimerChange::Cancel(id));
+        }
+        exists
+    }
+
+    fn call(&mut self, calls: Vec<Invocation>) -> Pending<Vec<CallResult>> {
+        let stage = self.clone();
+        let passed = self.live().gate.passed();
+        Box::pin(async move {
+            let passed = passed.await;
+            let limit = stage.limits().calls;
+            let given = &stage.0.given;
+            let calls = calls.into_iter().map(|call| -> Pending<CallResult> {
+                let mut staged = stage.staged();
+                staged.calls += 1;
+                match &passed {
+                    Err(failure) => Box::pin(std::future::ready(Err(failure.clone()))),
+                    Ok(()) if staged.calls <= limit => {
+                        given.outside.call(given.caller.clone(), call)
+                    }
+                    Ok(()) => Box::pin(std::future::ready(Err(too_many_calls(limit)))),
+                }
+            });
+            let calls: Vec<_> = calls.collect();
+            join_all(calls).await
+        })
+    }
+
+    fn way_out(&mut self) -> WayOut {
+        let live = self.live().clone();
+        Arc::new(move || Box::pin(live.gate.passed()))
+    }
+
+    fn send(&mut self, call: Invocation) -> Result<(), Failure> {
+        let input = call.input.as_ref().map_or(0, String::len);
+        let names = call.actor.len() + call.id.len() + call.method.len();
+        Stage::charge(self, EVENT_COST + names + input)?;
+        if let Some(input) = &call.input {
+            check_json(input).map_err(|detail| {
+                Failure::host(code::INPUT_INVALID)
+                    .message(format!("the input is not JSON: {detail}"))
+            })?;
+        }
+        ActorId::check(&call.id)?;
+        let limit = self.limits().calls;
+        let bounds = self.0.given.messages;
+        let mut staged = self.staged();
+        staged.calls += 1;
+        if staged.calls > limit {
+            return Err(too_many_calls(limit));
+        }
+        let ledger = self.live().ledger();
+        if ledger.outbox.len() + staged.sends.len() >= bounds.unsettled
+            || ledger.outbox.bytes() >= bounds.bytes
+        {
+            return Err(Failure::host(code::MESSAGE_LIMIT)
+                .message(format!(
+                    "{} messages of the actor have not reached their receivers",
+                    ledger.outbox.len()
+                ))
+                .param("limit", bounds.unsettled)
+                .param("limitBytes", bounds.bytes));
+        }
+        drop(ledger);
+        staged.sends.push(call);
+        Ok(())
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {
+        self
+    }
+}
+
+fn too_many_calls(limit: usize) -> Failure {
+    Failure::host(code::CALL_LIMIT)
+        .message(format!("one turn may make {limit} calls to other actors"))
+        .param("limit", limit)
+}
+
+/// A value as JSON text; none where that is long. `at_most` is known of its length.
+pub(super) fn short_text(value: &Json, at_most: usize) -> Option<String> {
+    struct Bounded(Vec<u8>);
+    impl io::Write for Bounded {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if !is_short(self.0.len() + bytes.len()) {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+            self.0.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    if is_short(at_most) {
+        return Some(value.to_text());
+    }
+    let mut text = Bounded(Vec::new());
+    serde_json::to_writer(&mut text, value).ok()?;
+    String::from_utf8(text.0).ok()
+}
+
+/// What a check has found: the text with its integers written as such, none where they are; or
+/// what is wrong with it.
+type Checked = Result<Option<String>, String>;
+
+/// What a check has found; none if it was given up.
+fn settled(checked: Result<Vec<Pointer>, Refused>, mut value: Json) -> Option<Checked> {
+    match checked {
+        Ok(loose) if loose.is_empty() => Some(Ok(None)),
+        Ok(loose) => {
+            value.spell_integers(&loose);
+            Some(Ok(Some(value.to_text())))
+        }
+        Err(Refused::Violations(violations)) => Some(Err(violations.to_string())),
+        Err(Refused::Exhausted(_)) => None,
+    }
+}
+
+/// Checks a JSON text, if there is a schema against that; fails where that takes too long.
+fn check_elsewhere(
+    schema: Option<&Schema>,
+    text: &str,
+    most: usize,
+    meter: &mut TurnMeter,
+) -> Result<Checked, Failure> {
+    meter.charge_text(text.len())?;
+    let Some(schema) = schema else {
+        return Ok(check_json(text));
+    };
+    let value = match Json::parse_within(text, most) {
+        Ok(value) => value,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let checked = schema.check_metered(&value, meter);
+    settled(checked, value).ok_or_else(|| meter.failure())
+}
+
+/// What a state is that is too long as text.
+fn state_too_long(limit: usize) -> Failure {
+    Failure::host(code::STATE_TOO_LARGE)
+        .message(format!(
+            "the state is longer than {limit} bytes (`state-bytes`)"
+        ))
+        .param("limit", limit)
+        .param("setting", "state-bytes")
+}
+
+/// What a state is that takes too much memory.
+fn state_too_large(limit: usize) -> Failure {
+    Failure::host(code::STATE_TOO_LARGE)
+        .message(format!(
+            "the state takes more than {limit} bytes of memory (`state-memory-bytes`)"
+        ))
+        .param("limit", limit)
+        .param("setting", "state-memory-bytes")
+}
+
+fn check_json(text: &str) -> Checked {
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(_) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn op_failure(error: OpError) -> Failure {
+    let code = match &error {
+        OpError::NoSuchPlace { .. } => code::STATE_NO_SUCH_PLACE,
+        OpError::NotAString { .. } => code::STATE_NOT_A_STRING,
+        OpError::RemovesDocument { .. } | OpError::TooDeep { .. } => code::STATE_MALFORMED,
+        OpError::Exhausted { .. } => code::TURN_WORK_LIMIT,
+    };
+    Failure::host(code)
+        .message(error.to_string())
+        .param("pointer", error.pointer())
+}

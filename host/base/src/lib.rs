@@ -1,0 +1,16 @@
+//! What every crate of the host stands on: clocks and alarms, disks, who runs when, what may be held, what
+//! is counted, and the settings.
+//!
+//! Knows nothing of actors, of components, or of the network.
+
+pub mod budget;
+pub mod clock;
+pub mod config;
+pub mod disk;
+pub mod fair;
+pub mod hash;
+pub mod memory;
+pub mod metrics;
+pub mod rate;
+pub mod timer;
+pub mod workers;

@@ -1,0 +1,632 @@
+//! From the bytes of a file to a component that can be instantiated, or to a sentence
+//! that says what is wrong with them.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tidegate_base::clock::{Sleeps, thread_time};
+use tidegate_base::config::{Durability, Limits};
+use tidegate_base::fair::Share;
+use tidegate_base::metrics::Metrics;
+use tidegate_base::rate::RateLimit;
+use tidegate_base::workers::Workers;
+use tidegate_core::failure::code;
+use tidegate_core::manifest::{Access, ManifestError};
+use tidegate_core::{Failure, Manifest};
+use tokio::sync::Semaphore;
+use tracing::warn;
+use wasmtime::component;
+
+use super::bindings::guarded::access;
+use super::bindings::optional::{migrate, self_test};
+use super::bindings::{ActorsHandlerIndices, guarded};
+use super::budget::{Budget, GivesWay};
+use super::cache::InUse;
+use super::guards::Guards;
+use super::instance::GuestContext;
+use super::shape::Shape;
+use super::ticker::Ticker;
+use super::{AllowedHosts, Crash, Engine, Instance, outbound};
+
+/// The package of the contract, as exports and imports spell it.
+const PACKAGE: &str = "tidegate:realtime";
+/// The version of it that this host serves.
+const VERSION: &str = "0.1.0";
+/// What a component must export.
+const REQUIRED_EXPORTS: [&str; 2] = ["manifest", "actor"];
+/// Names of a component that a message shows.
+const SHOWN_NAMES: usize = 10;
+/// What the host offers of its own package.
+const OFFERED: [&str; 6] = ["types", "state", "outbox", "turns", "timers", "actors"];
+
+/// A component that is loaded: compiled, linked and described.
+pub struct Component {
+    /// Tells it from every other component that this process has loaded, also from other
+    /// versions of itself.
+    pub serial: u64,
+    /// SHA-256 of the file, in hexadecimal.
+    pub digest: String,
+    /// The file's length.
+    pub bytes: usize,
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// What it was loaded with.
+    pub grants: Grants,
+    /// The time that its turns have taken.
+    pub share: Arc<Share>,
+    /// Where the host does long work for it.
+    pub(super) workers: Arc<Workers>,
+    /// The time that such work has taken.
+    pub(super) work_share: Arc<Share>,
+    /// How many of its actors may come into memory.
+    pub new_actors: RateLimit,
+    pub(super) template: Template,
+    pub(super) guards: Arc<Guards>,
+    /// One for each state that is migrated at the same time.
+    pub(super) migrations: Semaphore,
+}
+
+impl Component {
+    /// The name it was loaded under, a label for people.
+    pub fn name(&self) -> &str {
+        &self.template.name
+    }
+
+    /// What its streams wait with.
+    pub fn sleeps(&self) -> &Sleeps {
+        &self.template.sleeps
+    }
+
+    /// What it may use.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.template.limits
+    }
+
+    /// When a guard call that begins now, or the host's work for its answer, ends at the latest.
+    pub fn guard_deadline(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.limits().guard_deadline_ms)
+    }
+
+    /// Has work done for it on a thread for that. The time that it takes is the component's, who
+    /// has the less of the threads that serve.
+    pub async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let share = self.share.clone();
+        let work = move || {
+            let before = thread_time();
+            let done = work();
+            share.spend_elsewhere(thread_time().saturating_sub(before));
+            done
+        };
+        let done = self.workers.run(&self.work_share, work).await;
+        done.ok_or_else(|| Failure::host(code::INTERNAL).message("the host failed"))
+    }
+
+    /// Makes an instance.
+    pub async fn instantiate(&self) -> Result<Instance, Crash> {
+        self.template.instantiate().await
+    }
+
+    /// Which functions of `access` decide about an actor type.
+    pub fn access(&self, actor: &str) -> Access {
+        let Some(declared) = self.manifest.actors.get(actor) else {
+            return Access::default();
+        };
+        match (&self.template.access, declared.access) {
+            (None, _) => Access::default(),
+            (Some(_), Some(access)) => access,
+            (Some(_), None) => Access {
+                authorize: true,
+                project: true,
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Component")
+            .field("name", &self.name())
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What instances are made from.
+pub(super) struct Template {
+    pub(super) name: Arc<str>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) outbound: Arc<outbound::Policy>,
+    pub(super) serial: u64,
+    pub(super) pre: component::InstancePre<GuestContext>,
+    pub(super) handler: ActorsHandlerIndices,
+    /// Present when the component exports `access`.
+    pub(super) access: Option<access::GuestIndices>,
+    /// Present when the component exports `migrate`.
+    pub(super) migrate: Option<migrate::GuestIndices>,
+    /// Present when the component exports `self-test`.
+    pub(super) self_test: Option<self_test::GuestIndices>,
+    /// What an instance is charged with beside its memories and tables, in bytes.
+    pub(super) fixed_bytes: usize,
+    /// Keeps its compiled code on disk.
+    pub(super) _kept: Arc<InUse>,
+    pub(super) ticker: Arc<Ticker>,
+    pub(super) sleeps: Sleeps,
+    pub(super) budget: Arc<Budget>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// Why a component is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Beyond `engine.max-component-bytes`.
+    #[error("the file has {bytes} bytes; engine.max-component-bytes allows {limit}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: u64,
+    },
+    /// Some other kind of file.
+    #[error("not a WebAssembly file: expected it to begin with `\\0asm`, found {found}")]
+    NotWasm {
+        /// Its first bytes.
+        found: String,
+    },
+    /// A core module.
+    #[error(
+        "a core WebAssembly module, expected a component: build for the target wasm32-wasip2, \
+         or wrap it with `wasm-tools component new`"
+    )]
+    CoreModule,
+    /// Invalid or cut short.
+    #[error("not a valid component: {detail}")]
+    Invalid {
+        /// The validator's words.
+        detail: String,
+    },
+    /// Holds more than is compiled.
+    #[error("the component has {found} {what}; engine.{setting} allows {limit}")]
+    TooComplex {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much of it there is.
+        found: u64,
+        /// The setting that limits it.
+        setting: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+    /// Compiling takes more memory than it may.
+    #[error(
+        "compiling the component takes more memory than engine.compile-memory-bytes allows, \
+         {limit} bytes"
+    )]
+    CompileMemory {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// Compiling takes longer than it may.
+    #[error("compiling the component takes longer than engine.{key} allows, {limit} ms")]
+    CompileTimeout {
+        /// The limit, in milliseconds.
+        limit: u64,
+        /// The setting.
+        key: &'static str,
+    },
+    /// Compiled, it is longer than it may be.
+    #[error("the compiled code is longer than engine.max-compiled-bytes allows, {limit} bytes")]
+    TooMuchCode {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// As many components as may be are being compiled, and none of them was done in time.
+    #[error("others are being compiled (engine.compile-processes); try again later")]
+    NoPlace,
+    /// The compiler has failed, or could not be started.
+    #[error("the compiler has failed: {detail}")]
+    Compiler {
+        /// What it has said.
+        detail: String,
+    },
+    /// The contract wants an export that is not there.
+    #[error("the component does not export `{expected}`; it exports {found}")]
+    MissingExport {
+        /// What was expected.
+        expected: String,
+        /// What there is.
+        found: String,
+    },
+    /// Built against a version of the package that this host does not serve.
+    #[error("the component uses `{found}`, expected version {VERSION} of {PACKAGE}")]
+    OtherVersion {
+        /// The import or export.
+        found: String,
+    },
+    /// Wants something that the host does not have.
+    #[error(
+        "the component imports `{name}`, which the host does not offer: it offers {}",
+        offered()
+    )]
+    UnknownImport {
+        /// The import.
+        name: String,
+    },
+    /// An import or export has another shape than the contract says.
+    #[error("an import or export is not of the type that {PACKAGE}@{VERSION} gives it: {detail}")]
+    Mismatch {
+        /// Which one, and how.
+        detail: String,
+    },
+    /// Its manifest speaks of a guard that it does not have.
+    #[error(
+        "the manifest gives the actor type `{actor}` functions of `access`, \
+         but the component does not export `{PACKAGE}/access@{VERSION}`"
+    )]
+    NoGuard {
+        /// The actor type.
+        actor: String,
+    },
+    /// It did not get as far as describing itself.
+    #[error("the component crashed while describing itself: {}", .0.detail)]
+    Crashed(Crash),
+    /// What it says of itself does not hold.
+    #[error("invalid manifest: {0}")]
+    Manifest(ManifestError),
+    /// It says of itself that it is not fit to serve.
+    #[error("its self-test failed: {0}")]
+    SelfTest(Failure),
+}
+
+fn offered() -> String {
+    format!(
+        "{} of {PACKAGE}@{VERSION}, and WASI 0.2 with outgoing HTTP, without files and sockets",
+        OFFERED.join(", ")
+    )
+}
+
+/// A component's file that has been looked at.
+struct Read {
+    /// What was compiled of it before.
+    component: Option<component::Component>,
+    context_bytes: usize,
+    optional: Optional,
+    digest: String,
+    /// Its compiled file stays as long as it does.
+    kept: Arc<InUse>,
+}
+
+/// A component that is compiled and linked.
+struct Linked {
+    digest: String,
+    context_bytes: usize,
+    /// Its file stays as long as it does.
+    kept: Arc<InUse>,
+    pre: component::InstancePre<GuestContext>,
+    handler: ActorsHandlerIndices,
+    access: Option<access::GuestIndices>,
+    migrate: Option<migrate::GuestIndices>,
+    self_test: Option<self_test::GuestIndices>,
+}
+
+/// Which of the optional interfaces a component exports.
+#[derive(Clone, Copy)]
+struct Optional {
+    access: bool,
+    migrate: bool,
+    self_test: bool,
+}
+
+/// What a component is loaded with, beside its bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    /// What it may use.
+    pub limits: Limits,
+    /// Variables that it may read through `wasi:cli/environment`.
+    pub environment: Vec<(String, String)>,
+    /// Where it may send requests through `wasi:http/outgoing-handler`.
+    pub outbound: AllowedHosts,
+    /// How safe its actors' commits are.
+    pub durability: Durability,
+}
+
+impl Engine {
+    /// Checks, compiles (off the async threads) and describes a component.
+    pub async fn load(
+        &self,
+        name: &str,
+        bytes: impl Into<Bytes>,
+        grants: Grants,
+    ) -> Result<Component, LoadError> {
+        self.load_then(name, bytes, grants, || {}).await
+    }
+
+    /// The same, and says when it is compiled.
+    pub async fn load_then(
+        &self,
+        name: &str,
+        bytes: impl Into<Bytes>,
+        grants: Grants,
+        compiled: impl FnOnce(),
+    ) -> Result<Component, LoadError> {
+        static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
+        let bytes = bytes.into();
+        check_format(&bytes, self.settings.max_component_bytes)?;
+        let length = bytes.len();
+        let mut read = {
+            let (engine, bytes) = (self.clone(), bytes.clone());
+            blocking(move || engine.read(&bytes)).await?
+        };
+        let component = match read.component.take() {
+            Some(component) => component,
+            None => {
+                let code = self.compiler.compile(&self.wasmtime, bytes).await?;
+                let (engine, digest) = (self.clone(), read.digest.clone());
+                let put = move || engine.cache.put(&engine.wasmtime, &digest, &code);
+                blocking(put).await.map_err(|error| LoadError::Compiler {
+                    detail: format!("{error:#}"),
+                })?
+            }
+        };
+        let engine = self.clone();
+        let linked = blocking(move || engine.link(read, &component)).await?;
+        compiled();
+        let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
+        let (name, limits) = (Arc::<str>::from(name), Arc::new(grants.limits.clone()));
+        let policy = outbound::Policy::new(name.clone(), grants.outbound.clone(), limits.clone());
+        let template = Template {
+            outbound: Arc::new(policy),
+            name,
+            limits,
+            environment: grants.environment.clone(),
+            serial,
+            pre: linked.pre,
+            handler: linked.handler,
+            access: linked.access,
+            migrate: linked.migrate,
+            self_test: linked.self_test,
+            fixed_bytes: linked
+                .context_bytes
+                .saturating_add(self.settings.stack_bytes),
+            _kept: linked.kept,
+            ticker: self.ticker.clone(),
+            sleeps: self.sleeps.clone(),
+            budget: self.budget.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let mut instance = template.instantiate().await.map_err(LoadError::Crashed)?;
+        let manifest = instance.describe().await.map_err(LoadError::Crashed)?;
+        let manifest = Manifest::parse(&manifest).map_err(LoadError::Manifest)?;
+        warn_of_deadlines(&template, &manifest);
+        if template.access.is_none() {
+            let claims = |access: &Option<Access>| access.is_some_and(|a| a != Access::default());
+            let mut actors = manifest.actors.iter();
+            if let Some((actor, _)) = actors.find(|(_, actor)| claims(&actor.access)) {
+                let actor = actor.to_string();
+                return Err(LoadError::NoGuard { actor });
+            }
+        }
+        let guards = Arc::new(Guards::new(template.limits.guard_instances));
+        let keeper: Weak<dyn GivesWay> = Arc::<Guards>::downgrade(&guards);
+        self.budget.add_keeper(keeper);
+        Ok(Component {
+            serial,
+            digest: linked.digest,
+            bytes: length,
+            share: Arc::default(),
+            workers: self.workers.clone(),
+            work_share: Arc::default(),
+            new_actors: RateLimit::new(
+                template.limits.new_actors_per_second,
+                template.limits.new_actors_burst,
+            ),
+            manifest,
+            guards,
+            migrations: Semaphore::new(permits(template.limits.guard_instances)),
+            template,
+            grants,
+        })
+    }
+
+    /// Looks at a component's file, and for what was compiled of it before.
+    fn read(&self, bytes: &[u8]) -> Result<Read, LoadError> {
+        let shape = Shape::read(bytes, &self.settings)?;
+        let optional = check_interface(&shape)?;
+        let digest = hex(&Sha256::digest(bytes));
+        // Before it is looked for, so that it is not pruned in between.
+        let kept = self.cache.hold(&digest);
+        Ok(Read {
+            component: self.cache.get(&self.wasmtime, &digest),
+            context_bytes: shape.context_bytes,
+            optional,
+            digest,
+            kept,
+        })
+    }
+
+    fn link(&self, read: Read, component: &component::Component) -> Result<Linked, LoadError> {
+        let Read {
+            context_bytes,
+            optional,
+            digest,
+            kept,
+            ..
+        } = read;
+        let link = || {
+            let pre = self.linker.instantiate_pre(component)?;
+            let handler = ActorsHandlerIndices::new(&pre)?;
+            let access = match optional.access {
+                true => {
+                    guarded::GuardedActorsHandlerIndices::new(&pre)?;
+                    Some(access::GuestIndices::new(&pre)?)
+                }
+                false => None,
+            };
+            let migrate = match optional.migrate {
+                true => Some(migrate::GuestIndices::new(&pre)?),
+                false => None,
+            };
+            let self_test = match optional.self_test {
+                true => Some(self_test::GuestIndices::new(&pre)?),
+                false => None,
+            };
+            Ok(Linked {
+                digest,
+                context_bytes,
+                kept,
+                pre,
+                handler,
+                access,
+                migrate,
+                self_test,
+            })
+        };
+        link().map_err(|error: wasmtime::Error| LoadError::Mismatch {
+            detail: format!("{error:#}"),
+        })
+    }
+}
+
+/// Does what takes long or waits for the disk, beside the threads that serve.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// Says where a component gets less time than it asks for.
+fn warn_of_deadlines(template: &Template, manifest: &Manifest) {
+    let limit_ms = template.limits.max_deadline_ms;
+    for (actor, declared) in &manifest.actors {
+        let mut methods = declared.methods.iter();
+        let longer = methods.find(|(_, method)| method.deadline_ms.is_some_and(|ms| ms > limit_ms));
+        if let Some((method, asked)) = longer {
+            warn!(
+                component = %template.name,
+                %actor,
+                %method,
+                asked_ms = asked.deadline_ms,
+                limit_ms,
+                "a method's deadlineMs is longer than max-deadline-ms, which holds"
+            );
+        }
+    }
+}
+
+/// Tells a component from everything else by its first eight bytes (the component model's
+/// binary format: magic, version, layer).
+fn check_format(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
+    if bytes.len() as u64 > limit {
+        return Err(LoadError::TooLarge {
+            bytes: bytes.len(),
+            limit,
+        });
+    }
+    if !bytes.starts_with(b"\0asm") {
+        let found = match &bytes[..bytes.len().min(8)] {
+            [] => "an empty file".to_owned(),
+            head => format!("`{}`", head.escape_ascii()),
+        };
+        return Err(LoadError::NotWasm { found });
+    }
+    match bytes.get(4..8) {
+        Some([_, _, 1, 0]) => Ok(()),
+        Some([1, 0, 0, 0]) => Err(LoadError::CoreModule),
+        Some(version) => Err(LoadError::Invalid {
+            detail: format!("unknown binary version {version:?}"),
+        }),
+        None => Err(LoadError::Invalid {
+            detail: "the file ends after its first bytes".to_owned(),
+        }),
+    }
+}
+
+/// Checks names of imports and exports, so that errors speak the contract's language.
+fn check_interface(shape: &Shape) -> Result<Optional, LoadError> {
+    for name in &shape.imports {
+        match interface_of(name) {
+            Some((interface, VERSION)) if OFFERED.contains(&interface) => {}
+            Some((interface, _)) if OFFERED.contains(&interface) => {
+                return Err(LoadError::OtherVersion {
+                    found: name.clone(),
+                });
+            }
+            None if name.starts_with("wasi:") && name.contains("@0.2.") => {}
+            _ => {
+                return Err(LoadError::UnknownImport { name: name.clone() });
+            }
+        }
+    }
+    let exports = &shape.exports;
+    for required in REQUIRED_EXPORTS {
+        let expected = format!("{PACKAGE}/{required}@{VERSION}");
+        if exports.contains(&expected) {
+            continue;
+        }
+        let other = exports.iter().find(
+            |name| matches!(interface_of(name), Some((interface, _)) if interface == required),
+        );
+        return Err(match other {
+            Some(found) => LoadError::OtherVersion {
+                found: found.clone(),
+            },
+            None => LoadError::MissingExport {
+                expected,
+                found: listed(exports),
+            },
+        });
+    }
+    // Serving it without asking what it exports would show what its guard hides, or lose
+    // what it would migrate.
+    let has = |wanted: &str| {
+        let mut found = exports.iter().filter_map(|name| interface_of(name));
+        match found.find(|(interface, _)| *interface == wanted) {
+            None => Ok(false),
+            Some((_, VERSION)) => Ok(true),
+            Some((_, version)) => Err(LoadError::OtherVersion {
+                found: format!("{PACKAGE}/{wanted}@{version}"),
+            }),
+        }
+    };
+    Ok(Optional {
+        access: has("access")?,
+        migrate: has("migrate")?,
+        self_test: has("self-test")?,
+    })
+}
+
+/// Names for a message, of which there may be very many.
+fn listed(names: &[String]) -> String {
+    let shown = &names[..names.len().min(SHOWN_NAMES)];
+    match names.len() - shown.len() {
+        _ if shown.is_empty() => "nothing".to_owned(),
+        0 => format!("`{}`", shown.join("`, `")),
+        more => format!("`{}` and {more} more", shown.join("`, `")),
+    }
+}
+
+/// As many permits as a setting says, within what a semaphore can hold.
+pub(super) fn permits(setting: usize) -> usize {
+    setting.clamp(1, Semaphore::MAX_PERMITS)
+}
+
+/// `tidegate:realtime/actor@0.1.0` is interface `actor` in version `0.1.0`.
+fn interface_of(name: &str) -> Option<(&str, &str)> {
+    let rest = name.strip_prefix(PACKAGE)?.strip_prefix('/')?;
+    Some(rest.split_once('@').unwrap_or((rest, "")))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,4 @@
+//! Which component serves what, and which version of it.
+
+pub mod router;
+pub mod versions;

@@ -1,0 +1,59 @@
+//! A receiver for tests: it takes everything, and tells of what holds it back.
+
+use std::sync::Arc;
+
+use tidegate_core::{ActorKey, Client, Failure};
+use tidegate_delivery::fanout::{Close, Message, Offer, Outlet, Refresh};
+
+/// A subscriber that takes everything.
+pub struct Receiver {
+    id: Arc<str>,
+    told: Box<dyn Fn(Told) + Send + Sync>,
+}
+
+/// What a receiver is told beside what it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Something gathers for it.
+    Hold,
+    /// What has gathered is to be written.
+    Release,
+}
+
+impl Receiver {
+    /// One with this id, which passes on what it is told.
+    pub fn new(id: &str, told: impl Fn(Told) + Send + Sync + 'static) -> Arc<Receiver> {
+        Arc::new(Receiver {
+            id: id.into(),
+            told: Box::new(told),
+        })
+    }
+}
+
+impl Outlet for Receiver {
+    fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    fn offer(&self, _: &Message) -> Offer {
+        Offer::Taken
+    }
+
+    fn refresh_later(&self, _: Arc<dyn Refresh>) {}
+
+    fn close(&self, _: Close) {}
+
+    fn client(&self) -> Client {
+        Client::default()
+    }
+
+    fn end(&self, _: &ActorKey, _: &Failure) {}
+
+    fn hold(&self) {
+        (self.told)(Told::Hold);
+    }
+
+    fn release(&self) {
+        (self.told)(Told::Release);
+    }
+}
