@@ -88,10 +88,10 @@ fn run_on_spin(project: &Project, filter: Option<&str>) -> Result<()> {
     handlers::build(project, handlers::Which::All)?;
     project::run(&mut project.cargo(["build", "--workspace", "--all-targets"]))?;
     let mut cargo = project.cargo(["test", "--workspace", "--no-fail-fast"]);
-    let filter = filter.map_or_else(|| "on_spin".to_owned(), |name| format!("on_spin::{name}"));
+    let filter = format!("conformance::on_spin::{}", filter.unwrap_or_default());
     project::run(
         cargo
-            .args(["--test", "conformance", &filter])
+            .args(["--test", "e2e", &filter])
             .env("TIDEGATE_SPIN", "1"),
     )
 }

@@ -477,7 +477,7 @@ async fn a_connection_goes_on_or_ends_as_it_is_said() {
 
 /// The headers that a table of `docs/protocol.md` names, the first or the second.
 fn documented(table: usize) -> Vec<&'static str> {
-    const PAGE: &str = include_str!("../../docs/protocol.md");
+    const PAGE: &str = include_str!("../../../docs/protocol.md");
     let section = PAGE.split("\n### Headers\n").nth(1);
     let section = section.and_then(|rest| rest.split("\n### ").next());
     let section = section.expect("a section on headers");

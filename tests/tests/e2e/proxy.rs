@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 /// How many ports are tried.
 const ATTEMPTS: usize = 5;
 
-const PAGE: &str = include_str!("../../docs/operations.md");
+const PAGE: &str = include_str!("../../../docs/operations.md");
 
 /// The block of the page that configures nginx.
 fn documented() -> &'static str {

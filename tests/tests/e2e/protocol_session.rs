@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tidegate_tests::{Host, Socket, actor};
 
-const PAGE: &str = include_str!("../../docs/protocol.md");
+const PAGE: &str = include_str!("../../../docs/protocol.md");
 
 /// The examples of one side, as the page writes them.
 fn examples(side: &str) -> Vec<&'static str> {
