@@ -6,10 +6,11 @@
 //! is, or is being tried.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_base::fair::Share;
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Failure, Name};
 use tidegate_store::Sent;
@@ -136,7 +137,7 @@ impl Waiting {
 
 impl Held {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 
     /// Has a message wait if others of its pair do, and says what else is before it.

@@ -8,10 +8,11 @@
 //! makes room among its own.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use indexmap::IndexMap;
 use tidegate_base::metrics::Count;
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_engine::Instance;
 
 use super::resident::Actor;
@@ -77,7 +78,7 @@ impl Instances {
     }
 
     fn lock(&self) -> MutexGuard<'_, Parked> {
-        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.parked.lock()
     }
 
     /// Notes that an actor has an instance of this component, which it has by now; drops that of

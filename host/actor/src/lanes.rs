@@ -14,12 +14,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use tidegate_base::clock::{instant, thread_time};
 use tidegate_base::fair::{FairQueue, LONG, Share};
+use tidegate_base::sync::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::{coop, yield_now};
@@ -214,7 +215,7 @@ impl Task {
     fn run(self: Arc<Self>) {
         self.state.store(RUNNING, Ordering::Release);
         let waker = Waker::from(self.clone());
-        let mut place = self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.consumer.lock();
         let Some(consumer) = place.as_mut() else {
             return;
         };
@@ -311,7 +312,7 @@ mod tests {
                     _ => {}
                 }
                 if done.fetch_add(1, Ordering::Relaxed) == 999 {
-                    let ended = ended.lock().unwrap().take();
+                    let ended = ended.lock().take();
                     ended.expect("it is sent once").send(()).unwrap();
                 }
             };

@@ -27,7 +27,7 @@ mod waits;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tidegate_base::budget::{Budgets, Exhausted};
@@ -35,6 +35,7 @@ use tidegate_base::clock::{WallClock, instant};
 use tidegate_base::config;
 use tidegate_base::metrics::{Metrics, Stopwatch};
 use tidegate_base::rate::RetryAfter;
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_base::timer::{Due, Timers};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::Hooks;
@@ -231,7 +232,7 @@ impl Shared {
     }
 
     fn absent(&self) -> MutexGuard<'_, HashMap<ActorKey, Vec<Connected>>> {
-        self.absent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.absent.lock()
     }
 
     /// Forgets a connection of an actor that is not in memory.

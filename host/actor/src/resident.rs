@@ -7,13 +7,14 @@ mod consumer;
 mod leaving;
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tidegate_base::clock::instant;
 use tidegate_base::metrics::{self, Entry, Stopwatch};
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_base::timer::{Alarm, Due};
 use tidegate_core::cron::Cron;
 use tidegate_core::failure::code;
@@ -133,7 +134,7 @@ impl Actor {
     }
 
     fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
-        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.mailbox.lock()
     }
 
     /// The component that serves it now.
@@ -188,8 +189,7 @@ impl Actor {
 
     /// Whether it has an instance that waits for work.
     pub(super) fn has_instance(&self) -> bool {
-        let instance = self.instance.lock();
-        instance.unwrap_or_else(PoisonError::into_inner).is_some()
+        self.instance.lock().is_some()
     }
 
     /// Queues an item and sees to it that somebody consumes the queue.
@@ -380,15 +380,12 @@ impl Actor {
     }
 
     pub(super) fn take_instance(&self) -> Option<Box<Instance>> {
-        self.instance
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.instance.lock().take()
     }
 
     fn park(self: &Arc<Self>, instance: Box<Instance>, shared: &Shared) {
         let of = instance.serial();
-        *self.instance.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance);
+        *self.instance.lock() = Some(instance);
         shared.instances.used(self, of);
     }
 
@@ -672,14 +669,11 @@ impl Actor {
     }
 
     fn postponed(&self) -> MutexGuard<'_, Postponed> {
-        let postponed = self.postponed.lock();
-        postponed.unwrap_or_else(PoisonError::into_inner)
+        self.postponed.lock()
     }
 
     fn schedules(&self) -> MutexGuard<'_, Schedules> {
-        self.schedules
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.schedules.lock()
     }
 
     /// Whether the schedules are those of this component, or it is not active.

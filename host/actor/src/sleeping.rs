@@ -5,8 +5,8 @@
 //! of the wall clock meanwhile.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_base::timer::{Alarm, Due};
 use tidegate_core::ActorKey;
 use tidegate_store::{Stored, StoredTimer};
@@ -86,7 +86,7 @@ pub(super) struct Sleeping(Mutex<HashMap<ActorKey, (Wake, Alarm)>>);
 
 impl Sleeping {
     fn sleeping(&self) -> MutexGuard<'_, HashMap<ActorKey, (Wake, Alarm)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Sets what wakes an actor, in the place of what was to wake it.

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_base::budget::Budget;
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::ActorKey;
 
 use super::resident::Actor;
@@ -54,9 +55,7 @@ impl Table {
 
     fn shard(&self, key: &ActorKey) -> MutexGuard<'_, Shard> {
         let index = self.hasher.hash_one(key) as usize % SHARDS;
-        self.shards[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shards[index].lock()
     }
 
     pub(super) fn get(&self, key: &ActorKey) -> Option<Arc<Actor>> {
@@ -114,7 +113,7 @@ impl Table {
     /// All actors, as of now, shard by shard.
     pub(super) fn all(&self) -> impl Iterator<Item = Arc<Actor>> {
         self.shards.iter().flat_map(|shard| {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let shard = shard.lock();
             shard.values().cloned().collect::<Vec<_>>()
         })
     }

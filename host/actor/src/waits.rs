@@ -6,8 +6,9 @@
 //! Invariant: the graph has no circle.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::ActorKey;
 
 /// Which actors wait for which others, for all actors of a host.
@@ -27,7 +28,7 @@ pub(super) struct Wait {
 
 impl Waits {
     fn edges(&self) -> MutexGuard<'_, HashMap<ActorKey, Vec<ActorKey>>> {
-        self.edges.lock().unwrap_or_else(PoisonError::into_inner)
+        self.edges.lock()
     }
 
     /// Notes that one actor waits for another; none if that one waits for the first, directly

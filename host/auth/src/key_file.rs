@@ -7,12 +7,13 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Guard};
 use sha2::{Digest, Sha256};
+use tidegate_base::sync::Mutex;
 use tracing::{info, warn};
 
 use super::AuthError;
@@ -143,7 +144,7 @@ impl KeyFile {
     }
 
     fn look(&self) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         let stamp = fs::metadata(&self.path).map(|metadata| Stamp::of(&metadata));
         if seen.stamp.is_some() && stamp.ok() == seen.stamp {
             return;

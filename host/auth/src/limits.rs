@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock, Reference};
@@ -16,6 +16,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 use tidegate_base::rate::{RetryAfter, quota};
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
 
@@ -203,7 +204,7 @@ impl Drop for AddressPermit {
 
 fn lock(open: &Mutex<HashMap<IpAddr, usize>>) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
     // The counts are right after every statement, so a panic elsewhere leaves them usable.
-    open.lock().unwrap_or_else(PoisonError::into_inner)
+    open.lock()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@
 mod machine;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use tidegate_core::Failure;
@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use tracing::info;
 
 use crate::config;
+use crate::sync::Mutex;
 
 /// What each holder has for nothing, in bytes.
 pub const FREE: usize = 4 << 10;
@@ -369,7 +370,7 @@ impl Lasting {
         &self,
         make: impl FnOnce() -> Result<SharedBytes, Exhausted>,
     ) -> Result<SharedBytes, Exhausted> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if let Some(taken) = known.upgrade() {
             return Ok(SharedBytes(taken));
         }

@@ -11,9 +11,10 @@
 //!
 //! Invariant: what is queued by one share never delays another's by more than what is under way.
 
+use crate::sync::{Mutex, MutexGuard};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How far a share may be ahead of the others that wait and still count as one that takes little.
@@ -145,7 +146,7 @@ impl<T> Default for FairQueue<T> {
 
 impl<T> FairQueue<T> {
     fn lines(&self) -> MutexGuard<'_, Vec<Line<T>>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock()
     }
 
     /// How much waits.

@@ -12,5 +12,6 @@ pub mod hash;
 pub mod memory;
 pub mod metrics;
 pub mod rate;
+pub mod sync;
 pub mod timer;
 pub mod workers;

@@ -10,9 +10,10 @@ mod budgets;
 mod stages;
 mod store;
 
+use crate::sync::Mutex;
 use std::fmt::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
@@ -435,7 +436,7 @@ impl ActorMetrics {
 
     /// Counts a turn that failed.
     pub fn failed(&self, entry: Entry, code: &str) {
-        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut codes = self.codes.lock();
         let known = |codes: &[(Entry, String, Count)], code: &str| {
             let found = codes.iter().find(|(e, c, _)| *e == entry && c == code);
             found.map(|(.., count)| count.clone())

@@ -28,10 +28,11 @@
 //! it shows their time again, except those of a calendar ([`Due::Calendar`]), which ring to be
 //! worked out anew.
 
+use crate::sync::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -247,7 +248,7 @@ struct Inner<K> {
 impl<K> Alarms<K> {
     fn lock(&self) -> MutexGuard<'_, Inner<K>> {
         // Nothing that can panic runs under the lock.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// Takes the alarm that has been due for longest, else says when the first one is.

@@ -7,8 +7,9 @@
 //! Invariant: one component never has all of them, so another's work begins when a piece of its
 //! own ends.
 
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -106,7 +107,7 @@ impl Drop for Workers {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -122,10 +123,7 @@ fn work(shared: &Shared, at_most: usize) {
             busy.count() < at_most
         };
         let Some(job) = shared.waiting.pop_where(has_room) else {
-            state = match shared.changed.wait(state) {
-                Ok(state) => state,
-                Err(poisoned) => poisoned.into_inner(),
-            };
+            state = shared.changed.wait(state);
             continue;
         };
         state.busy.push(job.share.clone());
@@ -172,7 +170,7 @@ mod tests {
         let going = Arc::new(Mutex::new(going));
         let held = (0..10).map(|_| {
             let going = going.clone();
-            workers.run(&hog, move || going.lock().unwrap().recv().is_ok())
+            workers.run(&hog, move || going.lock().recv().is_ok())
         });
         let held = futures_util::future::join_all(held);
         let rest = async {

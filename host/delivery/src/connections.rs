@@ -7,7 +7,7 @@
 
 mod contacts;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -15,6 +15,7 @@ use indexmap::IndexMap;
 use tidegate_base::budget::{Chunks, Exhausted};
 use tidegate_base::hash::{KeyedHash, KeyedMap, KeyedSet};
 use tidegate_base::metrics::Metrics;
+use tidegate_base::sync::{Mutex, MutexGuard, RwLock};
 use tidegate_core::protocol::Envelope;
 use tidegate_core::{ActorKey, Client, Failure, protocol};
 use tidegate_ws::{CloseCode, Counters, Frame, Outbound, Refused};
@@ -140,7 +141,7 @@ impl Connection {
     }
 
     fn state(&self) -> MutexGuard<'_, ConnectionState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Its id, as `welcome` tells the client.
@@ -163,7 +164,7 @@ impl Connection {
 
     /// Adds what was sent since the last time to the host's counters.
     pub fn count_traffic(&self) {
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted = self.counted.lock();
         let now = self.outbound.counters();
         self.metrics.frames_sent.inc_by(now.frames - counted.frames);
         self.metrics.bytes_sent.inc_by(now.bytes - counted.bytes);
@@ -368,7 +369,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.get_mut();
         let budgets = self.outbound.budgets();
         // They only give back.
         let _ = state.calls_taken.fit(0, &budgets.inputs);
@@ -463,25 +464,25 @@ pub struct Connections {
 impl Connections {
     /// Adds a connection.
     pub fn insert(&self, connection: Arc<Connection>) {
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.write();
         open.insert(connection.id.clone(), connection);
     }
 
     /// Removes a connection.
     pub fn remove(&self, id: &str) {
-        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.write();
         open.swap_remove(id);
     }
 
     /// Whether a connection is open.
     pub fn is_open(&self, id: &str) -> bool {
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.read();
         open.contains_key(id)
     }
 
     /// Has a connection, if it is open, come to an actor for the first time when it comes next.
     pub fn forget_contact(&self, id: &str, actor: &ActorKey) {
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.read();
         let connection = open.get(id).cloned();
         drop(open);
         if let Some(connection) = connection {
@@ -491,13 +492,13 @@ impl Connections {
 
     /// Who a connection is now, while it is open.
     pub fn client(&self, id: &str) -> Option<Client> {
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.read();
         open.get(id).map(|connection| connection.client())
     }
 
     /// All of them, as of now.
     pub fn all(&self) -> Vec<Arc<Connection>> {
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.read();
         open.values().cloned().collect()
     }
 }

@@ -10,11 +10,12 @@ mod views;
 mod wave;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use indexmap::IndexMap;
 use tidegate_base::budget::{Budget, Exhausted, Lasting};
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::{ActorKey, Client, Failure, protocol};
 use tidegate_ws::Frame;
 
@@ -385,9 +386,7 @@ pub struct Audience {
 
 impl Audience {
     fn lock(&self) -> MutexGuard<'_, Subscribers> {
-        self.subscribers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.subscribers.lock()
     }
 
     /// Whether nobody subscribes to anything.
@@ -776,7 +775,7 @@ mod tests {
         }
 
         fn seen(&self) -> Vec<String> {
-            self.seen.lock().unwrap().clone()
+            self.seen.lock().clone()
         }
     }
 
@@ -789,10 +788,10 @@ mod tests {
             if self.full.load(Ordering::Relaxed) {
                 return Offer::Full;
             }
-            if let Some(exhausted) = *self.crowded.lock().unwrap() {
+            if let Some(exhausted) = *self.crowded.lock() {
                 return Offer::NoRoom(exhausted);
             }
-            self.seen.lock().unwrap().push(match &message.body {
+            self.seen.lock().push(match &message.body {
                 Body::Snapshot { version, .. } => format!("snapshot {version}"),
                 Body::Patch { version, .. } => format!("patch {version}"),
                 Body::Event { name, .. } => format!("event {name}"),
@@ -801,12 +800,12 @@ mod tests {
         }
 
         fn refresh_later(&self, source: Arc<dyn Refresh>) {
-            self.owed.lock().unwrap().push(source);
+            self.owed.lock().push(source);
         }
 
         fn make_room(&self) {
             if self.others_give_way.load(Ordering::Relaxed) {
-                *self.crowded.lock().unwrap() = None;
+                *self.crowded.lock() = None;
             }
         }
 
@@ -820,7 +819,7 @@ mod tests {
         }
 
         fn end(&self, _: &ActorKey, failure: &Failure) {
-            *self.ended.lock().unwrap() = Some(failure.clone());
+            *self.ended.lock() = Some(failure.clone());
         }
     }
 
@@ -903,7 +902,7 @@ mod tests {
         actor.0.publish_patch(&patch(2), 2, &source);
         slow.full.store(false, Ordering::Relaxed);
         actor.0.publish_patch(&patch(3), 3, &source);
-        let owed = std::mem::take(&mut *slow.owed.lock().unwrap());
+        let owed = std::mem::take(&mut *slow.owed.lock());
         assert_eq!(
             owed.len(),
             1,
@@ -935,7 +934,7 @@ mod tests {
         let [lucky, unlucky] = ["lucky", "unlucky"].map(Noted::new);
         for outlet in [&lucky, &unlucky] {
             actor.0.join_events(outlet.clone());
-            *outlet.crowded.lock().unwrap() = Some(Budget::unlimited().exhausted());
+            *outlet.crowded.lock() = Some(Budget::unlimited().exhausted());
         }
         lucky.others_give_way.store(true, Ordering::Relaxed);
         let taken = actor.0.publish_event(&event("said"), &Recipients::Everyone);
@@ -948,16 +947,16 @@ mod tests {
     fn who_finds_no_room_for_a_snapshot_waits_unless_there_will_never_be_any() {
         let (actor, source) = source();
         let [now, ever] = ["now", "ever"].map(Noted::new);
-        *now.crowded.lock().unwrap() = Some(Budget::unlimited().exhausted());
-        *ever.crowded.lock().unwrap() = Budget::new("test", 1).share(2).err();
+        *now.crowded.lock() = Some(Budget::unlimited().exhausted());
+        *ever.crowded.lock() = Budget::new("test", 1).share(2).err();
         for outlet in [&now, &ever] {
             actor
                 .0
                 .join_state(outlet.clone(), &source, || Some(whole(1)));
         }
-        assert_eq!(now.owed.lock().unwrap().len(), 1);
-        assert_eq!(ever.owed.lock().unwrap().len(), 0);
-        let ended = ever.ended.lock().unwrap().take();
+        assert_eq!(now.owed.lock().len(), 1);
+        assert_eq!(ever.owed.lock().len(), 0);
+        let ended = ever.ended.lock().take();
         assert_eq!(
             ended.map(|failure| failure.code),
             Some("host.memory".into())

@@ -6,7 +6,9 @@
 //! tables, and the stack. Invariant: what is charged never exceeds the limit.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
+
+use tidegate_base::sync::Mutex;
 
 /// Somebody who keeps instances that are worth less than one that is needed now.
 pub trait GivesWay: Send + Sync {
@@ -32,7 +34,7 @@ impl Budget {
 
     /// Asks this one too from now on, as long as it is there.
     pub(super) fn add_keeper(&self, keeper: Weak<dyn GivesWay>) {
-        let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keepers = self.keepers.lock();
         keepers.retain(|keeper| keeper.strong_count() > 0);
         keepers.push(keeper);
     }
@@ -58,7 +60,7 @@ impl Budget {
 
     fn others_give_way(&self) -> bool {
         let keepers: Vec<Arc<dyn GivesWay>> = {
-            let keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+            let keepers = self.keepers.lock();
             keepers.iter().filter_map(Weak::upgrade).collect()
         };
         keepers.iter().any(|keeper| keeper.give_way())
@@ -80,7 +82,7 @@ mod tests {
 
     impl GivesWay for Kept<'static> {
         fn give_way(&self) -> bool {
-            let piece = self.pieces.lock().unwrap().pop();
+            let piece = self.pieces.lock().pop();
             piece.is_some_and(|piece| {
                 self.budget.give_back(piece);
                 true
@@ -99,7 +101,7 @@ mod tests {
         let keeper: Arc<dyn GivesWay> = kept.clone();
         budget.add_keeper(Arc::downgrade(&keeper));
         assert!(budget.take(40));
-        assert_eq!(kept.pieces.lock().unwrap().len(), 1);
+        assert_eq!(kept.pieces.lock().len(), 1);
         assert!(!budget.take(90), "30 and 40 are in use");
         assert!(!budget.take(101), "it would never fit");
         assert!(budget.take(30));

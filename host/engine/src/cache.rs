@@ -15,10 +15,11 @@ use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tracing::{debug, warn};
 use wasmtime::component::Component;
 
@@ -73,7 +74,7 @@ impl Cache {
     }
 
     fn loaded(&self) -> MutexGuard<'_, HashMap<PathBuf, Weak<InUse>>> {
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+        self.loaded.lock()
     }
 
     /// Keeps the file of the component with this digest, as long as this is held.

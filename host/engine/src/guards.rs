@@ -7,9 +7,9 @@
 //! Invariant: an answer is complete, or there is none. A guard that answers for too few,
 //! or refers to an answer that does not precede, has decided nothing.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Client, Failure};
 use tokio::sync::Semaphore;
@@ -58,7 +58,7 @@ impl Guards {
     }
 
     fn parked(&self) -> MutexGuard<'_, Vec<Instance>> {
-        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.parked.lock()
     }
 }
 

@@ -2,10 +2,11 @@
 //! actor, and no more of them per turn than the limit.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use tidegate_base::sync::Mutex;
 use tidegate_core::{ActorKey, RequestId};
 use tokio::io::AsyncWrite;
 use tracing::info;
@@ -83,7 +84,7 @@ impl GuestLog {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.lock()
     }
 
     fn take(&self, bytes: &[u8]) {

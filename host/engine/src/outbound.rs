@@ -15,11 +15,12 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 use tidegate_base::config::Limits;
+use tidegate_base::sync::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi::ResourceTable;
@@ -64,7 +65,7 @@ impl Policy {
     /// Says once per host that a request was refused, so that the reason of a failure can
     /// be found and a guest cannot fill the log.
     fn warn(&self, host: String) {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.warned.lock();
         if warned.len() < MAX_WARNED && !warned.contains(&host) {
             tracing::warn!(
                 component = &*self.component,

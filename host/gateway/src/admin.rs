@@ -27,7 +27,7 @@ mod deploy;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -41,6 +41,7 @@ use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidegate_auth::AdminKey;
+use tidegate_base::sync::Mutex;
 use tidegate_base::{config, metrics};
 use tidegate_core::failure::code;
 use tidegate_core::{ActorId, ActorKey, Failure, Name};

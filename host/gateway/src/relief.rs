@@ -9,11 +9,12 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_base::budget::{Budget, Exhausted, FREE, Relief, Share};
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_delivery::connections::Connection;
 use tidegate_delivery::fanout::{Close, Outlet};
 use tokio::sync::Notify;
@@ -120,7 +121,7 @@ pub(super) struct Listed {
 
 impl Open {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Weak<dyn Receiver>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock()
     }
 }
 
@@ -210,8 +211,7 @@ pub(super) async fn relieve(doors: Weak<Doors>) {
 
 impl Relief for Doors {
     fn make_room(&self) {
-        let one_at_a_time = self.receivers.0.relieving.lock();
-        let _one_at_a_time = one_at_a_time.unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.receivers.0.relieving.lock();
         let connections = self.connections.all().into_iter();
         let connections = connections.map(|connection| connection as Arc<dyn Receiver>);
         let others: Vec<Arc<dyn Receiver>> = {
@@ -269,11 +269,11 @@ mod tests {
 
     impl Receiver for Owing {
         fn owed(&self) -> usize {
-            self.0.lock().unwrap().taken()
+            self.0.lock().taken()
         }
 
         fn cut(&self) {
-            self.0.lock().unwrap().set(0).unwrap();
+            self.0.lock().set(0).unwrap();
         }
 
         fn is_ending(&self) -> bool {

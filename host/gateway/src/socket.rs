@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -17,6 +17,7 @@ use tidegate_auth::Identity;
 use tidegate_base::clock::Steps;
 use tidegate_base::metrics::{Kind, Stage, Stopwatch};
 use tidegate_base::rate::RateLimit;
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::protocol::{
     self, ClientFrame, Envelope, FrameError, FrameKind, Rpc, Since, Target,
@@ -127,7 +128,7 @@ impl Expiry {
     }
 
     fn at_ms(&self) -> MutexGuard<'_, Option<u64>> {
-        self.at_ms.lock().unwrap_or_else(PoisonError::into_inner)
+        self.at_ms.lock()
     }
 
     fn set(&self, at_ms: Option<u64>) {
@@ -217,8 +218,7 @@ impl Handler for Session {
 
 impl Session {
     fn take_ready(&mut self) -> Vec<Ready> {
-        let ready = self.ready.get_mut();
-        std::mem::take(ready.unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(self.ready.get_mut())
     }
 
     /// Does what a message asks for, or says what remains to be done.
@@ -448,8 +448,7 @@ impl Session {
                 reply,
             },
         );
-        let all = self.ready.get_mut();
-        all.unwrap_or_else(PoisonError::into_inner).extend(ready);
+        self.ready.get_mut().extend(ready);
     }
 
     fn contact(&self, key: &ActorKey) -> Result<Contact, Failure> {

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tidegate_actor::{self as actor, Actors};
 use tidegate_auth::limits::AddressPermit;
 use tidegate_base::budget::{Budget, Chunks, Exhausted};
 use tidegate_base::metrics::Connected;
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::{ActorKey, Client, Failure};
 use tidegate_delivery::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh, sse};
 use tidegate_ws::OutboundLimits;
@@ -74,7 +75,7 @@ impl SseOutlet {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn cut(&self) {

@@ -10,8 +10,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use ::http::Version;
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::upgrade::Upgraded;
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -79,7 +80,7 @@ impl Conversation {
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+        self.place.lock()
     }
 
     /// The head of a request is there.
@@ -90,7 +91,7 @@ impl Conversation {
     /// The head of its answer is.
     pub(super) fn answering(&self) {
         *self.place() = Place::Answering;
-        let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut later = self.later.lock();
         if let Some(later) = later.take() {
             tokio::spawn(later);
         }
@@ -99,7 +100,7 @@ impl Conversation {
     /// The connection is over: what waits for an answer is given up, and nothing waits for one
     /// from here on.
     fn end(&self) {
-        let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut later = self.later.lock();
         // Nobody is asked any more.
         let since = Instant::now();
         *self.place() = Place::AtRest { since };
@@ -111,7 +112,7 @@ impl Conversation {
     /// Does something once the answer to the request has begun.
     pub(super) fn once_answering(&self, work: impl Future<Output = ()> + Send + 'static) {
         // Locked while the place is looked at, so that what comes to be answering takes it.
-        let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut later = self.later.lock();
         match *self.place() {
             Place::Asked(_) => *later = Some(Box::pin(work)),
             _ => drop(tokio::spawn(work)),
@@ -137,7 +138,7 @@ impl Conversation {
     /// The stream of a connection that is over, on which the client may still be sending the
     /// head of a request that is refused.
     pub(super) fn take_given_up(&self) -> Option<TcpStream> {
-        let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given_up = self.given_up.lock();
         given_up.take()
     }
 
@@ -322,8 +323,7 @@ impl Drop for Wire {
         // To close it now would reset it, and the client might lose what it was told (RFC 9112,
         // section 9.6).
         if let Place::InHead { .. } = place {
-            let given_up = self.conversation.given_up.lock();
-            *given_up.unwrap_or_else(PoisonError::into_inner) = self.stream.take();
+            *self.conversation.given_up.lock() = self.stream.take();
         }
     }
 }

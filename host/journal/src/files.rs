@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tidegate_base::disk::{Disk, DiskFile, read};
+use tidegate_base::sync::Mutex;
 
 use super::Space;
 use super::error::JournalError;
@@ -93,7 +94,7 @@ impl Segments {
     }
 
     pub(super) fn file(&self, number: u32) -> io::Result<Arc<dyn DiskFile>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         if let Some(file) = open.get(&number) {
             return Ok(file.clone());
         }
@@ -109,7 +110,7 @@ impl Segments {
 
     /// Closes a segment that is no longer part of the journal.
     pub(super) fn forget(&self, number: u32) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         open.remove(&number);
     }
 

@@ -42,13 +42,14 @@ mod writer;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidegate_base::disk::Disk;
+use tidegate_base::sync::Mutex;
 use tokio::sync::oneshot;
 
 pub use self::error::{JournalError, OpenError};
@@ -448,7 +449,7 @@ impl Journal {
     /// folder. Blocks. An error if not all of it is safe.
     pub fn close(&self) -> Result<(), JournalError> {
         self.shared.begin_close();
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = self.threads.lock();
         for thread in threads.drain(..) {
             // A writer that panicked has stopped the journal.
             let _ = thread.join();
@@ -463,7 +464,7 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         let threads = self.threads.get_mut();
-        let open = !threads.unwrap_or_else(PoisonError::into_inner).is_empty();
+        let open = !threads.is_empty();
         if open && let Err(error) = self.close() {
             tracing::error!(%error, "the journal did not close well");
         }

@@ -9,12 +9,11 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{
-    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc,
-};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tidegate_base::disk::{Disk, Lock, write_all};
+use tidegate_base::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::oneshot;
 
 use super::compact::Cursor;
@@ -172,15 +171,15 @@ impl Shared {
     }
 
     pub(super) fn index(&self) -> RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
+        self.index.read()
     }
 
     pub(super) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
+        self.index.write()
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     pub(super) fn health(&self) -> Health {
@@ -452,11 +451,11 @@ impl Writer {
         while queue.waiting.is_empty() && matches!(queue.phase, Phase::Open) {
             let wake = &self.shared.wake;
             match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                None => queue = wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                None => queue = wake.wait(queue),
                 Some(left) if left.is_zero() => break,
                 Some(left) => {
                     let waited = wake.wait_timeout(queue, left);
-                    queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+                    queue = waited;
                 }
             }
         }

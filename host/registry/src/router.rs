@@ -8,12 +8,13 @@
 //! as a whole or not at all.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use tidegate_base::config::Durability;
 use tidegate_base::fair::Share;
 use tidegate_base::metrics::{ActorMetrics, Metrics};
+use tidegate_base::sync::{RwLock, RwLockReadGuard};
 use tidegate_core::Name;
 use tidegate_engine::Component;
 
@@ -93,7 +94,7 @@ impl Router {
     }
 
     fn table(&self) -> RwLockReadGuard<'_, Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner)
+        self.table.read()
     }
 
     /// Which actor types would have no component if this one took its name's place.
@@ -121,7 +122,7 @@ impl Router {
         name: Name,
         component: Arc<Component>,
     ) -> Result<Option<Arc<Component>>, Conflict> {
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.table.write();
         table.check(&name, &component)?;
         for actor in component.manifest.actors.keys() {
             let slot = table.slots.entry(actor.clone()).or_insert_with(|| {
@@ -149,7 +150,7 @@ impl Router {
 
     /// Takes a component away; none when there is none of this name.
     pub fn remove(&self, name: &str) -> Option<Arc<Component>> {
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.table.write();
         let removed = table.components.remove(name)?;
         for actor in removed.manifest.actors.keys() {
             table.empty(actor);

@@ -4,9 +4,10 @@
 //! smaller than what it gives back next.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tidegate_base::budget::{Budget, Share};
+use tidegate_base::sync::Mutex;
 use tidegate_core::ActorKey;
 
 use super::{
@@ -127,7 +128,7 @@ impl Memory {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ActorKey, Kept>> {
-        self.actors.lock().unwrap_or_else(PoisonError::into_inner)
+        self.actors.lock()
     }
 }
 

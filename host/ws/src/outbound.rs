@@ -16,12 +16,13 @@ mod queue;
 use std::future::poll_fn;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use thiserror::Error;
 use tidegate_base::budget::{Budget, Budgets, Exhausted};
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -212,7 +213,7 @@ impl Outbound {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic half-way through a change runs under the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The state, if there is room for another frame.

@@ -4,9 +4,10 @@
 //! told so by a host that lives.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use serde_json::Value;
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::{ActorKey, Failure, Json};
 
 use super::life::CLOCK_OFF_MS;
@@ -167,7 +168,7 @@ pub(super) struct Book(Arc<Mutex<Books>>);
 
 impl Book {
     pub(super) fn lock(&self) -> MutexGuard<'_, Books> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

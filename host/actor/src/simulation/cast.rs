@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tidegate_base::config::{self, Durability};
 use tidegate_base::metrics::Metrics;
+use tidegate_base::sync::Mutex;
 use tidegate_core::{ActorId, ActorKey, Client, Failure, Json, Name, PatchOp, patch};
 use tidegate_delivery::fanout::{Body, Close, Message, Offer, Outlet, Refresh};
 use tidegate_engine::{Compiling, Component, Engine, Grants};
@@ -84,7 +85,7 @@ impl Dice {
     }
 
     pub(super) fn below(&self, bound: usize) -> usize {
-        let mut rng = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rng = self.0.lock();
         rng.below(bound)
     }
 
@@ -260,8 +261,7 @@ impl Watcher {
     }
 
     pub(super) fn seen(&self) -> Option<Seen> {
-        let seen = self.seen.lock();
-        seen.unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen.lock().clone()
     }
 
     pub(super) fn id_text(&self) -> &str {
@@ -270,7 +270,7 @@ impl Watcher {
 
     fn take(&self, message: &Message) -> Result<(), String> {
         let comes_back = self.comes_back.swap(false, Ordering::Relaxed);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         match message.body() {
             Body::Snapshot {
                 state,

@@ -5,13 +5,14 @@
 //! for the first time, some with what they hold of it. A [`Reader`] applies what it is sent and
 //! compares each version with the one state that it names.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidegate_base::clock::{WallClock, instant};
 use tidegate_base::config;
 use tidegate_base::metrics::{Metrics, Stopwatch};
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Client, Failure, Json, Name, PatchOp, patch};
 use tidegate_delivery::connections::Connections;
@@ -140,7 +141,7 @@ impl Reader {
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 
     /// Completes at this version, or when something is wrong.

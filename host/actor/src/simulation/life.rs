@@ -2,14 +2,15 @@
 //! or another.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_base::clock::{WallClock, instant};
 use tidegate_base::config;
 use tidegate_base::metrics::{Metrics, Stopwatch};
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Client, Failure, Json, Name};
 use tidegate_delivery::connections::Connections;
@@ -62,7 +63,7 @@ struct Watchers(Arc<Mutex<Vec<Arc<Watcher>>>>);
 
 impl Watchers {
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Watcher>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -5,11 +5,12 @@
 //!
 //! [`joining`]: super::joining
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tidegate_base::sync::Mutex;
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Client, Failure};
 use tidegate_delivery::fanout::{Body, Close, Message, Offer, Outlet, Refresh};
@@ -46,7 +47,7 @@ impl Guest {
     }
 
     fn most(&self) -> u64 {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.lock();
         seen.iter().copied().max().unwrap_or_default()
     }
 
@@ -75,7 +76,7 @@ impl Outlet for Guest {
                 text.parse().expect("a number")
             }
         };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         seen.push(number);
         Offer::Taken
     }

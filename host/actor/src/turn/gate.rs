@@ -10,9 +10,10 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::Failure;
 use tidegate_delivery::fanout::{Wave, while_ready};
 use tokio::sync::oneshot;
@@ -70,7 +71,7 @@ impl Gate {
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+        self.line.lock()
     }
 
     /// Holds back all that comes until this commit is safe.

@@ -10,11 +10,12 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tidegate_base::clock::instant;
 use tidegate_base::config::{self, AccessDefault};
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::Recheck;
 use tidegate_core::{Client, Failure, Json, Pointer};
@@ -119,7 +120,7 @@ struct Committed {
 
 impl Guarding {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 
     fn looks(&self) {

@@ -1,11 +1,12 @@
 //! An actor's state in memory, its place in history, and who watches it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use indexmap::IndexMap;
 use tidegate_base::budget::Share;
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::StateSpec;
 use tidegate_core::meter::Exhausted;
@@ -309,7 +310,7 @@ impl Live {
 
     /// The ledger, locked. Held for single operations only, never across a wait.
     pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.lock()
     }
 
     /// The last committed state as JSON text, its history and its version; none where it is not

@@ -7,10 +7,11 @@
 //! Invariant: no turn and no guard of a component sees a state that does not fit it, and what
 //! a migration makes is safe before anybody sees it.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_base::clock::instant;
+use tidegate_base::sync::MutexGuard;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::StateSpec;
 use tidegate_core::meter::{Allowance, Exhausted, Meter};

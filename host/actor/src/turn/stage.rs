@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use tidegate_base::budget::{self, FREE, Share};
 use tidegate_base::clock::instant;
 use tidegate_base::config::Limits;
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::document::{Op, OpError};
 use tidegate_core::failure::code;
 use tidegate_core::json::{ParseError, Size};
@@ -137,7 +138,7 @@ struct Staged {
 impl Drop for Shared {
     fn drop(&mut self) {
         let staged = self.staged.get_mut();
-        if staged.unwrap_or_else(PoisonError::into_inner).open {
+        if staged.open {
             self.given.live.ledger().rollback();
         }
     }
@@ -180,7 +181,7 @@ impl Stage {
     }
 
     fn staged(&self) -> MutexGuard<'_, Staged> {
-        self.0.staged.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.staged.lock()
     }
 
     fn live(&self) -> &Arc<Live> {

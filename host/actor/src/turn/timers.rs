@@ -7,9 +7,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use tidegate_core::ActorKey;
-
 use tidegate_base::timer::{Alarm, Due, Timers};
+use tidegate_core::ActorKey;
 pub(super) use tidegate_store::{StoredTimer, Timer, TimerChange};
 
 /// The host's clock.

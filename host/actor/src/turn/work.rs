@@ -11,10 +11,11 @@
 //! was staged by a turn that was given up meanwhile is rolled back then.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::json::ParseError;
 use tidegate_core::meter::{Allowance, Exhausted, Meter, STEP_BYTES};
@@ -213,7 +214,7 @@ struct Lent {
 
 impl Lent {
     fn document(&self) -> MutexGuard<'_, Option<Document>> {
-        self.document.lock().unwrap_or_else(PoisonError::into_inner)
+        self.document.lock()
     }
 
     fn give_back(&self, document: Document) {

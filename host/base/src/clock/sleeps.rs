@@ -75,12 +75,13 @@ impl Sleeps {
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use crate::sync::{Mutex, MutexGuard};
     use std::collections::BTreeMap;
     use std::future::Future;
     use std::io;
     use std::os::fd::OwnedFd;
     use std::pin::Pin;
-    use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+    use std::sync::{Arc, OnceLock};
     use std::task::{Context, Poll, Waker};
     use std::time::{Duration, Instant};
 
@@ -159,7 +160,7 @@ mod linux {
 
         fn waiting(&self) -> MutexGuard<'_, Waiting> {
             // A waker that panics as it is cloned or dropped leaves the map as it was.
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+            self.waiting.lock()
         }
 
         /// Sets the descriptor for a moment, in the place of another.

@@ -257,12 +257,12 @@ async fn alarms_can_be_set_and_dropped_while_one_rings() {
             if key < 3 {
                 // Under a lock of the clock this would not return.
                 let next = slot.get().unwrap().set(due, key + 1);
-                *held.lock().unwrap() = Some(next);
+                *held.lock() = Some(next);
             }
         })
     };
     slot.set(timers.clone()).unwrap();
-    *held.lock().unwrap() = Some(timers.set(Due::Moment(0), 1));
+    *held.lock() = Some(timers.set(Due::Moment(0), 1));
     for expected in 1..=3 {
         assert_eq!(rung.recv().await, Some(expected));
     }

@@ -8,8 +8,10 @@
 //! is held back only while somebody keeps the wave raised, which nobody does while waiting.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tidegate_base::sync::{Mutex, MutexGuard};
 
 use super::{Audience, Outlet, Recipients};
 
@@ -52,7 +54,7 @@ impl Wave {
     }
 
     fn crest(&self) -> MutexGuard<'_, Crest> {
-        self.crest.lock().unwrap_or_else(PoisonError::into_inner)
+        self.crest.lock()
     }
 
     /// Gathers what leaves from now on.

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,6 +19,7 @@ use http::header::CONTENT_LENGTH;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidegate_actor::InUse;
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::{Failure, Name};
 use tidegate_delivery::fanout::sse;
@@ -81,7 +82,7 @@ impl Drop for Claim {
 }
 
 fn names(busy: &Mutex<HashSet<Name>>) -> MutexGuard<'_, HashSet<Name>> {
-    busy.lock().unwrap_or_else(PoisonError::into_inner)
+    busy.lock()
 }
 
 /// The right to change what a name has, and to compile for that.

@@ -17,8 +17,9 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::Name;
 use tracing::{error, warn};
 
@@ -188,10 +189,7 @@ impl Versions {
                 Index::default()
             }
         };
-        let state = versions
-            .state
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let state = versions.state.get_mut();
         state.index = index;
         versions.sweep(&versions.state());
         Ok(versions)
@@ -307,7 +305,7 @@ impl Versions {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn path(&self, name: &str) -> PathBuf {
