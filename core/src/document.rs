@@ -2,7 +2,7 @@
 //!
 //! The host's turn reads and stages through it, commits it at a tick or at the end, or
 //! rolls it back; subscribers that join meanwhile get what was last committed. The value
-//! is changed in place; what its changed places held before stands beside it, in `past`.
+//! is changed in place; what its changed places held before stands beside it, in `undo`.
 //! So reads see what is staged, and the cost of staging, committing and rolling back
 //! follows the change, not the document.
 //!
@@ -10,20 +10,21 @@
 //! content, stays where it is, and so does one that a turn takes out and puts back. So whoever
 //! applies the patches has the members in the order of the document.
 //!
-//! Invariants: the value with its past undone is the last committed content. Holes that members
+//! Invariants: the value, with its changes undone, is the last committed content. Holes that members
 //! leave where they are taken out (see [`Object`](crate::json::Object)) are at any time no more
 //! than the members removed since the last commit, and some in proportion to the document.
 
-mod past;
+mod undo;
 
 use std::borrow::Cow;
 use std::mem;
+
+use undo::Undo;
 
 use crate::json::{Json, Size};
 use crate::meter::{Exhausted, Meter, STEP_BYTES, Unmetered};
 use crate::patch::{Differ, Lengths, PatchOp, Place};
 use crate::pointer::{Pointer, array_index, resolve};
-use past::Past;
 
 /// How deep arrays and objects may nest. It is what `serde_json` parses, so that every
 /// staged document can be read again.
@@ -49,7 +50,7 @@ pub const MAX_NESTING: usize = 127;
 #[derive(Debug)]
 pub struct Document {
     value: Json,
-    past: Past,
+    undo: Undo,
     /// What the value takes.
     size: Size,
     /// What the last committed content takes.
@@ -58,7 +59,7 @@ pub struct Document {
     lengths: Lengths,
     /// Whether `lengths` will also be true of what is staged, once it is committed.
     examined: bool,
-    /// How many members were taken out since holes were last looked for everywhere. The past leads
+    /// How many members were taken out since holes were last looked for everywhere. The undo leads
     /// to most of their holes, but not to those of values that moved within an array or that were
     /// new when a list of changes began.
     taken: usize,
@@ -162,7 +163,7 @@ impl Document {
         let size = value.size();
         Self {
             value,
-            past: Past::Same,
+            undo: Undo::Same,
             size,
             committed_size: size,
             lengths: Lengths::default(),
@@ -201,7 +202,7 @@ impl Document {
     pub fn replace(&mut self, value: Json) {
         self.size = value.size();
         let old = mem::replace(&mut self.value, value);
-        self.past.displace(Some(old));
+        self.undo.displace(Some(old));
         self.examined = false;
     }
 
@@ -221,14 +222,14 @@ impl Document {
         let removals = ops.iter().filter(|op| matches!(op, Op::Remove { .. }));
         self.taken += removals.count();
         let Document {
-            value, past, size, ..
+            value, undo, size, ..
         } = self;
-        // A failing operation changes nothing, so a single one needs no past of its own.
+        // A failing operation changes nothing, so a single one needs no undo of its own.
         if let [op] = ops {
-            return stage(value, past, size, op, meter);
+            return stage(value, undo, size, op, meter);
         }
         let before = *size;
-        let mut changes = Past::Same;
+        let mut changes = Undo::Same;
         for op in ops {
             if let Err(error) = stage(value, &mut changes, size, op, meter) {
                 changes.undo(value);
@@ -236,7 +237,7 @@ impl Document {
                 return Err(error);
             }
         }
-        past.absorb(changes);
+        undo.absorb(changes);
         Ok(())
     }
 
@@ -256,7 +257,7 @@ impl Document {
 
     /// Whether something is staged, though perhaps what was there before.
     pub fn is_dirty(&self) -> bool {
-        !matches!(self.past, Past::Same)
+        !matches!(self.undo, Undo::Same)
     }
 
     /// The patch from the last committed content to what is staged; empty when both are
@@ -277,9 +278,9 @@ impl Document {
     ///
     /// [`Exhausted`].
     pub fn changes_metered(&mut self, meter: &mut dyn Meter) -> Result<Vec<PatchOp>, Exhausted> {
-        self.past.arrange(&mut self.value, meter)?;
+        self.undo.arrange(&mut self.value, meter)?;
         let mut differ = Differ::new(meter);
-        self.past.collect(&self.value, &mut differ, Place::ROOT)?;
+        self.undo.collect(&self.value, &mut differ, Place::ROOT)?;
         let patch = differ.finish(&self.value, &mut self.lengths);
         let displaced = |op: &&PatchOp| !matches!(op, PatchOp::StrIns { .. });
         for op in patch.iter().filter(displaced) {
@@ -295,7 +296,7 @@ impl Document {
         if !mem::replace(&mut self.examined, true) {
             self.lengths.clear();
         }
-        mem::take(&mut self.past).close_holes(&mut self.value);
+        mem::take(&mut self.undo).close_holes(&mut self.value);
         self.committed_size = self.size;
         self.close_all_holes();
     }
@@ -305,7 +306,7 @@ impl Document {
     fn close_all_holes(&mut self) {
         if self.taken as u64 > self.committed_size.steps() {
             self.taken = 0;
-            Past::to_holes(&self.value).close_holes(&mut self.value);
+            Undo::to_holes(&self.value).close_holes(&mut self.value);
         }
     }
 
@@ -319,19 +320,19 @@ impl Document {
 
     /// Discards what is staged.
     pub fn rollback(&mut self) {
-        mem::take(&mut self.past).undo(&mut self.value);
+        mem::take(&mut self.undo).undo(&mut self.value);
         self.size = self.committed_size;
         self.examined = true;
     }
 
     /// The last committed content. What has staged changes in it is copied, all else shared.
     pub fn committed(&self) -> Cow<'_, Json> {
-        match &self.past {
-            Past::Same => Cow::Borrowed(&self.value),
-            Past::Was(old) => Cow::Borrowed(old),
-            past => {
+        match &self.undo {
+            Undo::Same => Cow::Borrowed(&self.value),
+            Undo::Was(old) => Cow::Borrowed(old),
+            undo => {
                 let mut value = self.value.clone();
-                past.clone().undo(&mut value);
+                undo.clone().undo(&mut value);
                 Cow::Owned(value)
             }
         }
@@ -351,20 +352,20 @@ enum Outcome {
     Nothing,
 }
 
-/// Applies one operation and notes in `past` what it changed. An operation that fails or
+/// Applies one operation and notes in `undo` what it changed. An operation that fails or
 /// changes nothing leaves both untouched, so every reason for that is found first, and what it
 /// costs is charged.
 fn stage(
     document: &mut Json,
-    past: &mut Past,
+    undo: &mut Undo,
     size: &mut Size,
     op: &Op,
     meter: &mut dyn Meter,
 ) -> Result<(), OpError> {
-    match check(document, past, op, meter)? {
+    match check(document, undo, op, meter)? {
         Outcome::Nothing => Ok(()),
         Outcome::Change(more, less) => {
-            change(document, past, op).ok_or_else(|| no_such_place(op))?;
+            change(document, undo, op).ok_or_else(|| no_such_place(op))?;
             size.add(more);
             size.subtract(less);
             Ok(())
@@ -378,7 +379,7 @@ fn no_such_place(op: &Op) -> OpError {
     }
 }
 
-fn check(document: &Json, past: &Past, op: &Op, meter: &mut dyn Meter) -> Result<Outcome, OpError> {
+fn check(document: &Json, undo: &Undo, op: &Op, meter: &mut dyn Meter) -> Result<Outcome, OpError> {
     let pointer = op.pointer();
     let mut charge = |steps: u64| {
         meter.charge(steps).map_err(|Exhausted| OpError::Exhausted {
@@ -453,7 +454,7 @@ fn check(document: &Json, past: &Past, op: &Op, meter: &mut dyn Meter) -> Result
                 let index = insertion_index(last, elements.len()).unwrap_or_default();
                 let moved = elements.len() - index;
                 charge((moved * size_of::<Json>() / STEP_BYTES) as u64)?;
-                charge(past.to_be_kept(parents, index, elements.len()) as u64)?;
+                charge(undo.to_be_kept(parents, index, elements.len()) as u64)?;
             }
             _ if removes => less.add(Size::of_name(last)),
             _ => more.add(Size::of_name(last)),
@@ -463,67 +464,67 @@ fn check(document: &Json, past: &Past, op: &Op, meter: &mut dyn Meter) -> Result
 }
 
 /// Carries out an operation that [`check`] let pass; `None` when the place is missing.
-fn change(document: &mut Json, past: &mut Past, op: &Op) -> Option<()> {
+fn change(document: &mut Json, undo: &mut Undo, op: &Op) -> Option<()> {
     let tokens = op.pointer().tokens();
     match (op, tokens.split_last()) {
         (Op::Replace { value, .. }, _) | (Op::Add { value, .. }, None) => {
-            let (current, past) = descend(document, past, tokens)?;
+            let (current, undo) = descend(document, undo, tokens)?;
             let old = mem::replace(current, value.clone());
-            if let Some(past) = past {
-                past.displace(Some(old));
+            if let Some(undo) = undo {
+                undo.displace(Some(old));
             }
         }
         (Op::Append { text, .. }, _) => {
-            let (Json::String(current), past) = descend(document, past, tokens)? else {
+            let (Json::String(current), undo) = descend(document, undo, tokens)? else {
                 return None;
             };
-            if let Some(past) = past {
-                past.before_append(current.len());
+            if let Some(undo) = undo {
+                undo.before_append(current.len());
             }
             current.push_str(text);
         }
-        (Op::Add { value, .. }, Some((last, parents))) => match descend(document, past, parents)? {
-            (Json::Object(members), past) => {
+        (Op::Add { value, .. }, Some((last, parents))) => match descend(document, undo, parents)? {
+            (Json::Object(members), undo) => {
                 let slots = members.slot_count();
-                let past = past.and_then(|past| past.member(last, slots));
+                let undo = undo.and_then(|undo| undo.member(last, slots));
                 let name = last.as_str().into();
-                match past.as_deref() {
-                    Some(Past::Gone { slot, .. }) if !members.contains(last) => {
+                match undo.as_deref() {
+                    Some(Undo::Gone { slot, .. }) if !members.contains(last) => {
                         members.put_back(*slot, name, value.clone());
                     }
                     _ => {
                         let old = members.insert(name, value.clone());
-                        if let Some(past) = past {
-                            past.displace(old);
+                        if let Some(undo) = undo {
+                            undo.displace(old);
                         }
                     }
                 }
             }
-            (Json::Array(elements), past) => {
+            (Json::Array(elements), undo) => {
                 let index = insertion_index(last, elements.len())?;
-                if let Some(past) = past {
-                    past.before_insertion(index, elements);
+                if let Some(undo) = undo {
+                    undo.before_insertion(index, elements);
                 }
                 elements.insert(index, value.clone());
             }
             _ => return None,
         },
-        (Op::Remove { .. }, Some((last, parents))) => match descend(document, past, parents)? {
-            (Json::Object(members), past) => {
+        (Op::Remove { .. }, Some((last, parents))) => match descend(document, undo, parents)? {
+            (Json::Object(members), undo) => {
                 let slots = members.slot_count();
-                match past.and_then(|past| past.member(last, slots)) {
-                    Some(past) => {
+                match undo.and_then(|undo| undo.member(last, slots)) {
+                    Some(undo) => {
                         let (slot, old) = members.take(last)?;
-                        past.gone(slot, old);
+                        undo.gone(slot, old);
                     }
                     None => drop(members.remove(last)?),
                 }
             }
-            (Json::Array(elements), past) => {
+            (Json::Array(elements), undo) => {
                 let index = array_index(last).filter(|index| *index < elements.len())?;
                 let old = elements.remove(index);
-                if let Some(past) = past {
-                    past.after_removal(index, old, elements);
+                if let Some(undo) = undo {
+                    undo.after_removal(index, old, elements);
                 }
             }
             _ => return None,
@@ -533,29 +534,29 @@ fn change(document: &mut Json, past: &mut Past, op: &Op) -> Option<()> {
     Some(())
 }
 
-/// The value at a place together with its past, which is `None` where the past of a place
+/// The value at a place together with its undo, which is `None` where the undo of a place
 /// further up covers it.
 fn descend<'d>(
     document: &'d mut Json,
-    past: &'d mut Past,
+    undo: &'d mut Undo,
     tokens: &[String],
-) -> Option<(&'d mut Json, Option<&'d mut Past>)> {
-    let mut here = (document, Some(past));
+) -> Option<(&'d mut Json, Option<&'d mut Undo>)> {
+    let mut here = (document, Some(undo));
     for token in tokens {
         here = match here {
-            (Json::Object(members), past) => {
+            (Json::Object(members), undo) => {
                 let slots = members.slot_count();
                 (
                     members.get_mut(token)?,
-                    past.and_then(|past| past.member(token, slots)),
+                    undo.and_then(|undo| undo.member(token, slots)),
                 )
             }
-            (Json::Array(elements), past) => {
+            (Json::Array(elements), undo) => {
                 let index = array_index(token)?;
                 let length = elements.len();
                 (
                     elements.make_mut().get_mut(index)?,
-                    past.and_then(|past| past.element(index, length)),
+                    undo.and_then(|undo| undo.element(index, length)),
                 )
             }
             _ => return None,

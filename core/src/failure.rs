@@ -401,9 +401,10 @@ fn is_code(code: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
     use serde_json::json;
+
+    use super::*;
 
     fn guest(code: &str) -> Failure {
         Failure::from_guest(code.to_owned(), None, None, None)

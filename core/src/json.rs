@@ -13,13 +13,12 @@ mod parse;
 mod size;
 mod write;
 
-use ecow::EcoVec;
-use serde_json::Value;
-
 pub use ecow::EcoString;
+use ecow::EcoVec;
 pub use number::Number;
 pub use object::Object;
 pub use parse::ParseError;
+use serde_json::Value;
 pub use size::Size;
 
 use crate::pointer::{Pointer, array_index};

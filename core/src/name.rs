@@ -235,9 +235,11 @@ impl From<ActorIdError> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use proptest::prelude::*;
     use std::collections::{BTreeMap, HashMap};
+
+    use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn names_are_letters_then_letters_digits_underscores_and_hyphens() {

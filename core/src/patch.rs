@@ -29,10 +29,9 @@ pub(crate) mod samples;
 
 use std::borrow::Cow;
 
-use serde::Serialize;
-
 pub(crate) use differ::{Differ, Estimate, Place, Token};
 pub(crate) use lengths::Lengths;
+use serde::Serialize;
 
 use crate::json::Json;
 use crate::meter::{Exhausted, Meter, Unmetered};
@@ -359,9 +358,10 @@ fn is_one_of(name: &str, names: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::json::testing::json;
-    use proptest::prelude::*;
 
     /// The patch between two documents in its JSON form, after both appliers have
     /// confirmed it.

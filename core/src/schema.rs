@@ -23,8 +23,11 @@ mod rules;
 use std::fmt;
 use std::sync::Arc;
 
+use changes::Verdict;
+use evaluate::Evaluator;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{Draft, PatternOptions, ValidationError};
+use rules::Rules;
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, code, cut};
@@ -32,9 +35,6 @@ use crate::json::Json;
 use crate::meter::{Exhausted, Meter, Unmetered};
 use crate::patch::PatchOp;
 use crate::pointer::{Pointer, write_escaped};
-use changes::Verdict;
-use evaluate::Evaluator;
-use rules::Rules;
 
 /// The most subschemas that one schema may apply to a value and all that is in it, each
 /// counted as often as `$ref` leads to it.

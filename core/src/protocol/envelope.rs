@@ -391,8 +391,9 @@ impl Scan {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn find(text: &str) -> Envelope {
         Envelope::find(text.as_bytes())

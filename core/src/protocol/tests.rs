@@ -1,8 +1,9 @@
 //! Tests of `protocol`, by behaviour.
 
-use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use super::*;
 
 fn rpc(text: &str) -> Rpc<'_> {
     match parse(text) {

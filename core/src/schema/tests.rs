@@ -1,5 +1,4 @@
 use proptest::prelude::*;
-
 use serde_json::Map;
 
 use super::*;

@@ -6,8 +6,8 @@ use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Failure};
 use tidegate_store::Stored;
 
+use super::activation::Activation;
 use super::mailbox::Retire;
-use super::resident::Actor;
 use super::table::Admission;
 use super::{Actors, new_epoch};
 use crate::turn::unavailable;
@@ -90,11 +90,11 @@ impl Actors {
         key: &ActorKey,
         stored: Stored,
         existing: Existing,
-    ) -> Result<(Arc<Actor>, Stored), Failure> {
+    ) -> Result<(Arc<Activation>, Stored), Failure> {
         let shared = &self.shared;
         let slot = shared.router.resolve(key.actor.as_str());
         let slot = slot.ok_or_else(|| Failure::unknown_actor(key.actor.as_str()))?;
-        let actor = Actor::new(key.clone(), slot, shared);
+        let actor = Activation::new(key.clone(), slot, shared);
         let stored = actor.fitted(stored).await?;
         if shared.table.get(key).is_some() {
             return Err(in_use(key));

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::activation::Activation;
 use super::mailbox::Item;
-use super::resident::Actor;
 use super::{Actors, Shared};
 use crate::turn::Live;
 
-impl Actor {
+impl Activation {
     /// Whether there may be connections that it has not been told the end of.
     fn may_know_gone(&self, live: &Live, shared: &Shared) -> bool {
         if self.has_parted.load(Ordering::Acquire) {
@@ -28,7 +28,7 @@ impl Actor {
 
 impl Actors {
     /// Waits until connections that are gone have left an actor that has come into memory.
-    pub(super) async fn part_with_gone(&self, actor: &Actor, live: &Live) {
+    pub(super) async fn part_with_gone(&self, actor: &Activation, live: &Live) {
         if !actor.may_know_gone(live, &self.shared) {
             return;
         }

@@ -15,7 +15,7 @@ use tidegate_base::metrics::Count;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_engine::Instance;
 
-use super::resident::Actor;
+use super::activation::Activation;
 
 /// No component has this serial number.
 pub(super) const NONE: u64 = u64::MAX;
@@ -32,7 +32,7 @@ struct Parked {
 }
 
 struct One {
-    actor: Weak<Actor>,
+    actor: Weak<Activation>,
     /// The component of its instance, by serial number.
     of: u64,
 }
@@ -59,7 +59,7 @@ impl Parked {
         }
     }
 
-    fn take(&mut self, place: usize) -> Option<Weak<Actor>> {
+    fn take(&mut self, place: usize) -> Option<Weak<Activation>> {
         let taken = self.actors.swap_remove_index(place);
         taken.map(|(_, one)| one.actor)
     }
@@ -83,7 +83,7 @@ impl Instances {
 
     /// Notes that an actor has an instance of this component, which it has by now; drops that of
     /// another, if there are too many.
-    pub(super) fn used(&self, actor: &Arc<Actor>, of: u64) {
+    pub(super) fn used(&self, actor: &Arc<Activation>, of: u64) {
         // After nearly each turn. Whoever is about to take the instance of an actor that was let go
         // has unset it before, so that either this sees it or they find the instance.
         if actor.parked_of.load(Ordering::Acquire) == of {
@@ -128,7 +128,7 @@ impl Instances {
         some > 0
     }
 
-    fn drop_of(&self, evicted: Option<Weak<Actor>>) {
+    fn drop_of(&self, evicted: Option<Weak<Activation>>) {
         let Some(actor) = evicted.and_then(|actor| actor.upgrade()) else {
             return;
         };
@@ -140,7 +140,7 @@ impl Instances {
     }
 
     /// Forgets an actor that leaves memory.
-    pub(super) fn forget(&self, actor: &Actor) {
+    pub(super) fn forget(&self, actor: &Activation) {
         let mut parked = self.lock();
         actor.parked_of.store(NONE, Ordering::Release);
         parked.actors.swap_remove(&actor.serial);

@@ -33,7 +33,7 @@ pub(super) const BATCH: Duration = Duration::from_micros(200);
 /// A consumer of an actor's queue.
 pub(super) enum Consumer {
     /// It has not begun, and takes little room: crowds of them wait. None while it begins.
-    Waits(Option<Box<dyn FnOnce() -> Begun + Send>>),
+    WaitGraph(Option<Box<dyn FnOnce() -> Begun + Send>>),
     /// It has.
     Begun(Begun),
 }
@@ -46,11 +46,11 @@ impl Consumer {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Consumer::Waits(Some(Box::new(move || Box::pin(begin()))))
+        Consumer::WaitGraph(Some(Box::new(move || Box::pin(begin()))))
     }
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if let Consumer::Waits(begin) = self
+        if let Consumer::WaitGraph(begin) = self
             && let Some(begin) = begin.take()
         {
             *self = Consumer::Begun(begin());
@@ -58,7 +58,7 @@ impl Consumer {
         match self {
             Consumer::Begun(begun) => begun.as_mut().poll(context),
             // It has panicked as it began.
-            Consumer::Waits(_) => Poll::Ready(()),
+            Consumer::WaitGraph(_) => Poll::Ready(()),
         }
     }
 }
@@ -274,10 +274,10 @@ impl Wake for Task {
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
+    use tidegate_base::fair::MANY_BEGUN;
     use tokio::sync::oneshot;
 
     use super::*;
-    use tidegate_base::fair::MANY_BEGUN;
 
     fn boxed(work: impl Future<Output = ()> + Send + 'static) -> Consumer {
         Consumer::new(|| work)

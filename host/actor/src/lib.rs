@@ -6,23 +6,23 @@
 //! Invariants: an actor is in memory at most once; joining (a subscription, a read) never
 //! waits for a turn.
 
+mod activation;
 mod backup;
-mod census;
 mod gone;
-mod held;
+mod inline;
+mod inspect;
 mod instances;
 mod lanes;
+mod mail;
+mod mail_queue;
 mod mailbox;
-mod messages;
-mod ready;
-mod resident;
 #[cfg(test)]
 mod simulation;
 mod sleeping;
 mod sweep;
 mod table;
 pub mod turn;
-mod waits;
+mod wait_graph;
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -43,6 +43,7 @@ use tidegate_core::protocol::Since;
 use tidegate_core::{ActorId, ActorKey, Client, Failure, Name};
 use tidegate_delivery::connections::{Connection, Connections};
 use tidegate_delivery::fanout::Outlet;
+pub use tidegate_delivery::fanout::Stream;
 use tidegate_engine::{CallResult, Component, GivesWay, Invocation, Origin, Pending, Subject};
 use tidegate_registry::router::{Conflict, Router};
 use tidegate_store::{Connected, Sent, Store};
@@ -53,25 +54,23 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use self::held::Held;
+use self::activation::Activation;
+pub use self::backup::Existing;
+pub use self::inline::InlineRun;
+pub use self::inspect::{About, Listed, Page};
 use self::instances::Instances;
 use self::lanes::Lanes;
+use self::mail_queue::MailQueue;
+pub use self::mailbox::Call;
 use self::mailbox::{Arrival, Delivered, Ending, Item, Retire};
-use self::resident::Actor;
 use self::sleeping::{Sleeping, Wake};
 use self::table::{Admission, Table};
-use self::waits::Waits;
-use crate::turn::{
-    Bounds, Caller, Clock, Live, MAX_DECISIONS, MessageBounds, Outside, ReplyTo, TimerKey,
-    Undecided, Which, unavailable,
-};
-
-pub use self::backup::Existing;
-pub use self::census::{About, Listed, Page};
-pub use self::mailbox::Call;
-pub use self::ready::Ready;
+use self::wait_graph::WaitGraph;
 pub use crate::turn::Read;
-pub use tidegate_delivery::fanout::Stream;
+use crate::turn::{
+    Bounds, Caller, Clock, Dispatch, Live, MAX_DECISIONS, MailBounds, ReplyTo, TimerKey, Undecided,
+    Which, unavailable,
+};
 
 /// What is left of the idle timeout when few more actors fit into memory, so that one who
 /// names many keeps others out for no longer.
@@ -97,8 +96,8 @@ pub struct Actors {
 struct Shared {
     router: Arc<Router>,
     clock: Clock,
-    waits: Waits,
-    held: Held,
+    wait_graph: WaitGraph,
+    mail_queue: MailQueue,
     /// What wakes actors that are not in memory.
     sleeping: Sleeping,
     itself: Weak<Shared>,
@@ -160,8 +159,8 @@ impl Shared {
         }
     }
 
-    fn message_bounds(&self) -> MessageBounds {
-        MessageBounds {
+    fn mail_bounds(&self) -> MailBounds {
+        MailBounds {
             unsettled: self.settings.max_unsettled,
             bytes: self.settings.max_unsettled_bytes,
             senders: self.settings.max_senders,
@@ -205,7 +204,7 @@ impl Shared {
         itself.expect("a reference to it exists while one of its methods runs")
     }
 
-    fn outside(&self) -> Arc<dyn Outside> {
+    fn dispatch(&self) -> Arc<dyn Dispatch> {
         Arc::new(Ways(self.itself.clone()))
     }
 
@@ -236,7 +235,7 @@ impl Shared {
     }
 
     /// Forgets a connection of an actor that is not in memory.
-    fn absent_without(&self, actor: &ActorKey, connection: &str) {
+    fn forget_detached(&self, actor: &ActorKey, connection: &str) {
         let mut absent = self.absent();
         if let Some(connections) = absent.get_mut(actor) {
             connections.retain(|connected| *connected.id != *connection);
@@ -277,14 +276,14 @@ impl Shared {
     }
 
     /// The actor in memory, made if need be, unless the host stops.
-    fn actor(&self, key: &ActorKey) -> Result<Arc<Actor>, Failure> {
+    fn actor(&self, key: &ActorKey) -> Result<Arc<Activation>, Failure> {
         match self.is_closing() {
             true => Err(shutting_down()),
             false => self.resident(key, Admission::IfRoom),
         }
     }
 
-    fn resident(&self, key: &ActorKey, admission: Admission) -> Result<Arc<Actor>, Failure> {
+    fn resident(&self, key: &ActorKey, admission: Admission) -> Result<Arc<Activation>, Failure> {
         if let Some(actor) = self.table.get(key) {
             return Ok(actor);
         }
@@ -298,7 +297,7 @@ impl Shared {
             component.new_actors.check().map_err(RetryAfter::actors)?;
         }
         let itself = self.itself();
-        let make = || Actor::new(key.clone(), slot, &itself);
+        let make = || Activation::new(key.clone(), slot, &itself);
         self.table
             .get_or_insert(key, admission, make)
             .ok_or_else(too_many_actors)
@@ -306,14 +305,14 @@ impl Shared {
 
     /// Delivers to the actor or, when it has just left memory, to its successor.
     fn deliver(&self, key: &ActorKey, item: Item) -> Result<(), Box<Undelivered>> {
-        self.deliver_ready(key, item).map(drop)
+        self.deliver_inline(key, item).map(drop)
     }
 
-    fn deliver_ready(
+    fn deliver_inline(
         &self,
         key: &ActorKey,
         mut item: Item,
-    ) -> Result<Option<Ready>, Box<Undelivered>> {
+    ) -> Result<Option<InlineRun>, Box<Undelivered>> {
         let itself = self.itself();
         loop {
             // Who leaves is still let out when nobody is let in.
@@ -329,7 +328,7 @@ impl Shared {
                 Ok(actor) => actor,
                 Err(failure) => return Err(Box::new(Undelivered { failure, item })),
             };
-            let (delivered, ready) = actor.deliver_ready(item, &itself);
+            let (delivered, ready) = actor.deliver_inline(item, &itself);
             match delivered {
                 Delivered::Queued | Delivered::Idle => return Ok(ready),
                 Delivered::Full(item) => {
@@ -426,8 +425,8 @@ impl Actors {
                     }
                 }))
             },
-            waits: Waits::default(),
-            held: Held::default(),
+            wait_graph: WaitGraph::default(),
+            mail_queue: MailQueue::default(),
             sleeping: Sleeping::default(),
             absent: Mutex::default(),
             itself: itself.clone(),
@@ -463,7 +462,7 @@ impl Actors {
         self.shared.key(actor, id)
     }
 
-    fn actor(&self, key: &ActorKey) -> Result<Arc<Actor>, Failure> {
+    fn actor(&self, key: &ActorKey) -> Result<Arc<Activation>, Failure> {
         self.shared.actor(key)
     }
 
@@ -493,8 +492,8 @@ impl Actors {
 
     /// The same, where the caller runs the turn itself, if the actor is at rest: what is
     /// returned is to be run before the caller waits for anything.
-    pub fn call_here(&self, key: &ActorKey, call: Call) -> Option<Ready> {
-        match self.shared.deliver_ready(key, Item::Call(Box::new(call))) {
+    pub fn call_here(&self, key: &ActorKey, call: Call) -> Option<InlineRun> {
+        match self.shared.deliver_inline(key, Item::Call(Box::new(call))) {
             Ok(ready) => ready,
             Err(undelivered) => {
                 undelivered.item.refuse(key, undelivered.failure);
@@ -504,11 +503,11 @@ impl Actors {
     }
 
     /// Runs what calls have found at rest.
-    pub fn run_here(&self, all: Vec<Ready>) {
+    pub fn run_inline(&self, all: Vec<InlineRun>) {
         let patience = Duration::from_micros(self.shared.settings.run_here_us);
         // Dropped, they are tasks.
         if !patience.is_zero() {
-            Ready::run_all(all, patience);
+            InlineRun::run_all(all, patience);
         }
     }
 
@@ -559,7 +558,7 @@ impl Actors {
                 // Nobody would notice: what is stored of connections is checked when the
                 // actor comes back.
                 None if !self.hooks(&key).is_some_and(|hooks| hooks.disconnect) => {
-                    self.shared.absent_without(&key, connection.id());
+                    self.shared.forget_detached(&key, connection.id());
                     continue;
                 }
                 None => {}
@@ -679,7 +678,12 @@ impl Actors {
 
     /// Waits, after another component has taken over, until the state is one of that
     /// component's. This alone has a joiner wait for a turn: one that still runs the old code.
-    async fn check_fit(&self, key: &ActorKey, actor: &Actor, live: &Live) -> Result<(), Failure> {
+    async fn check_fit(
+        &self,
+        key: &ActorKey,
+        actor: &Activation,
+        live: &Live,
+    ) -> Result<(), Failure> {
         // Whether it fits may be to be looked at.
         live.at_rest().await;
         if actor.fits(live) {
@@ -700,7 +704,7 @@ impl Actors {
         }
     }
 
-    fn leave(&self, actor: &Actor, leave: impl FnOnce(&crate::turn::Live)) {
+    fn leave(&self, actor: &Activation, leave: impl FnOnce(&crate::turn::Live)) {
         if let Some(live) = actor.loaded() {
             leave(live);
             // Idleness counts from the last subscriber's leaving.
@@ -809,7 +813,7 @@ impl Actors {
         if in_use == InUse::Evict || actors.is_empty() {
             return Ok(());
         }
-        let served = |actor: &Arc<Actor>| actors.contains(&actor.key.actor);
+        let served = |actor: &Arc<Activation>| actors.contains(&actor.key.actor);
         let used = self.shared.table.all().filter(served).count();
         match used {
             0 => Ok(()),
@@ -985,7 +989,7 @@ impl Ways {
             origin: Origin::Actor(from.clone()),
             depth: rest.depth,
             key: call.key,
-            heard: None,
+            received: None,
             deadline: rest.deadline,
             traceparent: rest.traceparent.as_deref().map(str::to_owned),
             request: None,
@@ -1013,7 +1017,7 @@ struct Rest {
     reply: ReplyTo,
 }
 
-impl Outside for Ways {
+impl Dispatch for Ways {
     fn call(&self, from: Caller, call: Invocation) -> Pending<CallResult> {
         let begun = || {
             let shared = self.0.upgrade().ok_or_else(shutting_down)?;
@@ -1024,7 +1028,7 @@ impl Outside for Ways {
                     .message(format!("calls of actors nest deeper than {limit}"))
                     .param("limit", limit));
             }
-            let wait = shared.waits.begin(&from.actor, &key).ok_or_else(|| {
+            let wait = shared.wait_graph.begin(&from.actor, &key).ok_or_else(|| {
                 Failure::host(code::CALL_DEADLOCK).message(format!(
                     "{key} waits for {}, which would wait for it",
                     from.actor
@@ -1090,7 +1094,7 @@ pub enum InUse {
 
 /// Ends the turns of these that are not finished after this grace, where they stand between their
 /// actor and its end.
-async fn end_turns(actors: Vec<Weak<Actor>>, ending: Ending, grace: Duration) {
+async fn end_turns(actors: Vec<Weak<Activation>>, ending: Ending, grace: Duration) {
     tokio::time::sleep(grace).await;
     for actor in actors.iter().filter_map(Weak::upgrade) {
         actor.end_turns(ending);

@@ -1,6 +1,6 @@
 //! The queue of one actor: bounded, first in, first out, with one consumer at a time.
 //!
-//! Pure data; `resident` puts it behind a lock.
+//! Pure data; `activation` puts it behind a lock.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use tidegate_base::metrics::Stopwatch;
 use tidegate_base::timer::Due;
 use tidegate_core::{ActorKey, Client, Failure, RequestId};
 use tidegate_engine::Origin;
-use tidegate_store::Heard;
+use tidegate_store::Received;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -114,7 +114,7 @@ pub struct Call {
     /// The idempotency key.
     pub key: Option<String>,
     /// The message that it is.
-    pub heard: Option<Heard>,
+    pub received: Option<Received>,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
     /// The caller's W3C trace context.

@@ -148,10 +148,10 @@ mod tests {
     use std::sync::{Arc, OnceLock, mpsc};
     use std::time::Duration;
 
+    use tidegate_base::timer::Timers;
     use tidegate_core::{ActorId, Name};
 
     use super::*;
-    use tidegate_base::timer::Timers;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn one_that_is_refused_as_soon_as_it_is_set_rings_again() {

@@ -10,7 +10,7 @@ use tidegate_base::budget::Budget;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::ActorKey;
 
-use super::resident::Actor;
+use super::activation::Activation;
 use crate::turn::BASE_COST;
 
 /// Shards keep look-ups on different cores out of each other's way.
@@ -22,7 +22,7 @@ type Hasher = tidegate_base::hash::KeyedHash;
 #[cfg(test)]
 type Hasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
 
-type Shard = HashMap<ActorKey, Arc<Actor>, Hasher>;
+type Shard = HashMap<ActorKey, Arc<Activation>, Hasher>;
 
 /// Whether the limit holds for an actor.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Table {
         self.shards[index].lock()
     }
 
-    pub(super) fn get(&self, key: &ActorKey) -> Option<Arc<Actor>> {
+    pub(super) fn get(&self, key: &ActorKey) -> Option<Arc<Activation>> {
         self.shard(key).get(key).cloned()
     }
 
@@ -78,8 +78,8 @@ impl Table {
         &self,
         key: &ActorKey,
         admission: Admission,
-        make: impl FnOnce() -> Arc<Actor>,
-    ) -> Option<Arc<Actor>> {
+        make: impl FnOnce() -> Arc<Activation>,
+    ) -> Option<Arc<Activation>> {
         match self.shard(key).entry(key.clone()) {
             Entry::Occupied(actor) => Some(actor.get().clone()),
             Entry::Vacant(place) => {
@@ -111,7 +111,7 @@ impl Table {
     }
 
     /// All actors, as of now, shard by shard.
-    pub(super) fn all(&self) -> impl Iterator<Item = Arc<Actor>> {
+    pub(super) fn all(&self) -> impl Iterator<Item = Arc<Activation>> {
         self.shards.iter().flat_map(|shard| {
             let shard = shard.lock();
             shard.values().cloned().collect::<Vec<_>>()

@@ -14,7 +14,7 @@ use tidegate_base::config::Config;
 use tidegate_base::metrics::{Metrics, Stopwatch};
 use tidegate_core::{ActorKey, Client, Failure, Name};
 use tidegate_delivery::connections::Connections;
-use tidegate_delivery::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh};
+use tidegate_delivery::fanout::{Close, Dialect, Offer, Outlet, Refresh, SharedFrame};
 use tidegate_engine::{Compiling, Engine, Grants, Origin};
 use tidegate_registry::router::Router;
 use tidegate_store::{
@@ -103,7 +103,7 @@ impl Outlet for Noted {
         &self.id
     }
 
-    fn offer(&self, message: &Message) -> Offer {
+    fn offer(&self, message: &SharedFrame) -> Offer {
         let event = String::from_utf8(
             message
                 .server_sent_event(Dialect::Plain, &Budget::unlimited())
@@ -211,7 +211,7 @@ impl Scene {
                 origin: Origin::Client(Client::default()),
                 depth: 0,
                 key: None,
-                heard: None,
+                received: None,
                 deadline: None,
                 traceparent: None,
                 request: None,

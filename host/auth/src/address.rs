@@ -161,8 +161,9 @@ fn masked(address: IpAddr, prefix: u32) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn trusting(networks: &[&str]) -> ClientAddress {
         let owned: Vec<String> = networks.iter().map(|n| n.to_string()).collect();

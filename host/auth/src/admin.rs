@@ -182,9 +182,10 @@ fn read(path: &Path) -> Result<AdminKey, AuthError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::super::testing::Folder;
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     const KEY: &str = "0123456789abcdef";
 

@@ -77,10 +77,11 @@ pub fn bearer<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use http::HeaderValue;
     use proptest::prelude::*;
     use serde_json::json;
+
+    use super::*;
 
     fn headers(values: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -22,13 +22,12 @@ mod tokens;
 use std::io;
 use std::path::PathBuf;
 
-use tidegate_core::Failure;
-use tidegate_core::failure::code;
-
 pub use address::ClientAddress;
 pub use admin::{AdminKey, KeySource};
 pub use algorithm::Algorithm;
 pub use bearer::bearer;
+use tidegate_core::Failure;
+use tidegate_core::failure::code;
 pub use tokens::{Identity, Tokens};
 
 /// Fewest bytes of a secret for HS256 (RFC 7518, section 3.2).

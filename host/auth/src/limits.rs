@@ -209,8 +209,9 @@ fn lock(open: &Mutex<HashMap<IpAddr, usize>>) -> MutexGuard<'_, HashMap<IpAddr, 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use governor::clock::FakeRelativeClock;
+
+    use super::*;
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()

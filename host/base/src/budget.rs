@@ -216,6 +216,24 @@ impl Budget {
         }
     }
 
+    /// Tries to take something; where there is no room, those who hold most give back first, if
+    /// somebody can see to that, and it is tried once more.
+    ///
+    /// # Errors
+    /// There is no room still, or there never will be.
+    pub fn relieved<T>(
+        &self,
+        mut take: impl FnMut() -> Result<T, Exhausted>,
+    ) -> Result<T, Exhausted> {
+        match take() {
+            Err(exhausted) if !exhausted.is_for_good => {
+                self.make_room();
+                take()
+            }
+            taken => taken,
+        }
+    }
+
     /// Takes exactly so many bytes, for one thing.
     pub fn share(self: &Arc<Self>, bytes: usize) -> Result<Share, Exhausted> {
         let mut share = self.empty_share();
@@ -425,6 +443,7 @@ fn fitting(bytes: usize, taken: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::Mutex;
 
     #[test]
     fn what_is_small_takes_nothing() {
@@ -490,6 +509,43 @@ mod tests {
         assert!(budget.share(21).is_err());
         budget.pressed().await;
         drop(share);
+    }
+
+    /// Holds all there is, until it is asked for room.
+    struct Holding {
+        held: Mutex<Option<Share>>,
+        asked: AtomicU64,
+    }
+
+    impl Relief for Holding {
+        fn make_room(&self) {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            *self.held.lock() = None;
+        }
+    }
+
+    #[test]
+    fn others_give_back_before_anybody_is_refused() {
+        let budget = Budget::new("test", 1 << 20);
+        let holding = Arc::new(Holding {
+            held: Mutex::new(Some(budget.share(3 << 18).unwrap())),
+            asked: AtomicU64::new(0),
+        });
+        let relief: Arc<dyn Relief> = holding.clone();
+        budget.relieved_by(Arc::downgrade(&relief));
+        let asked = || holding.asked.load(Ordering::Relaxed);
+        assert!(budget.share(1 << 19).is_err());
+        assert_eq!(asked(), 0);
+        let share = budget.relieved(|| budget.share(1 << 19)).unwrap();
+        assert_eq!((share.taken(), asked()), (1 << 19, 1));
+        // Nobody gives anything back for what never fits.
+        let never = budget.relieved(|| budget.share(1 << 20)).unwrap_err();
+        assert!(never.is_for_good());
+        assert_eq!(asked(), 1);
+        // Nor is it asked again and again.
+        let refused = budget.relieved(|| budget.share(1 << 19)).unwrap_err();
+        assert!(!refused.is_for_good());
+        assert_eq!(asked(), 2);
     }
 
     #[test]

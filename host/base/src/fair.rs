@@ -11,11 +11,12 @@
 //!
 //! Invariant: what is queued by one share never delays another's by more than what is under way.
 
-use crate::sync::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// How far a share may be ahead of the others that wait and still count as one that takes little.
 const LEAD: Duration = Duration::from_micros(200);

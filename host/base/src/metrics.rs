@@ -10,7 +10,6 @@ mod budgets;
 mod stages;
 mod store;
 
-use crate::sync::Mutex;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -28,6 +27,7 @@ pub use self::stages::{Stage, Stages, Stopwatch};
 use self::store::StorePage;
 pub use self::store::{DiskFigures, StoreFigures};
 use crate::budget::Budgets;
+use crate::sync::Mutex;
 
 /// A number that only grows.
 pub type Count = Counter<u64, AtomicU64>;

@@ -104,9 +104,10 @@ impl<C: Clock> fmt::Debug for RateLimit<C> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use governor::clock::FakeRelativeClock;
     use serde_json::json;
+
+    use super::*;
 
     #[test]
     fn a_burst_passes_and_then_the_average_rate() {

@@ -7,9 +7,8 @@
 
 use std::fmt;
 use std::sync::{self, PoisonError};
-use std::time::Duration;
-
 pub use std::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 /// A mutual exclusion.
 #[derive(Default)]
@@ -115,8 +114,9 @@ impl Condvar {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
 
     #[test]
     fn a_panic_under_a_lock_leaves_it_to_others() {

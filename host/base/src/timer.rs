@@ -28,7 +28,6 @@
 //! it shows their time again, except those of a calendar ([`Due::Calendar`]), which ring to be
 //! worked out anew.
 
-use crate::sync::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,6 +38,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::clock::{SteadyClock, WallClock};
+use crate::sync::{Mutex, MutexGuard};
 
 /// The longest wait between two looks at the wall clock.
 const LOOK: Duration = Duration::from_secs(1);

@@ -7,7 +7,6 @@
 //! Invariant: one component never has all of them, so another's work begins when a piece of its
 //! own ends.
 
-use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -16,6 +15,7 @@ use tokio::sync::oneshot;
 use tracing::{error, warn};
 
 use crate::fair::{FairQueue, Share};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// How much they yield to those that serve (nice(2)).
 const NICENESS: i32 = 5;

@@ -22,7 +22,7 @@ use tidegate_ws::{CloseCode, Counters, Frame, Outbound, Refused};
 use tokio_util::sync::CancellationToken;
 
 use self::contacts::Contacts;
-use crate::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh};
+use crate::fanout::{Close, Dialect, Offer, Outlet, Refresh, SharedFrame};
 
 /// Verified claims as a JSON object.
 type Claims = Arc<str>;
@@ -386,7 +386,7 @@ impl Outlet for Connection {
         Connection::client(self)
     }
 
-    fn offer(&self, message: &Message) -> Offer {
+    fn offer(&self, message: &SharedFrame) -> Offer {
         let budget = &self.outbound.budgets().outbound;
         let frame = match message.frame(self.dialect, budget) {
             Ok(frame) => frame.clone(),
@@ -439,12 +439,12 @@ impl Outlet for Connection {
         self.send(Frame::text(protocol::error(&failure, &Envelope::default())));
     }
 
-    fn hold(&self) {
-        self.outbound.hold();
+    fn cork(&self) {
+        self.outbound.begin_cork();
     }
 
-    fn release(&self) {
-        self.outbound.unhold();
+    fn uncork(&self) {
+        self.outbound.end_cork();
     }
 }
 
@@ -507,13 +507,13 @@ impl Connections {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use tidegate_base::budget::{Budget, Budgets};
     use tidegate_core::{ActorId, Name};
+    use tidegate_ws::{Settings, Socket};
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::fanout::Body;
-    use tidegate_base::budget::{Budget, Budgets};
-    use tidegate_ws::{Settings, Socket};
 
     /// A state that is as long as it is told to be, and how often it was sent anew.
     struct Source {
@@ -532,7 +532,7 @@ mod tests {
                 epoch: "e".into(),
                 version: 1,
             };
-            let offered = self.to.offer(&Message::new(self.actor.clone(), body));
+            let offered = self.to.offer(&SharedFrame::new(self.actor.clone(), body));
             if let Offer::NoRoom(_) = offered {
                 self.to.refresh_later(self.itself.upgrade().unwrap());
             }
@@ -557,7 +557,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (_peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let stream = accepted.unwrap().0;
-        let socket = Socket::new(stream, bytes::Bytes::new(), settings).unwrap();
+        let socket =
+            Socket::<tidegate_ws::Unread>::new(stream, bytes::Bytes::new(), settings).unwrap();
         let outbound = socket.outbound().clone();
         let (id, metrics) = ("c".into(), Arc::new(Metrics::default()));
         let to = Connection::new(id, None, Dialect::Plain, outbound, metrics);

@@ -1,13 +1,13 @@
 //! Who gets what an actor sends, and the frames it is sent in.
 //!
-//! `turn` publishes to an [`Audience`]; the doors implement [`Outlet`]. A [`Message`] is
+//! `turn` publishes to an [`Audience`]; the doors implement [`Outlet`]. A [`SharedFrame`] is
 //! encoded at most once per form and its bytes are shared by all receivers.
 //!
 //! Invariants: a subscriber gets its snapshot before any patch, each patch at most once
 //! and in order; offering never waits, so a receiver that does not read slows nobody.
 
 mod views;
-mod wave;
+mod write_batch;
 
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
@@ -20,11 +20,11 @@ use tidegate_core::{ActorKey, Client, Failure, protocol};
 use tidegate_ws::Frame;
 
 pub use self::views::{OwnView, Shown, Steps, View};
-pub use self::wave::{Raised, Wave, while_ready};
+pub use self::write_batch::{Corked, WriteBatch, while_ready};
 
 /// Something an actor tells its subscribers.
 #[derive(Debug)]
-pub struct Message {
+pub struct SharedFrame {
     actor: ActorKey,
     body: Body,
     frames: Forms<Frame>,
@@ -100,10 +100,10 @@ pub enum Body {
     },
 }
 
-impl Message {
+impl SharedFrame {
     /// A message that nobody has asked for in any form yet.
-    pub fn new(actor: ActorKey, body: Body) -> Message {
-        Message {
+    pub fn new(actor: ActorKey, body: Body) -> SharedFrame {
+        SharedFrame {
             actor,
             body,
             frames: Forms::default(),
@@ -112,18 +112,18 @@ impl Message {
         }
     }
 
-    /// A message that is kept and comes [`again`](Message::again), the same in each dialect.
-    pub fn lasting(actor: ActorKey, body: Body) -> Message {
-        Message {
+    /// A message that is kept and comes [`again`](SharedFrame::again), the same in each dialect.
+    pub fn lasting(actor: ActorKey, body: Body) -> SharedFrame {
+        SharedFrame {
             lasting: Some(Arc::default()),
-            ..Message::new(actor, body)
+            ..SharedFrame::new(actor, body)
         }
     }
 
     /// A message that is kept, to be sent: whoever is sent it while another still has it shares
     /// that one's form.
-    pub fn again(&self) -> Message {
-        Message {
+    pub fn again(&self) -> SharedFrame {
+        SharedFrame {
             lasting: self.lasting.clone(),
             ..self.bare()
         }
@@ -131,8 +131,8 @@ impl Message {
 
     /// The same, in no form yet: for who keeps it. Forms belong to those that they are sent to,
     /// and are taken from the memory that there is for these.
-    pub fn bare(&self) -> Message {
-        Message::new(self.actor.clone(), self.body.clone())
+    pub fn bare(&self) -> SharedFrame {
+        SharedFrame::new(self.actor.clone(), self.body.clone())
     }
 
     /// What it takes to keep it, in bytes, about.
@@ -328,7 +328,7 @@ pub trait Outlet: Send + Sync + 'static {
     /// Unique among the receivers of a host. For a connection, its id.
     fn id(&self) -> &Arc<str>;
     /// Takes a message, or not; never waits.
-    fn offer(&self, message: &Message) -> Offer;
+    fn offer(&self, message: &SharedFrame) -> Offer;
     /// Promises a [`Refresh::refresh`] of this source, once, as soon as the receiver has
     /// read enough; to promise it twice is the same. Between one that found no room and the next
     /// there is a pause.
@@ -341,10 +341,10 @@ pub trait Outlet: Send + Sync + 'static {
     fn client(&self) -> Client;
     /// Tells the receiver that it is subscribed to this actor no longer, and why.
     fn end(&self, actor: &ActorKey, failure: &Failure);
-    /// Gathers what it takes until as many [`Outlet::release`].
-    fn hold(&self) {}
-    /// Ends one [`Outlet::hold`].
-    fn release(&self) {}
+    /// Gathers what it takes until as many [`Outlet::uncork`].
+    fn cork(&self) {}
+    /// Ends one [`Outlet::cork`].
+    fn uncork(&self) {}
 }
 
 /// Something whose whole content can be sent anew, in place of changes that were missed.
@@ -421,7 +421,7 @@ impl Audience {
         &self,
         outlet: Arc<dyn Outlet>,
         source: &Arc<dyn Refresh>,
-        snapshot: impl FnOnce() -> Option<(Vec<Arc<Message>>, u64)>,
+        snapshot: impl FnOnce() -> Option<(Vec<Arc<SharedFrame>>, u64)>,
     ) -> bool {
         let mut subscribers = self.lock();
         if subscribers.has_left {
@@ -463,7 +463,7 @@ impl Audience {
         &self,
         outlet: &str,
         source: &Arc<dyn Refresh>,
-        snapshot: impl FnOnce() -> Option<(Arc<Message>, u64)>,
+        snapshot: impl FnOnce() -> Option<(Arc<SharedFrame>, u64)>,
     ) -> bool {
         let mut subscribers = self.lock();
         let Some(subscriber) = subscribers.state.get_mut(outlet).filter(|s| s.stale) else {
@@ -553,30 +553,30 @@ impl Audience {
     }
 
     /// Holds back all who subscribe to the state, and adds them to `held`.
-    fn hold_state(&self, held: &mut Vec<Arc<dyn Outlet>>) {
+    fn cork_state(&self, held: &mut Vec<Arc<dyn Outlet>>) {
         let subscribers = self.lock();
         let outlets = subscribers.state.values();
         held.extend(
             outlets
                 .map(|subscriber| subscriber.outlet.clone())
-                .inspect(|outlet| outlet.hold()),
+                .inspect(|outlet| outlet.cork()),
         );
     }
 
     /// Holds back all who subscribe to the events, and adds them to `held`.
-    fn hold_events(&self, held: &mut Vec<Arc<dyn Outlet>>) {
+    fn cork_events(&self, held: &mut Vec<Arc<dyn Outlet>>) {
         let subscribers = self.lock();
         let outlets = subscribers.events.values();
-        held.extend(outlets.cloned().inspect(|outlet| outlet.hold()));
+        held.extend(outlets.cloned().inspect(|outlet| outlet.cork()));
     }
 
     /// Holds those of them back who subscribe to the events, and adds them to `held`.
-    fn hold_some(&self, ids: &HashSet<String>, held: &mut Vec<Arc<dyn Outlet>>) {
+    fn cork_some(&self, ids: &HashSet<String>, held: &mut Vec<Arc<dyn Outlet>>) {
         let subscribers = self.lock();
         let outlets = ids
             .iter()
             .filter_map(|id| subscribers.events.get(id.as_str()));
-        held.extend(outlets.cloned().inspect(|outlet| outlet.hold()));
+        held.extend(outlets.cloned().inspect(|outlet| outlet.cork()));
     }
 
     /// How many subscribe to the state, and how many to the events.
@@ -590,7 +590,7 @@ impl Audience {
     pub fn restart(
         &self,
         source: &Arc<dyn Refresh>,
-        snapshot: impl FnOnce() -> Option<(Arc<Message>, u64)>,
+        snapshot: impl FnOnce() -> Option<(Arc<SharedFrame>, u64)>,
     ) -> bool {
         let mut subscribers = self.lock();
         if subscribers.state.is_empty() {
@@ -620,7 +620,12 @@ impl Audience {
     /// Offers a patch to everybody who has not seen its version yet. Who is owed too much
     /// already gets a snapshot later, in place of this and all further patches.
     /// Returns how many took it.
-    pub fn publish_patch(&self, patch: &Message, version: u64, source: &Arc<dyn Refresh>) -> u64 {
+    pub fn publish_patch(
+        &self,
+        patch: &SharedFrame,
+        version: u64,
+        source: &Arc<dyn Refresh>,
+    ) -> u64 {
         let mut subscribers = self.lock();
         let mut taken = 0;
         subscribers.state.retain(|_, subscriber| {
@@ -639,7 +644,7 @@ impl Audience {
     ///
     /// Where it is the others who are owed too much, they make room first, and a receiver is
     /// closed only if that was not enough: it must learn that it has missed something.
-    pub fn publish_event(&self, event: &Message, to: &Recipients) -> u64 {
+    pub fn publish_event(&self, event: &SharedFrame, to: &Recipients) -> u64 {
         let mut gone = Vec::new();
         let mut taken = 0;
         {
@@ -685,7 +690,7 @@ impl Audience {
 impl StateSubscriber {
     /// Sends a message that leads to a version, or sees to a snapshot later; false when the
     /// receiver is gone.
-    fn send(&mut self, message: &Message, version: u64, source: &Arc<dyn Refresh>) -> bool {
+    fn send(&mut self, message: &SharedFrame, version: u64, source: &Arc<dyn Refresh>) -> bool {
         match show(&self.outlet, message, source) {
             Told::Now => {
                 self.stale = false;
@@ -710,7 +715,7 @@ enum Told {
 
 /// Offers a subscriber what leads to a version of the state, and sees to it that it is made up for
 /// if it is not taken.
-fn show(outlet: &Arc<dyn Outlet>, message: &Message, source: &Arc<dyn Refresh>) -> Told {
+fn show(outlet: &Arc<dyn Outlet>, message: &SharedFrame, source: &Arc<dyn Refresh>) -> Told {
     let is_snapshot = matches!(message.body, Body::Snapshot { .. });
     match outlet.offer(message) {
         Offer::Taken => Told::Now,
@@ -784,7 +789,7 @@ mod tests {
             &self.id
         }
 
-        fn offer(&self, message: &Message) -> Offer {
+        fn offer(&self, message: &SharedFrame) -> Offer {
             if self.full.load(Ordering::Relaxed) {
                 return Offer::Full;
             }
@@ -837,13 +842,13 @@ mod tests {
         }
     }
 
-    fn message(body: Body) -> Message {
+    fn message(body: Body) -> SharedFrame {
         let actor = Name::parse("chat").unwrap();
         let id = ActorId::parse("room-1").unwrap();
-        Message::new(ActorKey { actor, id }, body)
+        SharedFrame::new(ActorKey { actor, id }, body)
     }
 
-    fn snapshot(version: u64) -> (Arc<Message>, u64) {
+    fn snapshot(version: u64) -> (Arc<SharedFrame>, u64) {
         let body = Body::Snapshot {
             state: "{}".into(),
             epoch: "e".into(),
@@ -852,11 +857,11 @@ mod tests {
         (Arc::new(message(body)), version)
     }
 
-    fn whole(version: u64) -> (Vec<Arc<Message>>, u64) {
+    fn whole(version: u64) -> (Vec<Arc<SharedFrame>>, u64) {
         (vec![snapshot(version).0], version)
     }
 
-    fn patch(version: u64) -> Message {
+    fn patch(version: u64) -> SharedFrame {
         message(Body::Patch {
             patches: "[]".to_owned(),
             extended: None,
@@ -866,7 +871,7 @@ mod tests {
         })
     }
 
-    fn event(name: &str) -> Message {
+    fn event(name: &str) -> SharedFrame {
         message(Body::Event {
             name: name.to_owned(),
             payload: "null".to_owned(),

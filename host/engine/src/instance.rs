@@ -421,7 +421,7 @@ impl Instance {
 
     /// Runs `manifest.describe`, outside any turn.
     pub(super) async fn describe(&mut self) -> Result<String, Crash> {
-        let deadline = self.open_outside(self.limits.turn_deadline());
+        let deadline = self.open_upgrade(self.limits.turn_deadline());
         let call = self
             .handler
             .tidegate_realtime_manifest()
@@ -431,7 +431,7 @@ impl Instance {
     }
 
     /// Lets the guest run for so long, outside any turn: without imports.
-    pub(super) fn open_outside(&mut self, allowed: Duration) -> Instant {
+    pub(super) fn open_upgrade(&mut self, allowed: Duration) -> Instant {
         let deadline = Instant::now() + allowed;
         let context = self.store.data_mut();
         context.deadline = deadline;

@@ -21,10 +21,13 @@ mod imports;
 mod instance;
 mod load;
 mod outbound;
-mod outside;
 mod process;
 mod shape;
 mod ticker;
+mod upgrade;
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 pub use allowed_hosts::{AllowedHosts, InvalidEntry};
 pub use budget::GivesWay;
@@ -37,10 +40,6 @@ pub use imports::{
 pub use instance::{Crash, Hook, Instance};
 pub use load::{Component, Grants, LoadError};
 pub use process::{COMMAND as COMPILE_COMMAND, run as compile_for_another};
-
-use std::sync::{Arc, Weak};
-use std::time::Duration;
-
 use tidegate_base::clock::Sleeps;
 use tidegate_base::config;
 use tidegate_base::metrics::Metrics;

@@ -26,7 +26,7 @@ use tidegate_core::failure::code;
 use tokio::runtime::Handle;
 use tracing::{debug, warn};
 
-use super::{Doors, admit, connection, http, reserved};
+use super::{Shared, admit, connection, http, reserved};
 
 /// Connections that are taken before it is looked whether that is to end.
 const AT_ONCE: usize = 64;
@@ -62,13 +62,13 @@ impl Accepting {
     pub(super) fn begin(
         listener: TcpListener,
         routes: Router,
-        doors: Arc<Doors>,
+        shared: Arc<Shared>,
     ) -> io::Result<Accepting> {
         let (ends, ended) = UnixStream::pair()?;
         let runtime = Handle::current();
         let mut acceptor = Acceptor {
             routes,
-            doors,
+            shared,
             reserve: open_reserve(),
             is_known: false,
         };
@@ -91,7 +91,7 @@ impl Accepting {
 
 struct Acceptor {
     routes: Router,
-    doors: Arc<Doors>,
+    shared: Arc<Shared>,
     /// A descriptor held back. When there is no other left, giving it up makes room to take
     /// one connection from the backlog; if it cannot be had back then, that one is refused.
     reserve: Option<File>,
@@ -154,20 +154,20 @@ impl Acceptor {
             self.reserve = open_reserve();
             return Ok(());
         }
-        let (routes, doors) = (self.routes.clone(), self.doors.clone());
-        match admit(peer.ip(), &doors) {
+        let (routes, shared) = (self.routes.clone(), self.shared.clone());
+        match admit(peer.ip(), &shared) {
             Ok(place) => {
                 self.is_known = false;
                 let stream = runtimes_own(stream)?;
-                let tasks = doors.tasks.clone();
-                tasks.spawn(connection::serve(stream, peer, place, routes, doors, None));
+                let tasks = shared.tasks.clone();
+                tasks.spawn(connection::serve(stream, peer, place, routes, shared, None));
             }
-            Err(failure) => match doors.reserved.admit(peer) {
+            Err(failure) => match shared.reserved.admit(peer) {
                 Some(place) => {
                     let stream = runtimes_own(stream)?;
-                    let tasks = doors.tasks.clone();
+                    let tasks = shared.tasks.clone();
                     tasks.spawn(reserved::serve_if_reserved(
-                        stream, peer, place, failure, routes, doors,
+                        stream, peer, place, failure, routes, shared,
                     ));
                 }
                 None => self.refuse(stream, peer, &failure),
@@ -178,7 +178,7 @@ impl Acceptor {
 
     /// Answers and closes, or resets the connection where that has been done often.
     fn refuse(&self, mut stream: TcpStream, peer: SocketAddr, failure: &Failure) {
-        match last_words(peer, failure, &self.doors) {
+        match last_words(peer, failure, &self.shared) {
             // It does not wait: nothing was written before. The peer may be gone already.
             Some(answer) => drop(stream.write(&answer)),
             None => reset(&stream),
@@ -226,14 +226,14 @@ pub(super) fn reset<'s>(stream: impl Into<SockRef<'s>>) {
 }
 
 /// What a connection is told that is refused; none where that was told often of late.
-pub(super) fn last_words(peer: SocketAddr, failure: &Failure, doors: &Doors) -> Option<Bytes> {
-    tell_of(peer, failure, doors);
-    let may_be_told = doors.refusal_answers.check().is_ok();
+pub(super) fn last_words(peer: SocketAddr, failure: &Failure, shared: &Shared) -> Option<Bytes> {
+    tell_of(peer, failure, shared);
+    let may_be_told = shared.refusal_answers.check().is_ok();
     may_be_told.then(|| connection::last_answer(failure, "retry-after: 1\r\n"))
 }
 
 /// A flood of them must not become one of the log; the metrics count them.
-fn tell_of(peer: SocketAddr, failure: &Failure, doors: &Doors) {
+fn tell_of(peer: SocketAddr, failure: &Failure, shared: &Shared) {
     debug!(%peer, %failure, "a connection is refused");
-    http::count_refusal(failure, &doors.metrics);
+    http::count_refusal(failure, &shared.metrics);
 }

@@ -50,7 +50,7 @@ use tidegate_registry::versions::Kept;
 use tidegate_store::Listing;
 use tokio::sync::Semaphore;
 
-use super::Doors;
+use super::Shared;
 use super::http::{self as answers, ErrorResponse, Refused, failure};
 
 /// Actors on a page when nobody says how many.
@@ -103,7 +103,7 @@ impl Admin {
     }
 }
 
-pub(super) fn routes(doors: Arc<Doors>) -> Router<Arc<Doors>> {
+pub(super) fn routes(shared: Arc<Shared>) -> Router<Arc<Shared>> {
     Router::new()
         .route("/components", get(components))
         .route(
@@ -122,16 +122,16 @@ pub(super) fn routes(doors: Arc<Doors>) -> Router<Arc<Doors>> {
         .route("/ready", get(answers::ready))
         .method_not_allowed_fallback(answers::method_not_allowed)
         .fallback(answers::not_found)
-        .layer(middleware::from_fn_with_state(doors, check_key))
+        .layer(middleware::from_fn_with_state(shared, check_key))
 }
 
 /// `/_tidegate/`, which `nest` leaves out.
-pub(super) fn root(doors: Arc<Doors>) -> MethodRouter<Arc<Doors>> {
-    any(answers::not_found).layer(middleware::from_fn_with_state(doors, check_key))
+pub(super) fn root(shared: Arc<Shared>) -> MethodRouter<Arc<Shared>> {
+    any(answers::not_found).layer(middleware::from_fn_with_state(shared, check_key))
 }
 
-async fn check_key(State(doors): State<Arc<Doors>>, request: Request, next: Next) -> Response {
-    if doors.admin.key.allows(request.headers()) {
+async fn check_key(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    if shared.admin.key.allows(request.headers()) {
         return with_details(next.run(request).await);
     }
     let message = "send the admin key: `Authorization: Bearer …`";
@@ -186,9 +186,9 @@ fn describe(
     })
 }
 
-async fn components(State(doors): State<Arc<Doors>>) -> Response {
-    let counts = doors.actors.counts().await;
-    let all = doors.actors.components();
+async fn components(State(shared): State<Arc<Shared>>) -> Response {
+    let counts = shared.actors.counts().await;
+    let all = shared.actors.components();
     let components: Vec<Value> = all
         .iter()
         .map(|(name, component)| describe(name, component, &counts))
@@ -197,17 +197,17 @@ async fn components(State(doors): State<Arc<Doors>>) -> Response {
 }
 
 async fn component(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
     path: NamePath,
 ) -> Result<Response, ErrorResponse> {
     let name = name_of(path)?;
-    let all = doors.actors.components();
+    let all = shared.actors.components();
     let found = all.iter().find(|(other, _)| *other == name);
     let (name, component) = found.ok_or_else(unknown_component)?;
     Ok(answer(&describe(
         name,
         component,
-        &doors.actors.counts().await,
+        &shared.actors.counts().await,
     )))
 }
 
@@ -245,7 +245,7 @@ fn key_of(actor: &str, id: &str) -> Result<ActorKey, Failure> {
 }
 
 async fn actors(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Response, ErrorResponse> {
     let ListQuery {
@@ -254,7 +254,7 @@ async fn actors(
         after,
         limit,
     } = query_of(query)?;
-    let max = doors.admin.settings.max_page;
+    let max = shared.admin.settings.max_page;
     let limit = limit.unwrap_or(DEFAULT_PAGE.min(max));
     if !(1..=max).contains(&limit) {
         let message = format!("limit: expected 1 to {max}, found {limit}");
@@ -267,7 +267,7 @@ async fn actors(
             "after: expected actor/id, as the page before gave it",
         )),
     });
-    let page = doors
+    let page = shared
         .actors
         .list(&Listing {
             actor,
@@ -290,17 +290,17 @@ fn actor_of(path: ActorPath) -> Result<ActorKey, Failure> {
 }
 
 async fn actor(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
     path: ActorPath,
 ) -> Result<Response, ErrorResponse> {
-    Ok(answer(&doors.actors.about(&actor_of(path)?).await?))
+    Ok(answer(&shared.actors.about(&actor_of(path)?).await?))
 }
 
 async fn destroy(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
     path: ActorPath,
 ) -> Result<Response, ErrorResponse> {
-    doors.actors.destroy(&actor_of(path)?).await?;
+    shared.actors.destroy(&actor_of(path)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -320,25 +320,25 @@ fn queried(query: QueriedActor) -> Result<ActorKey, Failure> {
 }
 
 async fn actor_by_query(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
     query: QueriedActor,
 ) -> Result<Response, ErrorResponse> {
-    Ok(answer(&doors.actors.about(&queried(query)?).await?))
+    Ok(answer(&shared.actors.about(&queried(query)?).await?))
 }
 
 async fn destroy_by_query(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
     query: QueriedActor,
 ) -> Result<Response, ErrorResponse> {
-    doors.actors.destroy(&queried(query)?).await?;
+    shared.actors.destroy(&queried(query)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn metrics_page(State(doors): State<Arc<Doors>>) -> Response {
-    for connection in doors.connections.all() {
+async fn metrics_page(State(shared): State<Arc<Shared>>) -> Response {
+    for connection in shared.connections.all() {
         connection.count_traffic();
     }
-    let mut response = Response::new(Body::from(doors.metrics.page()));
+    let mut response = Response::new(Body::from(shared.metrics.page()));
     let headers = response.headers_mut();
     headers.insert(
         CONTENT_TYPE,

@@ -18,7 +18,7 @@ use tidegate_base::budget::{Budget, Exhausted, FREE, Share};
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
 
-use super::Doors;
+use super::Shared;
 use super::http::too_long;
 use super::wire::Conversation;
 
@@ -28,7 +28,7 @@ const STRETCH: usize = 64 << 10;
 /// A body whose rest is read over once nobody reads it any more.
 pub(super) struct ReadOver {
     incoming: Option<Incoming>,
-    doors: Arc<Doors>,
+    shared: Arc<Shared>,
     /// The client sends it, or has been told to. One that waits for leave may send it all the
     /// same, after a while.
     is_sent: bool,
@@ -39,12 +39,12 @@ impl ReadOver {
     pub(super) fn new(
         incoming: Incoming,
         headers: &HeaderMap,
-        doors: Arc<Doors>,
+        shared: Arc<Shared>,
         conversation: Arc<Conversation>,
     ) -> ReadOver {
         ReadOver {
             incoming: Some(incoming),
-            doors,
+            shared,
             is_sent: !headers.contains_key(EXPECT),
             conversation,
         }
@@ -86,7 +86,7 @@ impl Drop for ReadOver {
         if incoming.is_end_stream() {
             return;
         }
-        let reading = read_over(incoming, self.doors.clone());
+        let reading = read_over(incoming, self.shared.clone());
         let conversation = self.conversation.clone();
         let reading = async move {
             reading.await;
@@ -142,8 +142,8 @@ pub(super) async fn read_within(
     Ok((bytes, share))
 }
 
-async fn read_over(mut incoming: Incoming, doors: Arc<Doors>) {
-    let settings = &doors.settings;
+async fn read_over(mut incoming: Incoming, shared: Arc<Shared>) {
+    let settings = &shared.settings;
     let mut left = settings.max_discard_bytes;
     let reading = async {
         while let Some(Ok(frame)) = incoming.frame().await {
@@ -158,6 +158,6 @@ async fn read_over(mut incoming: Incoming, doors: Arc<Doors>) {
     // Past a limit the connection is closed with what is still on its way.
     tokio::select! {
         _late = tokio::time::timeout(patience, reading) => {}
-        () = doors.stopped() => {}
+        () = shared.stopped() => {}
     }
 }

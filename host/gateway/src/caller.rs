@@ -14,7 +14,7 @@ use tidegate_core::failure::code;
 use tidegate_core::{Client, Failure};
 use tidegate_ws::handshake;
 
-use super::Doors;
+use super::Shared;
 
 /// Names a request in both directions.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -95,7 +95,7 @@ pub(super) fn has_expired(refused_from_ms: Option<u64>) -> bool {
     refused_from_ms.is_some_and(|at_ms| coarse_system_ms() >= at_ms)
 }
 
-impl Doors {
+impl Shared {
     /// The caller by their token, or why they are not let in.
     pub(super) fn identify(
         &self,

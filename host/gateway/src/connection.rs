@@ -20,7 +20,7 @@ use super::answer::Answer;
 use super::body::ReadOver;
 use super::relief::Cut;
 use super::wire::{Conversation, Ends, Patience, Wire};
-use super::{Doors, Peer, Place};
+use super::{Peer, Place, Shared};
 
 /// Serves HTTP on one connection. `once` serves a single request, whose head may take so long.
 pub(super) async fn serve(
@@ -28,10 +28,10 @@ pub(super) async fn serve(
     peer: SocketAddr,
     place: Place,
     routes: Router,
-    doors: Arc<Doors>,
+    shared: Arc<Shared>,
     once: Option<Duration>,
 ) {
-    let settings = &doors.settings;
+    let settings = &shared.settings;
     let _ = stream.set_nodelay(true);
     // RFC 5482; Linux counts the time in which the peer's window stays shut as well.
     let patience = Duration::from_millis(settings.write_timeout_ms);
@@ -44,7 +44,7 @@ pub(super) async fn serve(
     };
     let wire = Wire::new(stream, conversation.clone(), patience, head_too_late);
     let routes = TowerToHyperService::new(routes);
-    let inside = doors.clone();
+    let services = shared.clone();
     let over = conversation.clone();
     let _ends = Ends(conversation.clone());
     let cut = Cut::default();
@@ -52,7 +52,7 @@ pub(super) async fn serve(
     let service = service_fn(move |request: Request<Incoming>| {
         conversation.asked(request.version());
         let (parts, body) = request.into_parts();
-        let body = ReadOver::new(body, &parts.headers, inside.clone(), conversation.clone());
+        let body = ReadOver::new(body, &parts.headers, services.clone(), conversation.clone());
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(place.clone());
         request.extensions_mut().insert(Peer(peer.ip()));
@@ -78,7 +78,7 @@ pub(super) async fn serve(
         tokio::select! {
             ended = connection.as_mut() => ended,
             () = cut.told() => return debug!(%peer, "a connection that reads too slowly is cut"),
-            () = doors.stopped() => {
+            () = shared.stopped() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -89,22 +89,22 @@ pub(super) async fn serve(
     }
     if let Some(stream) = over.take_given_up() {
         // Rare, and no reason to have room for it in every connection.
-        Box::pin(read_over(stream, &doors)).await;
+        Box::pin(read_over(stream, &shared)).await;
     }
 }
 
 /// Reads over what a client still sends that has been answered for the last time, within
 /// limits.
-async fn read_over(mut stream: TcpStream, doors: &Doors) {
+async fn read_over(mut stream: TcpStream, shared: &Shared) {
     let reading = async {
         stream.shutdown().await?;
-        let mut rest = (&mut stream).take(doors.settings.max_discard_bytes);
+        let mut rest = (&mut stream).take(shared.settings.max_discard_bytes);
         tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
     };
-    let patience = Duration::from_millis(doors.settings.close_timeout_ms);
+    let patience = Duration::from_millis(shared.settings.close_timeout_ms);
     tokio::select! {
         _read_or_late = tokio::time::timeout(patience, reading) => {}
-        () = doors.stopped() => {}
+        () = shared.stopped() => {}
     }
 }
 

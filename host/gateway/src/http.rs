@@ -50,7 +50,7 @@ use super::answer::EVENT_STREAM;
 use super::caller::{Arrival, Caller, TokenFrom, expired};
 use super::relief::{Cut, Receiver};
 use super::sse::{SseOutlet, SseStream};
-use super::{Doors, Peer, body};
+use super::{Peer, Shared, body};
 
 /// Longest `traceparent` that is passed on; version 00 of W3C Trace Context has 55 bytes.
 const TRACEPARENT_MAX_BYTES: usize = 128;
@@ -151,10 +151,10 @@ pub(super) fn failure(code: &'static str, message: impl Into<String>) -> Failure
 type Target = Result<Path<(String, String, String)>, PathRejection>;
 
 /// The actor, and what comes behind its id in the path.
-fn target(doors: &Doors, path: Target) -> Result<(ActorKey, String), Failure> {
+fn target(shared: &Shared, path: Target) -> Result<(ActorKey, String), Failure> {
     let Path((actor, id, what)) =
         path.map_err(|rejection| failure(code::REQUEST_MALFORMED, rejection.body_text()))?;
-    Ok((doors.actors.key(&actor, &id)?, what))
+    Ok((shared.actors.key(&actor, &id)?, what))
 }
 
 pub(super) async fn health() -> Response {
@@ -162,12 +162,12 @@ pub(super) async fn health() -> Response {
 }
 
 /// Whether the host takes work: it does once it listens, until it stops or its store does.
-pub(super) async fn ready(State(doors): State<Arc<Doors>>) -> Result<Response, ErrorResponse> {
-    if let Some(reason) = doors.actors.store_failed() {
+pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Response, ErrorResponse> {
+    if let Some(reason) = shared.actors.store_failed() {
         let failure = failure(code::STORE_UNAVAILABLE, "the store takes nothing any more");
         return Err(failure.detail(reason).into());
     }
-    match doors.is_ready() {
+    match shared.is_ready() {
         true => Ok(json(StatusCode::OK, r#"{"ready":true}"#)),
         false => Err(failure(code::HOST_SHUTTING_DOWN, "the host is shutting down").into()),
     }
@@ -213,7 +213,7 @@ fn is_read(what: &str) -> bool {
 
 /// `POST /actors/{actor}/{id}/{method}`
 pub(super) async fn call(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
     path: Target,
     Extension(Peer(peer)): Extension<Peer>,
     Extension(cut): Extension<Cut>,
@@ -222,20 +222,20 @@ pub(super) async fn call(
     body: Body,
 ) -> Result<Response, ErrorResponse> {
     let arrived = Instant::now();
-    let caller = doors.identify(&headers, None, TokenFrom::Header)?;
-    doors.check_calls(caller.identity.as_deref(), arrival.address)?;
-    let (key, method) = target(&doors, path)?;
+    let caller = shared.identify(&headers, None, TokenFrom::Header)?;
+    shared.check_calls(caller.identity.as_deref(), arrival.address)?;
+    let (key, method) = target(&shared, path)?;
     let idempotency_key = idempotency_key(&headers)?;
     check_content_type(&headers, &body)?;
-    let place = doors.admit_behind_proxy(peer, arrival.address)?;
-    let patience = Duration::from_millis(doors.settings.body_timeout_ms);
-    let budgets = &doors.metrics.budgets;
-    let reading = read_input(body, doors.settings.max_frame_bytes, &budgets.inputs);
+    let place = shared.admit_behind_proxy(peer, arrival.address)?;
+    let patience = Duration::from_millis(shared.settings.body_timeout_ms);
+    let budgets = &shared.metrics.budgets;
+    let reading = read_input(body, shared.settings.max_frame_bytes, &budgets.inputs);
     let (input, share) = tokio::time::timeout(patience, reading)
         .await
         .map_err(|_| failure(code::REQUEST_TIMEOUT, "the body did not arrive in time"))??;
     let input = match input.len() > LONG_INPUT {
-        true => doors.actors.aside(&key, || json_of(input)).await?,
+        true => shared.actors.aside(&key, || json_of(input)).await?,
         false => json_of(input),
     }?;
     let (answer, result) = oneshot::channel();
@@ -252,7 +252,7 @@ pub(super) async fn call(
     let guard = cancel.clone().drop_guard();
     let traceparent =
         single(&headers, "traceparent").filter(|value| value.len() <= TRACEPARENT_MAX_BYTES);
-    doors.actors.call(
+    shared.actors.call(
         &key,
         Call {
             method,
@@ -260,7 +260,7 @@ pub(super) async fn call(
             origin: Origin::Client(caller.client()),
             depth: 0,
             key: idempotency_key,
-            heard: None,
+            received: None,
             deadline: None,
             traceparent: traceparent.map(str::to_owned),
             request: Some(RequestId::Http(arrival.id)),
@@ -285,7 +285,7 @@ pub(super) async fn call(
         let last = futures_util::stream::once(result).map(move |result| {
             let result = result.and_then(|result| {
                 let result = sse("result", None, result.as_deref().unwrap_or("null"));
-                result_of(&doors, result, &cut)
+                result_of(&shared, result, &cut)
             });
             let error = |failure: Failure| Bytes::from(sse("error", None, &failure.http_body()));
             // The place is held until here.
@@ -296,14 +296,14 @@ pub(super) async fn call(
         return Ok(event_stream(events.boxed()));
     }
     Ok(match result.await? {
-        Some(result) => json(StatusCode::OK, result_of(&doors, result, &cut)?),
+        Some(result) => json(StatusCode::OK, result_of(&shared, result, &cut)?),
         None => StatusCode::NO_CONTENT.into_response(),
     })
 }
 
 /// The result of a call that has run.
-fn result_of(doors: &Doors, result: String, cut: &Cut) -> Result<Bytes, Failure> {
-    doors.owed(result, cut).map_err(|exhausted| {
+fn result_of(shared: &Shared, result: String, cut: &Cut) -> Result<Bytes, Failure> {
+    shared.owed(result, cut).map_err(|exhausted| {
         let message = format!("the call has run, and there is no room for its result: {exhausted}");
         exhausted.failure().message(message)
     })
@@ -369,7 +369,7 @@ pub(super) fn json_of(bytes: Vec<u8>) -> Result<Option<String>, Failure> {
 
 /// `GET /actors/{actor}/{id}/state` and `…/events`
 pub(super) async fn read(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
     path: Target,
     Extension(Peer(peer)): Extension<Peer>,
     Extension(cut): Extension<Cut>,
@@ -385,9 +385,9 @@ pub(super) async fn read(
         true => TokenFrom::HeaderOrQuery,
         false => TokenFrom::Header,
     };
-    let caller = doors.identify(&headers, query.as_deref(), from)?;
-    doors.check_calls(caller.identity.as_deref(), arrival.address)?;
-    let (key, what) = target(&doors, path)?;
+    let caller = shared.identify(&headers, query.as_deref(), from)?;
+    shared.check_calls(caller.identity.as_deref(), arrival.address)?;
+    let (key, what) = target(&shared, path)?;
     if !is_read(&what) {
         return Ok(refuse_method(false, Method::GET).await);
     }
@@ -396,22 +396,22 @@ pub(super) async fn read(
         return Err(failure(code::REQUEST_NOT_ACCEPTABLE, message).into());
     }
     let place = match is_stream {
-        true => doors.admit_behind_proxy(peer, arrival.address)?,
+        true => shared.admit_behind_proxy(peer, arrival.address)?,
         false => None,
     };
     match what.as_str() {
         "state" if is_stream => {
-            let outlet = stream_outlet(&doors, &caller, dialect(query.as_deref()));
+            let outlet = stream_outlet(&shared, &caller, dialect(query.as_deref()));
             let since = last_event(&headers);
             let since = since.as_ref();
-            Ok(subscribe(&doors, key, Stream::State, outlet, since, &caller, place).await?)
+            Ok(subscribe(&shared, key, Stream::State, outlet, since, &caller, place).await?)
         }
         "state" => {
-            let read = doors.actors.read(&key, caller.client()).await?;
+            let read = shared.actors.read(&key, caller.client()).await?;
             let end = format!(r#","epoch":"{}","version":{}}}"#, read.epoch, read.version);
-            // The document is shared by all who are reading it, however slowly; but who still
+            // The document is doors by all who are reading it, however slowly; but who still
             // reads an old version may be the last to hold it.
-            let state = doors.owed(read.state, &cut).map_err(Exhausted::failure)?;
+            let state = shared.owed(read.state, &cut).map_err(Exhausted::failure)?;
             let parts = [Bytes::from_static(br#"{"state":"#), state, Bytes::from(end)];
             let length: usize = parts.iter().map(Bytes::len).sum();
             let parts = futures_util::stream::iter(parts.map(Ok::<_, Infallible>));
@@ -421,8 +421,8 @@ pub(super) async fn read(
             Ok(response)
         }
         _events => {
-            let outlet = stream_outlet(&doors, &caller, Dialect::Plain);
-            Ok(subscribe(&doors, key, Stream::Events, outlet, None, &caller, place).await?)
+            let outlet = stream_outlet(&shared, &caller, Dialect::Plain);
+            Ok(subscribe(&shared, key, Stream::Events, outlet, None, &caller, place).await?)
         }
     }
 }
@@ -447,16 +447,16 @@ fn last_event(headers: &HeaderMap) -> Option<Since> {
     })
 }
 
-fn stream_outlet(doors: &Doors, caller: &Caller, dialect: Dialect) -> Arc<SseOutlet> {
+fn stream_outlet(shared: &Shared, caller: &Caller, dialect: Dialect) -> Arc<SseOutlet> {
     let id: Arc<str> = format!("sse-{}", random_id(8)).into();
-    let limits = doors.socket_settings.outbound;
-    let budget = doors.metrics.budgets.outbound.clone();
+    let limits = shared.socket_settings.outbound;
+    let budget = shared.metrics.budgets.outbound.clone();
     let outlet = SseOutlet::new(id, caller.user(), dialect, limits, budget);
     Arc::new(outlet)
 }
 
 async fn subscribe(
-    doors: &Arc<Doors>,
+    shared: &Arc<Shared>,
     key: ActorKey,
     stream: Stream,
     outlet: Arc<SseOutlet>,
@@ -464,8 +464,8 @@ async fn subscribe(
     caller: &Caller,
     place: Option<AddressPermit>,
 ) -> Result<Response, Failure> {
-    let stopped = doors.stopped();
-    let (refused_from_ms, steps) = (caller.refused_from_ms(), doors.steps.clone());
+    let stopped = shared.stopped();
+    let (refused_from_ms, steps) = (caller.refused_from_ms(), shared.steps.clone());
     let ended = async move {
         tokio::select! {
             () = stopped => None,
@@ -475,13 +475,13 @@ async fn subscribe(
         }
     };
     let receiver: Arc<dyn Receiver> = outlet.clone();
-    let listed = doors.receivers.list(Arc::downgrade(&receiver));
+    let listed = shared.receivers.list(Arc::downgrade(&receiver));
     drop(receiver);
-    let held = (doors.metrics.connected(Kind::Sse), place, listed);
+    let held = (shared.metrics.connected(Kind::Sse), place, listed);
     // Made first, so that it undoes the subscription however this ends.
     let body = SseStream::new(
         outlet.clone(),
-        doors.actors.clone(),
+        shared.actors.clone(),
         key.clone(),
         stream,
         ended,
@@ -490,14 +490,14 @@ async fn subscribe(
     );
     // A stream is no connection, of which the actor would be told.
     let mut contact = FirstContact::Past;
-    let subscribed = doors
+    let subscribed = shared
         .actors
         .subscribe(&key, stream, outlet, since, &mut contact);
     subscribed.await?;
     Ok(event_stream(body))
 }
 
-impl Doors {
+impl Shared {
     /// Counts a call, a subscription or a read of this user, or of this address; refuses one
     /// too many.
     pub(super) fn check_calls(

@@ -65,8 +65,8 @@ use self::http::ErrorResponse;
 use self::reserved::{Reserved, ReservedPlace};
 use self::wire::Wire;
 
-/// What the doors lead to.
-pub(crate) struct Doors {
+/// What all who serve a request share.
+pub(crate) struct Shared {
     pub(crate) settings: config::Gateway,
     socket_settings: Arc<ws::Settings>,
     pub(crate) actors: Arc<Actors>,
@@ -104,7 +104,7 @@ pub(crate) struct Doors {
     next_connection: AtomicU64,
 }
 
-impl Doors {
+impl Shared {
     fn next_connection_id(&self) -> Arc<str> {
         let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
         format!("c{number:x}-{}", self.run_id).into()
@@ -163,8 +163,8 @@ fn socket_settings(settings: &config::Gateway, budgets: &Budgets) -> ws::Setting
     socket
 }
 
-/// What lies behind the doors.
-pub struct Inside {
+/// What the gateway leads to.
+pub struct Services {
     /// The actors.
     pub actors: Arc<Actors>,
     /// The open connections.
@@ -199,7 +199,7 @@ pub struct Keys {
 
 /// The open doors of a running host.
 pub struct Gateway {
-    doors: Arc<Doors>,
+    shared: Arc<Shared>,
     /// None once it has ended.
     accepting: Option<Accepting>,
     /// Makes room when clients are owed too much; ends with this.
@@ -211,10 +211,10 @@ impl Gateway {
     /// Listens and begins to accept.
     pub async fn open(
         settings: config::Gateway,
-        inside: Inside,
+        services: Services,
         keys: Keys,
     ) -> io::Result<Gateway> {
-        let Inside {
+        let Services {
             actors,
             connections,
             engine,
@@ -223,7 +223,7 @@ impl Gateway {
             scratch,
             max_record_bytes,
             metrics,
-        } = inside;
+        } = services;
         let listener = accept::listen(settings.listen, settings.accept_backlog)?;
         let address = listener.local_addr()?;
         let sockets =
@@ -233,7 +233,7 @@ impl Gateway {
             true => settings.reserved_connections.min(sockets / 8),
             false => settings.reserved_connections,
         };
-        let doors = Arc::new(Doors {
+        let shared = Arc::new(Shared {
             policy: origin::Policy::new(&settings.hosts, &settings.origins, address.ip()),
             sockets: Arc::new(Semaphore::new(sockets.min(Semaphore::MAX_PERMITS))),
             reserved: Reserved::new(reserved),
@@ -270,10 +270,10 @@ impl Gateway {
             run_id: random_id(4),
             next_connection: AtomicU64::new(1),
         });
-        let accepting = Accepting::begin(listener, routes(doors.clone()), doors.clone())?;
-        let relieving = tokio::spawn(relief::relieve(Arc::downgrade(&doors)));
+        let accepting = Accepting::begin(listener, routes(shared.clone()), shared.clone())?;
+        let relieving = tokio::spawn(relief::relieve(Arc::downgrade(&shared)));
         Ok(Gateway {
-            doors,
+            shared,
             accepting: Some(accepting),
             relieving,
             address,
@@ -287,7 +287,7 @@ impl Gateway {
 
     /// Accepts no further socket, and says on those that are open that it is not ready.
     pub fn stop_accepting(&mut self) {
-        self.doors.ending.store(true, Ordering::Relaxed);
+        self.shared.ending.store(true, Ordering::Relaxed);
         if let Some(accepting) = self.accepting.take() {
             accepting.end();
         }
@@ -295,21 +295,21 @@ impl Gateway {
 
     /// Closes every socket with 1001, ends every stream, and waits for them.
     pub async fn close(&self) {
-        self.doors.stopping.send_replace(true);
-        for connection in self.doors.connections.all() {
-            self.doors.say_goodbye(&connection);
+        self.shared.stopping.send_replace(true);
+        for connection in self.shared.connections.all() {
+            self.shared.say_goodbye(&connection);
         }
-        self.doors.tasks.close();
-        self.doors.tasks.wait().await;
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
     }
 }
 
 /// One of the sockets that may be open; free again when the last clone is dropped. It
 /// travels with each request, so that an upgraded socket keeps it.
 #[derive(Clone)]
-struct Place(#[expect(dead_code, reason = "held, never read")] Arc<Held>);
+struct Place(#[expect(dead_code, reason = "held, never read")] Arc<OpenSocket>);
 
-struct Held {
+struct OpenSocket {
     _kind: Kind,
     metrics: Arc<Metrics>,
 }
@@ -325,44 +325,44 @@ enum Kind {
 }
 
 impl Place {
-    fn new(kind: Kind, doors: &Doors) -> Place {
-        doors.metrics.sockets.inc();
-        Place(Arc::new(Held {
+    fn new(kind: Kind, shared: &Shared) -> Place {
+        shared.metrics.sockets.inc();
+        Place(Arc::new(OpenSocket {
             _kind: kind,
-            metrics: doors.metrics.clone(),
+            metrics: shared.metrics.clone(),
         }))
     }
 
-    fn reserved(place: ReservedPlace, doors: &Doors) -> Place {
-        Place::new(Kind::Reserved(place), doors)
+    fn reserved(place: ReservedPlace, shared: &Shared) -> Place {
+        Place::new(Kind::Reserved(place), shared)
     }
 }
 
-impl Drop for Held {
+impl Drop for OpenSocket {
     fn drop(&mut self) {
         self.metrics.sockets.dec();
     }
 }
 
 /// Finds a place for a socket, or says why there is none.
-fn admit(peer: IpAddr, doors: &Doors) -> Result<Place, Failure> {
-    let socket = doors.sockets.clone().try_acquire_owned().map_err(|_| {
+fn admit(peer: IpAddr, shared: &Shared) -> Result<Place, Failure> {
+    let socket = shared.sockets.clone().try_acquire_owned().map_err(|_| {
         Failure::host(code::CONNECTION_LIMIT).message("the host has too many connections")
     })?;
-    let address = match doors.client_addresses.trusts(peer) {
+    let address = match shared.client_addresses.trusts(peer) {
         true => None,
         false => {
-            let address = doors.addresses.admit(peer);
-            Some(address.inspect_err(|_| doors.tell_of_crowd(peer))?)
+            let address = shared.addresses.admit(peer);
+            Some(address.inspect_err(|_| shared.tell_of_crowd(peer))?)
         }
     };
-    Ok(Place::new(Kind::Common { socket, address }, doors))
+    Ok(Place::new(Kind::Common { socket, address }, shared))
 }
 
 /// How often the log is told of an address that has as many connections as it may.
 const CROWD_TOLD_EVERY: Duration = Duration::from_secs(60);
 
-impl Doors {
+impl Shared {
     /// Says that it may be a proxy's address that has so many connections.
     fn tell_of_crowd(&self, peer: IpAddr) {
         let now = self.opened.elapsed().as_secs();
@@ -385,35 +385,35 @@ impl Doors {
 #[derive(Clone, Copy)]
 struct Peer(IpAddr);
 
-fn routes(doors: Arc<Doors>) -> Router {
+fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/health", get(http::health))
         .route("/ready", get(http::ready))
-        .nest("/_tidegate", admin::routes(doors.clone()))
-        .route("/_tidegate/", admin::root(doors.clone()))
+        .nest("/_tidegate", admin::routes(shared.clone()))
+        .route("/_tidegate/", admin::root(shared.clone()))
         .route(
             "/actors/{actor}/{id}/{what}",
             get(http::read)
                 .post(http::call)
                 .fallback(http::actor_method_not_allowed),
         )
-        .merge(page::routes(&doors.settings))
+        .merge(page::routes(&shared.settings))
         .method_not_allowed_fallback(http::method_not_allowed)
         .fallback(upgrade)
-        .layer(middleware::from_fn_with_state(doors.clone(), guard))
-        .with_state(doors)
+        .layer(middleware::from_fn_with_state(shared.clone(), guard))
+        .with_state(shared)
 }
 
 /// Checks Host and Origin before anything else, and answers for cross-origin requests
 /// (WHATWG Fetch, section 3.3).
 async fn guard(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
     mut request: Request<Body>,
     next: Next,
 ) -> Response {
     let peer = request.extensions().get::<Peer>();
     let peer = peer.expect("`serve` notes it for every request").0;
-    let arrival = doors.arrival(peer, request.headers());
+    let arrival = shared.arrival(peer, request.headers());
     let id = HeaderValue::from_str(&arrival.id);
     debug!(
         request = %arrival.id,
@@ -423,23 +423,28 @@ async fn guard(
         "a request arrives"
     );
     request.extensions_mut().insert(arrival);
-    let mut response = admit_origin(&doors, request, next, peer).await;
+    let mut response = admit_origin(&shared, request, next, peer).await;
     if let Ok(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    doors.metrics.requests.inc();
+    shared.metrics.requests.inc();
     if let Some(http::Refused(failure)) = response.extensions().get() {
-        http::count_refusal(failure, &doors.metrics);
+        http::count_refusal(failure, &shared.metrics);
     }
     response
 }
 
-async fn admit_origin(doors: &Doors, request: Request<Body>, next: Next, peer: IpAddr) -> Response {
+async fn admit_origin(
+    shared: &Shared,
+    request: Request<Body>,
+    next: Next,
+    peer: IpAddr,
+) -> Response {
     if let Err(failure) = rules::check(&request) {
         return refusal_by_rule(failure);
     }
-    let is_behind_proxy = doors.client_addresses.trusts(peer);
-    let origin = match doors.policy.check(&request, is_behind_proxy) {
+    let is_behind_proxy = shared.client_addresses.trusts(peer);
+    let origin = match shared.policy.check(&request, is_behind_proxy) {
         Ok(origin) => origin.and_then(|origin| HeaderValue::from_str(origin).ok()),
         Err(failure) => return ErrorResponse(failure).into_response(),
     };
@@ -474,7 +479,7 @@ fn refusal_by_rule(failure: Failure) -> Response {
 }
 
 /// Any other path: a WebSocket, or nothing.
-async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) -> Response {
+async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request<Body>) -> Response {
     let (Some(&Peer(peer)), Some(arrival)) = (
         request.extensions().get::<Peer>(),
         request.extensions().get::<Arrival>().cloned(),
@@ -499,19 +504,19 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
             return response;
         }
     };
-    if doors.is_stopping() {
+    if shared.is_stopping() {
         let failure = Failure::host(code::HOST_SHUTTING_DOWN);
         return ErrorResponse(failure).into_response();
     }
     let query = request.uri().query();
     let dialect = http::dialect(query);
-    let caller = doors.identify(headers, query, TokenFrom::Upgrade);
+    let caller = shared.identify(headers, query, TokenFrom::Upgrade);
     let caller = match caller {
         Ok(caller) => caller,
         Err(failure) => return ErrorResponse(failure).into_response(),
     };
     let address = arrival.address;
-    let behind_proxy = match doors.admit_behind_proxy(peer, address) {
+    let behind_proxy = match shared.admit_behind_proxy(peer, address) {
         Ok(permit) => permit,
         Err(failure) => return ErrorResponse(failure).into_response(),
     };
@@ -521,14 +526,14 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
     };
     let place = request.extensions_mut().remove::<Place>();
     let task = {
-        let doors = doors.clone();
+        let shared = shared.clone();
         async move {
             let place = (place, behind_proxy);
             let upgraded = match upgrade.await {
                 Ok(upgraded) => upgraded,
                 Err(error) => return debug!(%error, "an upgrade was given up"),
             };
-            let settings = doors.socket_settings.clone();
+            let settings = shared.socket_settings.clone();
             let socket = Wire::of_upgraded(upgraded)
                 .ok_or(ws::UpgradeError::NotTcp)
                 .and_then(|(stream, read)| {
@@ -539,13 +544,13 @@ async fn upgrade(State(doors): State<Arc<Doors>>, mut request: Request<Body>) ->
                 Err(error) => return debug!(%error, "an upgrade failed"),
             };
             // A task of its own, which keeps nothing of how it came about.
-            let tasks = doors.tasks.clone();
+            let tasks = shared.tasks.clone();
             tasks.spawn(socket::serve(
-                socket, caller, dialect, address, doors, place,
+                socket, caller, dialect, address, shared, place,
             ));
         }
     };
-    doors.tasks.spawn(task);
+    shared.tasks.spawn(task);
     accepted.response()
 }
 

@@ -17,7 +17,7 @@ use http::header;
 use tidegate_base::config;
 use tidegate_ws::handshake;
 
-use super::{Doors, upgrade};
+use super::{Shared, upgrade};
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -52,7 +52,7 @@ const ASSETS: [(&str, &str, &str); 9] = [
 ];
 
 /// The page's routes, or none when it is off.
-pub(super) fn routes(settings: &config::Gateway) -> Router<Arc<Doors>> {
+pub(super) fn routes(settings: &config::Gateway) -> Router<Arc<Shared>> {
     if !settings.page {
         return Router::new();
     }
@@ -63,9 +63,9 @@ pub(super) fn routes(settings: &config::Gateway) -> Router<Arc<Doors>> {
 }
 
 /// `/`: the page, or a WebSocket, since clients may connect to a host without naming a path.
-async fn index(doors: State<Arc<Doors>>, request: Request<Body>) -> Response {
+async fn index(shared: State<Arc<Shared>>, request: Request<Body>) -> Response {
     if handshake::is_upgrade(request.headers()) {
-        return upgrade(doors, request).await;
+        return upgrade(shared, request).await;
     }
     file(HTML, include_str!("page/index.html"))
 }

@@ -20,7 +20,7 @@ use tidegate_delivery::fanout::{Close, Outlet};
 use tokio::sync::Notify;
 use tracing::warn;
 
-use super::Doors;
+use super::Shared;
 use super::sse::SseOutlet;
 
 /// Who is owed no more than this, in bytes, is the last to be closed.
@@ -156,7 +156,7 @@ impl<T: AsRef<str>> AsRef<[u8]> for Owed<T> {
     }
 }
 
-impl Doors {
+impl Shared {
     /// What a client over HTTP is owed and may take its time to read.
     ///
     /// # Errors
@@ -169,7 +169,8 @@ impl Doors {
         if bytes <= FREE {
             return Ok(Bytes::copy_from_slice(text.as_ref().as_bytes()));
         }
-        let share = self.metrics.budgets.outbound.share(bytes)?;
+        let budget = &self.metrics.budgets.outbound;
+        let share = budget.relieved(|| budget.share(bytes))?;
         let cut = cut.clone();
         let answer = Arc::new(Answer {
             bytes,
@@ -187,29 +188,29 @@ impl Doors {
 }
 
 /// Sees to it that there is room, until it is dropped.
-pub(super) async fn relieve(doors: Weak<Doors>) {
-    let budget = doors
+pub(super) async fn relieve(shared: Weak<Shared>) {
+    let budget = shared
         .upgrade()
-        .map(|doors| doors.metrics.budgets.outbound.clone());
+        .map(|shared| shared.metrics.budgets.outbound.clone());
     let Some(budget) = budget else {
         return;
     };
-    let relief: Weak<dyn Relief> = doors.clone();
+    let relief: Weak<dyn Relief> = shared.clone();
     budget.relieved_by(relief);
     loop {
         budget.pressed().await;
-        let Some(doors) = doors.upgrade() else {
+        let Some(shared) = shared.upgrade() else {
             return;
         };
         if budget.is_pressed() {
-            doors.make_room();
+            shared.make_room();
         }
-        drop(doors);
+        drop(shared);
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-impl Relief for Doors {
+impl Relief for Shared {
     fn make_room(&self) {
         let _one_at_a_time = self.receivers.0.relieving.lock();
         let connections = self.connections.all().into_iter();

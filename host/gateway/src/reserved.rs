@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::accept::{last_words, reset};
 use super::connection::serve;
-use super::{Doors, Place};
+use super::{Place, Shared};
 
 /// What such requests begin with, behind their method.
 const SERVED: [&[u8]; 3] = [b"/health ", b"/ready ", b"/_tidegate/"];
@@ -71,21 +71,21 @@ pub(super) async fn serve_if_reserved(
     place: ReservedPlace,
     refusal: Failure,
     routes: Router,
-    doors: Arc<Doors>,
+    shared: Arc<Shared>,
 ) {
-    let patience = Duration::from_millis(doors.settings.reserved_timeout_ms);
+    let patience = Duration::from_millis(shared.settings.reserved_timeout_ms);
     let asks = tokio::select! {
         asks = tokio::time::timeout(patience, asks_for_reserved(&stream)) => asks,
-        () = doors.stopped() => return,
+        () = shared.stopped() => return,
     };
     match asks {
         Ok(true) => {
-            let place = Place::reserved(place, &doors);
-            serve(stream, peer, place, routes, doors, Some(patience)).await;
+            let place = Place::reserved(place, &shared);
+            serve(stream, peer, place, routes, shared, Some(patience)).await;
         }
         _ => {
             let _place = place;
-            let refusing = refuse_heard(stream, peer, &refusal, &doors);
+            let refusing = refuse_heard(stream, peer, &refusal, &shared);
             // Whoever does not hear it in time has had a chance.
             let _ = tokio::time::timeout(patience, refusing).await;
         }
@@ -94,8 +94,8 @@ pub(super) async fn serve_if_reserved(
 
 /// Refuses a request of which something has arrived. What is left unread of it would have the
 /// system reset the connection, and the answer be lost (RFC 9112, section 9.6).
-async fn refuse_heard(mut stream: TcpStream, peer: SocketAddr, refusal: &Failure, doors: &Doors) {
-    let Some(answer) = last_words(peer, refusal, doors) else {
+async fn refuse_heard(mut stream: TcpStream, peer: SocketAddr, refusal: &Failure, shared: &Shared) {
+    let Some(answer) = last_words(peer, refusal, shared) else {
         return reset(&stream);
     };
     // As far as that goes without waiting.

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use serde_json::value::RawValue;
 use tidegate_actor::turn::ReplyTo;
-use tidegate_actor::{Arriving, Call, FirstContact, Ready, Stream};
+use tidegate_actor::{Arriving, Call, FirstContact, InlineRun, Stream};
 use tidegate_auth::Identity;
 use tidegate_base::clock::Steps;
 use tidegate_base::metrics::{Kind, Stage, Stopwatch};
@@ -20,58 +20,58 @@ use tidegate_base::rate::RateLimit;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::protocol::{
-    self, ClientFrame, Envelope, FrameError, FrameKind, Rpc, Since, Target,
+    self, ClientFrame, Envelope, FrameError, FrameKind, Rpc, Scan, Since, Target,
 };
 use tidegate_core::{ActorKey, Failure, RequestId};
 use tidegate_delivery::connections::{CallLimits, CallRefused, Connection, Contact, TOKEN_EXPIRED};
 use tidegate_delivery::fanout::Dialect;
 use tidegate_engine::Origin;
-use tidegate_ws::{Frame, Handler, Message, Socket};
+use tidegate_ws::{Frame, Handler, Inbound, Skim, Socket};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::caller::{Caller, has_expired};
-use super::{Doors, http};
+use super::{Shared, http};
 
 /// Serves one WebSocket from its welcome to its end, which is the future's. `kept` is dropped
 /// then.
 ///
 /// Not an `async fn`, which would have room for all it is given twice.
 pub(super) fn serve(
-    socket: Socket,
+    socket: Socket<Addressee>,
     caller: Caller,
     dialect: Dialect,
     address: IpAddr,
-    doors: Arc<Doors>,
+    shared: Arc<Shared>,
     kept: impl Send + 'static,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let id = doors.next_connection_id();
+    let id = shared.next_connection_id();
     let connection = Connection::new(
         id.clone(),
         caller.user(),
         dialect,
         socket.outbound().clone(),
-        doors.metrics.clone(),
+        shared.metrics.clone(),
     );
-    let connected = doors.metrics.connected(Kind::WebSocket);
+    let connected = shared.metrics.connected(Kind::WebSocket);
     connection.send(Frame::text(protocol::welcome(&id)));
-    doors.connections.insert(connection.clone());
-    if doors.is_stopping() {
+    shared.connections.insert(connection.clone());
+    if shared.is_stopping() {
         // It came too late to be among those that were told.
-        doors.say_goodbye(&connection);
+        shared.say_goodbye(&connection);
     }
     debug!(connection = %id, client = %address, user = caller.subject(), "a connection opens");
     // Without tokens none expires.
-    let expiry = doors
+    let expiry = shared
         .tokens
         .as_ref()
-        .map(|_| Arc::new(Expiry::new(caller.refused_from_ms(), doors.steps.clone())));
+        .map(|_| Arc::new(Expiry::new(caller.refused_from_ms(), shared.steps.clone())));
     let mut expired = expiry.clone().map(|expiry| Box::pin(expiry.passed()));
     let mut session = Session {
         frames: RateLimit::new(
-            doors.settings.frames_per_second,
-            doors.settings.frames_burst,
+            shared.settings.frames_per_second,
+            shared.settings.frames_burst,
         ),
         caller,
         address,
@@ -79,7 +79,7 @@ pub(super) fn serve(
         ready: Mutex::default(),
         arrivals: None,
         // Also when this task is dropped, its actors are told.
-        leave: Leave { connection, doors },
+        leave: Leave { connection, shared },
     };
     async move {
         let connection = session.leave.connection.clone();
@@ -166,7 +166,7 @@ struct Session {
     expiry: Option<Arc<Expiry>>,
     /// Actors at rest that this read has brought work to. Never locked: a session is used by
     /// one thread at a time.
-    ready: Mutex<Vec<Ready>>,
+    ready: Mutex<Vec<InlineRun>>,
     /// The actors that are being told of its first contact. Most are told before the next frame.
     arrivals: Option<Box<Arrivals>>,
     leave: Leave,
@@ -177,15 +177,15 @@ struct Arrivals(Vec<(ActorKey, Arriving)>);
 
 struct Leave {
     connection: Arc<Connection>,
-    doors: Arc<Doors>,
+    shared: Arc<Shared>,
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        let Leave { connection, doors } = self;
+        let Leave { connection, shared } = self;
         connection.count_traffic();
-        doors.connections.remove(connection.id());
-        doors.actors.disconnect(connection);
+        shared.connections.remove(connection.id());
+        shared.actors.disconnect(connection);
     }
 }
 
@@ -195,8 +195,27 @@ enum Asked {
     Subscribe(Target<'static>, Stream, Option<Since>),
 }
 
+/// Finds out of a frame that is skipped what it is to be answered with.
+#[derive(Debug, Default)]
+pub(super) struct Addressee(Scan);
+
+impl Skim for Addressee {
+    fn read(&mut self, piece: &[u8]) {
+        self.0.read(piece);
+    }
+
+    fn is_done(&self) -> bool {
+        self.0.is_done()
+    }
+}
+
 impl Handler for Session {
-    fn on_message(&mut self, message: Message) -> Option<impl Future<Output = ()> + Send> {
+    type Skim = Addressee;
+
+    fn on_message(
+        &mut self,
+        message: Inbound<Addressee>,
+    ) -> Option<impl Future<Output = ()> + Send> {
         let asked = self.take(message)?;
         // What waits may wait for them. Dropped, they become tasks.
         drop(self.take_ready());
@@ -212,31 +231,31 @@ impl Handler for Session {
 
     fn on_rest(&mut self) {
         let ready = self.take_ready();
-        self.leave.doors.actors.run_here(ready);
+        self.leave.shared.actors.run_inline(ready);
     }
 }
 
 impl Session {
-    fn take_ready(&mut self) -> Vec<Ready> {
+    fn take_ready(&mut self) -> Vec<InlineRun> {
         std::mem::take(self.ready.get_mut())
     }
 
     /// Does what a message asks for, or says what remains to be done.
-    fn take(&mut self, message: Message) -> Option<Asked> {
-        let metrics = &self.leave.doors.metrics;
+    fn take(&mut self, message: Inbound<Addressee>) -> Option<Asked> {
+        let metrics = &self.leave.shared.metrics;
         let nth = metrics.frames_received.inc() + 1;
-        let watch = match nth.checked_rem(self.leave.doors.settings.watch_every) {
+        let watch = match nth.checked_rem(self.leave.shared.settings.watch_every) {
             Some(0) => metrics.stages.start(),
             _ => Stopwatch::default(),
         };
         metrics.bytes_received.inc_by(match &message {
-            Message::Text(text) => text.len() as u64,
-            Message::Binary(bytes) => bytes.len() as u64,
-            Message::TooLarge { size, .. } | Message::NoRoom { size, .. } => *size,
+            Inbound::Text(text) => text.len() as u64,
+            Inbound::Binary(bytes) => bytes.len() as u64,
+            Inbound::TooLarge { size, .. } | Inbound::NoRoom { size, .. } => *size,
         });
         match message {
-            Message::Text(text) => self.handle(protocol::parse(&text), watch),
-            Message::Binary(bytes) => match std::str::from_utf8(&bytes) {
+            Inbound::Text(text) => self.handle(protocol::parse(&text), watch),
+            Inbound::Binary(bytes) => match std::str::from_utf8(&bytes) {
                 Ok(text) => self.handle(protocol::parse(text), watch),
                 Err(error) => {
                     let failure = Failure::host(code::FRAME_NOT_UTF8)
@@ -245,16 +264,20 @@ impl Session {
                     self.handle(Err(FrameError { failure, to }), watch)
                 }
             },
-            Message::NoRoom { exhausted, to, .. } => {
+            Inbound::NoRoom {
+                exhausted, seen, ..
+            } => {
                 let failure = exhausted.failure();
+                let to = Box::new(seen.0.finish());
                 self.handle(Err(FrameError { failure, to }), watch)
             }
-            Message::TooLarge { size, to } => {
-                let limit = self.leave.doors.settings.max_frame_bytes;
+            Inbound::TooLarge { size, seen } => {
+                let limit = self.leave.shared.settings.max_frame_bytes;
                 let message = format!("expected a frame of at most {limit} bytes, found {size}");
                 let failure = Failure::host(code::FRAME_TOO_LARGE)
                     .message(message)
                     .param("limit", limit);
+                let to = Box::new(seen.0.finish());
                 self.handle(Err(FrameError { failure, to }), watch)
             }
         }
@@ -305,7 +328,7 @@ impl Session {
             // The answer would be taken for that of the other call.
             Some(id) if self.leave.connection.awaits(id) => self.refuse_duplicate(id),
             Some(id) => {
-                http::count_refusal(failure, &self.leave.doors.metrics);
+                http::count_refusal(failure, &self.leave.shared.metrics);
                 self.leave
                     .connection
                     .send(Frame::text(protocol::rpc_failure(id, failure)));
@@ -321,7 +344,7 @@ impl Session {
     }
 
     fn tell(&self, failure: &Failure, to: &Envelope) {
-        http::count_refusal(failure, &self.leave.doors.metrics);
+        http::count_refusal(failure, &self.leave.shared.metrics);
         self.leave
             .connection
             .send(Frame::text(protocol::error(failure, to)));
@@ -330,7 +353,7 @@ impl Session {
     /// Gives up a call; one that is answered already is none.
     fn cancel(&self, id: &str) {
         if let Some(key) = self.leave.connection.cancel(id) {
-            self.leave.doors.actors.drop_newest_cancelled(&key);
+            self.leave.shared.actors.drop_newest_cancelled(&key);
         }
     }
 
@@ -349,7 +372,7 @@ impl Session {
                     .send(Frame::text(protocol::auth_ok(expires_at_ms)));
                 // What was allowed to the old claims may not be to the new.
                 self.leave
-                    .doors
+                    .shared
                     .actors
                     .authorize_again(&self.leave.connection)
                     .await;
@@ -359,7 +382,7 @@ impl Session {
     }
 
     fn renew(&self, token: &str) -> Result<Identity, Failure> {
-        let tokens = self.leave.doors.tokens.as_ref().ok_or_else(|| {
+        let tokens = self.leave.shared.tokens.as_ref().ok_or_else(|| {
             Failure::host(code::AUTH_NOT_CONFIGURED).message("the host verifies no tokens")
         })?;
         let identity = tokens.verify(token)?;
@@ -375,7 +398,7 @@ impl Session {
 
     /// Lets a call in, or says why not.
     fn begin_call(&self, id: &str, bytes: usize) -> Option<CancellationToken> {
-        let settings = &self.leave.doors.settings;
+        let settings = &self.leave.shared.settings;
         let limits = CallLimits {
             calls: settings.max_calls_in_flight,
             bytes: settings.max_calls_bytes,
@@ -402,7 +425,7 @@ impl Session {
     fn call(&mut self, rpc: Rpc<'_>, mut watch: Stopwatch) {
         let arrived = Instant::now();
         let identity = self.caller.identity.as_deref();
-        if let Err(failure) = self.leave.doors.check_calls(identity, self.address) {
+        if let Err(failure) = self.leave.shared.check_calls(identity, self.address) {
             return self.refuse(&failure, &Envelope::of_call(&rpc.id));
         }
         let bytes = rpc.input.map_or(0, |input| input.get().len());
@@ -415,7 +438,7 @@ impl Session {
             id: id.clone(),
         };
         let reply = ReplyTo::connection(self.leave.connection.clone(), id);
-        let key = match self.leave.doors.actors.key(&rpc.actor, &rpc.actor_id) {
+        let key = match self.leave.shared.actors.key(&rpc.actor, &rpc.actor_id) {
             Ok(key) => key,
             Err(failure) => return reply.send(Err(failure)),
         };
@@ -428,7 +451,7 @@ impl Session {
         }
         self.leave.connection.queued(&rpc.id, &key);
         watch.passed(Stage::Admit);
-        let ready = self.leave.doors.actors.call_here(
+        let ready = self.leave.shared.actors.call_here(
             &key,
             Call {
                 method: rpc.method.into_owned(),
@@ -436,7 +459,7 @@ impl Session {
                 origin: Origin::Client(self.leave.connection.client()),
                 depth: 0,
                 key: rpc.key.map(Cow::into_owned),
-                heard: None,
+                received: None,
                 deadline: None,
                 traceparent: None,
                 request: Some(request),
@@ -452,7 +475,7 @@ impl Session {
     }
 
     fn contact(&self, key: &ActorKey) -> Result<Contact, Failure> {
-        let limit = self.leave.doors.settings.max_actors_per_connection;
+        let limit = self.leave.shared.settings.max_actors_per_connection;
         match self.leave.connection.contact(key, limit) {
             Contact::TooMany => Err(Failure::host(code::CONNECTION_ACTOR_LIMIT)
                 .message(format!(
@@ -467,7 +490,7 @@ impl Session {
     /// Queues `connect`; without it, there was no contact.
     fn connect(&mut self, key: &ActorKey) -> Result<(), Failure> {
         let connection = &self.leave.connection;
-        let connected = self.leave.doors.actors.connect(key, connection);
+        let connected = self.leave.shared.actors.connect(key, connection);
         let arriving = connected.inspect_err(|_| connection.forget(key))?;
         if let Some(arriving) = arriving {
             let Arrivals(arrivals) = &mut **self.arrivals.get_or_insert_default();
@@ -505,10 +528,10 @@ impl Session {
         since: Option<&Since>,
     ) -> Result<(), Failure> {
         let identity = self.caller.identity.as_deref();
-        self.leave.doors.check_calls(identity, self.address)?;
+        self.leave.shared.check_calls(identity, self.address)?;
         let key = self
             .leave
-            .doors
+            .shared
             .actors
             .key(&target.actor, &target.actor_id)?;
         let contact = self.contact(&key)?;
@@ -516,14 +539,14 @@ impl Session {
             Stream::State => self.arriving(&key),
             Stream::Events => None,
         };
-        let Leave { connection, doors } = &self.leave;
+        let Leave { connection, shared } = &self.leave;
         let mut first = match (contact, arriving) {
             (Contact::First, _) => FirstContact::Due(connection),
             (_, Some(arriving)) => FirstContact::UnderWay(arriving),
             (_, None) => FirstContact::Past,
         };
         let outlet = connection.clone();
-        let subscribed = doors
+        let subscribed = shared
             .actors
             .subscribe(&key, stream, outlet, since, &mut first);
         let subscribed = subscribed.await;
@@ -532,8 +555,8 @@ impl Session {
         match (is_due, subscribed) {
             // Behind the subscription, so that the newcomer hears what its coming brings about.
             (true, Ok(())) => self.connect(&key).inspect_err(|_| {
-                let Leave { connection, doors } = &self.leave;
-                doors.actors.unsubscribe(&key, stream, connection.id());
+                let Leave { connection, shared } = &self.leave;
+                shared.actors.unsubscribe(&key, stream, connection.id());
             }),
             (true, Err(failure)) => {
                 connection.forget(&key);
@@ -544,10 +567,15 @@ impl Session {
     }
 
     fn unsubscribe(&self, target: &Target<'_>, stream: Stream) {
-        match self.leave.doors.actors.key(&target.actor, &target.actor_id) {
+        match self
+            .leave
+            .shared
+            .actors
+            .key(&target.actor, &target.actor_id)
+        {
             Ok(key) => {
                 let id = self.leave.connection.id();
-                self.leave.doors.actors.unsubscribe(&key, stream, id);
+                self.leave.shared.actors.unsubscribe(&key, stream, id);
             }
             Err(failure) => {
                 let kind = match stream {

@@ -17,7 +17,7 @@ use tidegate_base::budget::{Budget, Chunks, Exhausted};
 use tidegate_base::metrics::Connected;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::{ActorKey, Client, Failure};
-use tidegate_delivery::fanout::{Close, Dialect, Message, Offer, Outlet, Refresh, sse};
+use tidegate_delivery::fanout::{Close, Dialect, Offer, Outlet, Refresh, SharedFrame, sse};
 use tidegate_ws::OutboundLimits;
 use tokio::time::{Sleep, sleep};
 
@@ -141,7 +141,7 @@ impl Outlet for SseOutlet {
         &self.id
     }
 
-    fn offer(&self, message: &Message) -> Offer {
+    fn offer(&self, message: &SharedFrame) -> Offer {
         let mut state = self.state();
         if state.closed || state.ending {
             return Offer::Gone;
@@ -242,11 +242,11 @@ pub(super) struct SseStream {
     ended: Pin<Box<dyn Future<Output = Option<Failure>> + Send>>,
     /// When the token of whoever reads is good no longer.
     refused_from_ms: Option<u64>,
-    _held: Held,
+    _lease: StreamLease,
 }
 
 /// What a stream holds as long as it is open.
-pub(super) type Held = (Connected, Option<AddressPermit>, Listed);
+pub(super) type StreamLease = (Connected, Option<AddressPermit>, Listed);
 
 impl SseStream {
     pub(super) fn new(
@@ -256,7 +256,7 @@ impl SseStream {
         stream: actor::Stream,
         ended: impl Future<Output = Option<Failure>> + Send + 'static,
         refused_from_ms: Option<u64>,
-        held: Held,
+        lease: StreamLease,
     ) -> SseStream {
         let reading = Reading {
             outlet,
@@ -269,7 +269,7 @@ impl SseStream {
             stream,
             ended: Box::pin(ended),
             refused_from_ms,
-            _held: held,
+            _lease: lease,
         }
     }
 }
@@ -309,9 +309,9 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tidegate_core::{ActorId, Name};
+    use tidegate_delivery::fanout::Body;
 
     use super::*;
-    use tidegate_delivery::fanout::Body;
 
     /// A state that is too long for what is left, and how often it was sent anew.
     struct Source {
@@ -329,7 +329,7 @@ mod tests {
                 epoch: "e".into(),
                 version: 1,
             };
-            let offered = self.to.offer(&Message::new(self.actor.clone(), body));
+            let offered = self.to.offer(&SharedFrame::new(self.actor.clone(), body));
             if let Offer::NoRoom(_) = offered {
                 self.to.refresh_later(self.itself.upgrade().unwrap());
             }

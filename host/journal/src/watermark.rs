@@ -194,8 +194,9 @@ impl Notes {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use tidegate_testkit::disk::SimDisk;
+
+    use super::*;
 
     #[test]
     fn the_newest_sound_one_counts() {

@@ -469,7 +469,7 @@ mod tests {
             answers: Vec::new(),
             outbox: Vec::new(),
             last_sent: 0,
-            heard: Vec::new(),
+            received: Vec::new(),
         }
     }
 

@@ -17,16 +17,14 @@ mod runs;
 use std::collections::BinaryHeap;
 use std::pin::Pin;
 
-use tidegate_core::ActorKey;
-
 pub use tidegate_base::config::Durability;
 pub use tidegate_base::metrics::StoreFigures;
+use tidegate_core::ActorKey;
 
 pub use self::durable::{Durable, DurableError, Reading};
-
 pub use self::memory::Memory;
 pub use self::record::{
-    Answer, Begun, Change, Connected, ConnectionChange, Damaged, Earlier, Heard, Outcome, Sent,
+    Answer, Begun, Change, Connected, ConnectionChange, Damaged, Earlier, Outcome, Received, Sent,
     Stored, StoredTimer, Timer, TimerChange,
 };
 

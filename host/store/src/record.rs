@@ -52,9 +52,9 @@ pub struct Stored {
     /// The highest number that a message has had.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub last_sent: u64,
-    /// The last messages that it has heard, the longest silent sender first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub heard: Vec<Heard>,
+    /// The last messages that it has received, the longest silent sender first.
+    #[serde(rename = "heard", default, skip_serializing_if = "Vec::is_empty")]
+    pub received: Vec<Received>,
 }
 
 /// An epoch that another one goes on from.
@@ -118,7 +118,7 @@ impl Sent {
 /// The last message that was heard of a sender.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Heard {
+pub struct Received {
     /// The actor type of the sender.
     #[serde(with = "text")]
     pub actor: Arc<str>,
@@ -268,8 +268,8 @@ pub struct Change {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settled: Vec<u64>,
     /// The message that made it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub heard: Option<Heard>,
+    #[serde(rename = "heard", default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<Received>,
 }
 
 /// A timer that is set, or is no more.
@@ -366,7 +366,7 @@ impl Stored {
             && self.last_timer == 0
             && self.answers.is_empty()
             && self.outbox.is_empty()
-            && self.heard.is_empty()
+            && self.received.is_empty()
     }
 
     /// When it is to come into memory: when the first of its timers is due, or as soon as can
@@ -431,10 +431,11 @@ impl Stored {
             let settled: HashSet<u64> = change.settled.iter().copied().collect();
             self.outbox.retain(|sent| !settled.contains(&sent.seq));
         }
-        if let Some(heard) = &change.heard {
-            let of = |other: &Heard| (other.actor.clone(), other.id.clone(), other.epoch.clone());
-            self.heard.retain(|other| of(other) != of(heard));
-            self.heard.push(heard.clone());
+        if let Some(received) = &change.received {
+            let of =
+                |other: &Received| (other.actor.clone(), other.id.clone(), other.epoch.clone());
+            self.received.retain(|other| of(other) != of(received));
+            self.received.push(received.clone());
         }
     }
 }
@@ -448,7 +449,7 @@ impl Change {
             && self.answer.is_none()
             && self.sends.is_empty()
             && self.settled.is_empty()
-            && self.heard.is_none()
+            && self.received.is_none()
     }
 
     /// Reads a change.
@@ -513,8 +514,9 @@ mod name {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
 
     fn stored() -> Stored {
         Stored {
@@ -534,7 +536,7 @@ mod tests {
             answers: Vec::new(),
             outbox: vec![sent(1), sent(2)],
             last_sent: 2,
-            heard: vec![heard(4)],
+            received: vec![received(4)],
         }
     }
 
@@ -564,8 +566,8 @@ mod tests {
         }
     }
 
-    fn heard(seq: u64) -> Heard {
-        Heard {
+    fn received(seq: u64) -> Received {
+        Received {
             actor: "log".into(),
             id: "b".into(),
             epoch: "f".into(),
@@ -608,7 +610,7 @@ mod tests {
             }),
             sends: vec![sent(3)],
             settled: vec![1],
-            heard: Some(heard(9)),
+            received: Some(received(9)),
         };
         assert_eq!(Change::parse(&change.to_text()), Ok(change));
     }
@@ -650,13 +652,13 @@ mod tests {
             answer: None,
             sends: vec![sent(3)],
             settled: vec![1, 2],
-            heard: Some(heard(9)),
+            received: Some(received(9)),
         };
         stored.apply(change).unwrap();
         assert_eq!((&*stored.epoch, &*stored.run), ("f", "s"));
         assert_eq!(stored.earlier, [earlier("d", 2), earlier("e", 3)]);
         assert_eq!((stored.outbox, stored.last_sent), (vec![sent(3)], 3));
-        assert_eq!(stored.heard, [heard(9)]);
+        assert_eq!(stored.received, [received(9)]);
         stored.outbox = Vec::new();
         assert_eq!(stored.state.get("text").and_then(Json::as_str), Some("abc"));
         assert_eq!(stored.timers, [timer(7, 9)]);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidegate_core::{ActorKey, Client, Failure};
-use tidegate_delivery::fanout::{Close, Message, Offer, Outlet, Refresh};
+use tidegate_delivery::fanout::{Close, Offer, Outlet, Refresh, SharedFrame};
 
 /// A subscriber that takes everything.
 pub struct Receiver {
@@ -35,7 +35,7 @@ impl Outlet for Receiver {
         &self.id
     }
 
-    fn offer(&self, _: &Message) -> Offer {
+    fn offer(&self, _: &SharedFrame) -> Offer {
         Offer::Taken
     }
 
@@ -49,11 +49,11 @@ impl Outlet for Receiver {
 
     fn end(&self, _: &ActorKey, _: &Failure) {}
 
-    fn hold(&self) {
+    fn cork(&self) {
         (self.told)(Told::Hold);
     }
 
-    fn release(&self) {
+    fn uncork(&self) {
         (self.told)(Told::Release);
     }
 }

@@ -18,7 +18,7 @@ use tidegate_base::metrics::Metrics;
 use tidegate_core::name::NameError;
 use tidegate_delivery::connections::Connections;
 use tidegate_engine::{Compiling, Engine, Grants, LoadError};
-use tidegate_gateway::{Gateway, Inside, Keys};
+use tidegate_gateway::{Gateway, Keys, Services};
 use tidegate_registry::router::{Conflict, Router};
 use tidegate_registry::versions::{Kept, Versions, VersionsError};
 use tidegate_store::{Durable, DurableError, Memory, Store};
@@ -178,7 +178,7 @@ impl Host {
         engine.be_polite();
         let address = config.gateway.listen;
         let shutdown_grace = Duration::from_millis(config.gateway.shutdown_grace_ms);
-        let inside = Inside {
+        let inside = Services {
             actors: actors.clone(),
             connections,
             engine,

@@ -40,5 +40,5 @@ fn the_journal_and_the_websocket_layer_know_little_of_tidegate() {
         ours.map(String::as_str).collect::<Vec<_>>()
     };
     assert_eq!(ours("journal"), ["tidegate-base"]);
-    assert_eq!(ours("ws"), ["tidegate-base", "tidegate-core"]);
+    assert_eq!(ours("ws"), ["tidegate-base"]);
 }

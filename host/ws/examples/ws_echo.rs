@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tidegate_ws::{self as ws, CloseCode, Frame, Message, Outbound, Refused, Settings, Socket};
+use tidegate_ws::{self as ws, CloseCode, Frame, Inbound, Outbound, Refused, Settings, Socket};
 use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::main]
@@ -71,9 +71,9 @@ async fn echo(upgraded: hyper::upgrade::Upgraded) -> anyhow::Result<()> {
             let outbound = Arc::clone(&outbound);
             async move {
                 match message {
-                    Message::Text(text) => send(&outbound, Frame::text(text)).await,
-                    Message::Binary(bytes) => send(&outbound, Frame::binary(bytes)).await,
-                    Message::TooLarge { size, .. } | Message::NoRoom { size, .. } => {
+                    Inbound::Text(text) => send(&outbound, Frame::text(text)).await,
+                    Inbound::Binary(bytes) => send(&outbound, Frame::binary(bytes)).await,
+                    Inbound::TooLarge { size, .. } | Inbound::NoRoom { size, .. } => {
                         outbound.close(CloseCode::TOO_LARGE, format!("{size} bytes"));
                     }
                 }

@@ -12,7 +12,6 @@ use soketto::Parsing;
 use soketto::base::{self, Codec, Header, OpCode};
 use thiserror::Error;
 use tidegate_base::budget::{Budget, Exhausted, FREE, Share};
-use tidegate_core::protocol::{Envelope, Scan};
 use tokio::time::Instant;
 
 use super::{Close, CloseCode};
@@ -50,9 +49,31 @@ impl Limits {
     }
 }
 
+/// Looks through a message that is skipped, in pieces as they arrive, and keeps what it needs to
+/// tell the client about it.
+pub trait Skim: Default + Send + 'static {
+    /// Looks at a further piece.
+    fn read(&mut self, piece: &[u8]);
+
+    /// It needs to see no more.
+    fn is_done(&self) -> bool;
+}
+
+/// Looks at nothing of what is skipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unread;
+
+impl Skim for Unread {
+    fn read(&mut self, _: &[u8]) {}
+
+    fn is_done(&self) -> bool {
+        true
+    }
+}
+
 /// What the client said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Incoming {
+pub enum Incoming<S = Unread> {
     /// A whole text message.
     Text(String),
     /// A whole binary message.
@@ -61,15 +82,15 @@ pub enum Incoming {
     TooLarge {
         /// The size of the message in bytes.
         size: u64,
-        /// What it said of whom to answer.
-        to: Box<Envelope>,
+        /// What was seen of it.
+        seen: Box<S>,
     },
     /// The end of a message for which the host had no memory, whose content is gone.
     NoRoom {
         /// The size of the message in bytes.
         size: u64,
-        /// What it said of whom to answer.
-        to: Box<Envelope>,
+        /// What was seen of it.
+        seen: Box<S>,
         /// What is used up.
         exhausted: Exhausted,
     },
@@ -156,12 +177,12 @@ impl From<base::Error> for ProtocolError {
 
 /// Turns a client's bytes into messages.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct Decoder<S = Unread> {
     limits: Limits,
     codec: Codec,
     stage: Stage,
     /// The message whose last fragment is yet to come.
-    message: Option<Assembly>,
+    message: Option<Assembly<S>>,
 }
 
 /// Where in the stream the decoder stands.
@@ -202,8 +223,8 @@ struct Payload {
 
 /// A message under assembly.
 #[derive(Debug)]
-struct Assembly {
-    kind: Kind,
+struct Assembly<S> {
+    kind: Kind<S>,
     /// Payload bytes declared by the headers so far.
     size: u64,
     /// The payload that has arrived, unmasked.
@@ -222,23 +243,22 @@ struct Long {
 }
 
 #[derive(Debug)]
-enum Kind {
+enum Kind<S> {
     Text {
         /// How much of the payload is known to be whole UTF-8 characters.
         checked: usize,
     },
     Binary,
-    /// Larger than [`Limits::max_message`]: counted and looked through for whom to answer, not
-    /// kept.
-    Skipped(Box<Scan>),
+    /// Larger than [`Limits::max_message`]: counted and looked through, not kept.
+    Skipped(Box<S>),
     /// More than the host has memory for: likewise.
-    NoRoom(Box<Scan>),
+    NoRoom(Box<S>),
 }
 
 /// How much of a skipped message is looked through at once; a whole number of masks.
 const SKIM: usize = 1024;
 
-impl Decoder {
+impl<S: Skim> Decoder<S> {
     /// A decoder at the beginning of a connection.
     pub fn new(limits: Limits) -> Self {
         let limits = Limits {
@@ -275,7 +295,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The client broke the protocol. The decoder ignores whatever it is fed afterwards.
-    pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, ProtocolError> {
+    pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Incoming<S>>, ProtocolError> {
         static UNLIMITED: LazyLock<Arc<Budget>> = LazyLock::new(Budget::unlimited);
         self.decode_within(input, &UNLIMITED)
     }
@@ -288,7 +308,7 @@ impl Decoder {
         &mut self,
         input: &mut &[u8],
         budget: &Arc<Budget>,
-    ) -> Result<Option<Incoming>, ProtocolError> {
+    ) -> Result<Option<Incoming<S>>, ProtocolError> {
         let result = self.advance(input, budget);
         if matches!(result, Err(_) | Ok(Some(Incoming::Close(_)))) {
             self.stage = Stage::Over;
@@ -301,7 +321,7 @@ impl Decoder {
         &mut self,
         input: &mut &[u8],
         budget: &Arc<Budget>,
-    ) -> Result<Option<Incoming>, ProtocolError> {
+    ) -> Result<Option<Incoming<S>>, ProtocolError> {
         loop {
             match &mut self.stage {
                 Stage::Over => {
@@ -439,19 +459,19 @@ impl Payload {
         self.mask.rotate_left(arrived.len() % 4);
     }
 
-    /// Takes what has arrived of the payload off `input`, and looks through it as far as `scan`
+    /// Takes what has arrived of the payload off `input`, and looks through it as far as `seen`
     /// wants to.
-    fn skim(&mut self, input: &mut &[u8], scan: &mut Scan) {
+    fn skim(&mut self, input: &mut &[u8], seen: &mut impl Skim) {
         let arrived = self.split(input);
         for piece in arrived.chunks(SKIM) {
-            if scan.is_done() {
+            if seen.is_done() {
                 break;
             }
             let mut plain = [0; SKIM];
             let plain = &mut plain[..piece.len()];
             plain.copy_from_slice(piece);
             unmask(plain, self.mask);
-            scan.read(plain);
+            seen.read(plain);
         }
         self.mask.rotate_left(arrived.len() % 4);
     }
@@ -465,8 +485,8 @@ impl Payload {
     }
 }
 
-impl Assembly {
-    fn new(kind: Kind) -> Self {
+impl<S: Skim> Assembly<S> {
+    fn new(kind: Kind<S>) -> Self {
         Self {
             kind,
             size: 0,
@@ -491,13 +511,13 @@ impl Assembly {
     }
 
     /// Keeps nothing of the message, neither what came nor what will.
-    fn skip(&mut self, kind: fn(Box<Scan>) -> Kind) {
+    fn skip(&mut self, kind: fn(Box<S>) -> Kind<S>) {
         if self.is_skipped() {
             return;
         }
-        let mut scan = Box::new(Scan::default());
-        scan.read(&std::mem::take(&mut self.payload));
-        self.kind = kind(scan);
+        let mut seen = Box::new(S::default());
+        seen.read(&std::mem::take(&mut self.payload));
+        self.kind = kind(seen);
         if let Some(long) = &mut self.long {
             long.share = None;
         }
@@ -531,7 +551,7 @@ impl Assembly {
             self.charge(room, budget);
         }
         match &mut self.kind {
-            Kind::Skipped(scan) | Kind::NoRoom(scan) => payload.skim(input, scan),
+            Kind::Skipped(seen) | Kind::NoRoom(seen) => payload.skim(input, &mut **seen),
             Kind::Binary => payload.take(input, &mut self.payload),
             Kind::Text { checked } => {
                 payload.take(input, &mut self.payload);
@@ -548,15 +568,15 @@ impl Assembly {
         Ok(())
     }
 
-    fn finish(self, budget: &Budget) -> Result<Incoming, ProtocolError> {
+    fn finish(self, budget: &Budget) -> Result<Incoming<S>, ProtocolError> {
         match self.kind {
-            Kind::Skipped(scan) => Ok(Incoming::TooLarge {
+            Kind::Skipped(seen) => Ok(Incoming::TooLarge {
                 size: self.size,
-                to: Box::new(scan.finish()),
+                seen,
             }),
-            Kind::NoRoom(scan) => Ok(Incoming::NoRoom {
+            Kind::NoRoom(seen) => Ok(Incoming::NoRoom {
                 size: self.size,
-                to: Box::new(scan.finish()),
+                seen,
                 exhausted: budget.exhausted(),
             }),
             Kind::Binary => Ok(Incoming::Binary(self.payload.into())),

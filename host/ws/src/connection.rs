@@ -25,7 +25,6 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tidegate_base::budget::{Budgets, Exhausted};
-use tidegate_core::protocol::Envelope;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
@@ -34,6 +33,7 @@ use tokio::time::{Instant, sleep_until};
 use super::outbound::Unsent;
 use super::{
     Close, CloseCode, Decoder, Frame, Incoming, Limits, Outbound, OutboundLimits, ProtocolError,
+    Skim, Unread,
 };
 
 /// How much one read takes at most.
@@ -94,7 +94,7 @@ impl Default for KeepAlive {
 
 /// One message of the client, for its [`Handler`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
+pub enum Inbound<S = Unread> {
     /// A text.
     Text(String),
     /// Bytes.
@@ -103,15 +103,15 @@ pub enum Message {
     TooLarge {
         /// Its size in bytes.
         size: u64,
-        /// What it said of whom to answer.
-        to: Box<Envelope>,
+        /// What was seen of it.
+        seen: Box<S>,
     },
     /// A message that the host had no memory for and skipped.
     NoRoom {
         /// Its size in bytes.
         size: u64,
-        /// What it said of whom to answer.
-        to: Box<Envelope>,
+        /// What was seen of it.
+        seen: Box<S>,
         /// What is used up.
         exhausted: Exhausted,
     },
@@ -119,14 +119,20 @@ pub enum Message {
 
 /// Who acts on what a client says.
 ///
-/// Any `FnMut(Message) -> impl Future<Output = ()>` is one.
+/// Any `FnMut(Inbound) -> impl Future<Output = ()>` is one.
 pub trait Handler: Send {
+    /// Looks through messages that are skipped.
+    type Skim: Skim;
+
     /// Acts on one message, and returns what remains to be done if that may have to wait. The next
     /// is read only after it; whoever awaits there holds the client back, and only this client.
     /// The connection has room for that future all the time, so a large one is better boxed.
     ///
     /// Not finished [`Settings::close_timeout`] after the connection began to close, it is dropped.
-    fn on_message(&mut self, message: Message) -> Option<impl Future<Output = ()> + Send>;
+    fn on_message(
+        &mut self,
+        message: Inbound<Self::Skim>,
+    ) -> Option<impl Future<Output = ()> + Send>;
 
     /// All that one read has brought is acted on. What is pushed meanwhile leaves with what was
     /// pushed before, unless a message had to wait.
@@ -135,10 +141,12 @@ pub trait Handler: Send {
 
 impl<F, R> Handler for F
 where
-    F: FnMut(Message) -> R + Send,
+    F: FnMut(Inbound) -> R + Send,
     R: Future<Output = ()> + Send,
 {
-    fn on_message(&mut self, message: Message) -> Option<impl Future<Output = ()> + Send> {
+    type Skim = Unread;
+
+    fn on_message(&mut self, message: Inbound) -> Option<impl Future<Output = ()> + Send> {
         Some(self(message))
     }
 }
@@ -176,12 +184,12 @@ pub enum UpgradeError {
 
 /// A connection that has been upgraded and not yet run.
 #[derive(Debug)]
-pub struct Socket {
+pub struct Socket<S = Unread> {
     /// Boxed, because a future that takes it over has room for it twice.
-    reader: Box<Reader>,
+    reader: Box<Reader<S>>,
 }
 
-impl Socket {
+impl<S: Skim> Socket<S> {
     /// A connection over `stream`, of which `read_ahead` has already been read behind the
     /// handshake.
     ///
@@ -239,7 +247,7 @@ impl Socket {
     /// keeps alive, and does the closing handshake whoever starts it.
     ///
     /// When it returns or is dropped, the socket is closed and nothing is queued.
-    pub fn run<H: Handler>(self, handler: &mut H) -> impl Future<Output = Ended> + Send {
+    pub fn run<H: Handler<Skim = S>>(self, handler: &mut H) -> impl Future<Output = Ended> + Send {
         // This and what it runs are no `async fn`: those have room for their arguments twice, and
         // every connection has room for all of them.
         let mut reader = self.reader;
@@ -277,11 +285,11 @@ impl Drop for Released {
 
 /// The reading part of the connection's task.
 #[derive(Debug)]
-struct Reader {
+struct Reader<S> {
     read: OwnedReadHalf,
     /// What was read before the connection was a WebSocket; most clients wait.
     read_ahead: Option<Box<Bytes>>,
-    decoder: Decoder,
+    decoder: Decoder<S>,
     /// When to ping and when to give up.
     watch: Watch,
     last_heard: Instant,
@@ -293,8 +301,11 @@ struct Reader {
     outbound: Released,
 }
 
-impl Reader {
-    fn converse<H: Handler>(&mut self, handler: &mut H) -> impl Future<Output = Ended> + Send {
+impl<S: Skim> Reader<S> {
+    fn converse<H: Handler<Skim = S>>(
+        &mut self,
+        handler: &mut H,
+    ) -> impl Future<Output = Ended> + Send {
         let read_ahead = self.read_ahead.take();
         async move {
             if let Some(read_ahead) = read_ahead {
@@ -312,7 +323,7 @@ impl Reader {
     ///
     /// # Errors
     /// The connection ended without a closing handshake.
-    fn listen<H: Handler>(
+    fn listen<H: Handler<Skim = S>>(
         &mut self,
         handler: &mut H,
     ) -> impl Future<Output = Result<(), Ended>> + Send {
@@ -389,7 +400,7 @@ impl Reader {
     ///
     /// What the handler pushes meanwhile leaves together, at the end or when the handler has to
     /// wait, whichever is first.
-    fn take_in<H: Handler>(
+    fn take_in<H: Handler<Skim = S>>(
         &mut self,
         mut input: &[u8],
         handler: &mut H,
@@ -403,16 +414,16 @@ impl Reader {
                     Ok(None) => break,
                     Ok(Some(Incoming::NoRoom {
                         size,
-                        to,
+                        seen,
                         exhausted,
-                    })) => Message::NoRoom {
+                    })) => Inbound::NoRoom {
                         size,
-                        to,
+                        seen,
                         exhausted,
                     },
-                    Ok(Some(Incoming::Text(text))) => Message::Text(text),
-                    Ok(Some(Incoming::Binary(bytes))) => Message::Binary(bytes),
-                    Ok(Some(Incoming::TooLarge { size, to })) => Message::TooLarge { size, to },
+                    Ok(Some(Incoming::Text(text))) => Inbound::Text(text),
+                    Ok(Some(Incoming::Binary(bytes))) => Inbound::Binary(bytes),
+                    Ok(Some(Incoming::TooLarge { size, seen })) => Inbound::TooLarge { size, seen },
                     Ok(Some(Incoming::Ping(payload))) => {
                         self.outbound.0.push_control(Frame::pong(&payload));
                         continue;
@@ -506,7 +517,7 @@ struct Hold<'a> {
 
 impl<'a> Hold<'a> {
     fn new(outbound: &'a Outbound) -> Self {
-        outbound.hold();
+        outbound.begin_cork();
         Self {
             outbound,
             held: true,
@@ -528,7 +539,7 @@ impl<'a> Hold<'a> {
 
     fn end(&mut self) {
         if std::mem::take(&mut self.held) {
-            self.outbound.unhold();
+            self.outbound.end_cork();
         }
     }
 }

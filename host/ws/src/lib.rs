@@ -31,7 +31,7 @@ pub mod handshake;
 mod outbound;
 
 pub use close::{Close, CloseCode};
-pub use codec::{Decoder, Incoming, Limits, ProtocolError};
-pub use connection::{Ended, Handler, KeepAlive, Message, Settings, Socket, UpgradeError};
+pub use codec::{Decoder, Incoming, Limits, ProtocolError, Skim, Unread};
+pub use connection::{Ended, Handler, Inbound, KeepAlive, Settings, Socket, UpgradeError};
 pub use frame::{Frame, FrameBuilder};
 pub use outbound::{Cork, Counters, Outbound, OutboundLimits, Queued, Refused};

@@ -148,7 +148,7 @@ impl Outbound {
     /// written before anything is refused. A [`Cork`] is not `Send`, so that a
     /// spawned task cannot hold one across an await.
     pub fn cork(self: &Arc<Self>) -> Cork {
-        self.hold();
+        self.begin_cork();
         Cork {
             outbound: Arc::clone(self),
             not_send: PhantomData,
@@ -300,15 +300,15 @@ pub(super) enum Unsent {
     Dropped,
 }
 
-/// For those who see to it that every hold ends.
+/// For those who see to it that every cork ends.
 impl Outbound {
-    /// Holds back all writing until as many [`Outbound::unhold`].
-    pub fn hold(&self) {
+    /// Holds back all writing until as many [`Outbound::end_cork`].
+    pub fn begin_cork(&self) {
         self.lock().corks += 1;
     }
 
-    /// Ends one [`Outbound::hold`] and writes what has gathered.
-    pub fn unhold(&self) {
+    /// Ends one [`Outbound::begin_cork`] and writes what has gathered.
+    pub fn end_cork(&self) {
         let mut state = self.lock();
         state.corks -= 1;
         if !state.is_empty() {
@@ -481,6 +481,6 @@ pub struct Cork {
 
 impl Drop for Cork {
     fn drop(&mut self) {
-        self.outbound.unhold();
+        self.outbound.end_cork();
     }
 }

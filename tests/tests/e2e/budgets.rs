@@ -251,11 +251,10 @@ async fn those_who_are_owed_most_are_closed_when_all_are_owed_too_much() {
         loop {
             for id in 0..4 {
                 let lab = actor("lab", &id.to_string());
-                let reply = reader.call(&lab, "blare", json!({"bytes": 30_000})).await;
-                // Nothing but that there is no room just now, which is to be tried again.
-                let failure = reply.frame.get("failure");
-                let is_no_room = failure.is_none_or(|failure| failure["code"] == "host.memory");
-                assert!(is_no_room, "{}", reply.frame);
+                reader
+                    .call(&lab, "blare", json!({"bytes": 30_000}))
+                    .await
+                    .result();
             }
             used(&host, "outbound").await;
             if host.log().contains("those that were owed most") {

@@ -100,7 +100,7 @@ pub(super) enum Way {
     /// A call with a key, which is repeated until it is answered.
     Keyed,
     /// A message of this sender.
-    Message(usize),
+    Mail(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -213,7 +213,7 @@ impl Books {
             // What was lost with the sender does not come any more.
             let ledgers = self.ledgers.values_mut();
             for entry in ledgers.flat_map(|ledger| &mut ledger.entries) {
-                if matches!(entry.way, Way::Message(_)) && entry.fate == Fate::Made {
+                if matches!(entry.way, Way::Mail(_)) && entry.fate == Fate::Made {
                     entry.fate = Fate::Sent;
                 }
             }
@@ -227,7 +227,7 @@ impl Books {
         self.in_doubt.extend(all.iter().cloned());
         for ledger in self.ledgers.values_mut() {
             for entry in &mut ledger.entries {
-                if matches!(entry.way, Way::Message(_)) && entry.fate == Fate::Made {
+                if matches!(entry.way, Way::Mail(_)) && entry.fate == Fate::Made {
                     entry.fate = Fate::Sent;
                 }
             }
@@ -325,7 +325,7 @@ impl Books {
         result: &Result<Option<String>, Failure>,
     ) {
         let entry = &mut self.ledgers.entry(ledger).or_default().entries[number];
-        let is_message = matches!(entry.way, Way::Message(_));
+        let is_message = matches!(entry.way, Way::Mail(_));
         match result {
             Ok(result) => {
                 let total: Option<u64> = result.as_deref().and_then(|total| total.parse().ok());
@@ -397,7 +397,7 @@ impl Books {
             let is_destroyed = later.contains(&true);
             let must = entry.fate == Fate::Made
                 && later.is_empty()
-                && (is_end || !matches!(entry.way, Way::Message(_)));
+                && (is_end || !matches!(entry.way, Way::Mail(_)));
             if must && *count == 0 {
                 self.wrong(format!("ledger/{id}: {number} is lost: {entry:?}: {state}"));
             }
@@ -412,7 +412,7 @@ impl Books {
         let mut last: BTreeMap<usize, u64> = BTreeMap::new();
         for number in latest.iter().filter_map(Value::as_u64) {
             let entry = known.entries.get(number as usize);
-            if let Some(Way::Message(sender)) = entry.map(|entry| entry.way)
+            if let Some(Way::Mail(sender)) = entry.map(|entry| entry.way)
                 && let Some(before) = last.insert(sender, number)
                 && before > number
             {
@@ -444,7 +444,7 @@ impl Books {
             entry.total = None;
             entry.fate = match entry.way {
                 Way::Call => Fate::Refused,
-                Way::Keyed | Way::Message(_) => Fate::Sent,
+                Way::Keyed | Way::Mail(_) => Fate::Sent,
             };
         }
         if gap {

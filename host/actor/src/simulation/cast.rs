@@ -9,7 +9,7 @@ use tidegate_base::config::{self, Durability};
 use tidegate_base::metrics::Metrics;
 use tidegate_base::sync::Mutex;
 use tidegate_core::{ActorId, ActorKey, Client, Failure, Json, Name, PatchOp, patch};
-use tidegate_delivery::fanout::{Body, Close, Message, Offer, Outlet, Refresh};
+use tidegate_delivery::fanout::{Body, Close, Offer, Outlet, Refresh, SharedFrame};
 use tidegate_engine::{Compiling, Component, Engine, Grants};
 use tidegate_store::{
     Change, Commit, Committed, Durable, Later, Listing, Store, StoreError, StoreFigures, Stored,
@@ -268,7 +268,7 @@ impl Watcher {
         &self.id
     }
 
-    fn take(&self, message: &Message) -> Result<(), String> {
+    fn take(&self, message: &SharedFrame) -> Result<(), String> {
         let comes_back = self.comes_back.swap(false, Ordering::Relaxed);
         let mut seen = self.seen.lock();
         match message.body() {
@@ -338,7 +338,7 @@ impl Outlet for Watcher {
         &self.id
     }
 
-    fn offer(&self, message: &Message) -> Offer {
+    fn offer(&self, message: &SharedFrame) -> Offer {
         if self.is_closed.load(Ordering::Relaxed) {
             return Offer::Gone;
         }

@@ -16,7 +16,7 @@ use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Client, Failure, Json, Name, PatchOp, patch};
 use tidegate_delivery::connections::Connections;
-use tidegate_delivery::fanout::{Body, Close, Message, Offer, Outlet, Refresh};
+use tidegate_delivery::fanout::{Body, Close, Offer, Outlet, Refresh, SharedFrame};
 use tidegate_engine::Origin;
 use tidegate_journal::{self as journal, Journal};
 use tidegate_registry::router::Router;
@@ -165,7 +165,7 @@ impl Reader {
         reached.unwrap_or_else(|_| Err(format!("it stays at {}", self.held().version)))
     }
 
-    fn take(&self, message: &Message) -> Result<(), String> {
+    fn take(&self, message: &SharedFrame) -> Result<(), String> {
         let mut held = self.held();
         let comes_back = std::mem::take(&mut held.comes_back);
         match message.body() {
@@ -219,7 +219,7 @@ impl Outlet for Reader {
         &self.id
     }
 
-    fn offer(&self, message: &Message) -> Offer {
+    fn offer(&self, message: &SharedFrame) -> Offer {
         if let Err(wrong) = self.take(message) {
             self.held().wrong.get_or_insert(wrong);
         }
@@ -291,7 +291,7 @@ impl Stage {
             origin: Origin::Client(client_of("ann", &"caller".into())),
             depth: 0,
             key: None,
-            heard: None,
+            received: None,
             deadline: None,
             traceparent: None,
             request: None,

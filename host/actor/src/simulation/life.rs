@@ -282,7 +282,7 @@ impl Life {
                 origin: Origin::Client(Client::default()),
                 depth: 0,
                 key,
-                heard: None,
+                received: None,
                 deadline: None,
                 traceparent: None,
                 request: None,
@@ -338,7 +338,7 @@ impl Life {
     fn send(&self) {
         let sender = self.dice.below(SENDERS.len());
         let ledger = self.dice.one_of(&LEDGERS[2..4]);
-        let number = self.book.lock().send(ledger, Way::Message(sender));
+        let number = self.book.lock().send(ledger, Way::Mail(sender));
         let actor = cast::key("caller", SENDERS[sender]);
         let input = json!({
             "actor": "ledger", "id": ledger, "method": "add", "input": {"entry": number},

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tidegate_base::sync::Mutex;
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Client, Failure};
-use tidegate_delivery::fanout::{Body, Close, Message, Offer, Outlet, Refresh};
+use tidegate_delivery::fanout::{Body, Close, Offer, Outlet, Refresh, SharedFrame};
 use tokio::sync::Notify;
 
 use super::super::{FirstContact, Stream};
@@ -62,7 +62,7 @@ impl Outlet for Guest {
         &self.id
     }
 
-    fn offer(&self, message: &Message) -> Offer {
+    fn offer(&self, message: &SharedFrame) -> Offer {
         let number = match message.body() {
             Body::Snapshot { version, .. } | Body::Patch { version, .. } => {
                 if self.dice.percent(20) {

@@ -73,7 +73,7 @@ impl Ledger {
             + self.outbox.len() * ENTRY_COST
             + self.timers.bytes()
             + self.timers.len() * ENTRY_COST
-            + self.hearing.len() * SENDER_COST
+            + self.inbox.len() * SENDER_COST
             + self.recent.bytes()
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::Failure;
-use tidegate_delivery::fanout::{Wave, while_ready};
+use tidegate_delivery::fanout::{WriteBatch, while_ready};
 use tokio::sync::oneshot;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -27,7 +27,7 @@ type Departure = Box<dyn FnOnce(Result<(), Failure>) -> Boxed<()> + Send>;
 #[derive(Default)]
 pub struct Gate {
     line: Mutex<Line>,
-    wave: Wave,
+    batch: WriteBatch,
 }
 
 #[derive(Default)]
@@ -60,14 +60,14 @@ impl Gate {
     /// One that gathers what leaves for so long.
     pub fn new(gather: Duration) -> Gate {
         Gate {
-            wave: Wave::new(gather),
+            batch: WriteBatch::new(gather),
             ..Gate::default()
         }
     }
 
     /// Where what leaves may gather.
-    pub fn wave(&self) -> &Wave {
-        &self.wave
+    pub fn batch(&self) -> &WriteBatch {
+        &self.batch
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
@@ -168,7 +168,7 @@ async fn attend(gate: Arc<Gate>) {
         is_done: false,
     };
     // What one sync made safe leaves together.
-    let mut raised = None;
+    let mut corked = None;
     loop {
         let (entry, is_last) = {
             let mut line = gate.line();
@@ -182,7 +182,7 @@ async fn attend(gate: Arc<Gate>) {
         };
         match entry {
             Entry::Commit(commit) => {
-                let outcome = while_ready(&mut raised, pin!(commit)).await;
+                let outcome = while_ready(&mut corked, pin!(commit)).await;
                 let mut line = gate.line();
                 line.commits -= 1;
                 if let Err(failure) = outcome {
@@ -191,11 +191,11 @@ async fn attend(gate: Arc<Gate>) {
             }
             Entry::Departure(departure) => {
                 let outcome = gate.broken().map_or(Ok(()), Err);
-                if !is_last && raised.is_none() {
-                    raised = Some(gate.wave.raise());
+                if !is_last && corked.is_none() {
+                    corked = Some(gate.batch.cork());
                 }
-                while_ready(&mut raised, pin!(departure(outcome))).await;
-                raised = raised.filter(|raised| !is_last && !raised.is_due());
+                while_ready(&mut corked, pin!(departure(outcome))).await;
+                corked = corked.filter(|corked| !is_last && !corked.is_due());
             }
         }
     }
@@ -224,12 +224,12 @@ impl Drop for Attendant {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
     use tidegate_core::failure::code;
+    use tidegate_testkit::receiver::{Receiver, Told};
     use tokio::sync::mpsc;
 
-    use tidegate_testkit::receiver::{Receiver, Told};
+    use super::*;
 
     type Seen = mpsc::UnboundedSender<(u32, bool)>;
 
@@ -273,7 +273,7 @@ mod tests {
         let held = gate.clone();
         let departure = async move |outcome: Result<(), Failure>| {
             assert_eq!(outcome, Ok(()));
-            held.wave().hold(&busy);
+            held.batch().add(&busy);
         };
         assert!(gate.leave(departure).is_none());
         // Behind it, so that what it lets out is still held when the line is empty.

@@ -19,7 +19,7 @@ use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::Recheck;
 use tidegate_core::{Client, Failure, Json, Pointer};
-use tidegate_delivery::fanout::{Message, OwnView, Shown, Steps, Stream, View};
+use tidegate_delivery::fanout::{OwnView, SharedFrame, Shown, Steps, Stream, View};
 use tidegate_engine::{
     CallResult, Component, Crash, Flush, Imports, Invocation, NewTimer, Pending, Step, Subject,
     Unparsed, WayOut,
@@ -378,7 +378,7 @@ impl Live {
                 let live = self.clone();
                 let departure = async move |outcome: Result<(), Failure>| {
                     if outcome.is_ok() {
-                        let _raised = live.gate.wave().gather_for_patch(&live.audience);
+                        let _raised = live.gate.batch().cork_for_patch(&live.audience);
                         live.audience.restart(&live.source(), || Some(snapshot));
                     }
                 };
@@ -407,7 +407,7 @@ impl Live {
             loop {
                 // Nobody waits for the document under the audience's lock.
                 self.make_snapshot().await;
-                let _raised = self.gate.wave().gather_for_patch(&self.audience);
+                let _raised = self.gate.batch().cork_for_patch(&self.audience);
                 let snapshot = || self.snapshot_at_hand();
                 if self.audience.restart(&self.source(), snapshot) {
                     return;
@@ -421,7 +421,7 @@ impl Live {
     pub(super) async fn show(
         self: &Arc<Self>,
         component: &Component,
-        patch: Option<&Message>,
+        patch: Option<&SharedFrame>,
     ) -> u64 {
         let viewers = self.audience.viewers();
         let (mut views, pinned) = self.views_of(component, viewers).await;
@@ -444,7 +444,7 @@ impl Live {
             restart: false,
             ..self.shown(&pinned, &whole)
         };
-        let _raised = self.gate.wave().gather_for_patch(&self.audience);
+        let _raised = self.gate.batch().cork_for_patch(&self.audience);
         // What is committed behind it shows itself.
         let is_current = || self.ledger().is_at(&pinned);
         let audience = &self.audience;

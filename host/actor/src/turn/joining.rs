@@ -355,7 +355,7 @@ impl Live {
                 &pinned,
                 whole.unwrap_or_default(),
                 move |live, shown, is_fit| {
-                    let _raised = live.gate.wave().gather_for_patch(&live.audience);
+                    let _raised = live.gate.batch().cork_for_patch(&live.audience);
                     let source = live.source();
                     live.audience
                         .publish_views(views, shown, Steps::none(), &source, is_fit)

@@ -12,22 +12,22 @@ use tidegate_core::manifest::StateSpec;
 use tidegate_core::meter::Exhausted;
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Client, Document, Failure, Json, PatchOp, Pointer, patch};
-use tidegate_delivery::fanout::{Audience, Body, Message, Refresh};
+use tidegate_delivery::fanout::{Audience, Body, Refresh, SharedFrame};
 use tidegate_engine::Component;
 use tidegate_registry::router::Slot;
 use tidegate_store::{
-    Change, Commit, Committed, Connected, ConnectionChange, Durability, Heard, Store, StoreError,
-    Stored, Weight,
+    Change, Commit, Committed, Connected, ConnectionChange, Durability, Received, Store,
+    StoreError, Stored, Weight,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::answers::{Answers, Bounds, Keyed};
 use super::gate::Gate;
 use super::guard::{Basis, Guarding, Guards};
+use super::idempotency::{Answered, Bounds, IdempotencyKey};
 use super::lineage::Lineage;
-use super::messages::{Hearing, Outbox};
+use super::mail::{Inbox, Outbox};
 use super::migrate::Fit;
-use super::recent::{LookedUp, Recent};
+use super::replay_buffer::{LookedUp, ReplayBuffer};
 use super::timers::{ActorTimers, Clock, Which};
 use super::work::{TurnMeter, at_once_or_elsewhere, is_short};
 
@@ -86,17 +86,17 @@ pub struct Ledger {
     pub timers: ActorTimers,
     /// The last committed state as subscribers see it, once somebody has asked for it: one
     /// message for all of them.
-    pub(super) encoded: Option<Arc<Message>>,
+    pub(super) encoded: Option<Arc<SharedFrame>>,
     /// The last committed state as guards read it, once one has asked for it.
     pub(super) pinned: Option<Arc<Pinned>>,
     /// What became of calls with idempotency keys.
-    pub(super) answers: Answers,
+    pub(super) answers: Answered,
     /// What it has sent to others.
     pub outbox: Outbox,
     /// What it has heard of others.
-    pub(super) hearing: Hearing,
+    pub(super) inbox: Inbox,
     /// The last patches that subscribers were shown.
-    pub(super) recent: Recent,
+    pub(super) recent: ReplayBuffer,
     /// Somebody has subscribed to the state since the actor is in memory: patches have readers.
     pub(super) is_watched: bool,
     /// The component that the rules below are of.
@@ -157,7 +157,7 @@ impl Live {
             answers: Vec::new(),
             outbox: Vec::new(),
             last_sent: 0,
-            heard: Vec::new(),
+            received: Vec::new(),
         };
         let timers = ActorTimers::default();
         Live::new(key, slot, stored, timers, Weight::default(), gather)
@@ -215,10 +215,10 @@ impl Live {
                 timers,
                 encoded: None,
                 pinned: None,
-                answers: Answers::restored(stored.answers),
+                answers: Answered::restored(stored.answers),
                 outbox: Outbox::restored(stored.outbox, stored.last_sent),
-                hearing: Hearing::restored(stored.heard),
-                recent: Recent::default(),
+                inbox: Inbox::restored(stored.received),
+                recent: ReplayBuffer::default(),
                 is_watched: false,
                 rules_of: 0,
                 announces_ends: false,
@@ -270,14 +270,14 @@ impl Live {
         // Commits that changed nothing for the others may have changed something for these.
         ledger.shown_version = ledger.version;
         ledger.encoded = None;
-        ledger.recent = Recent::default();
+        ledger.recent = ReplayBuffer::default();
         true
     }
 
     /// What a call came to that has run before; none if it has not.
     pub fn answered(
         &self,
-        keyed: &Keyed,
+        keyed: &IdempotencyKey,
         now_ms: u64,
         bounds: Bounds,
     ) -> Option<Result<Option<String>, Failure>> {
@@ -285,8 +285,8 @@ impl Live {
     }
 
     /// Whether a message has been heard before.
-    pub fn has_heard(&self, heard: &Heard) -> bool {
-        self.ledger().hearing.knows(heard)
+    pub fn has_received(&self, received: &Received) -> bool {
+        self.ledger().inbox.knows(received)
     }
 
     /// Whether the handler is told of connections that have closed.
@@ -404,18 +404,18 @@ impl Live {
         ledger.go_on_with(declared.initial.clone(), declared.version, epoch, 0);
         ledger.timers.clear();
         ledger.weight = Weight::default();
-        ledger.answers = Answers::default();
+        ledger.answers = Answered::default();
         ledger.outbox = ledger.outbox.emptied();
-        ledger.hearing = Hearing::default();
+        ledger.inbox = Inbox::default();
     }
 
     /// The committed state as a message, and its version; none where it is not at hand.
-    pub(super) fn snapshot_at_hand(&self) -> Option<(Arc<Message>, u64)> {
+    pub(super) fn snapshot_at_hand(&self) -> Option<(Arc<SharedFrame>, u64)> {
         let mut ledger = self.ledger();
         ledger.is_at_hand().then(|| self.snapshot_of(&mut ledger))
     }
 
-    pub(super) fn snapshot_of(&self, ledger: &mut Ledger) -> (Arc<Message>, u64) {
+    pub(super) fn snapshot_of(&self, ledger: &mut Ledger) -> (Arc<SharedFrame>, u64) {
         let version = ledger.version;
         if let Some(encoded) = &ledger.encoded {
             return (Arc::new(encoded.again()), version);
@@ -428,13 +428,13 @@ impl Live {
     }
 
     /// Keeps the committed state as this text, as far as there is room for that.
-    pub(super) fn keep_snapshot(&self, ledger: &mut Ledger, state: Arc<str>) -> Arc<Message> {
+    pub(super) fn keep_snapshot(&self, ledger: &mut Ledger, state: Arc<str>) -> Arc<SharedFrame> {
         let body = Body::Snapshot {
             state,
             epoch: ledger.shown_epoch.clone(),
             version: ledger.version,
         };
-        let encoded = Message::lasting(self.key.clone(), body);
+        let encoded = SharedFrame::lasting(self.key.clone(), body);
         let told = Arc::new(encoded.again());
         ledger.encoded = Some(Arc::new(encoded));
         ledger.take_for_readers();
@@ -458,7 +458,7 @@ impl Live {
         &self,
         ledger: &mut Ledger,
         since: Option<&Since>,
-    ) -> (Vec<Arc<Message>>, u64) {
+    ) -> (Vec<Arc<SharedFrame>>, u64) {
         let version = ledger.version;
         let seen = since.and_then(|since| ledger.version_of(since));
         if let Some(seen) = seen
@@ -472,7 +472,7 @@ impl Live {
                 version,
             };
             return (
-                vec![Arc::new(Message::new(self.key.clone(), body))],
+                vec![Arc::new(SharedFrame::new(self.key.clone(), body))],
                 version,
             );
         }
@@ -550,7 +550,7 @@ impl Live {
     }
 
     /// The whole state as a message, if all of it is safe and it is at hand.
-    pub(super) fn safe_snapshot(&self) -> Option<(Arc<Message>, u64)> {
+    pub(super) fn safe_snapshot(&self) -> Option<(Arc<SharedFrame>, u64)> {
         let mut ledger = self.ledger();
         // Commits enter under the ledger's lock.
         let is_safe = ledger.is_at_hand() && self.gate.is_safe();
@@ -750,7 +750,7 @@ impl Ledger {
             answers: self.answers.to_stored(),
             outbox: self.outbox.to_stored(),
             last_sent: self.outbox.last(),
-            heard: self.hearing.to_stored(),
+            received: self.inbox.to_stored(),
         }
     }
 
@@ -775,7 +775,7 @@ impl Ledger {
         self.shown_version = version;
         self.encoded = None;
         self.pinned = None;
-        self.recent = Recent::default();
+        self.recent = ReplayBuffer::default();
     }
 
     /// What is hidden becomes part of the epoch's name: who has seen more or less of a version

@@ -36,13 +36,13 @@ pub struct Chunk {
 impl Listener {
     /// A listener, and what it hears.
     pub fn new(budget: Arc<Budget>) -> (Listener, mpsc::Receiver<Chunk>) {
-        let (parts, heard) = mpsc::channel(PARTS_AHEAD);
+        let (parts, received) = mpsc::channel(PARTS_AHEAD);
         let listener = Listener {
             parts,
             ahead: Arc::new(Semaphore::new(BYTES_AHEAD as usize)),
             budget,
         };
-        (listener, heard)
+        (listener, received)
     }
 
     /// Sends a part once the listener has heard enough of what was before it. One that is gone
@@ -86,14 +86,14 @@ mod tests {
     #[tokio::test]
     async fn a_listener_that_does_not_read_holds_no_more_than_the_bound() {
         let budget = Budget::new("test", 1 << 30);
-        let (listener, mut heard) = Listener::new(budget.clone());
+        let (listener, mut received) = Listener::new(budget.clone());
         let speaking = tokio::spawn(async move {
             for _ in 0..8 {
                 listener.send("x".repeat(100 << 10)).await;
             }
         });
         let mut count = 0;
-        while let Some(chunk) = heard.recv().await {
+        while let Some(chunk) = received.recv().await {
             count += chunk.text.len() >> 10;
             assert!(budget.used() <= (BYTES_AHEAD as usize) + (100 << 10));
         }
@@ -103,8 +103,8 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_speaks_for_ever_to_one_who_is_gone() {
-        let (listener, heard) = Listener::new(Budget::new("test", 0));
-        drop(heard);
+        let (listener, received) = Listener::new(Budget::new("test", 0));
+        drop(received);
         listener.send("x".to_owned()).await;
     }
 }

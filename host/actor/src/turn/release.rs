@@ -8,26 +8,26 @@ use tidegate_base::metrics::Stopwatch;
 use tidegate_core::failure::code;
 use tidegate_core::{Failure, protocol};
 use tidegate_delivery::connections::Connection;
-use tidegate_delivery::fanout::{Message, Recipients};
+use tidegate_delivery::fanout::{Recipients, SharedFrame};
 use tidegate_engine::Component;
 use tidegate_store::Sent;
 use tidegate_ws::Frame;
 use tokio::sync::oneshot;
 
+use super::dispatch::Dispatch;
 use super::guard::Guards;
 use super::ledger::Live;
 use super::listener::Listener;
-use super::outside::Outside;
 
 /// What a committed turn lets out.
 pub struct Effects {
     pub(super) live: Arc<Live>,
     pub(super) component: Arc<Component>,
-    pub(super) outside: Arc<dyn Outside>,
+    pub(super) dispatch: Arc<dyn Dispatch>,
     /// Whether the state has another version.
     pub(super) changed: bool,
     /// The change of the state and the version it leads to.
-    pub(super) patch: Option<(Arc<Message>, u64)>,
+    pub(super) patch: Option<(Arc<SharedFrame>, u64)>,
     pub(super) events: Vec<StagedEvent>,
     /// Messages to other actors.
     pub(super) sends: Vec<Arc<Sent>>,
@@ -37,7 +37,7 @@ pub struct Effects {
 
 /// An event that waits for its turn's commit.
 pub(super) struct StagedEvent {
-    pub(super) message: Message,
+    pub(super) message: SharedFrame,
     pub(super) to: Recipients,
 }
 
@@ -240,22 +240,22 @@ async fn release(effects: Effects, reply: Option<Reply>, recheck: Duration) {
     if (is_projected || guards.at_each_commit()) && !audience.is_empty() {
         Box::pin(guard(&effects, guards)).await;
     }
-    let wave = live.gate.wave();
+    let batch = live.gate.batch();
     // Several are written to behind the last of it, and outside of the list's lock.
-    let _raised = wave.raise_for(audience);
+    let _raised = batch.cork_for(audience);
     // What the caller is owed leaves in one write.
     let _cork = reply
         .as_ref()
         .and_then(|reply| reply.to.connection_of())
         .map(|connection| connection.outbound().clone().cork());
     if let Some((patch, version)) = effects.patch.as_ref().filter(|_| !is_projected) {
-        wave.hold_for_patch(audience);
+        batch.add_for_patch(audience);
         let taken = audience.publish_patch(patch, *version, &live.source());
         metrics.published.patches.inc();
         metrics.delivered.patches.inc_by(taken);
     }
     for event in &effects.events {
-        wave.hold_for_event(audience, &event.to);
+        batch.add_for_event(audience, &event.to);
         let taken = audience.publish_event(&event.message, &event.to);
         metrics.published.events.inc();
         metrics.delivered.events.inc_by(taken);
@@ -264,11 +264,11 @@ async fn release(effects: Effects, reply: Option<Reply>, recheck: Duration) {
         live.authorize_later(recheck);
     }
     for sent in effects.sends {
-        effects.outside.deliver(&live.key, sent);
+        effects.dispatch.deliver(&live.key, sent);
     }
     if let Some(Reply { to, result, watch }) = reply {
         if let Some(connection) = to.connection_of().filter(|c| c.awaits_several()) {
-            wave.hold(connection);
+            batch.add(connection);
         }
         to.send(Ok(result));
         watch.finish();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
-use tidegate_base::budget::{self, FREE, Share};
+use tidegate_base::budget::{FREE, Share};
 use tidegate_base::clock::instant;
 use tidegate_base::config::Limits;
 use tidegate_base::sync::{Mutex, MutexGuard};
@@ -18,22 +18,22 @@ use tidegate_core::manifest::ActorType;
 use tidegate_core::meter::{Exhausted, Meter};
 use tidegate_core::schema::{Refused, Schema};
 use tidegate_core::{ActorId, Document, Failure, Json, Name, PatchOp, Pointer, patch};
-use tidegate_delivery::fanout::{Body, Message, Recipients};
+use tidegate_delivery::fanout::{Body, Recipients, SharedFrame};
 use tidegate_engine::{
     Audience, CallResult, Component, Flush, Imports, Invocation, NewTimer, Pending, Step, Unparsed,
     WayOut,
 };
-use tidegate_store::{Change, Durability, Heard, Outcome, Store};
+use tidegate_store::{Change, Durability, Outcome, Received, Store};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::answers::{Bounds, Keyed};
+use super::dispatch::{Caller, Dispatch};
+use super::idempotency::{Bounds, IdempotencyKey};
 use super::ledger::{Ledger, Live, next_token, unavailable};
 use super::migrate::Fit;
-use super::outside::{Caller, Outside};
-use super::recent;
 use super::release::{Chunks, Effects, StagedEvent, let_out};
+use super::replay_buffer;
 use super::timers::{Clock, StoredTimer, Timer, TimerChange};
 use super::work::{Budget, TurnMeter, elsewhere, is_short};
 
@@ -47,7 +47,7 @@ const MAX_DELAY_MS: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
 type Patches = Option<Vec<PatchOp>>;
 
 /// What a turn begins with.
-pub struct Given {
+pub struct TurnContext {
     /// The actor.
     pub live: Arc<Live>,
     /// The code that runs it.
@@ -55,7 +55,7 @@ pub struct Given {
     /// Where it commits to.
     pub store: Arc<dyn Store>,
     /// The way to other actors.
-    pub outside: Arc<dyn Outside>,
+    pub dispatch: Arc<dyn Dispatch>,
     /// What its timers are set on.
     pub clock: Clock,
     /// As whom it calls others.
@@ -63,13 +63,13 @@ pub struct Given {
     /// Who hears parts of its result.
     pub chunks: Option<Chunks>,
     /// The call, if it is to run once.
-    pub keyed: Option<Keyed>,
+    pub keyed: Option<IdempotencyKey>,
     /// How many such calls are remembered.
     pub bounds: Bounds,
     /// The message that it is the turn of.
-    pub heard: Option<Heard>,
+    pub received: Option<Received>,
     /// How many messages may be under way, and how many senders are remembered.
-    pub messages: MessageBounds,
+    pub messages: MailBounds,
     /// Set when its caller wants the result no longer.
     pub cancel: CancellationToken,
     /// When it began.
@@ -86,7 +86,7 @@ pub struct Given {
 
 /// How much is kept of an actor's messages.
 #[derive(Clone, Copy, Debug)]
-pub struct MessageBounds {
+pub struct MailBounds {
     /// Messages that it has sent and that are not settled.
     pub unsettled: usize,
     /// What these may weigh, in bytes.
@@ -104,7 +104,7 @@ pub struct MessageBounds {
 pub struct Stage(Arc<Shared>);
 
 struct Shared {
-    given: Given,
+    context: TurnContext,
     staged: Mutex<Staged>,
     /// Something staged became fit to be let out, or a tick has ended.
     became_fit: Notify,
@@ -139,7 +139,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let staged = self.staged.get_mut();
         if staged.open {
-            self.given.live.ledger().rollback();
+            self.context.live.ledger().rollback();
         }
     }
 }
@@ -156,11 +156,11 @@ impl Drop for TickEnds {
 
 impl Stage {
     /// The beginning of a turn.
-    pub fn new(given: Given) -> Stage {
-        let next_tick = given.began + given.streaming.unwrap_or_default();
-        let budget = Budget::new(given.component.limits().work_steps);
+    pub fn new(context: TurnContext) -> Stage {
+        let next_tick = context.began + context.streaming.unwrap_or_default();
+        let budget = Budget::new(context.component.limits().work_steps);
         Stage(Arc::new(Shared {
-            given,
+            context,
             staged: Mutex::new(Staged {
                 events: Vec::new(),
                 timers: Vec::new(),
@@ -185,44 +185,41 @@ impl Stage {
     }
 
     fn live(&self) -> &Arc<Live> {
-        &self.0.given.live
+        &self.0.context.live
     }
 
     fn limits(&self) -> &Limits {
-        self.0.given.component.limits()
+        self.0.context.component.limits()
     }
 
     fn actor_type(&self) -> Option<&ActorType> {
-        let actors = &self.0.given.component.manifest.actors;
+        let actors = &self.0.context.component.manifest.actors;
         actors.get(self.live().key.actor.as_str())
     }
 
     fn charge(&self, bytes: usize) -> Result<(), Failure> {
         let limit = self.limits().effects_bytes;
-        let mut staged = self.staged();
-        staged.bytes = staged.bytes.saturating_add(bytes);
-        let failure = if staged.bytes <= limit {
-            match self.fit(&mut staged) {
-                Ok(()) => return Ok(()),
-                Err(exhausted) => exhausted.failure(),
-            }
-        } else {
-            Failure::host(code::TURN_EFFECTS_LIMIT)
-                .message(format!("the turn staged more than {limit} bytes"))
-                .param("limit", limit)
+        let all = {
+            let mut staged = self.staged();
+            staged.bytes = staged.bytes.saturating_add(bytes);
+            staged.bytes
         };
-        staged.exceeded.get_or_insert_with(|| failure.clone());
-        Err(failure)
-    }
-
-    /// Takes what is staged from the host's budget.
-    fn fit(&self, staged: &mut Staged) -> Result<(), budget::Exhausted> {
-        if staged.bytes <= FREE {
+        if all > limit {
+            let failure = Failure::host(code::TURN_EFFECTS_LIMIT)
+                .message(format!("the turn staged more than {limit} bytes"))
+                .param("limit", limit);
+            return Err(self.exceed(failure));
+        }
+        if all <= FREE {
             return Ok(());
         }
         let budget = &self.live().slot.metrics.budgets().outbound;
-        let share = staged.share.get_or_insert_with(|| budget.empty_share());
-        share.fit(staged.bytes)
+        let taken = budget.relieved(|| {
+            let staged = &mut *self.staged();
+            let share = staged.share.get_or_insert_with(|| budget.empty_share());
+            share.fit(staged.bytes)
+        });
+        taken.map_err(|exhausted| self.exceed(exhausted.failure()))
     }
 
     /// Fails the turn if the state would take more than it may, as text or in memory.
@@ -249,10 +246,16 @@ impl Stage {
         &self,
         work: impl FnOnce(&mut TurnMeter) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let given = &self.0.given;
+        let context = &self.0.context;
         let before = self.staged().budget.clone();
         let mut after = before.clone();
-        let done = elsewhere(&given.component, &mut after, given.caller.deadline, work).await;
+        let done = elsewhere(
+            &context.component,
+            &mut after,
+            context.caller.deadline,
+            work,
+        )
+        .await;
         self.settle(&before, &after, done)
     }
 
@@ -261,12 +264,17 @@ impl Stage {
         &self,
         work: impl FnOnce(&mut Document, &mut TurnMeter) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let given = &self.0.given;
+        let context = &self.0.context;
         let before = self.staged().budget.clone();
         let mut after = before.clone();
         let live = self.live();
         let done = live
-            .on_document(&given.component, &mut after, given.caller.deadline, work)
+            .on_document(
+                &context.component,
+                &mut after,
+                context.caller.deadline,
+                work,
+            )
             .await;
         self.settle(&before, &after, done)
     }
@@ -366,7 +374,7 @@ impl Stage {
     /// Completes when a tick is due: something is fit to be let out, and the last time is an
     /// interval ago. Never in a turn that does not stream.
     pub async fn tick_due(&self) {
-        if self.0.given.streaming.is_none() {
+        if self.0.context.streaming.is_none() {
             return std::future::pending().await;
         }
         loop {
@@ -376,7 +384,7 @@ impl Stage {
                 (staged.is_fit && !staged.committing, staged.next_tick)
             };
             if is_fit {
-                self.0.given.component.sleeps().until(next_tick).await;
+                self.0.context.component.sleeps().until(next_tick).await;
                 // It may have changed meanwhile, or have left another way.
                 if self.staged().is_fit {
                     return;
@@ -413,7 +421,7 @@ impl Stage {
             let mut staged = self.staged();
             staged.budget.refill();
             // One that was late does not make the next ones so, nor are two sent in a row.
-            let interval = self.0.given.streaming.unwrap_or_default();
+            let interval = self.0.context.streaming.unwrap_or_default();
             let grid = staged.next_tick + interval;
             staged.next_tick = grid.max(instant() + interval / 2);
             match &committed {
@@ -422,9 +430,9 @@ impl Stage {
             }
         }
         // Whatever comes behind it is let out behind it.
-        let_out(committed?, None, self.0.given.recheck).await;
+        let_out(committed?, None, self.0.context.recheck).await;
         drop(ends);
-        self.live().keep_pace(self.0.given.run_ahead).await
+        self.live().keep_pace(self.0.context.run_ahead).await
     }
 
     /// Waits until no tick is under way that somebody has begun and not waited for.
@@ -469,7 +477,7 @@ impl Stage {
         if !ledger.document.is_dirty() {
             return Ok(Some(None));
         }
-        let fits = ledger.fit.is_of(&self.0.given.component);
+        let fits = ledger.fit.is_of(&self.0.context.component);
         let mut allowance = budget.at_once();
         let prepared = self.prepare(&mut ledger.document, fits, &mut allowance);
         budget.settle(&allowance);
@@ -532,7 +540,7 @@ impl Stage {
         let patches = match prepared {
             Some(patches) => patches,
             None => {
-                let fits = self.live().ledger().fit.is_of(&self.0.given.component);
+                let fits = self.live().ledger().fit.is_of(&self.0.context.component);
                 let stage = self.clone();
                 let prepare = move |document: &mut Document, meter: &mut TurnMeter| {
                     let prepared = stage.prepare(document, fits, meter);
@@ -556,8 +564,8 @@ impl Stage {
     }
 
     fn finish(&self, patches: Patches, outcome: Outcome) -> Result<Effects, Failure> {
-        let given = &self.0.given;
-        let live = &given.live;
+        let context = &self.0.context;
+        let live = &context.live;
         let (share, events, timers, sends) = {
             let mut staged = self.staged();
             staged.bytes = 0;
@@ -571,13 +579,15 @@ impl Stage {
         let mut ledger = live.ledger();
         let changed = patches.is_some();
         // A turn that commits more than once has heard its message with the first.
-        let heard = given.heard.as_ref();
-        let heard = heard.filter(|heard| !ledger.hearing.knows(heard)).cloned();
-        let answer = given.keyed.as_ref().map(|keyed| {
+        let received = context.received.as_ref();
+        let received = received
+            .filter(|received| !ledger.inbox.knows(received))
+            .cloned();
+        let answer = context.keyed.as_ref().map(|keyed| {
             // Their age is a span of time.
-            let now_ms = given.clock.steady_ms();
-            ledger.answers.prune(now_ms, given.bounds);
-            keyed.answer(now_ms, outcome, given.bounds)
+            let now_ms = context.clock.steady_ms();
+            ledger.answers.prune(now_ms, context.bounds);
+            keyed.answer(now_ms, outcome, context.bounds)
         });
         let mut change = Change {
             version: ledger.version + u64::from(changed),
@@ -588,29 +598,29 @@ impl Stage {
             answer,
             sends: ledger.outbox.number(sends, &ledger.epoch),
             settled: Vec::new(),
-            heard,
+            received,
         };
         ledger.take_for(&change)?;
         ledger.add_happenings(&mut change);
         if !change.is_empty() {
             // It shares what the document holds.
             let state = &|ledger: &Ledger| ledger.document.value().clone();
-            let store = &*given.store;
-            live.commit(&mut ledger, &change, store, given.durability, state)
+            let store = &*context.store;
+            live.commit(&mut ledger, &change, store, context.durability, state)
                 .map_err(|error| unavailable(&error))?;
         }
         if let Some(answer) = change.answer {
             ledger.answers.add(answer);
         }
-        if let Some(heard) = change.heard {
-            ledger.hearing.note(heard, given.messages.senders);
+        if let Some(received) = change.received {
+            ledger.inbox.note(received, context.messages.senders);
         }
         let sends = ledger.outbox.add(change.sends);
-        ledger.timers.change(&live.key, timers, &given.clock);
+        ledger.timers.change(&live.key, timers, &context.clock);
         let patch = changed.then(|| {
             ledger.accept();
             // `prepare` has checked it.
-            ledger.fit = Fit::of(&given.component);
+            ledger.fit = Fit::of(&context.component);
             ledger.version += 1;
             ledger.encoded = None;
             let shown = patch::without_hidden(change.patches, &ledger.hidden);
@@ -624,16 +634,16 @@ impl Stage {
                 return None;
             }
             let (state, epoch) = (ledger.document.value(), ledger.shown_epoch.clone());
-            let body = recent::body(&shown, state, epoch, from, version);
-            let message = Arc::new(Message::new(live.key.clone(), body));
+            let body = replay_buffer::body(&shown, state, epoch, from, version);
+            let message = Arc::new(SharedFrame::new(live.key.clone(), body));
             ledger.recent.add(from, version, &message);
             Some((message, version))
         });
         drop(ledger);
         Ok(Effects {
             live: live.clone(),
-            component: given.component.clone(),
-            outside: given.outside.clone(),
+            component: context.component.clone(),
+            dispatch: context.dispatch.clone(),
             changed,
             patch: patch.flatten(),
             events,
@@ -720,7 +730,7 @@ impl Stage {
             name: event,
             payload: spelled.unwrap_or(payload),
         };
-        let message = Message::new(self.live().key.clone(), body);
+        let message = SharedFrame::new(self.live().key.clone(), body);
         self.staged().events.push(StagedEvent { message, to });
         Ok(())
     }
@@ -748,7 +758,7 @@ impl Stage {
                 .param("limit", limit));
         }
         let id = ledger.timers.next_id();
-        let clock = &self.0.given.clock;
+        let clock = &self.0.context.clock;
         let steady_ms = clock.steady_ms().saturating_add(timer.delay_ms);
         let timer = Timer {
             method,
@@ -885,7 +895,7 @@ impl Imports for Stage {
     }
 
     fn checkpoint(&mut self, when: Flush) -> Pending<Result<(), Failure>> {
-        if self.0.given.streaming.is_none() {
+        if self.0.context.streaming.is_none() {
             return Box::pin(std::future::ready(Ok(())));
         }
         {
@@ -921,8 +931,8 @@ impl Imports for Stage {
     }
 
     fn is_cancelled(&mut self) -> bool {
-        let given = &self.0.given;
-        given.cancel.is_cancelled() || given.chunks.as_ref().is_some_and(Chunks::is_gone)
+        let context = &self.0.context;
+        context.cancel.is_cancelled() || context.chunks.as_ref().is_some_and(Chunks::is_gone)
     }
 
     fn emit(&mut self, event: String, payload: String, to: Audience) -> Step<Result<(), Failure>> {
@@ -962,7 +972,7 @@ impl Imports for Stage {
     }
 
     fn chunk(&mut self, payload: String) -> Pending<Result<(), Failure>> {
-        let Some(chunks) = self.0.given.chunks.clone() else {
+        let Some(chunks) = self.0.context.chunks.clone() else {
             return Box::pin(std::future::ready(Ok(())));
         };
         if let Err(detail) = check_json(&payload) {
@@ -1043,14 +1053,14 @@ impl Imports for Stage {
         Box::pin(async move {
             let passed = passed.await;
             let limit = stage.limits().calls;
-            let given = &stage.0.given;
+            let context = &stage.0.context;
             let calls = calls.into_iter().map(|call| -> Pending<CallResult> {
                 let mut staged = stage.staged();
                 staged.calls += 1;
                 match &passed {
                     Err(failure) => Box::pin(std::future::ready(Err(failure.clone()))),
                     Ok(()) if staged.calls <= limit => {
-                        given.outside.call(given.caller.clone(), call)
+                        context.dispatch.call(context.caller.clone(), call)
                     }
                     Ok(()) => Box::pin(std::future::ready(Err(too_many_calls(limit)))),
                 }
@@ -1077,7 +1087,7 @@ impl Imports for Stage {
         }
         ActorId::check(&call.id)?;
         let limit = self.limits().calls;
-        let bounds = self.0.given.messages;
+        let bounds = self.0.context.messages;
         let mut staged = self.staged();
         staged.calls += 1;
         if staged.calls > limit {

@@ -279,8 +279,9 @@ fn next(timer: &Timer, every_ms: u64, clock: &Clock) -> Timer {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn missed_points_of_the_grid_are_skipped() {

@@ -75,7 +75,6 @@ impl Sleeps {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use crate::sync::{Mutex, MutexGuard};
     use std::collections::BTreeMap;
     use std::future::Future;
     use std::io;
@@ -92,6 +91,8 @@ mod linux {
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
     use tokio::task::AbortHandle;
+
+    use crate::sync::{Mutex, MutexGuard};
 
     /// Moments that are less than this apart are waited for together, at the last of them.
     const SLACK: Duration = Duration::from_micros(100);

@@ -242,7 +242,7 @@ fn every_setting_can_be_made_by_its_variable() {
 #[test]
 fn every_field_of_the_settings_is_known() {
     // Each `pub field:` above the functions of this module is a setting, a section, or both.
-    let source = include_str!("mod.rs");
+    let source = include_str!("../config.rs");
     let effective = Layers::new().resolve().unwrap();
     let known: BTreeSet<&str> = effective
         .settings

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use tidegate_base::budget::Share;
 use tidegate_core::{ActorKey, Client, Json, Meter, PatchOp, patch};
 
-use super::{Audience, Body, Message, Outlet, Refresh, StateSubscriber, Told, show};
+use super::{Audience, Body, Outlet, Refresh, SharedFrame, StateSubscriber, Told, show};
 
 /// What one subscriber sees of the state.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub struct Shown<'a> {
     /// Where in it.
     pub version: u64,
     /// What leads here from the version before, for those who see the whole.
-    pub patch: Option<&'a Message>,
+    pub patch: Option<&'a SharedFrame>,
     /// The whole as JSON text.
     pub whole: &'a (dyn Fn() -> Arc<str> + Sync),
     /// What subscribers have is of another history: they get snapshots.
@@ -91,7 +91,7 @@ impl Shown<'_> {
         }
     }
 
-    fn snapshot(&self, view: &View) -> Message {
+    fn snapshot(&self, view: &View) -> SharedFrame {
         let state = match view {
             View::Whole => (self.whole)(),
             View::Own(own) => own.text(),
@@ -101,17 +101,17 @@ impl Shown<'_> {
             epoch: self.epoch.clone(),
             version: self.version,
         };
-        Message::new(self.actor.clone(), body)
+        SharedFrame::new(self.actor.clone(), body)
     }
 }
 
 /// Messages that are made once for all who go the same way.
 #[derive(Default)]
 pub struct Steps {
-    snapshot_of_whole: Option<Arc<Message>>,
-    snapshots: HashMap<usize, Arc<Message>>,
+    snapshot_of_whole: Option<Arc<SharedFrame>>,
+    snapshots: HashMap<usize, Arc<SharedFrame>>,
     patches: HashMap<(usize, usize), Way>,
-    messages: HashMap<(usize, usize, u64), Arc<Message>>,
+    messages: HashMap<(usize, usize, u64), Arc<SharedFrame>>,
     /// Keeps the places of views, which name them, from being used anew.
     _views: Vec<Arc<OwnView>>,
     /// Differences that are not known are not worked out any more.
@@ -135,7 +135,7 @@ fn place(view: &Arc<OwnView>) -> usize {
 }
 
 impl Steps {
-    fn snapshot(&mut self, shown: &Shown<'_>, view: &View) -> Arc<Message> {
+    fn snapshot(&mut self, shown: &Shown<'_>, view: &View) -> Arc<SharedFrame> {
         let make = || Arc::new(shown.snapshot(view));
         match view {
             View::Whole => self.snapshot_of_whole.get_or_insert_with(make).clone(),
@@ -182,7 +182,7 @@ impl Steps {
         [from, to]: [&Arc<OwnView>; 2],
         view: &View,
         told: u64,
-    ) -> Option<Arc<Message>> {
+    ) -> Option<Arc<SharedFrame>> {
         let way = (place(from), place(to));
         if let Some(message) = self.messages.get(&(way.0, way.1, told)) {
             return Some(message.clone());
@@ -208,7 +208,7 @@ impl Steps {
             from: told,
             version: shown.version,
         };
-        let message = Arc::new(Message::new(shown.actor.clone(), body));
+        let message = Arc::new(SharedFrame::new(shown.actor.clone(), body));
         let place = (way.0, way.1, told);
         self.messages.insert(place, message.clone());
         Some(message)

@@ -34,7 +34,7 @@ use tracing::{error, info};
 
 use super::deploy::finished;
 use super::{answer, key_of, query_of};
-use crate::Doors;
+use crate::Shared;
 use crate::http::{ErrorResponse, check_length, failure};
 
 /// The format that is written, and the only one that is read.
@@ -82,11 +82,11 @@ struct End {
     actors: u64,
 }
 
-pub(super) async fn export(State(doors): State<Arc<Doors>>) -> Response {
+pub(super) async fn export(State(shared): State<Arc<Shared>>) -> Response {
     let (lines, made) = mpsc::channel(LINES_AHEAD);
     // Ends with the client that reads.
     tokio::spawn(async move {
-        if let Err(failure) = write_all(&doors.actors, &lines).await {
+        if let Err(failure) = write_all(&shared.actors, &lines).await {
             error!(%failure, "an export was broken off");
             // In place of the last line, so that nobody takes this for all.
             let _ = lines.send(failure.operators_body()).await;
@@ -158,7 +158,7 @@ pub(super) struct Replacing {
 }
 
 pub(super) async fn import(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
     query: Result<Query<Replacing>, QueryRejection>,
     body: Body,
 ) -> Result<Response, ErrorResponse> {
@@ -166,15 +166,15 @@ pub(super) async fn import(
         true => Existing::GivesWay,
         false => Existing::Stays,
     };
-    let permit = doors.admin.imports.clone().try_acquire_owned();
+    let permit = shared.admin.imports.clone().try_acquire_owned();
     let permit = permit.map_err(|_| {
         let message = "another import is under way";
         failure(code::COMPONENT_BUSY, message)
     })?;
-    let file = receive(&doors, body).await?;
+    let file = receive(&shared, body).await?;
     // From here on it goes on also when the client does not wait for it.
     let work = async move {
-        let imported = take_in(&doors, file, existing).await;
+        let imported = take_in(&shared, file, existing).await;
         drop(permit);
         imported
     };
@@ -200,17 +200,17 @@ fn scratch(folder: &Path) -> std::io::Result<std::fs::File> {
     Ok(file)
 }
 
-async fn receive(doors: &Doors, body: Body) -> Result<File, Failure> {
-    let limit = doors.admin.settings.max_import_bytes;
+async fn receive(shared: &Shared, body: Body) -> Result<File, Failure> {
+    let limit = shared.admin.settings.max_import_bytes;
     let too_long = || {
         let message = format!("the file is longer than admin.max-import-bytes, {limit} bytes");
         failure(code::REQUEST_TOO_LARGE, message).param("limit", limit)
     };
     check_length(&body, limit).map_err(|_| too_long())?;
-    let file = scratch(&doors.admin.scratch).map_err(|error| scratch_failed(&error))?;
+    let file = scratch(&shared.admin.scratch).map_err(|error| scratch_failed(&error))?;
     let mut file = File::from_std(file);
     let mut parts = body.into_data_stream();
-    let patience = Duration::from_millis(doors.admin.settings.upload_timeout_ms);
+    let patience = Duration::from_millis(shared.admin.settings.upload_timeout_ms);
     let mut length: u64 = 0;
     loop {
         let next = tokio::time::timeout(patience, parts.next()).await;
@@ -327,11 +327,11 @@ impl Lines {
 }
 
 /// Checks all of a file, then takes its actors in. Returns how many.
-async fn take_in(doors: &Doors, file: File, existing: Existing) -> Result<u64, Failure> {
-    let limit = doors.admin.max_record_bytes + MARGIN;
+async fn take_in(shared: &Shared, file: File, existing: Existing) -> Result<u64, Failure> {
+    let limit = shared.admin.max_record_bytes + MARGIN;
     let mut lines = Lines::from_start(file, limit).await?;
     while let Some((key, stored)) = lines.next().await? {
-        let checked = doors.actors.check_restore(&key, stored, existing).await;
+        let checked = shared.actors.check_restore(&key, stored, existing).await;
         checked.map_err(|refused| {
             let message = format!(
                 "line {}: {key}: {}; nothing is imported",
@@ -363,7 +363,7 @@ async fn take_in(doors: &Doors, file: File, existing: Existing) -> Result<u64, F
         }
         // Side by side, so that they share the waiting for the disk.
         let restored = join_all(batch.into_iter().map(async |(key, stored)| {
-            let restored = doors.actors.restore(&key, stored, existing).await;
+            let restored = shared.actors.restore(&key, stored, existing).await;
             restored.map_err(|failure| (key, failure))
         }));
         let results = restored.await;

@@ -29,7 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{error, info, warn};
 
 use super::{Admin, NamePath, answer, name_of, query_of, unknown_component};
-use crate::Doors;
+use crate::Shared;
 use crate::http::{self as answers, ErrorResponse, event_stream, failure, wants_events};
 
 /// Longest body of a request that is not an upload, in bytes.
@@ -120,7 +120,7 @@ enum Next {
 }
 
 pub(super) async fn upload(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
     path: NamePath,
     query: ForcedQuery,
     headers: HeaderMap,
@@ -130,18 +130,18 @@ pub(super) async fn upload(
     let in_use = InUse::from(&query_of(query)?);
     let announced = headers.get(CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let upload = Upload::begin(&doors.admin, name, announced)?;
-    let limit = doors.admin.engine.max_component_bytes();
+    let upload = Upload::begin(&shared.admin, name, announced)?;
+    let limit = shared.admin.engine.max_component_bytes();
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large(limit).into());
     }
-    let patience = Duration::from_millis(doors.admin.settings.upload_timeout_ms);
+    let patience = Duration::from_millis(shared.admin.settings.upload_timeout_ms);
     let bytes = tokio::time::timeout(patience, read(body, limit))
         .await
         .map_err(|_| failure(code::REQUEST_TIMEOUT, "the upload did not arrive in time"))??;
     let (progress, stages) = mpsc::channel(4);
     // From here on the upload goes on also when the client does not wait for it.
-    let result = finished(take_in(doors, upload, bytes, in_use, progress));
+    let result = finished(take_in(shared, upload, bytes, in_use, progress));
     if !wants_events(&headers) {
         return Ok(answer(&result.await?));
     }
@@ -196,17 +196,17 @@ async fn read(body: Body, limit: u64) -> Result<Bytes, Failure> {
 
 /// Loads an upload beside everything that runs, and lets it take its place.
 async fn take_in(
-    doors: Arc<Doors>,
+    shared: Arc<Shared>,
     upload: Upload,
     bytes: Bytes,
     in_use: InUse,
     progress: mpsc::Sender<&'static str>,
 ) -> Result<Value, Failure> {
     let name = upload.claim.name.clone();
-    let current = doors.actors.component(name.as_str());
+    let current = shared.actors.component(name.as_str());
     let digest = Digest::of(&bytes);
     if let Some(current) = current.filter(|current| current.digest == digest.as_str()) {
-        let version = on_disk(&doors.admin, move |kept| confirm(kept, &name, &bytes)).await?;
+        let version = on_disk(&shared.admin, move |kept| confirm(kept, &name, &bytes)).await?;
         return Ok(outcome(&upload.claim.name, &current, None, version));
     }
     // A client that does not follow the progress is not waited for.
@@ -217,21 +217,21 @@ async fn take_in(
             let _ = progress.try_send("checking");
         }
     };
-    let component = load(&doors, &name, bytes.clone(), compiled).await?;
+    let component = load(&shared, &name, bytes.clone(), compiled).await?;
     let _ = progress.try_send("swapping");
     drop(progress);
-    place(&doors, &upload.claim, component, in_use, Next::New(bytes)).await
+    place(&shared, &upload.claim, component, in_use, Next::New(bytes)).await
 }
 
 /// Compiles a component, has it describe itself, and test itself if it can.
 async fn load(
-    doors: &Doors,
+    shared: &Shared,
     name: &Name,
     bytes: Bytes,
     compiled: impl FnOnce() + Send + 'static,
 ) -> Result<Component, Failure> {
-    let admin = &doors.admin;
-    let grants = match doors.actors.component(name.as_str()) {
+    let admin = &shared.admin;
+    let grants = match shared.actors.component(name.as_str()) {
         Some(current) => current.grants.clone(),
         None => admin.grants.clone(),
     };
@@ -283,7 +283,7 @@ fn refusal(error: &LoadError) -> Failure {
 
 /// Lets a component serve, once it is safe that it will after the next start.
 async fn place(
-    doors: &Doors,
+    shared: &Shared,
     claim: &Claim,
     component: Component,
     in_use: InUse,
@@ -294,7 +294,7 @@ async fn place(
         Next::New(_) => "deployed",
         Next::Version(_) => "rolled back",
     };
-    let begun = on_disk(&doors.admin, move |kept| {
+    let begun = on_disk(&shared.admin, move |kept| {
         let manifest = kept.manifest_digest(&name);
         let versions = &kept.versions;
         match next {
@@ -307,15 +307,15 @@ async fn place(
     });
     let (version, change) = begun.await?.unzip();
     let name = &claim.name;
-    let replaced = match doors.actors.install(name.clone(), component, in_use) {
+    let replaced = match shared.actors.install(name.clone(), component, in_use) {
         Ok(replaced) => replaced,
         Err(refused) => {
-            undo(&doors.admin, change).await;
+            undo(&shared.admin, change).await;
             return Err(refused);
         }
     };
-    settle(&doors.admin, change).await;
-    let component = doors.actors.component(name.as_str());
+    settle(&shared.admin, change).await;
+    let component = shared.actors.component(name.as_str());
     let component = component.ok_or_else(unknown_component)?;
     let replaced = replaced.as_ref().map(|old| old.digest.as_str());
     info!(component = %name, version, digest = component.digest, replaced, "{done}");
@@ -411,20 +411,20 @@ fn confirm(kept: &Kept, name: &Name, bytes: &[u8]) -> Result<u64, VersionsError>
 }
 
 pub(super) async fn remove(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
     path: NamePath,
     query: ForcedQuery,
 ) -> Result<Response, ErrorResponse> {
     let name = name_of(path)?;
     let in_use = InUse::from(&query_of(query)?);
-    let claim = Claim::take(&doors.admin, name)?;
-    Ok(answer(&finished(forget(doors, claim, in_use)).await?))
+    let claim = Claim::take(&shared.admin, name)?;
+    Ok(answer(&finished(forget(shared, claim, in_use)).await?))
 }
 
 /// Takes a component away, and all that is kept of it.
-async fn forget(doors: Arc<Doors>, claim: Claim, in_use: InUse) -> Result<Value, Failure> {
+async fn forget(shared: Arc<Shared>, claim: Claim, in_use: InUse) -> Result<Value, Failure> {
     let name = claim.name.clone();
-    let forgotten = on_disk(&doors.admin, move |kept| {
+    let forgotten = on_disk(&shared.admin, move |kept| {
         let kept = &kept.versions;
         let history = kept.history(&name);
         let digest = history.map(|history| history.current().digest.clone());
@@ -432,18 +432,18 @@ async fn forget(doors: Arc<Doors>, claim: Claim, in_use: InUse) -> Result<Value,
     });
     let (kept_digest, change) = forgotten.await?.flatten().unzip();
     let name = &claim.name;
-    let digest = match doors.actors.remove(name.as_str(), in_use) {
+    let digest = match shared.actors.remove(name.as_str(), in_use) {
         Ok(removed) => removed.digest.clone(),
         // It is kept, and does not serve.
         Err(refused) => match kept_digest {
             Some(digest) if refused.code == code::COMPONENT_UNKNOWN => digest.into(),
             _ => {
-                undo(&doors.admin, change).await;
+                undo(&shared.admin, change).await;
                 return Err(refused);
             }
         },
     };
-    settle(&doors.admin, change).await;
+    settle(&shared.admin, change).await;
     info!(component = %name, digest, "removed");
     Ok(json!({"name": name.as_str(), "digest": digest}))
 }
@@ -456,8 +456,8 @@ fn kept(admin: &Admin) -> Result<&Arc<Kept>, Failure> {
     admin.kept.as_ref().ok_or_else(keeps_nothing)
 }
 
-fn listed(doors: &Doors, name: &Name, history: &History) -> Value {
-    let serving = doors.actors.component(name.as_str());
+fn listed(shared: &Shared, name: &Name, history: &History) -> Value {
+    let serving = shared.actors.component(name.as_str());
     let serving = serving.and_then(|component| history.served(&component.digest));
     json!({
         "name": name.as_str(),
@@ -467,28 +467,28 @@ fn listed(doors: &Doors, name: &Name, history: &History) -> Value {
 }
 
 pub(super) async fn versions(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
     path: NamePath,
 ) -> Result<Response, ErrorResponse> {
     let name = name_of(path)?;
-    kept(&doors.admin)?;
+    kept(&shared.admin)?;
     let history = {
         let name = name.clone();
-        on_disk(&doors.admin, move |kept| Ok(kept.versions.history(&name))).await?
+        on_disk(&shared.admin, move |kept| Ok(kept.versions.history(&name))).await?
     };
     let history = history.flatten().ok_or_else(unknown_component)?;
-    Ok(answer(&listed(&doors, &name, &history)))
+    Ok(answer(&listed(&shared, &name, &history)))
 }
 
 pub(super) async fn all_versions(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
 ) -> Result<Response, ErrorResponse> {
-    kept(&doors.admin)?;
-    let all = on_disk(&doors.admin, |kept| Ok(kept.versions.all())).await?;
+    kept(&shared.admin)?;
+    let all = on_disk(&shared.admin, |kept| Ok(kept.versions.all())).await?;
     let all = all.unwrap_or_default();
     let components: Vec<Value> = all
         .iter()
-        .map(|(name, history)| listed(&doors, name, history))
+        .map(|(name, history)| listed(&shared, name, history))
         .collect();
     Ok(answer(&json!({"components": components})))
 }
@@ -501,16 +501,16 @@ struct Back {
 }
 
 pub(super) async fn rollback(
-    State(doors): State<Arc<Doors>>,
+    State(shared): State<Arc<Shared>>,
     path: NamePath,
     query: ForcedQuery,
     body: Body,
 ) -> Result<Response, ErrorResponse> {
     let name = name_of(path)?;
     let in_use = InUse::from(&query_of(query)?);
-    kept(&doors.admin)?;
-    let patience = Duration::from_millis(doors.admin.settings.upload_timeout_ms);
-    let budget = &doors.metrics.budgets.inputs;
+    kept(&shared.admin)?;
+    let patience = Duration::from_millis(shared.admin.settings.upload_timeout_ms);
+    let budget = &shared.metrics.budgets.inputs;
     let (body, _share) =
         tokio::time::timeout(patience, answers::read_input(body, MAX_BODY, budget))
             .await
@@ -521,25 +521,25 @@ pub(super) async fn rollback(
             .map_err(|error| failure(code::REQUEST_MALFORMED, error.to_string()))?,
     };
     // What it goes back to has been compiled before, as a rule.
-    let upload = Upload::begin(&doors.admin, name, Some(0))?;
+    let upload = Upload::begin(&shared.admin, name, Some(0))?;
     Ok(answer(
-        &finished(go_back(doors, upload, version, in_use)).await?,
+        &finished(go_back(shared, upload, version, in_use)).await?,
     ))
 }
 
 /// Lets another version serve.
 async fn go_back(
-    doors: Arc<Doors>,
+    shared: Arc<Shared>,
     upload: Upload,
     version: Option<u64>,
     in_use: InUse,
 ) -> Result<Value, Failure> {
     let name = upload.claim.name.clone();
-    let serving = doors.actors.component(name.as_str());
+    let serving = shared.actors.component(name.as_str());
     let digest = serving.as_ref().map(|serving| serving.digest.clone());
     let read = {
         let name = name.clone();
-        on_disk(&doors.admin, move |kept| {
+        on_disk(&shared.admin, move |kept| {
             let history = kept.versions.history(&name);
             let target = history.map(|history| target(&history, digest.as_deref(), version));
             Ok(match target {
@@ -553,16 +553,16 @@ async fn go_back(
     let (version, bytes) = read.ok_or_else(unknown_component)??;
     let number = version.version;
     if let Some(serving) = serving.filter(|serving| serving.digest == version.digest.as_str()) {
-        let change = on_disk(&doors.admin, move |kept| {
+        let change = on_disk(&shared.admin, move |kept| {
             let manifest = kept.manifest_digest(&name);
             kept.versions.switch(&name, number, manifest)
         });
-        settle(&doors.admin, change.await?).await;
+        settle(&shared.admin, change.await?).await;
         return Ok(outcome(&upload.claim.name, &serving, None, Some(number)));
     }
-    let component = load(&doors, &upload.claim.name, bytes.into(), || {}).await?;
+    let component = load(&shared, &upload.claim.name, bytes.into(), || {}).await?;
     place(
-        &doors,
+        &shared,
         &upload.claim,
         component,
         in_use,

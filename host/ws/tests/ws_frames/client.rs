@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tidegate_ws::{
-    self as ws, Ended, Frame, FrameBuilder, Handler, Message, Outbound, OutboundLimits, Refused,
+    self as ws, Ended, Frame, FrameBuilder, Handler, Inbound, Outbound, OutboundLimits, Refused,
     Settings, Socket,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -196,12 +196,14 @@ impl Client {
 pub(crate) struct Echo(pub(crate) Arc<Outbound>);
 
 impl Handler for Echo {
-    fn on_message(&mut self, message: Message) -> Option<impl Future<Output = ()> + Send> {
+    type Skim = tidegate_ws::Unread;
+
+    fn on_message(&mut self, message: Inbound) -> Option<impl Future<Output = ()> + Send> {
         let frame = match message {
-            Message::Text(text) => Frame::text(text),
-            Message::Binary(bytes) => Frame::binary(bytes),
-            Message::TooLarge { size, .. } => Frame::text(format!("too large: {size}")),
-            Message::NoRoom { size, .. } => Frame::text(format!("no room: {size}")),
+            Inbound::Text(text) => Frame::text(text),
+            Inbound::Binary(bytes) => Frame::binary(bytes),
+            Inbound::TooLarge { size, .. } => Frame::text(format!("too large: {size}")),
+            Inbound::NoRoom { size, .. } => Frame::text(format!("no room: {size}")),
         };
         match self.0.push(frame.clone()) {
             Err(Refused::Full) => Some(async move {
@@ -219,7 +221,7 @@ pub(crate) async fn echo() -> (Client, Served) {
 }
 
 /// Hands on what it gets.
-pub(crate) fn forward(to: mpsc::UnboundedSender<Message>) -> impl Handler {
+pub(crate) fn forward(to: mpsc::UnboundedSender<Inbound>) -> impl Handler {
     move |message| {
         // A test that has seen enough no longer listens.
         let _unheard = to.send(message);
@@ -245,7 +247,9 @@ pub(crate) struct Slow(
 );
 
 impl Handler for Slow {
-    fn on_message(&mut self, _: Message) -> Option<impl Future<Output = ()> + Send> {
+    type Skim = tidegate_ws::Unread;
+
+    fn on_message(&mut self, _: Inbound) -> Option<impl Future<Output = ()> + Send> {
         self.0.push(Frame::text("working")).unwrap();
         Some(async {
             if self.1.recv().await.is_none() {

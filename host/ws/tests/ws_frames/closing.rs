@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_ws::{
-    CloseCode, Ended, Frame, Handler, KeepAlive, Message, Outbound, Refused, Settings,
+    CloseCode, Ended, Frame, Handler, Inbound, KeepAlive, Outbound, Refused, Settings,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -110,7 +110,9 @@ async fn nothing_is_heard_after_the_host_has_closed() {
 async fn a_close_from_within_a_handler_still_hears_the_clients_own() {
     struct Closes(Arc<Outbound>);
     impl Handler for Closes {
-        fn on_message(&mut self, _: Message) -> Option<impl Future<Output = ()> + Send> {
+        type Skim = tidegate_ws::Unread;
+
+        fn on_message(&mut self, _: Inbound) -> Option<impl Future<Output = ()> + Send> {
             self.0.close(CloseCode::POLICY, "no");
             None::<std::future::Ready<()>>
         }
@@ -217,7 +219,7 @@ async fn what_a_vanished_client_said_is_still_handled() {
     assert!(matches!(served.ended().await, Ended::Lost(None)));
     assert_eq!(Arc::strong_count(&outbound), 1, "nobody else keeps it");
     for i in 0..1000 {
-        assert_eq!(heard.recv().await, Some(Message::Text(i.to_string())));
+        assert_eq!(heard.recv().await, Some(Inbound::Text(i.to_string())));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tidegate_ws::{Ended, Frame, Limits, Message, Settings};
+use tidegate_ws::{Ended, Frame, Inbound, Limits, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -195,7 +195,7 @@ async fn messages_are_handled_one_at_a_time() {
         .collect();
     client.say(&input).await;
     for i in 0..100 {
-        let expected = (0, Message::Text(i.to_string()));
+        let expected = (0, Inbound::Text(i.to_string()));
         assert_eq!(soon(handled.recv()).await, Some(expected));
     }
 }

@@ -43,7 +43,7 @@ impl Component {
             return Err(missing("migrate"));
         };
         let allowed = Duration::from_millis(self.limits().guard_deadline_ms);
-        let deadline = instance.open_outside(allowed);
+        let deadline = instance.open_upgrade(allowed);
         let log = &instance.store.data().log;
         log.begin_turn(this, "migrate", None, self.limits().log_bytes);
         let this = this.into();
@@ -67,7 +67,7 @@ impl Component {
             let Some(guest) = instance.self_test.take() else {
                 return Err(missing("self-test"));
             };
-            let deadline = instance.open_outside(self.limits().turn_deadline());
+            let deadline = instance.open_upgrade(self.limits().turn_deadline());
             let result = within(
                 &instance.ticker,
                 deadline,

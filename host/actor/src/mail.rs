@@ -20,15 +20,15 @@ use tidegate_base::metrics::Stopwatch;
 use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Failure, Name};
 use tidegate_engine::Origin;
-use tidegate_store::{Heard, Sent};
+use tidegate_store::{Received, Sent};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::held::{Before, Crowd, Due, PAUSES, Pair, Refused};
 use super::lanes::{BATCH, Consumer};
+use super::mail_queue::{Before, Crowd, Due, PAUSES, Pair, Refused};
 use super::mailbox::{Call, Item};
 use super::{CALL_COST, Shared, Undelivered};
 use crate::turn::ReplyTo;
@@ -46,17 +46,17 @@ type Sender = (Arc<str>, Arc<str>);
 
 /// The first message of each sender whose turn the store has refused, by its number.
 #[derive(Default)]
-pub(super) struct Postponed(HashMap<Sender, u64>);
+pub(super) struct Blocked(HashMap<Sender, u64>);
 
-impl Postponed {
+impl Blocked {
     /// Whether a message may have its turn: not before one that was refused.
-    pub(super) fn lets_in(&mut self, heard: &Heard) -> bool {
+    pub(super) fn lets_in(&mut self, received: &Received) -> bool {
         if self.0.is_empty() {
             return true;
         }
-        let key = (heard.actor.clone(), heard.id.clone());
+        let key = (received.actor.clone(), received.id.clone());
         match self.0.get(&key) {
-            Some(first) if heard.seq > *first => false,
+            Some(first) if received.seq > *first => false,
             Some(_) => {
                 self.0.remove(&key);
                 true
@@ -65,8 +65,8 @@ impl Postponed {
         }
     }
 
-    pub(super) fn note(&mut self, heard: Heard) {
-        self.0.insert((heard.actor, heard.id), heard.seq);
+    pub(super) fn note(&mut self, received: Received) {
+        self.0.insert((received.actor, received.id), received.seq);
     }
 }
 
@@ -78,7 +78,7 @@ impl Shared {
             return self.give_up_message(from, &sent, &failure);
         };
         let pair = (from.clone(), to);
-        match self.held.join(&pair, &sent) {
+        match self.mail_queue.join(&pair, &sent) {
             Before::Own => return,
             // They were there first.
             Before::Crowd if self.table.get(&pair.1).is_none() => {
@@ -95,8 +95,8 @@ impl Shared {
 
     /// Has a message be tried again after a pause, with those behind it.
     fn hold(&self, pair: &Pair, sent: &Arc<Sent>, pause: Duration, why: Refused) {
-        if self.held.begin(pair, sent, pause, why, instant()) {
-            tokio::spawn(watch(self.itself.clone(), self.held.earlier.clone()));
+        if self.mail_queue.begin(pair, sent, pause, why, instant()) {
+            tokio::spawn(watch(self.itself.clone(), self.mail_queue.earlier.clone()));
         }
     }
 
@@ -120,7 +120,7 @@ impl Shared {
             origin: Origin::Actor(from.clone()),
             depth: 0,
             key: text(&sent.key),
-            heard: Some(Heard {
+            received: Some(Received {
                 actor: from.actor.as_str().into(),
                 id: from.id.as_str().into(),
                 epoch: sent.epoch.clone(),
@@ -174,7 +174,7 @@ impl Shared {
     /// Has some of what is due tried by lanes, as work of the senders' components. False if nothing
     /// is due.
     fn try_due(&self) -> bool {
-        let all = self.held.take_due(instant());
+        let all = self.mail_queue.take_due(instant());
         let is_some = !all.is_empty();
         let mut by_share: Vec<(Arc<Share>, VecDeque<Pair>)> = Vec::new();
         for due in all {
@@ -184,7 +184,7 @@ impl Shared {
                     let share = self.share_of(&crowd.0);
                     let tries = Tries {
                         shared: self.itself.clone(),
-                        pairs: self.held.take_crowd(&crowd),
+                        pairs: self.mail_queue.take_crowd(&crowd),
                         crowd: Some(crowd),
                     };
                     self.lanes.spawn(share, Consumer::new(|| try_all(tries)));
@@ -215,7 +215,7 @@ impl Shared {
     fn share_of(&self, sender: &Name) -> Arc<Share> {
         match self.router.resolve(sender.as_str()) {
             Some(slot) => slot.share(),
-            None => self.held.nobodys.clone(),
+            None => self.mail_queue.nobodys.clone(),
         }
     }
 
@@ -226,7 +226,7 @@ impl Shared {
         let mut why = Refused::Other;
         // Those that are refused at once wait for the next round.
         for _ in 0..MANY_MESSAGES {
-            let Some(sent) = self.held.take_first(pair) else {
+            let Some(sent) = self.mail_queue.take_first(pair) else {
                 break;
             };
             // Where there is no room for the receiver nothing need be made for it.
@@ -236,8 +236,8 @@ impl Shared {
                 Err(failure) => {
                     why = Refused::of(&failure);
                     let is_served = why != Refused::Unserved;
-                    if is_served || self.held.unserved_for(pair, instant()) < PATIENCE {
-                        self.held.give_back(pair, &sent);
+                    if is_served || self.mail_queue.unserved_for(pair, instant()) < PATIENCE {
+                        self.mail_queue.give_back(pair, &sent);
                         break;
                     }
                     self.give_up_message(&pair.0, &sent, &failure);
@@ -288,7 +288,7 @@ async fn watch(shared: Weak<Shared>, earlier: Arc<Notify>) {
                 yield_now().await;
                 continue;
             }
-            shared.held.next()
+            shared.mail_queue.next()
         };
         let Some(next) = next else {
             return;
@@ -322,10 +322,10 @@ impl Drop for Tries {
         };
         let (left, now) = (std::mem::take(&mut self.pairs), instant());
         match self.crowd.take() {
-            Some(crowd) => shared.held.put_back_crowd(crowd, left, now),
+            Some(crowd) => shared.mail_queue.put_back_crowd(crowd, left, now),
             None => left
                 .iter()
-                .for_each(|pair| shared.held.tried(pair, false, Refused::Other, now)),
+                .for_each(|pair| shared.mail_queue.tried(pair, false, Refused::Other, now)),
         }
     }
 }
@@ -345,7 +345,7 @@ async fn try_all(mut tries: Tries) {
             return;
         }
         tries.pairs.pop_front();
-        shared.held.tried(&pair, has_moved, why, instant());
+        shared.mail_queue.tried(&pair, has_moved, why, instant());
         drop(shared);
         if instant() - began >= BATCH {
             yield_now().await;
@@ -360,18 +360,18 @@ mod tests {
 
     #[test]
     fn nothing_has_its_turn_before_what_was_refused() {
-        let heard = |seq| Heard {
+        let received = |seq| Received {
             actor: "log".into(),
             id: "b".into(),
             // The sender came back in between.
             epoch: if seq < 7 { "e" } else { "f" }.into(),
             seq,
         };
-        let mut postponed = Postponed::default();
-        assert!(postponed.lets_in(&heard(5)));
-        postponed.note(heard(5));
-        assert!(!postponed.lets_in(&heard(6)) && !postponed.lets_in(&heard(7)));
-        assert!(postponed.lets_in(&heard(5)), "it comes again");
-        assert!(postponed.lets_in(&heard(6)));
+        let mut blocked = Blocked::default();
+        assert!(blocked.lets_in(&received(5)));
+        blocked.note(received(5));
+        assert!(!blocked.lets_in(&received(6)) && !blocked.lets_in(&received(7)));
+        assert!(blocked.lets_in(&received(5)), "it comes again");
+        assert!(blocked.lets_in(&received(6)));
     }
 }

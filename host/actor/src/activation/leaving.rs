@@ -15,10 +15,10 @@ use tracing::warn;
 use super::super::mailbox::Retire;
 use super::super::sleeping::Wake;
 use super::super::{Shared, new_epoch};
-use super::{Actor, Schedules};
+use super::{Activation, Schedules};
 use crate::turn::{Clock, Live, Undecided, unavailable};
 
-impl Actor {
+impl Activation {
     /// Begins anew, as if it had never been. Who subscribes sees the new state; who is
     /// connected is announced again. True when nobody is left and it has gone.
     pub(super) async fn destroy(

@@ -22,26 +22,26 @@ use tidegate_core::manifest::{ActorType, Method};
 use tidegate_core::{ActorKey, Failure, RequestId};
 use tidegate_engine::{Component, Crash, Firing, Hook, Instance, Origin, Turn};
 use tidegate_registry::router::Slot;
-use tidegate_store::{Change, Commit, Committed, Connected, Durability, Heard, Stored, Weight};
+use tidegate_store::{Change, Commit, Committed, Connected, Durability, Received, Stored, Weight};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use self::consumer::{DrainGuard, disconnect, drain};
+use super::inline::InlineRun;
 use super::instances;
 use super::lanes::Consumer;
+use super::mail::Blocked;
 use super::mailbox::{Bounds, Call, Delivered, Ending, Item, Mailbox};
-use super::messages::Postponed;
-use super::ready::Ready;
 use super::{Shared, new_epoch, shutting_down};
 use crate::turn::{
-    Caller, Chunks, Effects, Fitted, Given, Keyed, Live, Reply, Stage, TimerKey, Undecided, Which,
-    answer, check_input, check_input_elsewhere, fitted, let_out, unavailable,
+    Caller, Chunks, Effects, Fitted, IdempotencyKey, Live, Reply, Stage, TimerKey, TurnContext,
+    Undecided, Which, answer, check_input, check_input_elsewhere, fitted, let_out, unavailable,
 };
 
 /// One actor in memory.
-pub(super) struct Actor {
+pub(super) struct Activation {
     pub(super) key: ActorKey,
     /// Tells this actor from earlier ones of the same key.
     pub(super) serial: u64,
@@ -58,7 +58,7 @@ pub(super) struct Actor {
     /// The manifest's schedules, while it is active.
     schedules: Mutex<Schedules>,
     /// Messages whose turns the store has refused.
-    postponed: Mutex<Postponed>,
+    blocked: Mutex<Blocked>,
     /// When it last had something to do, in milliseconds since the host began.
     last_busy: AtomicU64,
 }
@@ -82,7 +82,7 @@ struct Scheduled {
 }
 
 /// What starting a turn takes from the item that causes it.
-struct Cause {
+struct Trigger {
     began: Instant,
     origin: Origin,
     traceparent: Option<String>,
@@ -92,13 +92,13 @@ struct Cause {
     cancel: CancellationToken,
     chunks: Option<Chunks>,
     key: Option<String>,
-    keyed: Option<Keyed>,
-    heard: Option<Heard>,
+    keyed: Option<IdempotencyKey>,
+    received: Option<Received>,
 }
 
-impl Cause {
-    fn of(origin: Origin) -> Cause {
-        Cause {
+impl Trigger {
+    fn of(origin: Origin) -> Trigger {
+        Trigger {
             began: instant(),
             origin,
             traceparent: None,
@@ -109,15 +109,15 @@ impl Cause {
             chunks: None,
             key: None,
             keyed: None,
-            heard: None,
+            received: None,
         }
     }
 }
 
-impl Actor {
-    pub(super) fn new(key: ActorKey, slot: Arc<Slot>, shared: &Shared) -> Arc<Actor> {
+impl Activation {
+    pub(super) fn new(key: ActorKey, slot: Arc<Slot>, shared: &Shared) -> Arc<Activation> {
         slot.metrics.in_memory.inc();
-        Arc::new(Actor {
+        Arc::new(Activation {
             key,
             serial: shared.next_serial(),
             slot,
@@ -128,7 +128,7 @@ impl Actor {
             activated: AtomicBool::new(false),
             has_parted: AtomicBool::new(false),
             schedules: Mutex::default(),
-            postponed: Mutex::default(),
+            blocked: Mutex::default(),
             last_busy: AtomicU64::new(shared.uptime_ms()),
         })
     }
@@ -194,15 +194,15 @@ impl Actor {
 
     /// Queues an item and sees to it that somebody consumes the queue.
     pub(super) fn deliver(self: &Arc<Self>, item: Item, shared: &Arc<Shared>) -> Delivered {
-        self.deliver_ready(item, shared).0
+        self.deliver_inline(item, shared).0
     }
 
     /// Queues an item. Who consumes the queue is for the caller to start if nobody does.
-    pub(super) fn deliver_ready(
+    pub(super) fn deliver_inline(
         self: &Arc<Self>,
         item: Item,
         shared: &Arc<Shared>,
-    ) -> (Delivered, Option<Ready>) {
+    ) -> (Delivered, Option<InlineRun>) {
         let bounds = Bounds {
             items: shared.settings.mailbox_items,
             bytes: shared.settings.mailbox_bytes,
@@ -233,7 +233,7 @@ impl Actor {
         true
     }
 
-    fn consumer(self: &Arc<Self>, shared: &Arc<Shared>) -> Ready {
+    fn consumer(self: &Arc<Self>, shared: &Arc<Shared>) -> InlineRun {
         let guard = DrainGuard {
             actor: self.clone(),
             shared: shared.clone(),
@@ -241,7 +241,7 @@ impl Actor {
         };
         shared.drain_started();
         let consumer = Consumer::new(move || drain(guard));
-        Ready::new(consumer, self.slot.share(), shared.lanes.clone())
+        InlineRun::new(consumer, self.slot.share(), shared.lanes.clone())
     }
 
     /// Ends the turns that stand between it and its end, which somebody has waited for.
@@ -412,21 +412,21 @@ impl Actor {
         }
     }
 
-    fn turn(&self, cause: &Cause, patience: Duration, shared: &Shared) -> Turn {
-        let began = cause.began;
+    fn turn(&self, trigger: &Trigger, patience: Duration, shared: &Shared) -> Turn {
+        let began = trigger.began;
         let deadline = began + patience;
-        let deadline = cause.deadline.map_or(deadline, |end| end.min(deadline));
+        let deadline = trigger.deadline.map_or(deadline, |end| end.min(deadline));
         Turn {
             this: self.key.clone(),
             id: shared.next_turn_id(),
-            origin: cause.origin.clone(),
+            origin: trigger.origin.clone(),
             now_ms: shared.clock.now_ms(),
             deadline,
             allowed: deadline.saturating_duration_since(began),
             attempt: 1,
-            key: cause.key.clone(),
-            traceparent: cause.traceparent.clone(),
-            request: cause.request.clone(),
+            key: trigger.key.clone(),
+            traceparent: trigger.traceparent.clone(),
+            request: trigger.request.clone(),
         }
     }
 
@@ -435,28 +435,28 @@ impl Actor {
         live: &Arc<Live>,
         component: Arc<Component>,
         turn: &Turn,
-        cause: &Cause,
+        trigger: &Trigger,
         streaming: Option<Duration>,
         shared: &Arc<Shared>,
     ) -> Stage {
-        Stage::new(Given {
+        Stage::new(TurnContext {
             live: live.clone(),
             component,
             store: shared.store.clone(),
-            outside: shared.outside(),
+            dispatch: shared.dispatch(),
             clock: shared.clock.clone(),
             caller: Caller {
                 actor: self.key.clone(),
-                depth: cause.depth,
+                depth: trigger.depth,
                 deadline: turn.deadline,
-                traceparent: cause.traceparent.as_deref().map(Into::into),
+                traceparent: trigger.traceparent.as_deref().map(Into::into),
             },
-            chunks: cause.chunks.clone(),
-            keyed: cause.keyed.clone(),
+            chunks: trigger.chunks.clone(),
+            keyed: trigger.keyed.clone(),
             bounds: shared.key_bounds(),
-            heard: cause.heard.clone(),
-            messages: shared.message_bounds(),
-            cancel: cause.cancel.clone(),
+            received: trigger.received.clone(),
+            messages: shared.mail_bounds(),
+            cancel: trigger.cancel.clone(),
             began: turn.began(),
             streaming,
             recheck: shared.recheck(),
@@ -472,7 +472,7 @@ impl Actor {
             origin,
             depth,
             key,
-            heard,
+            received,
             deadline,
             traceparent,
             request,
@@ -487,12 +487,12 @@ impl Actor {
         if cancel.is_cancelled() {
             return reply.send(Err(was_cancelled()));
         }
-        if let Some(heard) = &heard {
-            if live.has_heard(heard) {
+        if let Some(received) = &received {
+            if live.has_received(received) {
                 return answer(live, reply, Ok(None)).await;
             }
-            if !self.postponed().lets_in(heard) {
-                return answer(live, reply, Err(postponed())).await;
+            if !self.blocked().lets_in(received) {
+                return answer(live, reply, Err(blocked())).await;
             }
         }
         let metrics = &self.slot.metrics;
@@ -511,7 +511,7 @@ impl Actor {
         {
             return answer(live, reply, known).await;
         }
-        let cause = Cause {
+        let trigger = Trigger {
             began,
             origin,
             traceparent,
@@ -522,10 +522,10 @@ impl Actor {
             chunks: reply.chunks(),
             key,
             keyed,
-            heard: heard.clone(),
+            received: received.clone(),
         };
         let ran = self
-            .run_method(&method, input, cause, &mut watch, live, shared)
+            .run_method(&method, input, trigger, &mut watch, live, shared)
             .await;
         metrics.seconds.observe((instant() - began).as_secs_f64());
         match ran {
@@ -544,8 +544,8 @@ impl Actor {
                 Box::pin(live.at_rest()).await;
                 let is_to_come =
                     matches!(&*failure.code, code::STORE_UNAVAILABLE | code::HOST_MEMORY);
-                if let Some(heard) = heard.filter(|_| is_to_come) {
-                    self.postponed().note(heard);
+                if let Some(received) = received.filter(|_| is_to_come) {
+                    self.blocked().note(received);
                 }
                 answer(live, reply, Err(failure)).await;
             }
@@ -559,15 +559,15 @@ impl Actor {
         method: &str,
         key: &str,
         input: &mut Option<String>,
-    ) -> Result<Keyed, Failure> {
+    ) -> Result<IdempotencyKey, Failure> {
         let caller = caller_of(origin);
         let long = input.take_if(|input| input.len() > LONG_INPUT);
         let Some(long) = long else {
-            return Ok(Keyed::new(&caller, method, key, input.as_deref()));
+            return Ok(IdempotencyKey::new(&caller, method, key, input.as_deref()));
         };
         let (method, key) = (method.to_owned(), key.to_owned());
         let work = move || {
-            let keyed = Keyed::new(&caller, &method, &key, Some(&long));
+            let keyed = IdempotencyKey::new(&caller, &method, &key, Some(&long));
             (keyed, long)
         };
         let (keyed, long) = self.component()?.aside(work).await?;
@@ -624,12 +624,12 @@ impl Actor {
             }
         };
         let metrics = &self.slot.metrics;
-        let cause = Cause::of(origin);
-        let began = cause.began;
+        let trigger = Trigger::of(origin);
+        let began = trigger.began;
         let input = input.as_deref().map(str::to_owned);
         let mut watch = Stopwatch::default();
         let ran = self
-            .run_method(method.as_str(), input, cause, &mut watch, live, shared)
+            .run_method(method.as_str(), input, trigger, &mut watch, live, shared)
             .await;
         metrics.seconds.observe((instant() - began).as_secs_f64());
         match ran {
@@ -668,8 +668,8 @@ impl Actor {
         }
     }
 
-    fn postponed(&self) -> MutexGuard<'_, Postponed> {
-        self.postponed.lock()
+    fn blocked(&self) -> MutexGuard<'_, Blocked> {
+        self.blocked.lock()
     }
 
     fn schedules(&self) -> MutexGuard<'_, Schedules> {
@@ -739,12 +739,12 @@ impl Actor {
         self: &Arc<Self>,
         method: &str,
         input: Option<String>,
-        cause: Cause,
+        trigger: Trigger,
         watch: &mut Stopwatch,
         live: &Arc<Live>,
         shared: &Arc<Shared>,
     ) -> Result<(Effects, Option<String>), Failure> {
-        self.begin_turn(&cause.cancel)?;
+        self.begin_turn(&trigger.cancel)?;
         let component = self.component()?;
         let declared = self.method(&component, method)?;
         let limits = component.limits();
@@ -763,7 +763,7 @@ impl Actor {
             Some(checked) => checked?,
             None => {
                 let input = input.as_deref();
-                let deadline = cause.began + patience;
+                let deadline = trigger.began + patience;
                 let checked = check_input_elsewhere(method, schema, input, &component, deadline);
                 Box::pin(checked).await?
             }
@@ -773,7 +773,7 @@ impl Actor {
         if !live.goes_by(&component) || !self.is_scheduled(&component) {
             Box::pin(self.adopt(&component, live, shared)).await?;
         }
-        let turn = self.turn(&cause, patience, shared);
+        let turn = self.turn(&trigger, patience, shared);
         let what = What {
             entry: method,
             turn: &turn,
@@ -786,13 +786,13 @@ impl Actor {
             "a turn begins"
         );
         let mut instance = self.instance(&component, what, shared).await?;
-        let stage = self.stage(live, component.clone(), &turn, &cause, streaming, shared);
+        let stage = self.stage(live, component.clone(), &turn, &trigger, streaming, shared);
         watch.passed(metrics::Stage::Prepare);
         let ran = {
             let staged = stage.clone();
             let mut invoke = pin!(instance.invoke(&turn, method, input.as_ref(), staged));
             let grace = Duration::from_millis(shared.settings.cancel_grace_ms);
-            let mut given_up = pin!(given_up(&cause.cancel, grace));
+            let mut given_up = pin!(given_up(&trigger.cancel, grace));
             loop {
                 tokio::select! {
                     biased;
@@ -934,23 +934,23 @@ impl Actor {
             return;
         }
         let metrics = &self.slot.metrics;
-        let cause = Cause::of(origin);
-        let began = cause.began;
-        let turn = self.turn(&cause, component.limits().turn_deadline(), shared);
+        let trigger = Trigger::of(origin);
+        let began = trigger.began;
+        let turn = self.turn(&trigger, component.limits().turn_deadline(), shared);
         let ran = async {
-            self.begin_turn(&cause.cancel)?;
+            self.begin_turn(&trigger.cancel)?;
             self.adopt(&component, live, shared).await?;
             let what = What {
                 entry: hook.name(),
                 turn: &turn,
             };
             let mut instance = self.instance(&component, what, shared).await?;
-            let stage = self.stage(live, component.clone(), &turn, &cause, None, shared);
+            let stage = self.stage(live, component.clone(), &turn, &trigger, None, shared);
             let grace = Duration::from_millis(shared.settings.cancel_grace_ms);
             let ran = tokio::select! {
                 biased;
                 (_, result) = instance.run_hook(&turn, hook, stage.clone()) => Some(result),
-                () = given_up(&cause.cancel, grace) => None,
+                () = given_up(&trigger.cancel, grace) => None,
             };
             let Some(result) = ran else {
                 // Its guest is in the middle of something.
@@ -1093,7 +1093,7 @@ fn is_told_nowhere_else(failure: &Failure) -> bool {
     failure.detail.is_some() && !of_commit.contains(&&*failure.code)
 }
 
-fn postponed() -> Failure {
+fn blocked() -> Failure {
     Failure::host(code::STORE_UNAVAILABLE)
         .message("a message before this one is to be delivered again first")
 }
@@ -1116,7 +1116,7 @@ struct What<'a> {
     turn: &'a Turn,
 }
 
-impl Drop for Actor {
+impl Drop for Activation {
     fn drop(&mut self) {
         self.slot.metrics.in_memory.dec();
     }

@@ -1,8 +1,8 @@
 //! What the changed places of a document held when it was last committed.
 //!
-//! A [`Past`] stands beside a value, shaped like the part of it that has changed. Undoing
+//! An [`Undo`] stands beside a value, shaped like the part of it that has changed. Undoing
 //! it yields the earlier value; comparing it with the value yields the patch. Each place
-//! has one past however often it is written, which is why several writes of a turn leave
+//! has one however often it is written, which is why several writes of a turn leave
 //! as one operation. Only the parent module uses it, and tells it of every change.
 
 use std::collections::BTreeMap;
@@ -17,13 +17,13 @@ use crate::pointer::array_index;
 
 /// What one place held before.
 #[derive(Clone, Debug, Default)]
-pub(super) enum Past {
+pub(super) enum Undo {
     /// What it holds now.
     #[default]
     Same,
     /// Nothing: the place is new.
     Absent,
-    /// This value. It covers all that is below: changes there need no past of their own.
+    /// This value. It covers all that is below: changes there need no undo of their own.
     Was(Json),
     /// This value, a member that was taken out of the object at this slot. It may have been put
     /// back, with another value.
@@ -43,8 +43,8 @@ pub(super) struct Members {
     /// How many slots the object had. New members stand behind them, so that undoing can give
     /// back all that they took.
     slots: usize,
-    /// The members that had another past than `Same`.
-    pasts: BTreeMap<EcoString, Past>,
+    /// The members that have another undo than `Same`.
+    undos: BTreeMap<EcoString, Undo>,
 }
 
 /// What an array held before: its first `kept` places, and then `tail`.
@@ -53,33 +53,33 @@ pub(super) struct Elements {
     /// How many elements from the front are still at their index. The array has at least
     /// so many now; what follows them is covered by `tail`.
     kept: usize,
-    /// The pasts of the elements below `kept` that have changed.
-    changed: BTreeMap<usize, Past>,
+    /// The undos of the elements below `kept` that have changed.
+    changed: BTreeMap<usize, Undo>,
     /// The elements from index `kept` on, the last one first, so that the removals of a
     /// turn each push one.
     tail: Vec<Json>,
 }
 
-impl Past {
-    /// The past of a member of the object at this place, which has so many slots; `None` when
+impl Undo {
+    /// The undo of a member of the object at this place, which has so many slots; `None` when
     /// this one covers it.
     pub(super) fn member(&mut self, name: &str, slots: usize) -> Option<&mut Self> {
         if matches!(self, Self::Same) {
             *self = Self::Members(Members {
                 slots,
-                pasts: BTreeMap::new(),
+                undos: BTreeMap::new(),
             });
         }
-        let Self::Members(Members { pasts, .. }) = self else {
+        let Self::Members(Members { undos, .. }) = self else {
             return None;
         };
-        if !pasts.contains_key(name) {
-            pasts.insert(name.into(), Self::Same);
+        if !undos.contains_key(name) {
+            undos.insert(name.into(), Self::Same);
         }
-        pasts.get_mut(name)
+        undos.get_mut(name)
     }
 
-    /// The past of an element of the array at this place, which has `length` elements;
+    /// The undo of an element of the array at this place, which has `length` elements;
     /// `None` when this one covers it.
     pub(super) fn element(&mut self, index: usize, length: usize) -> Option<&mut Self> {
         let elements = self.elements(length)?;
@@ -120,9 +120,9 @@ impl Past {
     /// Notes that `now`, the member at this place, was taken out of its slot.
     pub(super) fn gone(&mut self, slot: usize, now: Json) {
         *self = match mem::take(self) {
-            past @ (Self::Gone { .. } | Self::Absent) => past,
-            past => Self::Gone {
-                was: past.before(|| now),
+            undo @ (Self::Gone { .. } | Self::Absent) => undo,
+            undo => Self::Gone {
+                was: undo.before(|| now),
                 slot,
             },
         };
@@ -158,44 +158,44 @@ impl Past {
     pub(super) fn to_be_kept(&self, tokens: &[String], index: usize, length: usize) -> usize {
         let all = length - index;
         match (self, tokens) {
-            (Past::Same, _) => all,
-            (Past::Elements(elements), []) => elements.kept.saturating_sub(index),
-            (Past::Members(members), [token, below @ ..]) => members
-                .pasts
+            (Undo::Same, _) => all,
+            (Undo::Elements(elements), []) => elements.kept.saturating_sub(index),
+            (Undo::Members(members), [token, below @ ..]) => members
+                .undos
                 .get(token.as_str())
-                .map_or(all, |past| past.to_be_kept(below, index, length)),
-            (Past::Elements(elements), [token, below @ ..]) => match array_index(token) {
+                .map_or(all, |undo| undo.to_be_kept(below, index, length)),
+            (Undo::Elements(elements), [token, below @ ..]) => match array_index(token) {
                 Some(at) if at < elements.kept => elements
                     .changed
                     .get(&at)
-                    .map_or(all, |past| past.to_be_kept(below, index, length)),
+                    .map_or(all, |undo| undo.to_be_kept(below, index, length)),
                 _ => 0,
             },
             _ => 0,
         }
     }
 
-    /// Makes this the past of both its own changes and those that came `later`.
-    pub(super) fn absorb(&mut self, later: Past) {
+    /// Makes this the undo of both its own changes and those that came `later`.
+    pub(super) fn absorb(&mut self, later: Undo) {
         match (&mut *self, later) {
-            (_, Past::Same) | (Past::Gone { .. } | Past::Absent, _) => {}
-            (Past::Was(was), Past::Gone { slot, .. }) => {
+            (_, Undo::Same) | (Undo::Gone { .. } | Undo::Absent, _) => {}
+            (Undo::Was(was), Undo::Gone { slot, .. }) => {
                 let was = mem::take(was);
-                *self = Past::Gone { was, slot };
+                *self = Undo::Gone { was, slot };
             }
-            (Past::Was(_), _) => {}
-            (Past::Same, later) => *self = later,
-            (_, Past::Was(value)) => self.displace(Some(value)),
-            (_, Past::Gone { was, slot }) => self.gone(slot, was),
-            (Past::Members(members), Past::Members(later)) => {
-                for (name, later) in later.pasts {
-                    members.pasts.entry(name).or_default().absorb(later);
+            (Undo::Was(_), _) => {}
+            (Undo::Same, later) => *self = later,
+            (_, Undo::Was(value)) => self.displace(Some(value)),
+            (_, Undo::Gone { was, slot }) => self.gone(slot, was),
+            (Undo::Members(members), Undo::Members(later)) => {
+                for (name, later) in later.undos {
+                    members.undos.entry(name).or_default().absorb(later);
                 }
             }
-            (Past::Elements(elements), Past::Elements(later)) => elements.absorb(later),
+            (Undo::Elements(elements), Undo::Elements(later)) => elements.absorb(later),
             // The string was shortest when it first grew.
-            (Past::Shorter(_), Past::Shorter(_)) => {}
-            (Past::Shorter(_) | Past::Members(_) | Past::Elements(_), _) => {
+            (Undo::Shorter(_), Undo::Shorter(_)) => {}
+            (Undo::Shorter(_) | Undo::Members(_) | Undo::Elements(_), _) => {
                 unreachable!("{KIND}")
             }
         }
@@ -205,47 +205,47 @@ impl Past {
     /// took is given back.
     pub(super) fn undo(self, value: &mut Json) {
         match (self, value) {
-            (Past::Same, _) => {}
-            (Past::Was(old) | Past::Gone { was: old, .. }, value) => *value = old,
-            (Past::Shorter(length), Json::String(text)) => {
+            (Undo::Same, _) => {}
+            (Undo::Was(old) | Undo::Gone { was: old, .. }, value) => *value = old,
+            (Undo::Shorter(length), Json::String(text)) => {
                 let is_wide = text.len() / 2 > length;
                 text.truncate(length);
                 if is_wide {
                     *text = EcoString::from(text.as_str());
                 }
             }
-            (Past::Members(Members { slots, pasts }), Json::Object(members)) => {
-                for (name, past) in pasts {
-                    match past {
-                        Past::Absent => {
+            (Undo::Members(Members { slots, undos }), Json::Object(members)) => {
+                for (name, undo) in undos {
+                    match undo {
+                        Undo::Absent => {
                             members.take(&name);
                         }
-                        Past::Gone { was, slot } => {
+                        Undo::Gone { was, slot } => {
                             members.take(&name);
                             members.put_back(slot, name, was);
                         }
-                        past => past.undo(members.get_mut(&name).expect(PRESENT)),
+                        undo => undo.undo(members.get_mut(&name).expect(PRESENT)),
                     }
                 }
                 members.truncate(slots);
             }
-            (Past::Elements(pasts), Json::Array(elements)) => {
-                let is_wide = elements.len() / 2 > pasts.kept + pasts.tail.len();
-                elements.truncate(pasts.kept);
+            (Undo::Elements(undos), Json::Array(elements)) => {
+                let is_wide = elements.len() / 2 > undos.kept + undos.tail.len();
+                elements.truncate(undos.kept);
                 if is_wide {
-                    let mut narrow = EcoVec::with_capacity(pasts.kept + pasts.tail.len());
+                    let mut narrow = EcoVec::with_capacity(undos.kept + undos.tail.len());
                     narrow.extend(elements.iter().cloned());
                     *elements = narrow;
                 }
-                if !pasts.changed.is_empty() {
+                if !undos.changed.is_empty() {
                     let elements = elements.make_mut();
-                    for (index, past) in pasts.changed {
-                        past.undo(&mut elements[index]);
+                    for (index, undo) in undos.changed {
+                        undo.undo(&mut elements[index]);
                     }
                 }
-                elements.extend(pasts.tail.into_iter().rev());
+                elements.extend(undos.tail.into_iter().rev());
             }
-            (Past::Absent | Past::Shorter(_) | Past::Members(_) | Past::Elements(_), _) => {
+            (Undo::Absent | Undo::Shorter(_) | Undo::Members(_) | Undo::Elements(_), _) => {
                 unreachable!("{KIND}")
             }
         }
@@ -254,10 +254,10 @@ impl Past {
     /// What the place held before, given what it holds now.
     fn before(self, now: impl FnOnce() -> Json) -> Json {
         match self {
-            Past::Was(old) => old,
-            past => {
+            Undo::Was(old) => old,
+            undo => {
                 let mut value = now();
-                past.undo(&mut value);
+                undo.undo(&mut value);
                 value
             }
         }
@@ -267,23 +267,23 @@ impl Past {
     /// any more.
     pub(super) fn close_holes(self, value: &mut Json) {
         match (self, value) {
-            (Past::Members(Members { pasts, .. }), Json::Object(members)) => {
+            (Undo::Members(Members { undos, .. }), Json::Object(members)) => {
                 if members.has_holes() {
                     members.close_holes();
                 }
-                for (name, past) in pasts {
-                    if past.has_parts()
+                for (name, undo) in undos {
+                    if undo.has_parts()
                         && let Some(value) = members.get_mut(&name)
                     {
-                        past.close_holes(value);
+                        undo.close_holes(value);
                     }
                 }
             }
-            (Past::Elements(pasts), Json::Array(elements)) => {
-                let with_parts = |(_, past): &(usize, Past)| past.has_parts();
-                for (index, past) in pasts.changed.into_iter().filter(with_parts) {
+            (Undo::Elements(undos), Json::Array(elements)) => {
+                let with_parts = |(_, undo): &(usize, Undo)| undo.has_parts();
+                for (index, undo) in undos.changed.into_iter().filter(with_parts) {
                     if let Some(value) = elements.make_mut().get_mut(index) {
-                        past.close_holes(value);
+                        undo.close_holes(value);
                     }
                 }
             }
@@ -292,75 +292,75 @@ impl Past {
     }
 
     /// What leads to all objects in a value that have holes.
-    pub(super) fn to_holes(value: &Json) -> Past {
+    pub(super) fn to_holes(value: &Json) -> Undo {
         match value {
             Json::Object(members) => {
                 let parts = members.iter().filter(|(_, part)| part.is_container());
-                let pasts = parts.map(|(name, part)| (name.clone(), Past::to_holes(part)));
-                let pasts: BTreeMap<EcoString, Past> =
-                    pasts.filter(|(_, past)| past.has_parts()).collect();
-                match pasts.is_empty() && !members.has_holes() {
-                    true => Past::Same,
-                    false => Past::Members(Members {
+                let undos = parts.map(|(name, part)| (name.clone(), Undo::to_holes(part)));
+                let undos: BTreeMap<EcoString, Undo> =
+                    undos.filter(|(_, undo)| undo.has_parts()).collect();
+                match undos.is_empty() && !members.has_holes() {
+                    true => Undo::Same,
+                    false => Undo::Members(Members {
                         slots: members.slot_count(),
-                        pasts,
+                        undos,
                     }),
                 }
             }
             Json::Array(elements) => {
                 let parts = elements.iter().enumerate();
                 let parts = parts.filter(|(_, part)| part.is_container());
-                let pasts = parts.map(|(index, part)| (index, Past::to_holes(part)));
-                let changed: BTreeMap<usize, Past> =
-                    pasts.filter(|(_, past)| past.has_parts()).collect();
+                let undos = parts.map(|(index, part)| (index, Undo::to_holes(part)));
+                let changed: BTreeMap<usize, Undo> =
+                    undos.filter(|(_, undo)| undo.has_parts()).collect();
                 match changed.is_empty() {
-                    true => Past::Same,
-                    false => Past::Elements(Elements {
+                    true => Undo::Same,
+                    false => Undo::Elements(Elements {
                         kept: elements.len(),
                         changed,
                         tail: Vec::new(),
                     }),
                 }
             }
-            _ => Past::Same,
+            _ => Undo::Same,
         }
     }
 
     fn has_parts(&self) -> bool {
-        matches!(self, Past::Members(_) | Past::Elements(_))
+        matches!(self, Undo::Members(_) | Undo::Elements(_))
     }
 
     /// Gives the members of what replaced something the order that they had in it, and puts
     /// members that were taken out and set again into their places.
     pub(super) fn arrange(&self, now: &mut Json, meter: &mut dyn Meter) -> Result<(), Exhausted> {
         match (self, now) {
-            (Past::Was(old) | Past::Gone { was: old, .. }, now) => arrange(old, now, meter),
-            (Past::Members(Members { pasts, .. }), Json::Object(members)) => {
-                meter.charge(pasts.len() as u64)?;
-                for (name, past) in pasts {
-                    if let Past::Gone { slot, .. } = past
+            (Undo::Was(old) | Undo::Gone { was: old, .. }, now) => arrange(old, now, meter),
+            (Undo::Members(Members { undos, .. }), Json::Object(members)) => {
+                meter.charge(undos.len() as u64)?;
+                for (name, undo) in undos {
+                    if let Undo::Gone { slot, .. } = undo
                         && members.slot_of(name).is_some_and(|other| other != *slot)
                         && let Some((_, value)) = members.take(name)
                     {
                         members.put_back(*slot, name.clone(), value);
                     }
-                    if !matches!(past, Past::Same | Past::Absent | Past::Shorter(_))
+                    if !matches!(undo, Undo::Same | Undo::Absent | Undo::Shorter(_))
                         && let Some(now) = members.get_mut(name)
                     {
-                        past.arrange(now, meter)?;
+                        undo.arrange(now, meter)?;
                     }
                 }
                 Ok(())
             }
-            (Past::Elements(pasts), Json::Array(elements)) => {
-                if pasts.changed.is_empty() && pasts.tail.is_empty() {
+            (Undo::Elements(undos), Json::Array(elements)) => {
+                if undos.changed.is_empty() && undos.tail.is_empty() {
                     return Ok(());
                 }
                 let elements = elements.make_mut();
-                for (index, past) in &pasts.changed {
-                    past.arrange(&mut elements[*index], meter)?;
+                for (index, undo) in &undos.changed {
+                    undo.arrange(&mut elements[*index], meter)?;
                 }
-                let pairs = pasts.tail.iter().rev().zip(&mut elements[pasts.kept..]);
+                let pairs = undos.tail.iter().rev().zip(&mut elements[undos.kept..]);
                 meter.charge(pairs.len() as u64)?;
                 for (old, now) in pairs {
                     arrange(old, now, meter)?;
@@ -371,7 +371,7 @@ impl Past {
         }
     }
 
-    /// Collects the changes from the past to `now`, and returns a lower bound of the
+    /// Collects the changes from the undo to `now`, and returns a lower bound of the
     /// encoded size of `now`.
     pub(super) fn collect<'a>(
         &'a self,
@@ -380,23 +380,23 @@ impl Past {
         at: Place,
     ) -> Estimate {
         match (self, now) {
-            (Past::Same, _) => Ok(0),
-            (Past::Was(old) | Past::Gone { was: old, .. }, _) => differ.compare(at, old, now),
-            (Past::Shorter(length), Json::String(text)) if text.len() > *length => {
+            (Undo::Same, _) => Ok(0),
+            (Undo::Was(old) | Undo::Gone { was: old, .. }, _) => differ.compare(at, old, now),
+            (Undo::Shorter(length), Json::String(text)) if text.len() > *length => {
                 differ.append(at, text, *length)
             }
-            (Past::Shorter(_), Json::String(_)) => Ok(0),
-            (Past::Members(Members { pasts, .. }), Json::Object(members)) => {
+            (Undo::Shorter(_), Json::String(_)) => Ok(0),
+            (Undo::Members(Members { undos, .. }), Json::Object(members)) => {
                 let mark = differ.mark();
                 let (mut removed, mut added) = (Vec::new(), Vec::new());
                 let mut size = 0;
-                for (name, past) in pasts {
-                    match (past, members.get(name)) {
-                        (Past::Absent, Some(value)) => added.push((name.as_str(), value)),
-                        (Past::Absent, None) => {}
-                        (past, Some(value)) => {
+                for (name, undo) in undos {
+                    match (undo, members.get(name)) {
+                        (Undo::Absent, Some(value)) => added.push((name.as_str(), value)),
+                        (Undo::Absent, None) => {}
+                        (undo, Some(value)) => {
                             size += differ.within(at, Token::Member(name), |differ, at| {
-                                past.collect(value, differ, at)
+                                undo.collect(value, differ, at)
                             })?;
                         }
                         (_, None) => removed.push(name.as_str()),
@@ -406,19 +406,19 @@ impl Past {
                 size += differ.members_came_and_went(at, removed, added)?;
                 differ.close(mark, at, now, size)
             }
-            (Past::Elements(pasts), Json::Array(elements)) => {
+            (Undo::Elements(undos), Json::Array(elements)) => {
                 let mark = differ.mark();
                 let mut size = 0;
-                for (&index, past) in &pasts.changed {
+                for (&index, undo) in &undos.changed {
                     size += differ.within(at, Token::Element(index), |differ, at| {
-                        past.collect(&elements[index], differ, at)
+                        undo.collect(&elements[index], differ, at)
                     })?;
                 }
-                let tail = pasts.tail.iter().rev();
-                size += differ.compare_elements(at, pasts.kept, tail, &elements[pasts.kept..])?;
+                let tail = undos.tail.iter().rev();
+                size += differ.compare_elements(at, undos.kept, tail, &elements[undos.kept..])?;
                 differ.close(mark, at, now, size)
             }
-            (Past::Absent | Past::Shorter(_) | Past::Members(_) | Past::Elements(_), _) => {
+            (Undo::Absent | Undo::Shorter(_) | Undo::Members(_) | Undo::Elements(_), _) => {
                 unreachable!("{KIND}")
             }
         }
@@ -501,17 +501,17 @@ impl Elements {
     /// Moves the last kept element into the tail; `now` is what it holds at present.
     fn push_tail(&mut self, now: impl FnOnce() -> Json) {
         self.kept -= 1;
-        let past = self.changed.remove(&self.kept).unwrap_or_default();
-        self.tail.push(past.before(now));
+        let undo = self.changed.remove(&self.kept).unwrap_or_default();
+        self.tail.push(undo.before(now));
     }
 
     fn absorb(&mut self, later: Elements) {
-        for (index, past) in later.changed {
+        for (index, undo) in later.changed {
             if index < self.kept {
-                self.changed.entry(index).or_default().absorb(past);
+                self.changed.entry(index).or_default().absorb(undo);
             }
         }
-        // The later tail is what stood there between; what this past kept of it moves on
+        // The later tail is what stood there between; what this undo kept of it moves on
         // to the tail of both, beginning with its last element.
         let between = self.kept.saturating_sub(later.kept);
         let beyond = later.tail.len().saturating_sub(between);
@@ -521,5 +521,5 @@ impl Elements {
     }
 }
 
-const KIND: &str = "a place whose past is not a whole value is of the same kind as before";
-const PRESENT: &str = "a member whose past is not a whole value is still there";
+const KIND: &str = "a place whose undo is not a whole value is of the same kind as before";
+const PRESENT: &str = "a member whose undo is not a whole value is still there";

@@ -13,7 +13,7 @@ use tidegate_core::ActorKey;
 
 /// Which actors wait for which others, for all actors of a host.
 #[derive(Clone, Default)]
-pub(super) struct Waits {
+pub(super) struct WaitGraph {
     /// An actor that calls several at once waits for each; one that calls the same twice,
     /// twice.
     edges: Arc<Mutex<HashMap<ActorKey, Vec<ActorKey>>>>,
@@ -21,12 +21,12 @@ pub(super) struct Waits {
 
 /// One actor's waiting for another, until this is dropped.
 pub(super) struct Wait {
-    waits: Waits,
+    wait_graph: WaitGraph,
     from: ActorKey,
     to: ActorKey,
 }
 
-impl Waits {
+impl WaitGraph {
     fn edges(&self) -> MutexGuard<'_, HashMap<ActorKey, Vec<ActorKey>>> {
         self.edges.lock()
     }
@@ -50,7 +50,7 @@ impl Waits {
         }
         edges.entry(from.clone()).or_default().push(to.clone());
         Some(Wait {
-            waits: self.clone(),
+            wait_graph: self.clone(),
             from: from.clone(),
             to: to.clone(),
         })
@@ -59,7 +59,7 @@ impl Waits {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        let mut edges = self.waits.edges();
+        let mut edges = self.wait_graph.edges();
         if let Some(targets) = edges.get_mut(&self.from) {
             if let Some(place) = targets.iter().position(|target| *target == self.to) {
                 targets.swap_remove(place);
@@ -73,9 +73,10 @@ impl Drop for Wait {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
     use tidegate_core::{ActorId, Name};
+
+    use super::*;
 
     fn actor(id: &str) -> ActorKey {
         ActorKey {
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_circle_is_refused_however_long() {
-        let waits = Waits::default();
+        let waits = WaitGraph::default();
         let [a, b, c] = ["a", "b", "c"].map(actor);
         assert!(waits.begin(&a, &a).is_none());
         let ab = waits.begin(&a, &b).unwrap();
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn an_actor_may_wait_for_several_and_twice_for_one() {
-        let waits = Waits::default();
+        let waits = WaitGraph::default();
         let [a, b, c] = ["a", "b", "c"].map(actor);
         let first = waits.begin(&a, &b).unwrap();
         let second = waits.begin(&a, &b).unwrap();
@@ -118,7 +119,7 @@ mod tests {
         fn whatever_begins_and_ends_there_is_no_circle(
             steps in prop::collection::vec((0usize..6, 0usize..6, any::<bool>()), 0..60),
         ) {
-            let waits = Waits::default();
+            let waits = WaitGraph::default();
             let actors: Vec<ActorKey> = (0..6).map(|n| actor(&n.to_string())).collect();
             let mut held: Vec<Wait> = Vec::new();
             for (from, to, end) in steps {

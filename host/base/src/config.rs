@@ -6,13 +6,12 @@
 
 mod layers;
 
-pub use layers::{Effective, Layers, Setting, Shown, Source, variable_of};
-
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use layers::{Effective, Layers, Setting, Shown, Source, variable_of};
 use serde::{Deserialize, Serialize};
 
 /// All settings. In TOML the fields are spelt in kebab-case: `actors.idle-timeout-ms`.

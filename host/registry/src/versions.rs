@@ -19,14 +19,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tidegate_base::clock::system_ms;
+use tidegate_base::disk::{Disk, DiskFile, Lock, read_all, write_all};
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::Name;
 use tracing::{error, warn};
 
 pub use self::index::{Choice, Digest, History, Source, Version};
-use tidegate_base::clock::system_ms;
-use tidegate_base::disk::{Disk, DiskFile, Lock, read_all, write_all};
-
 use self::index::{FORMAT, Index, Unreadable};
 
 /// The file that says what there is.

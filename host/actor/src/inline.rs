@@ -1,4 +1,4 @@
-//! An actor with work in its queue that nobody has begun.
+//! Inline running: work begun where it arrives, on the thread that brought it.
 //!
 //! A task for each call costs its making, and often a wake-up of another core. Whoever brings
 //! work to an actor at rest may run it instead, until the work has to wait; `gateway` does so
@@ -28,16 +28,16 @@ thread_local! {
 
 /// A queue's consumer that has not begun.
 #[must_use = "dropped, it goes to a lane at once"]
-pub struct Ready {
+pub struct InlineRun {
     consumer: Option<Consumer>,
     /// Whose time it takes.
     share: Arc<Share>,
     lanes: Arc<Lanes>,
 }
 
-impl Ready {
-    pub(super) fn new(consumer: Consumer, share: Arc<Share>, lanes: Arc<Lanes>) -> Ready {
-        Ready {
+impl InlineRun {
+    pub(super) fn new(consumer: Consumer, share: Arc<Share>, lanes: Arc<Lanes>) -> InlineRun {
+        InlineRun {
             consumer: Some(consumer),
             share,
             lanes,
@@ -46,7 +46,7 @@ impl Ready {
 
     /// Runs these on this thread for so long, but for the turn that is under way then. What is
     /// left, or has to wait, goes on in lanes.
-    pub(super) fn run_all(all: Vec<Ready>, patience: Duration) {
+    pub(super) fn run_all(all: Vec<InlineRun>, patience: Duration) {
         if all.is_empty() {
             return;
         }
@@ -83,7 +83,7 @@ impl Ready {
     }
 }
 
-impl Drop for Ready {
+impl Drop for InlineRun {
     fn drop(&mut self) {
         if let Some(consumer) = self.consumer.take() {
             self.lanes.spawn(self.share.clone(), consumer);
@@ -92,7 +92,7 @@ impl Drop for Ready {
 }
 
 /// Between two items: waits, so that it goes to a lane, if it has been run here for long.
-pub(super) async fn make_way() {
+pub(super) async fn pause_inline() {
     let until = UNTIL.get();
     if until.is_some_and(|until| instant() >= until) {
         // In a lane it goes on at once.
@@ -113,8 +113,8 @@ mod tests {
 
     use super::*;
 
-    fn ready(consumer: impl Future<Output = ()> + Send + 'static, lanes: &Arc<Lanes>) -> Ready {
-        Ready::new(Consumer::new(|| consumer), Arc::default(), lanes.clone())
+    fn ready(consumer: impl Future<Output = ()> + Send + 'static, lanes: &Arc<Lanes>) -> InlineRun {
+        InlineRun::new(Consumer::new(|| consumer), Arc::default(), lanes.clone())
     }
 
     const SHORT: Duration = Duration::from_micros(200);
@@ -126,10 +126,10 @@ mod tests {
         let ran = Arc::new(AtomicBool::new(false));
         let runs = ran.clone();
         let work = async move {
-            make_way().await;
+            pause_inline().await;
             runs.store(true, Ordering::Relaxed);
         };
-        Ready::run_all(vec![ready(work, &Lanes::new())], LONG);
+        InlineRun::run_all(vec![ready(work, &Lanes::new())], LONG);
         assert!(ran.load(Ordering::Relaxed));
     }
 
@@ -142,7 +142,7 @@ mod tests {
             tokio::task::yield_now().await;
             doing.notify_one();
         };
-        Ready::run_all(vec![ready(work, &Lanes::new())], LONG);
+        InlineRun::run_all(vec![ready(work, &Lanes::new())], LONG);
         go.notify_one();
         done.notified().await;
     }
@@ -166,7 +166,7 @@ mod tests {
                 for _ in 0..2 {
                     let began = Instant::now();
                     while began.elapsed() < SHORT {}
-                    make_way().await;
+                    pause_inline().await;
                     if ran.fetch_add(1, Ordering::Relaxed) + 1 == 6 {
                         done.notify_one();
                     }
@@ -174,7 +174,7 @@ mod tests {
             };
             ready(work, &lanes)
         });
-        Ready::run_all(all.into(), SHORT);
+        InlineRun::run_all(all.into(), SHORT);
         // The first was in its first item; the others have not begun.
         assert_eq!(ran.load(Ordering::Relaxed), 0);
         done.notified().await;
@@ -197,10 +197,10 @@ mod tests {
         drop(ready(work(), &lanes));
         lanes.charge(&hog, Duration::from_secs(1));
         let all = vec![
-            Ready::new(Consumer::new(of_hog), hog, lanes.clone()),
+            InlineRun::new(Consumer::new(of_hog), hog, lanes.clone()),
             ready(work(), &lanes),
         ];
-        Ready::run_all(all, LONG);
+        InlineRun::run_all(all, LONG);
         assert_eq!(ran.load(Ordering::Relaxed), 1);
         while ran.load(Ordering::Relaxed) < 3 {
             done.notified().await;
@@ -214,11 +214,11 @@ mod tests {
         let lanes = Lanes::new();
         let panics = ready(async { panic!("as planned") }, &lanes);
         let other = ready(async move { runs.store(true, Ordering::Relaxed) }, &lanes);
-        Ready::run_all(vec![panics, other], LONG);
+        InlineRun::run_all(vec![panics, other], LONG);
         while !ran.load(Ordering::Relaxed) {
             tokio::task::yield_now().await;
         }
         // It is not taken to be here any more.
-        make_way().await;
+        pause_inline().await;
     }
 }

@@ -26,7 +26,7 @@ pub struct Bounds {
 
 /// A call that is to run once.
 #[derive(Clone, Debug)]
-pub struct Keyed {
+pub struct IdempotencyKey {
     call: Arc<str>,
     /// The digest that all equal inputs share.
     input: Arc<str>,
@@ -34,12 +34,12 @@ pub struct Keyed {
     spelled: Option<Arc<str>>,
 }
 
-impl Keyed {
+impl IdempotencyKey {
     /// The call of this caller, by the name that is theirs alone, to this method.
-    pub fn new(caller: &str, method: &str, key: &str, input: Option<&str>) -> Keyed {
+    pub fn new(caller: &str, method: &str, key: &str, input: Option<&str>) -> IdempotencyKey {
         let spelling = input.map(canonical::spelling);
         let is_spelled_otherwise = spelling.as_deref() != input;
-        Keyed {
+        IdempotencyKey {
             // Lengths keep one field from passing for the end of another.
             call: digest(&[caller, method, key]),
             input: match &spelling {
@@ -84,14 +84,14 @@ fn digest(parts: &[&str]) -> Arc<str> {
 
 /// The answers of one actor, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Answers {
+pub(super) struct Answered {
     answers: IndexMap<Arc<str>, Answer>,
     bytes: usize,
 }
 
-impl Answers {
-    pub(super) fn restored(stored: Vec<Answer>) -> Answers {
-        let mut answers = Answers::default();
+impl Answered {
+    pub(super) fn restored(stored: Vec<Answer>) -> Answered {
+        let mut answers = Answered::default();
         for answer in stored {
             answers.add(answer);
         }
@@ -109,7 +109,7 @@ impl Answers {
 
     /// Makes room for a further one.
     pub(super) fn prune(&mut self, now_ms: u64, bounds: Bounds) {
-        let is_over = |answers: &Answers| {
+        let is_over = |answers: &Answered| {
             let Some((_, oldest)) = answers.answers.first() else {
                 return false;
             };
@@ -140,7 +140,7 @@ impl Answers {
     /// What a call came to that has run before; none if it has not.
     pub(super) fn of(
         &self,
-        keyed: &Keyed,
+        keyed: &IdempotencyKey,
         now_ms: u64,
         bounds: Bounds,
     ) -> Option<Result<Option<String>, Failure>> {
@@ -181,8 +181,8 @@ mod tests {
         bytes: 10_000,
     };
 
-    fn keyed(key: &str) -> Keyed {
-        Keyed::new("ann", "add", key, Some("1"))
+    fn keyed(key: &str) -> IdempotencyKey {
+        IdempotencyKey::new("ann", "add", key, Some("1"))
     }
 
     fn done(key: &str, at_ms: u64) -> Answer {
@@ -191,24 +191,24 @@ mod tests {
 
     #[test]
     fn a_call_is_known_by_user_method_key_and_input() {
-        let mut answers = Answers::default();
+        let mut answers = Answered::default();
         answers.add(done("k", 5));
-        let of = |keyed: &Keyed| answers.of(keyed, 5, BOUNDS);
+        let of = |keyed: &IdempotencyKey| answers.of(keyed, 5, BOUNDS);
         assert_eq!(of(&keyed("k")), Some(Ok(Some("k".to_owned()))));
-        assert_eq!(of(&Keyed::new("ben", "add", "k", Some("1"))), None);
-        assert_eq!(of(&Keyed::new("ann", "sub", "k", Some("1"))), None);
-        assert_eq!(of(&Keyed::new("an", "nadd", "k", Some("1"))), None);
-        let other = of(&Keyed::new("ann", "add", "k", Some("2")));
+        assert_eq!(of(&IdempotencyKey::new("ben", "add", "k", Some("1"))), None);
+        assert_eq!(of(&IdempotencyKey::new("ann", "sub", "k", Some("1"))), None);
+        assert_eq!(of(&IdempotencyKey::new("an", "nadd", "k", Some("1"))), None);
+        let other = of(&IdempotencyKey::new("ann", "add", "k", Some("2")));
         assert_eq!(other.unwrap().unwrap_err().code, "call.key-reused");
-        let other = of(&Keyed::new("ann", "add", "k", None));
+        let other = of(&IdempotencyKey::new("ann", "add", "k", None));
         assert_eq!(other.unwrap().unwrap_err().code, "call.key-reused");
     }
 
     #[test]
     fn an_equal_input_is_the_same_however_it_is_spelled() {
-        let mut answers = Answers::default();
-        let call = |input| Keyed::new("ann", "add", "k", Some(input));
-        let done = |keyed: &Keyed| keyed.answer(5, Outcome::Nothing, BOUNDS);
+        let mut answers = Answered::default();
+        let call = |input| IdempotencyKey::new("ann", "add", "k", Some(input));
+        let done = |keyed: &IdempotencyKey| keyed.answer(5, Outcome::Nothing, BOUNDS);
         let keyed = call(r#"{"by":1,"to":"é"}"#);
         answers.add(done(&keyed));
         for equal in [r#"{ "to":"\u00e9", "by":1.0 }"#, r#"{"by":1e0,"to":"é"}"#] {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_oldest_are_forgotten_by_number_age_and_bytes() {
-        let mut answers = Answers::default();
+        let mut answers = Answered::default();
         for (key, at_ms) in [("a", 0), ("b", 1), ("c", 2)] {
             answers.prune(at_ms, BOUNDS);
             answers.add(done(key, at_ms));
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_has_begun_and_not_ended_is_not_run_again() {
-        let mut answers = Answers::default();
+        let mut answers = Answered::default();
         answers.add(keyed("k").answer(1, Outcome::Begun, BOUNDS));
         let begun = answers.of(&keyed("k"), 1, BOUNDS).unwrap();
         assert_eq!(begun.unwrap_err().code, "call.interrupted");
@@ -258,7 +258,7 @@ mod tests {
         let long = Outcome::Result("x".repeat(10_001).into());
         let too_long = keyed("long").answer(2, long, BOUNDS);
         assert_eq!(too_long.outcome, Outcome::Begun);
-        let answers = Answers::restored(answers.to_stored());
+        let answers = Answered::restored(answers.to_stored());
         assert_eq!(answers.of(&keyed("k"), 2, BOUNDS), Some(Ok(None)));
     }
 }

@@ -14,10 +14,10 @@ use tidegate_delivery::fanout::{Close, while_ready};
 use tidegate_engine::{Hook, Origin};
 use tracing::{debug, info, warn};
 
+use super::super::inline::pause_inline;
 use super::super::mailbox::{Item, Retire};
-use super::super::ready::make_way;
 use super::super::{Shared, new_epoch, shutting_down};
-use super::Actor;
+use super::Activation;
 use crate::turn::{Live, Which};
 
 /// Consumes an actor's queue until it is empty or the actor leaves memory.
@@ -35,33 +35,33 @@ pub(super) async fn drain(mut guard: DrainGuard) {
         }
     };
     // Gathers what turns let out while more of them wait.
-    let mut raised = None;
+    let mut corked = None;
     loop {
         let pace = pin!(live.keep_pace(shared.run_ahead));
-        if let Err(failure) = while_ready(&mut raised, pace).await {
+        if let Err(failure) = while_ready(&mut corked, pace).await {
             return guard.lose(&failure);
         }
         if !actor.activated.load(Ordering::Relaxed) {
             let mut activated = Box::pin(actor.activate(live, &shared));
-            while_ready(&mut raised, activated.as_mut()).await;
+            while_ready(&mut corked, activated.as_mut()).await;
         }
         let next = actor.mailbox().next();
         let Some((item, is_more)) = next else {
             break;
         };
-        if is_more && raised.is_none() {
-            raised = Some(live.gate.wave().raise());
+        if is_more && corked.is_none() {
+            corked = Some(live.gate.batch().cork());
         }
         actor.slot.metrics.queued.dec();
         let keeps_awake = !matches!(&item, Item::Due(which, _) if live.is_idle_timer(*which));
         match item {
             Item::Call(call) => {
                 let ran = pin!(actor.run_call(call, live, &shared));
-                while_ready(&mut raised, ran).await;
+                while_ready(&mut corked, ran).await;
             }
             Item::Due(which, due) => {
                 let mut ran = Box::pin(actor.run_due(which, due, live, &shared));
-                while_ready(&mut raised, ran.as_mut()).await;
+                while_ready(&mut corked, ran.as_mut()).await;
             }
             Item::Connect(arrival) => {
                 let client = &arrival.client;
@@ -70,14 +70,14 @@ pub(super) async fn drain(mut guard: DrainGuard) {
                 }
                 let origin = Origin::Client(client.clone());
                 let mut ran = Box::pin(actor.run_hook(Hook::Connect, origin, live, &shared));
-                while_ready(&mut raised, ran.as_mut()).await;
+                while_ready(&mut corked, ran.as_mut()).await;
             }
             Item::Disconnect(client) => {
                 let mut ran = Box::pin(disconnect(&actor, client, live, &shared));
-                while_ready(&mut raised, ran.as_mut()).await;
+                while_ready(&mut corked, ran.as_mut()).await;
             }
             Item::Retire(how) => {
-                raised = None;
+                corked = None;
                 if Box::pin(actor.retire(how, live, &shared)).await {
                     debug!(actor = %actor.key, "deactivated");
                     actor.slot.metrics.retired.inc();
@@ -90,12 +90,12 @@ pub(super) async fn drain(mut guard: DrainGuard) {
                 continue;
             }
             Item::Fit(done) => {
-                raised = None;
+                corked = None;
                 // Who does not wait any longer wants no answer.
                 let _ = done.send(Box::pin(actor.follow(live, &shared)).await);
             }
             Item::Destroy(done) => {
-                raised = None;
+                corked = None;
                 match Box::pin(actor.destroy(live, &shared)).await {
                     Ok(gone) => {
                         info!(actor = %actor.key, "destroyed");
@@ -110,9 +110,9 @@ pub(super) async fn drain(mut guard: DrainGuard) {
             }
         }
         live.commit_happenings(&*shared.store, actor.durability());
-        raised = raised.filter(|raised| is_more && !raised.is_due());
+        corked = corked.filter(|corked| is_more && !corked.is_due());
         if let Some(failure) = live.gate.broken() {
-            drop(raised);
+            drop(corked);
             // A successor takes no message before those are told that were lost.
             let _ = live.gate.passed().await;
             return guard.lose(&failure);
@@ -122,11 +122,11 @@ pub(super) async fn drain(mut guard: DrainGuard) {
         }
         if is_more {
             // It goes on soon, and what has gathered is worth the wait.
-            make_way().await;
+            pause_inline().await;
         }
         // Tokio cannot interrupt a loop that never waits.
         let budget = pin!(tokio::task::coop::consume_budget());
-        while_ready(&mut raised, budget).await;
+        while_ready(&mut corked, budget).await;
     }
     // Should what is under way be lost, somebody must tell those who watch.
     let (actor, shared) = (guard.actor.clone(), guard.shared.clone());
@@ -141,7 +141,7 @@ pub(super) async fn drain(mut guard: DrainGuard) {
 }
 
 pub(super) async fn disconnect(
-    actor: &Arc<Actor>,
+    actor: &Arc<Activation>,
     client: Client,
     live: &Arc<Live>,
     shared: &Arc<Shared>,
@@ -159,7 +159,7 @@ pub(super) async fn disconnect(
 /// Ends a consumer's job however it ends: even after a panic of the host's own code the
 /// callers get an answer and the actor's key gets a successor.
 pub(super) struct DrainGuard {
-    pub(super) actor: Arc<Actor>,
+    pub(super) actor: Arc<Activation>,
     pub(super) shared: Arc<Shared>,
     pub(super) finished: bool,
 }

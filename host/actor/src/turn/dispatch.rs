@@ -1,6 +1,6 @@
 //! What a turn reaches outside its own actor: other actors, its caller, the clock.
 //!
-//! `actor` implements [`Outside`]; a [`Stage`](super::Stage) holds it for its turn.
+//! `actor` implements [`Dispatch`]; a [`Stage`](super::Stage) holds it for its turn.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use tidegate_engine::{CallResult, Invocation, Pending};
 use tidegate_store::Sent;
 
 /// The way from one actor to others.
-pub trait Outside: Send + Sync + 'static {
+pub trait Dispatch: Send + Sync + 'static {
     /// Calls and waits.
     fn call(&self, from: Caller, call: Invocation) -> Pending<CallResult>;
     /// Delivers what a turn has sent, now that it has committed; nobody waits.

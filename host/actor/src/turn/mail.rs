@@ -2,7 +2,7 @@
 //! it has heard of others.
 //!
 //! The ledger holds them. A message is part of the commit of the turn that sent it; it is
-//! settled once the receiver's own commit says that it was heard, or once it is certain that
+//! settled once the receiver's own commit says that it was received, or once it is certain that
 //! no turn of the receiver will come of it. What is not settled is sent again when the
 //! sender comes into memory, and the receiver drops what it has heard before.
 //!
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use tidegate_engine::Invocation;
-use tidegate_store::{Change, Heard, Sent};
+use tidegate_store::{Change, Received, Sent};
 
 /// What an actor has sent.
 #[derive(Debug, Default)]
@@ -158,53 +158,57 @@ type Sender = (Arc<str>, Arc<str>, Arc<str>);
 /// How much an actor has heard of others, the longest silent first. Most hear of none, and have
 /// no room for it.
 #[derive(Debug, Default)]
-pub struct Hearing(Option<Box<IndexMap<Sender, u64>>>);
+pub struct Inbox(Option<Box<IndexMap<Sender, u64>>>);
 
-impl Hearing {
-    pub(super) fn restored(stored: Vec<Heard>) -> Hearing {
-        let mut hearing = Hearing::default();
-        for heard in stored {
-            hearing.note(heard, usize::MAX);
+impl Inbox {
+    pub(super) fn restored(stored: Vec<Received>) -> Inbox {
+        let mut inbox = Inbox::default();
+        for received in stored {
+            inbox.note(received, usize::MAX);
         }
-        hearing
+        inbox
     }
 
-    pub(super) fn to_stored(&self) -> Vec<Heard> {
-        let heard = self.0.iter().flat_map(|heard| heard.iter());
-        let heard = heard.map(|((actor, id, epoch), seq)| Heard {
+    pub(super) fn to_stored(&self) -> Vec<Received> {
+        let received = self.0.iter().flat_map(|received| received.iter());
+        let received = received.map(|((actor, id, epoch), seq)| Received {
             actor: actor.clone(),
             id: id.clone(),
             epoch: epoch.clone(),
             seq: *seq,
         });
-        heard.collect()
+        received.collect()
     }
 
     /// Of how many it has heard.
     pub(super) fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |heard| heard.len())
+        self.0.as_ref().map_or(0, |received| received.len())
     }
 
     /// Whether it has heard this before.
-    pub fn knows(&self, heard: &Heard) -> bool {
+    pub fn knows(&self, received: &Received) -> bool {
         let Some(known) = &self.0 else {
             return false;
         };
         // Tuples of shared text are only found by their like.
-        let key = (heard.actor.clone(), heard.id.clone(), heard.epoch.clone());
-        known.get(&key).is_some_and(|seq| *seq >= heard.seq)
+        let key = (
+            received.actor.clone(),
+            received.id.clone(),
+            received.epoch.clone(),
+        );
+        known.get(&key).is_some_and(|seq| *seq >= received.seq)
     }
 
     /// Remembers a message, and at most `limit` senders.
-    pub(super) fn note(&mut self, heard: Heard, limit: usize) {
-        let key = (heard.actor, heard.id, heard.epoch);
+    pub(super) fn note(&mut self, received: Received, limit: usize) {
+        let key = (received.actor, received.id, received.epoch);
         let known = self.0.get_or_insert_default();
         known.shift_remove(&key);
         if known.len() >= limit.max(1) {
             let excess = known.len() + 1 - limit.max(1);
             known.drain(..excess);
         }
-        known.insert(key, heard.seq);
+        known.insert(key, received.seq);
     }
 }
 
@@ -223,8 +227,8 @@ mod tests {
         }
     }
 
-    fn heard(id: &str, epoch: &str, seq: u64) -> Heard {
-        Heard {
+    fn received(id: &str, epoch: &str, seq: u64) -> Received {
+        Received {
             actor: "log".into(),
             id: id.into(),
             epoch: epoch.into(),
@@ -263,17 +267,17 @@ mod tests {
 
     #[test]
     fn what_was_heard_is_known() {
-        let mut hearing = Hearing::default();
-        hearing.note(heard("a", "e", 5), 2);
-        assert!(hearing.knows(&heard("a", "e", 4)) && hearing.knows(&heard("a", "e", 5)));
-        assert!(!hearing.knows(&heard("a", "e", 6)));
-        assert!(!hearing.knows(&heard("a", "f", 5)), "another history");
-        assert!(!hearing.knows(&heard("b", "e", 5)));
-        hearing.note(heard("b", "e", 1), 2);
-        hearing.note(heard("a", "e", 6), 2);
-        hearing.note(heard("c", "e", 1), 2);
-        assert!(!hearing.knows(&heard("b", "e", 1)), "silent for longest");
-        let hearing = Hearing::restored(hearing.to_stored());
-        assert!(hearing.knows(&heard("a", "e", 6)) && hearing.knows(&heard("c", "e", 1)));
+        let mut inbox = Inbox::default();
+        inbox.note(received("a", "e", 5), 2);
+        assert!(inbox.knows(&received("a", "e", 4)) && inbox.knows(&received("a", "e", 5)));
+        assert!(!inbox.knows(&received("a", "e", 6)));
+        assert!(!inbox.knows(&received("a", "f", 5)), "another history");
+        assert!(!inbox.knows(&received("b", "e", 5)));
+        inbox.note(received("b", "e", 1), 2);
+        inbox.note(received("a", "e", 6), 2);
+        inbox.note(received("c", "e", 1), 2);
+        assert!(!inbox.knows(&received("b", "e", 1)), "silent for longest");
+        let inbox = Inbox::restored(inbox.to_stored());
+        assert!(inbox.knows(&received("a", "e", 6)) && inbox.knows(&received("c", "e", 1)));
     }
 }

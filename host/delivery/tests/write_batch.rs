@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidegate_delivery::fanout::{Audience, Recipients, Wave, while_ready};
+use tidegate_delivery::fanout::{Audience, Recipients, WriteBatch, while_ready};
 use tidegate_testkit::receiver::{Receiver, Told};
 
 /// A receiver, and how often it was held and let go so far.
@@ -50,63 +50,66 @@ fn audience_of(outlets: &[Counted]) -> Audience {
 #[test]
 fn what_several_turns_let_out_is_written_once() {
     let outlets = ["a", "b"].map(Counted::new);
-    let (audience, wave) = (audience_of(&outlets), Wave::new(LONG));
-    let raised = wave.raise();
+    let (audience, batch) = (audience_of(&outlets), WriteBatch::new(LONG));
+    let corked = batch.cork();
     for _ in 0..3 {
-        // Each turn has raised it itself, too.
-        let _own = wave.raise();
-        wave.hold_for_event(&audience, &Recipients::Everyone);
+        // Each turn has corked it itself, too.
+        let _own = batch.cork();
+        batch.add_for_event(&audience, &Recipients::Everyone);
         assert_eq!(outlets[0].seen(), (1, 0));
     }
-    drop(raised);
+    drop(corked);
     assert_eq!(outlets.map(|outlet| outlet.seen()), [(0, 1), (0, 1)]);
 }
 
 #[test]
 fn two_who_take_turns_do_not_hold_for_ever() {
     let outlet = Counted::new("a");
-    let wave = Wave::new(Duration::from_millis(2));
-    let mut raised = wave.raise();
-    wave.hold(&outlet.receiver);
+    let batch = WriteBatch::new(Duration::from_millis(2));
+    let mut corked = batch.cork();
+    batch.add(&outlet.receiver);
     while outlet.seen() == (1, 0) {
         // There is always one of them.
-        raised = wave.raise();
+        corked = batch.cork();
     }
     assert_eq!(outlet.seen(), (0, 1));
-    // And it is still a wave.
-    wave.hold(&outlet.receiver);
+    // And it is still a batch.
+    batch.add(&outlet.receiver);
     assert_eq!(outlet.seen(), (1, 1));
-    drop(raised);
+    drop(corked);
     assert_eq!(outlet.seen(), (0, 2));
 }
 
 #[test]
 fn nobody_is_held_back_at_rest() {
     let outlet = Counted::new("a");
-    let (audience, wave) = (audience_of(std::slice::from_ref(&outlet)), Wave::new(LONG));
-    wave.hold(&outlet.receiver);
-    wave.hold_for_event(&audience, &Recipients::Everyone);
+    let (audience, batch) = (
+        audience_of(std::slice::from_ref(&outlet)),
+        WriteBatch::new(LONG),
+    );
+    batch.add(&outlet.receiver);
+    batch.add_for_event(&audience, &Recipients::Everyone);
     assert_eq!(outlet.seen(), (0, 0));
-    // Nor after a wave has broken.
-    drop(wave.raise());
-    wave.hold_for_event(&audience, &Recipients::Everyone);
+    // Nor after a batch has broken.
+    drop(batch.cork());
+    batch.add_for_event(&audience, &Recipients::Everyone);
     assert_eq!(outlet.seen(), (0, 0));
 }
 
 #[test]
 fn an_event_for_some_holds_only_them_back() {
     let outlets = ["a", "b", "c"].map(Counted::new);
-    let (audience, wave) = (audience_of(&outlets), Wave::new(LONG));
+    let (audience, batch) = (audience_of(&outlets), WriteBatch::new(LONG));
     let only = |ids: &[&str]| Recipients::Only(ids.iter().map(|&id| id.to_owned()).collect());
-    let raised = wave.raise();
-    wave.hold_for_event(&audience, &only(&["a"]));
+    let corked = batch.cork();
+    batch.add_for_event(&audience, &only(&["a"]));
     assert_eq!(outlets[0].seen(), (0, 0));
-    wave.hold_for_event(&audience, &only(&["a", "b", "gone"]));
+    batch.add_for_event(&audience, &only(&["a", "b", "gone"]));
     assert_eq!(
         outlets.each_ref().map(Counted::seen),
         [(1, 0), (1, 0), (0, 0)]
     );
-    drop(raised);
+    drop(corked);
     assert_eq!(
         outlets.each_ref().map(Counted::seen),
         [(0, 1), (0, 1), (0, 0)]
@@ -116,23 +119,23 @@ fn an_event_for_some_holds_only_them_back() {
 #[test]
 fn only_several_receivers_make_a_wave_of_one_turn() {
     let outlets = ["a", "b"].map(Counted::new);
-    let wave = Wave::new(LONG);
-    assert!(wave.raise_for(&audience_of(&outlets[1..])).is_none());
-    assert!(wave.raise_for(&audience_of(&outlets)).is_some());
+    let batch = WriteBatch::new(LONG);
+    assert!(batch.cork_for(&audience_of(&outlets[1..])).is_none());
+    assert!(batch.cork_for(&audience_of(&outlets)).is_some());
 }
 
 #[tokio::test]
 async fn nobody_is_held_back_by_a_turn_that_waits() {
     let outlet = Counted::new("a");
-    let wave = Wave::new(LONG);
-    let mut raised = Some(wave.raise());
-    wave.hold(&outlet.receiver);
-    while_ready(&mut raised, pin!(async {})).await;
+    let batch = WriteBatch::new(LONG);
+    let mut corked = Some(batch.cork());
+    batch.add(&outlet.receiver);
+    while_ready(&mut corked, pin!(async {})).await;
     assert_eq!(outlet.seen(), (1, 0));
     let waits = async {
         tokio::task::yield_now().await;
         assert_eq!(outlet.seen(), (0, 1));
     };
-    while_ready(&mut raised, pin!(waits)).await;
-    assert!(raised.is_none());
+    while_ready(&mut corked, pin!(waits)).await;
+    assert!(corked.is_none());
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use tidegate_core::meter::{Exhausted, Meter, STEP_BYTES};
 use tidegate_core::{ActorKey, Json, PatchOp, patch};
-use tidegate_delivery::fanout::{Body, Message};
+use tidegate_delivery::fanout::{Body, SharedFrame};
 use tidegate_store::{Change, Stored};
 
 /// The last patches that subscribers were shown.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
+pub(super) struct ReplayBuffer {
     patches: VecDeque<Shown>,
     bytes: usize,
     /// What the store has of earlier ones was looked at.
@@ -26,14 +26,14 @@ pub(super) struct Recent {
 struct Shown {
     from: u64,
     version: u64,
-    message: Arc<Message>,
+    message: Arc<SharedFrame>,
 }
 
-impl Recent {
+impl ReplayBuffer {
     const PATCHES: usize = 256;
     const BYTES: usize = 128 << 10;
 
-    pub(super) fn add(&mut self, from: u64, version: u64, message: &Message) {
+    pub(super) fn add(&mut self, from: u64, version: u64, message: &SharedFrame) {
         let message = Arc::new(message.bare());
         self.bytes += message.weight();
         self.patches.push_back(Shown {
@@ -50,7 +50,7 @@ impl Recent {
     }
 
     fn trim(&mut self) {
-        while self.patches.len() > Recent::PATCHES || self.bytes > Recent::BYTES {
+        while self.patches.len() > ReplayBuffer::PATCHES || self.bytes > ReplayBuffer::BYTES {
             let Some(oldest) = self.patches.pop_front() else {
                 return;
             };
@@ -61,7 +61,7 @@ impl Recent {
     }
 
     /// Those that lead from a version to the one that was shown last, if none is missing.
-    pub(super) fn since(&self, version: u64, shown_version: u64) -> Option<Vec<Arc<Message>>> {
+    pub(super) fn since(&self, version: u64, shown_version: u64) -> Option<Vec<Arc<SharedFrame>>> {
         let last = self.patches.back()?;
         if last.version != shown_version {
             return None;
@@ -156,13 +156,13 @@ impl LookedUp {
             let shown = Shown {
                 from,
                 version: reached,
-                message: Arc::new(Message::new(key.clone(), body)),
+                message: Arc::new(SharedFrame::new(key.clone(), body)),
             };
             from = reached;
             meter.charge((shown.weight() / STEP_BYTES) as u64)?;
             bytes += shown.weight();
             earlier.push_back(shown);
-            while bytes > Recent::BYTES
+            while bytes > ReplayBuffer::BYTES
                 && let Some(oldest) = earlier.pop_front()
             {
                 bytes -= oldest.weight();
@@ -198,10 +198,11 @@ pub(super) fn body(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
     use tidegate_core::meter::Unmetered;
     use tidegate_core::{ActorId, Name};
+
+    use super::*;
 
     fn key() -> ActorKey {
         ActorKey::new(
@@ -228,7 +229,7 @@ mod tests {
         }
     }
 
-    fn shown(version: u64) -> Arc<Message> {
+    fn shown(version: u64) -> Arc<SharedFrame> {
         let ops = change(version, "/n").patches;
         let body = body(
             &ops,
@@ -237,18 +238,18 @@ mod tests {
             version - 1,
             version,
         );
-        Arc::new(Message::new(key(), body))
+        Arc::new(SharedFrame::new(key(), body))
     }
 
-    fn steps(patches: &[Arc<Message>]) -> Vec<(u64, u64)> {
-        let step = |message: &Arc<Message>| match message.body() {
+    fn steps(patches: &[Arc<SharedFrame>]) -> Vec<(u64, u64)> {
+        let step = |message: &Arc<SharedFrame>| match message.body() {
             Body::Patch { from, version, .. } => (*from, *version),
             _ => panic!("no patch"),
         };
         patches.iter().map(step).collect()
     }
 
-    fn complete(recent: &mut Recent, shown_version: u64, history: (Stored, Vec<Change>)) {
+    fn complete(recent: &mut ReplayBuffer, shown_version: u64, history: (Stored, Vec<Change>)) {
         let hidden = ["secret".to_owned()];
         let (epoch, end) = ("e".into(), recent.begin(shown_version));
         let earlier = LookedUp::of(&key(), &epoch, &hidden, end, &history, &mut Unmetered);
@@ -257,7 +258,7 @@ mod tests {
 
     #[test]
     fn what_the_store_has_comes_before_what_was_shown() {
-        let mut recent = Recent::default();
+        let mut recent = ReplayBuffer::default();
         recent.add(5, 6, &shown(6));
         assert_eq!(recent.since(3, 6).map(|_| ()), None);
         assert!(recent.wants(3, 6) && !recent.wants(5, 6));
@@ -280,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_not_bridged() {
-        let mut recent = Recent::default();
+        let mut recent = ReplayBuffer::default();
         recent.add(5, 6, &shown(6));
         complete(&mut recent, 6, (base(2), vec![change(3, "/n")]));
         assert!(recent.since(2, 6).is_none());
@@ -289,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_ends_with_something_hidden_joins_on_as_well() {
-        let mut recent = Recent::default();
+        let mut recent = ReplayBuffer::default();
         let changes = vec![change(3, "/n"), change(4, "/secret")];
         complete(&mut recent, 4, (base(2), changes));
         assert_eq!(steps(&recent.since(2, 4).unwrap()), [(2, 3), (3, 4)]);
@@ -299,19 +300,19 @@ mod tests {
 
     #[test]
     fn what_does_not_lead_to_what_was_shown_last_is_of_no_use() {
-        let mut recent = Recent::default();
+        let mut recent = ReplayBuffer::default();
         recent.add(5, 6, &shown(6));
         assert!(recent.since(5, 7).is_none());
     }
 
     #[test]
     fn the_oldest_are_forgotten() {
-        let mut recent = Recent::default();
+        let mut recent = ReplayBuffer::default();
         for version in 1..=300 {
             recent.add(version - 1, version, &shown(version));
         }
         assert!(recent.since(43, 300).is_none());
-        assert_eq!(recent.since(44, 300).unwrap().len(), Recent::PATCHES);
+        assert_eq!(recent.since(44, 300).unwrap().len(), ReplayBuffer::PATCHES);
         assert!(!recent.wants(3, 300), "the store has no more");
     }
 }

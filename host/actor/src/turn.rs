@@ -8,36 +8,36 @@
 //! said that the turn's commit is safe, and nothing at all, failures and snapshots included,
 //! before every earlier commit that it builds on is. An actor may run ahead of that.
 
-mod answers;
 mod cost;
+mod dispatch;
 mod gate;
 mod guard;
+mod idempotency;
 mod input;
 mod joining;
 mod ledger;
 mod lineage;
 mod listener;
-mod messages;
+mod mail;
 mod migrate;
-mod outside;
-mod recent;
 mod release;
+mod replay_buffer;
 mod stage;
 mod texts;
 mod timers;
 mod work;
 
-pub use answers::{Bounds, Keyed};
 pub use cost::{BASE_COST, no_room};
+pub use dispatch::{Caller, Dispatch};
 pub use gate::Gate;
 pub use guard::{Basis, Read, Undecided};
+pub use idempotency::{Bounds, IdempotencyKey};
 pub use input::{check_input, check_input_elsewhere};
 pub use joining::MAX_DECISIONS;
 pub use ledger::{Ledger, Live, unavailable};
 pub use listener::{Chunk, Listener};
-pub use messages::{Hearing, Outbox};
+pub use mail::{Inbox, Outbox};
 pub use migrate::{Fitted, fitted};
-pub use outside::{Caller, Outside};
 pub use release::{Chunks, Effects, Reply, ReplyTo, answer, let_out};
-pub use stage::{Given, MessageBounds, Stage};
+pub use stage::{MailBounds, Stage, TurnContext};
 pub use timers::{ActorTimers, Clock, TimerKey, Which, next_on_grid};

@@ -1,6 +1,6 @@
 //! Messages that wait for their receivers, and when each is tried again.
 //!
-//! Pure data; `messages` delivers.
+//! Pure data; `mail` delivers.
 //!
 //! Invariants: the messages of one pair keep their order; each pair is due once, or in a crowd that
 //! is, or is being tried.
@@ -42,7 +42,7 @@ fn crowd_of((from, to): &Pair) -> Crowd {
 /// receivers come into memory faster than they may, theirs wait in one line, of which no more is
 /// tried than is let in.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct MailQueue {
     waiting: Mutex<Waiting>,
     /// Something is to be tried earlier than what was to come next.
     pub(super) earlier: Arc<Notify>,
@@ -135,7 +135,7 @@ impl Waiting {
     }
 }
 
-impl Held {
+impl MailQueue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock()
     }
@@ -292,9 +292,10 @@ fn insert(queue: &mut VecDeque<Arc<Sent>>, sent: &Arc<Sent>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::messages::address;
-    use super::*;
     use tidegate_base::clock::instant;
+
+    use super::super::mail::address;
+    use super::*;
 
     fn key(id: &str) -> ActorKey {
         let to = Sent {
@@ -318,52 +319,56 @@ mod tests {
 
     #[test]
     fn what_waits_keeps_its_order() {
-        let held = Held::default();
+        let queue = MailQueue::default();
         let pair = (key("a"), key("b"));
         let now = instant();
-        let begin = |seq| held.begin(&pair, &sent(seq), PAUSES[0], Refused::Other, now);
-        assert_eq!(held.join(&pair, &sent(1)), Before::Nothing);
+        let begin = |seq| queue.begin(&pair, &sent(seq), PAUSES[0], Refused::Other, now);
+        assert_eq!(queue.join(&pair, &sent(1)), Before::Nothing);
         assert!(begin(3), "nobody watches");
-        assert_eq!(held.join(&pair, &sent(2)), Before::Own);
-        assert_eq!(held.join(&pair, &sent(2)), Before::Own, "the same again");
+        assert_eq!(queue.join(&pair, &sent(2)), Before::Own);
+        assert_eq!(queue.join(&pair, &sent(2)), Before::Own, "the same again");
         assert!(!begin(1), "somebody watches");
         let other = (key("a"), key("c"));
-        assert_eq!(held.join(&other, &sent(3)), Before::Nothing);
-        let first = held.take_first(&pair).unwrap();
-        assert_eq!(held.join(&pair, &sent(4)), Before::Own, "one is on its way");
-        held.give_back(&pair, &first);
+        assert_eq!(queue.join(&other, &sent(3)), Before::Nothing);
+        let first = queue.take_first(&pair).unwrap();
+        assert_eq!(
+            queue.join(&pair, &sent(4)),
+            Before::Own,
+            "one is on its way"
+        );
+        queue.give_back(&pair, &first);
         let mut left = Vec::new();
-        while let Some(first) = held.take_first(&pair) {
+        while let Some(first) = queue.take_first(&pair) {
             left.push(first.seq);
         }
         assert_eq!(left, [1, 2, 3, 4]);
-        held.tried(&pair, true, Refused::Other, now);
-        assert_eq!(held.join(&pair, &sent(5)), Before::Nothing);
-        assert_eq!(held.next(), None);
+        queue.tried(&pair, true, Refused::Other, now);
+        assert_eq!(queue.join(&pair, &sent(5)), Before::Nothing);
+        assert_eq!(queue.next(), None);
     }
 
     #[test]
     fn what_is_refused_is_tried_less_and_less_often() {
-        let held = Held::default();
+        let queue = MailQueue::default();
         let pairs = [(key("a"), key("b")), (key("a"), key("c"))];
         let began = instant();
         let mut now = began;
-        assert!(held.begin(&pairs[0], &sent(1), PAUSES[0], Refused::Other, now));
-        assert!(!held.begin(&pairs[1], &sent(2), PAUSES[1], Refused::Other, now));
+        assert!(queue.begin(&pairs[0], &sent(1), PAUSES[0], Refused::Other, now));
+        assert!(!queue.begin(&pairs[1], &sent(2), PAUSES[1], Refused::Other, now));
         let mut tried = Vec::new();
         while now < began + 3 * PAUSES[1] {
-            let next = held
+            let next = queue
                 .next()
                 .expect("they wait")
                 .expect("none is being tried");
-            assert!(held.take_due(next - Duration::from_nanos(1)).is_empty());
+            assert!(queue.take_due(next - Duration::from_nanos(1)).is_empty());
             now = next;
-            for due in held.take_due(now) {
+            for due in queue.take_due(now) {
                 let Due::One(pair) = due else {
                     panic!("none came too fast");
                 };
                 tried.push(((now - began).as_millis(), pair.1.id.to_string()));
-                held.tried(&pair, false, Refused::Other, now);
+                queue.tried(&pair, false, Refused::Other, now);
             }
         }
         let of = |id: &str| -> Vec<u128> {
@@ -373,65 +378,65 @@ mod tests {
         assert_eq!(of("b"), [5, 15, 35, 75, 155, 315, 635, 1275, 2275]);
         assert_eq!(of("c"), [1000, 2000, 3000]);
         // One that was taken has the others tried soon.
-        held.join(&pairs[0], &sent(9));
-        held.take_first(&pairs[0]);
-        let due = held.take_due(now + PAUSES[1]);
-        held.tried(&pairs[0], true, Refused::Other, now);
+        queue.join(&pairs[0], &sent(9));
+        queue.take_first(&pairs[0]);
+        let due = queue.take_due(now + PAUSES[1]);
+        queue.tried(&pairs[0], true, Refused::Other, now);
         assert_eq!(due.len(), 2);
-        assert_eq!(held.next(), Some(Some(now + PAUSES[0])));
+        assert_eq!(queue.next(), Some(Some(now + PAUSES[0])));
     }
 
     #[test]
     fn how_long_nobody_serves_a_receiver_begins_when_that_is_so() {
-        let held = Held::default();
+        let queue = MailQueue::default();
         let (pair, began) = ((key("a"), key("b")), instant());
-        held.begin(&pair, &sent(1), PAUSES[0], Refused::Other, began);
+        queue.begin(&pair, &sent(1), PAUSES[0], Refused::Other, began);
         let minute = Duration::from_secs(60);
         let now = began + 2 * minute;
-        assert_eq!(held.unserved_for(&pair, now), Duration::ZERO);
-        held.tried(&pair, false, Refused::Unserved, now);
-        assert_eq!(held.unserved_for(&pair, now + minute), minute);
-        held.tried(&pair, false, Refused::Other, now + minute);
-        assert_eq!(held.unserved_for(&pair, now + 2 * minute), Duration::ZERO);
+        assert_eq!(queue.unserved_for(&pair, now), Duration::ZERO);
+        queue.tried(&pair, false, Refused::Unserved, now);
+        assert_eq!(queue.unserved_for(&pair, now + minute), minute);
+        queue.tried(&pair, false, Refused::Other, now + minute);
+        assert_eq!(queue.unserved_for(&pair, now + 2 * minute), Duration::ZERO);
     }
 
     #[test]
     fn those_who_come_too_fast_wait_in_one_line() {
-        let held = Held::default();
+        let queue = MailQueue::default();
         let now = instant();
         let pair = |number: usize| -> Pair { (key("sender"), key(&number.to_string())) };
         for number in 0..1_000 {
-            held.begin(&pair(number), &sent(1), PAUSES[0], Refused::TooFast, now);
+            queue.begin(&pair(number), &sent(1), PAUSES[0], Refused::TooFast, now);
         }
-        assert_eq!(held.next(), Some(Some(now + CROWD_PAUSE)));
+        assert_eq!(queue.next(), Some(Some(now + CROWD_PAUSE)));
         let now = now + CROWD_PAUSE;
         let key = crowd_of(&pair(0));
-        assert_eq!(held.take_due(now), [Due::Crowd(key.clone())]);
-        let mut crowd = held.take_crowd(&key);
-        assert_eq!(held.join(&pair(2_000), &sent(1)), Before::Crowd);
+        assert_eq!(queue.take_due(now), [Due::Crowd(key.clone())]);
+        let mut crowd = queue.take_crowd(&key);
+        assert_eq!(queue.join(&pair(2_000), &sent(1)), Before::Crowd);
         assert_eq!(crowd.len(), 1_000);
-        assert_eq!(held.next(), Some(None), "it is being tried");
+        assert_eq!(queue.next(), Some(None), "it is being tried");
         // Ten are let in; another comes meanwhile, and one finds no room for other reasons.
         for number in 0..10 {
             let tried = crowd.pop_front().unwrap();
             assert_eq!(tried, pair(number));
-            held.take_first(&tried);
-            held.tried(&tried, true, Refused::Other, now);
+            queue.take_first(&tried);
+            queue.tried(&tried, true, Refused::Other, now);
         }
-        held.begin(&pair(1_000), &sent(1), PAUSES[0], Refused::TooFast, now);
+        queue.begin(&pair(1_000), &sent(1), PAUSES[0], Refused::TooFast, now);
         let full = crowd.pop_front().unwrap();
-        held.tried(&full, false, Refused::Other, now);
-        held.put_back_crowd(key.clone(), crowd, now);
+        queue.tried(&full, false, Refused::Other, now);
+        queue.put_back_crowd(key.clone(), crowd, now);
         let now = now + CROWD_PAUSE;
-        let due = held.take_due(now);
+        let due = queue.take_due(now);
         assert_eq!(due, [Due::One(full), Due::Crowd(key.clone())]);
-        let crowd: Vec<Pair> = held.take_crowd(&key).into();
+        let crowd: Vec<Pair> = queue.take_crowd(&key).into();
         assert_eq!(crowd, (11..=1_000).map(pair).collect::<Vec<_>>());
         for pair in &crowd {
-            held.take_first(pair);
-            held.tried(pair, true, Refused::Other, now);
+            queue.take_first(pair);
+            queue.tried(pair, true, Refused::Other, now);
         }
-        held.put_back_crowd(key, VecDeque::new(), now);
-        assert!(held.lock().crowds.is_empty());
+        queue.put_back_crowd(key, VecDeque::new(), now);
+        assert!(queue.lock().crowds.is_empty());
     }
 }

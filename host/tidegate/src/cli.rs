@@ -26,7 +26,6 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use tidegate_base::config::{ConfigError, Effective, Layers};
-
 pub(crate) use up::Up;
 
 #[derive(Parser)]
