@@ -366,7 +366,7 @@ impl Activation {
     /// Whether it had nothing to do for long and nobody watches it.
     fn is_idle(&self, live: &Live, shared: &Shared) -> bool {
         self.idle_ms(shared) >= shared.idle_timeout_ms()
-            && live.audience.is_empty()
+            && live.subscribers.is_empty()
             && !live.ledger().keeps_awake()
     }
 
@@ -376,7 +376,7 @@ impl Activation {
             && self.mailbox().is_idle()
             && self
                 .loaded()
-                .is_none_or(|live| live.audience.is_empty() && !live.ledger().keeps_awake())
+                .is_none_or(|live| live.subscribers.is_empty() && !live.ledger().keeps_awake())
     }
 
     pub(super) fn take_instance(&self) -> Option<Box<Instance>> {
@@ -1031,10 +1031,10 @@ impl Activation {
             ..Change::default()
         };
         let commit = Commit {
-            actor: &self.key,
+            key: &self.key,
             change: &change,
             durability: self.durability(),
-            first_due_ms: stored.first_due_ms(),
+            due_ms: stored.first_due_ms(),
         };
         let committed = shared
             .store

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use tidegate_core::{ActorKey, Failure, Json};
-use tidegate_store::Listing;
+use tidegate_store::{ActorRecords, Listing};
 
 use super::{Actors, not_found};
 use crate::turn::unavailable;
@@ -67,11 +67,13 @@ pub struct About {
 
 impl Actors {
     /// Actors in memory and in the store, a page at a time.
-    pub async fn list(&self, listing: &Listing) -> Result<Page, Failure> {
+    pub async fn list(&self, listing: &Listing<ActorRecords>) -> Result<Page, Failure> {
         // One more than asked for tells whether there are more.
         let wanted = Listing {
             limit: listing.limit + 1,
-            ..listing.clone()
+            name: listing.name.clone(),
+            prefix: listing.prefix.clone(),
+            after: listing.after.clone(),
         };
         let stored = self.shared.store.list(&wanted).await;
         let stored = stored.map_err(|error| unavailable(&error))?;
@@ -115,7 +117,7 @@ impl Actors {
             }
         };
         let (state_subscribers, event_subscribers) =
-            loaded.map_or((0, 0), |(_, live)| live.audience.len());
+            loaded.map_or((0, 0), |(_, live)| live.subscribers.len());
         let connections = stored.connections.iter();
         Ok(About {
             actor: key.actor.to_string(),

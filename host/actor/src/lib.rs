@@ -13,6 +13,7 @@ mod inline;
 mod inspect;
 mod instances;
 mod lanes;
+pub mod live;
 mod mail;
 mod mail_queue;
 mod mailbox;
@@ -41,12 +42,11 @@ use tidegate_core::failure::code;
 use tidegate_core::manifest::Hooks;
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorId, ActorKey, Client, Failure, Name};
+use tidegate_delivery::Outlet;
 use tidegate_delivery::connections::{Connection, Connections};
-use tidegate_delivery::fanout::Outlet;
-pub use tidegate_delivery::fanout::Stream;
 use tidegate_engine::{CallResult, Component, GivesWay, Invocation, Origin, Pending, Subject};
 use tidegate_registry::router::{Conflict, Router};
-use tidegate_store::{Connected, Sent, Store};
+use tidegate_store::{ActorRecords, Connected, Keyspace, Sent};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
@@ -66,6 +66,7 @@ use self::mailbox::{Arrival, Delivered, Ending, Item, Retire};
 use self::sleeping::{Sleeping, Wake};
 use self::table::{Admission, Table};
 use self::wait_graph::WaitGraph;
+pub use crate::live::Stream;
 pub use crate::turn::Read;
 use crate::turn::{
     Bounds, Caller, Clock, Dispatch, Live, MAX_DECISIONS, MailBounds, ReplyTo, TimerKey, Undecided,
@@ -106,7 +107,7 @@ struct Shared {
     absent: Mutex<HashMap<ActorKey, Vec<Connected>>>,
     settings: config::Actors,
     access: config::Access,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Keyspace<ActorRecords>>,
     /// Commits of one actor that may be under way while it goes on.
     run_ahead: usize,
     /// What all actors and clients together may make the host hold.
@@ -385,7 +386,7 @@ impl Actors {
         settings: config::Actors,
         access: config::Access,
         router: Arc<Router>,
-        store: Arc<dyn Store>,
+        store: Arc<dyn Keyspace<ActorRecords>>,
         run_ahead: usize,
         connections: Arc<Connections>,
         metrics: &Metrics,
@@ -409,7 +410,7 @@ impl Actors {
         settings: config::Actors,
         access: config::Access,
         router: Arc<Router>,
-        store: Arc<dyn Store>,
+        store: Arc<dyn Keyspace<ActorRecords>>,
         run_ahead: usize,
         connections: Arc<Connections>,
         metrics: &Metrics,
@@ -554,7 +555,7 @@ impl Actors {
     pub fn disconnect(&self, connection: &Connection) {
         for key in connection.take_contacts() {
             match self.shared.table.get(&key) {
-                Some(actor) => self.leave(&actor, |live| live.audience.leave(connection.id())),
+                Some(actor) => self.leave(&actor, |live| live.subscribers.leave(connection.id())),
                 // Nobody would notice: what is stored of connections is checked when the
                 // actor comes back.
                 None if !self.hooks(&key).is_some_and(|hooks| hooks.disconnect) => {
@@ -700,7 +701,7 @@ impl Actors {
     /// Ends a subscription.
     pub fn unsubscribe(&self, key: &ActorKey, stream: Stream, outlet: &str) {
         if let Some(actor) = self.shared.table.get(key) {
-            self.leave(&actor, |live| live.audience.leave_stream(outlet, stream));
+            self.leave(&actor, |live| live.subscribers.leave_stream(outlet, stream));
         }
     }
 
@@ -1116,7 +1117,7 @@ async fn follow(shared: Arc<Shared>, component: Arc<Component>) {
         live.at_rest().await;
         if !live.fits(&component) {
             // Its next turn sees to it; those who watch are not to wait for one.
-            if !live.audience.is_empty() {
+            if !live.subscribers.is_empty() {
                 let (done, _) = oneshot::channel();
                 let _ = actor.deliver(Item::Fit(done), &shared);
             }

@@ -10,7 +10,6 @@
 
 mod cost;
 mod dispatch;
-mod gate;
 mod guard;
 mod idempotency;
 mod input;
@@ -29,7 +28,6 @@ mod work;
 
 pub use cost::{BASE_COST, no_room};
 pub use dispatch::{Caller, Dispatch};
-pub use gate::Gate;
 pub use guard::{Basis, Read, Undecided};
 pub use idempotency::{Bounds, IdempotencyKey};
 pub use input::{check_input, check_input_elsewhere};

@@ -14,12 +14,12 @@ use tidegate_base::config::Config;
 use tidegate_base::metrics::{Metrics, Stopwatch};
 use tidegate_core::{ActorKey, Client, Failure, Name};
 use tidegate_delivery::connections::Connections;
-use tidegate_delivery::fanout::{Close, Dialect, Offer, Outlet, Refresh, SharedFrame};
+use tidegate_delivery::{Close, Dialect, Offer, Outlet, SharedFrame, Source};
 use tidegate_engine::{Compiling, Engine, Grants, Origin};
 use tidegate_registry::router::Router;
 use tidegate_store::{
-    Change, Commit, Committed, Durability, Later, Listing, Memory, Store, StoreError, StoreFigures,
-    Stored, Weight,
+    ActorRecords, Change, Commit, Committed, Durability, Keyspace, Later, Listing, Memory, Store,
+    StoreError, StoreFigures, Stored, Weight,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -29,11 +29,23 @@ type Verdict = oneshot::Sender<Result<(), StoreError>>;
 
 /// A store whose every commit waits for the test's verdict.
 struct Held {
-    memory: Memory,
+    memory: Memory<ActorRecords>,
     commits: mpsc::UnboundedSender<(u64, Verdict)>,
 }
 
 impl Store for Held {
+    fn failed(&self) -> Option<String> {
+        None
+    }
+
+    fn figures(&self) -> StoreFigures {
+        StoreFigures::default()
+    }
+
+    fn close(&self) {}
+}
+
+impl Keyspace<ActorRecords> for Held {
     fn load<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Weight)>> {
         self.memory.load(actor)
     }
@@ -42,7 +54,12 @@ impl Store for Held {
         self.memory.history(actor)
     }
 
-    fn commit(&self, commit: Commit<'_>, _: &mut Weight, _: &dyn Fn() -> Stored) -> Committed {
+    fn commit(
+        &self,
+        commit: Commit<'_, ActorRecords>,
+        _: &mut Weight,
+        _: &dyn Fn() -> Stored,
+    ) -> Committed {
         let (verdict, told) = oneshot::channel();
         self.commits
             .send((commit.change.version, verdict))
@@ -67,23 +84,13 @@ impl Store for Held {
         self.memory.remove(actor)
     }
 
-    fn list<'a>(&'a self, listing: &'a Listing) -> Later<'a, Vec<ActorKey>> {
+    fn list<'a>(&'a self, listing: &'a Listing<ActorRecords>) -> Later<'a, Vec<ActorKey>> {
         self.memory.list(listing)
     }
 
     fn sleeping(&self) -> Vec<(ActorKey, u64)> {
         Vec::new()
     }
-
-    fn failed(&self) -> Option<String> {
-        None
-    }
-
-    fn figures(&self) -> StoreFigures {
-        StoreFigures::default()
-    }
-
-    fn close(&self) {}
 }
 
 /// A subscriber that notes the events of its stream.
@@ -116,7 +123,7 @@ impl Outlet for Noted {
         Offer::Taken
     }
 
-    fn refresh_later(&self, _: Arc<dyn Refresh>) {
+    fn refresh_later(&self, _: Arc<dyn Source>) {
         unreachable!("it takes everything it is offered");
     }
 
@@ -128,7 +135,7 @@ impl Outlet for Noted {
         Client::default()
     }
 
-    fn end(&self, _: &ActorKey, _: &Failure) {
+    fn end(&self, _: &dyn Source, _: &Failure) {
         unreachable!("its component stays");
     }
 }

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod fair;
+pub mod gather;
 pub mod hash;
 pub mod memory;
 pub mod metrics;

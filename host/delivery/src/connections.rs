@@ -22,7 +22,8 @@ use tidegate_ws::{CloseCode, Counters, Frame, Outbound, Refused};
 use tokio_util::sync::CancellationToken;
 
 use self::contacts::Contacts;
-use crate::fanout::{Close, Dialect, Offer, Outlet, Refresh, SharedFrame};
+use crate::frame::{Dialect, SharedFrame};
+use crate::outlet::{Close, Offer, Outlet, Source};
 
 /// Verified claims as a JSON object.
 type Claims = Arc<str>;
@@ -37,8 +38,6 @@ const CHUNKS_AHEAD_BYTES: usize = 256 << 10;
 /// How often it is looked whether there is room again where all connections together are owed too
 /// much.
 const PRESSED_PAUSE: Duration = Duration::from_millis(100);
-/// How often it is looked whether it has been read.
-const CHUNK_PAUSE: Duration = Duration::from_millis(5);
 
 /// One open WebSocket.
 pub struct Connection {
@@ -67,8 +66,8 @@ struct ConnectionState {
     calls_taken: Chunks,
     /// The same for contacts.
     contacts_taken: Chunks,
-    /// Sources that owe it a snapshot, one for each actor. Few connections ever miss anything.
-    missed: Option<Box<KeyedMap<ActorKey, Arc<dyn Refresh>>>>,
+    /// Sources that owe it their content, each once, by where they are. Few connections ever miss anything.
+    missed: Option<Box<KeyedMap<usize, Arc<dyn Source>>>>,
     /// A task waits to send them.
     catching_up: bool,
     /// Something found no room among what all connections are owed since that was last looked
@@ -296,9 +295,7 @@ impl Connection {
     /// Completes when the client has read so much that parts of results may follow. They
     /// leave room for what cannot wait.
     pub async fn room(&self) {
-        while self.outbound.is_open() && self.outbound.queued().bytes > CHUNKS_AHEAD_BYTES {
-            tokio::time::sleep(CHUNK_PAUSE).await;
-        }
+        self.outbound.fallen_to(CHUNKS_AHEAD_BYTES).await;
     }
 
     /// Answers a call that was let in.
@@ -386,9 +383,9 @@ impl Outlet for Connection {
         Connection::client(self)
     }
 
-    fn offer(&self, message: &SharedFrame) -> Offer {
+    fn offer(&self, shared: &SharedFrame) -> Offer {
         let budget = &self.outbound.budgets().outbound;
-        let frame = match message.frame(self.dialect, budget) {
+        let frame = match shared.frame(self.dialect, budget) {
             Ok(frame) => frame.clone(),
             Err(exhausted) => return self.no_room(exhausted),
         };
@@ -404,10 +401,10 @@ impl Outlet for Connection {
         self.outbound.budgets().outbound.make_room();
     }
 
-    fn refresh_later(&self, source: Arc<dyn Refresh>) {
+    fn refresh_later(&self, source: Arc<dyn Source>) {
         let mut state = self.state();
         let missed = state.missed.get_or_insert_default();
-        missed.insert(source.actor().clone(), source);
+        missed.insert(Arc::as_ptr(&source).addr(), source);
         if !state.catching_up
             && let Some(itself) = self.itself.upgrade()
         {
@@ -431,11 +428,8 @@ impl Outlet for Connection {
         }
     }
 
-    fn end(&self, actor: &ActorKey, failure: &Failure) {
-        let failure = failure
-            .clone()
-            .param("actor", actor.actor.as_str())
-            .param("actorId", actor.id.as_str());
+    fn end(&self, source: &dyn Source, failure: &Failure) {
+        let failure = source.name_in(failure.clone());
         self.send(Frame::text(protocol::error(&failure, &Envelope::default())));
     }
 
@@ -508,38 +502,44 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tidegate_base::budget::{Budget, Budgets};
-    use tidegate_core::{ActorId, Name};
     use tidegate_ws::{Settings, Socket};
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::fanout::Body;
+    use crate::frame::Content;
 
-    /// A state that is as long as it is told to be, and how often it was sent anew.
-    struct Source {
-        actor: ActorKey,
+    /// A text that is as long as it is told to be, and how often it was sent anew.
+    struct Text {
         bytes: usize,
         refreshed: AtomicUsize,
         to: Arc<Connection>,
-        itself: Weak<Source>,
+        itself: Weak<Text>,
     }
 
-    impl Refresh for Source {
+    #[derive(Debug)]
+    struct Long(usize);
+
+    impl Content for Long {
+        fn text(&self, _: Dialect) -> String {
+            "x".repeat(self.0)
+        }
+
+        fn server_sent_event(&self, dialect: Dialect) -> String {
+            self.text(dialect)
+        }
+    }
+
+    impl Source for Text {
         fn refresh(&self, _: &str) {
             self.refreshed.fetch_add(1, Ordering::Relaxed);
-            let body = Body::Snapshot {
-                state: "x".repeat(self.bytes).into(),
-                epoch: "e".into(),
-                version: 1,
-            };
-            let offered = self.to.offer(&SharedFrame::new(self.actor.clone(), body));
+            let offered = self.to.offer(&SharedFrame::new(Long(self.bytes)));
             if let Offer::NoRoom(_) = offered {
                 self.to.refresh_later(self.itself.upgrade().unwrap());
             }
         }
 
-        fn actor(&self) -> &ActorKey {
-            &self.actor
+        fn name_in(&self, failure: Failure) -> Failure {
+            failure
         }
     }
 
@@ -562,11 +562,7 @@ mod tests {
         let outbound = socket.outbound().clone();
         let (id, metrics) = ("c".into(), Arc::new(Metrics::default()));
         let to = Connection::new(id, None, Dialect::Plain, outbound, metrics);
-        let source = Arc::new_cyclic(|itself| Source {
-            actor: ActorKey {
-                actor: Name::parse("chat").unwrap(),
-                id: ActorId::parse("room-1").unwrap(),
-            },
+        let source = Arc::new_cyclic(|itself| Text {
             bytes: 600_000,
             refreshed: AtomicUsize::new(0),
             to: to.clone(),

@@ -1,10 +1,12 @@
-//! What is gathered for receivers while an actor has more turns to take.
+//! What is gathered for receivers while somebody has more to do at once.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidegate_delivery::fanout::{Audience, Recipients, WriteBatch, while_ready};
+use tidegate_base::gather::while_ready;
+use tidegate_delivery::write_batch::{Group, WriteBatch};
+use tidegate_delivery::{Outlet, Subscribers};
 use tidegate_testkit::receiver::{Receiver, Told};
 
 /// A receiver, and how often it was held and let go so far.
@@ -39,23 +41,34 @@ impl Counted {
 /// So long that no test is as slow.
 const LONG: Duration = Duration::from_secs(600);
 
-fn audience_of(outlets: &[Counted]) -> Audience {
-    let audience = Audience::default();
+const ALL: Group = Group::new(0);
+
+fn subscribers_of(outlets: &[Counted]) -> Subscribers {
+    let mut subscribers = Subscribers::default();
     for outlet in outlets {
-        audience.join_events(outlet.receiver.clone());
+        subscribers.insert(outlet.receiver.clone());
     }
-    audience
+    subscribers
+}
+
+/// Has a batch hold all of them back.
+fn add_all(batch: &WriteBatch, subscribers: &Subscribers) {
+    batch.add_group(ALL, |held| cork(subscribers.iter(), held));
+}
+
+fn cork<'o>(outlets: impl Iterator<Item = &'o Arc<dyn Outlet>>, held: &mut Vec<Arc<dyn Outlet>>) {
+    held.extend(outlets.cloned().inspect(|outlet| outlet.cork()));
 }
 
 #[test]
 fn what_several_turns_let_out_is_written_once() {
     let outlets = ["a", "b"].map(Counted::new);
-    let (audience, batch) = (audience_of(&outlets), WriteBatch::new(LONG));
+    let (subscribers, batch) = (subscribers_of(&outlets), WriteBatch::new(LONG));
     let corked = batch.cork();
     for _ in 0..3 {
         // Each turn has corked it itself, too.
         let _own = batch.cork();
-        batch.add_for_event(&audience, &Recipients::Everyone);
+        add_all(&batch, &subscribers);
         assert_eq!(outlets[0].seen(), (1, 0));
     }
     drop(corked);
@@ -83,45 +96,44 @@ fn two_who_take_turns_do_not_hold_for_ever() {
 #[test]
 fn nobody_is_held_back_at_rest() {
     let outlet = Counted::new("a");
-    let (audience, batch) = (
-        audience_of(std::slice::from_ref(&outlet)),
+    let (subscribers, batch) = (
+        subscribers_of(std::slice::from_ref(&outlet)),
         WriteBatch::new(LONG),
     );
     batch.add(&outlet.receiver);
-    batch.add_for_event(&audience, &Recipients::Everyone);
+    add_all(&batch, &subscribers);
     assert_eq!(outlet.seen(), (0, 0));
     // Nor after a batch has broken.
     drop(batch.cork());
-    batch.add_for_event(&audience, &Recipients::Everyone);
+    add_all(&batch, &subscribers);
     assert_eq!(outlet.seen(), (0, 0));
 }
 
 #[test]
-fn an_event_for_some_holds_only_them_back() {
+fn some_of_a_group_are_held_back_unless_all_of_it_is() {
     let outlets = ["a", "b", "c"].map(Counted::new);
-    let (audience, batch) = (audience_of(&outlets), WriteBatch::new(LONG));
-    let only = |ids: &[&str]| Recipients::Only(ids.iter().map(|&id| id.to_owned()).collect());
+    let (subscribers, batch) = (subscribers_of(&outlets), WriteBatch::new(LONG));
+    let only = ["a", "b", "gone"].map(str::to_owned).into();
+    let add_some = || batch.add_some_of(ALL, |held| cork(subscribers.those(&only), held));
+    let seen = || outlets.each_ref().map(Counted::seen);
     let corked = batch.cork();
-    batch.add_for_event(&audience, &only(&["a"]));
-    assert_eq!(outlets[0].seen(), (0, 0));
-    batch.add_for_event(&audience, &only(&["a", "b", "gone"]));
-    assert_eq!(
-        outlets.each_ref().map(Counted::seen),
-        [(1, 0), (1, 0), (0, 0)]
-    );
+    add_some();
+    assert_eq!(seen(), [(1, 0), (1, 0), (0, 0)]);
     drop(corked);
-    assert_eq!(
-        outlets.each_ref().map(Counted::seen),
-        [(0, 1), (0, 1), (0, 0)]
-    );
+    assert_eq!(seen(), [(0, 1), (0, 1), (0, 0)]);
+    let corked = batch.cork();
+    add_all(&batch, &subscribers);
+    add_some();
+    assert_eq!(seen(), [(1, 1), (1, 1), (1, 0)]);
+    drop(corked);
+    assert_eq!(seen(), [(0, 2), (0, 2), (0, 1)]);
 }
 
 #[test]
-fn only_several_receivers_make_a_wave_of_one_turn() {
-    let outlets = ["a", "b"].map(Counted::new);
+fn only_several_receivers_are_worth_a_batch() {
     let batch = WriteBatch::new(LONG);
-    assert!(batch.cork_for(&audience_of(&outlets[1..])).is_none());
-    assert!(batch.cork_for(&audience_of(&outlets)).is_some());
+    assert!(batch.cork_for(1).is_none());
+    assert!(batch.cork_for(2).is_some());
 }
 
 #[tokio::test]

@@ -270,7 +270,7 @@ async fn actors(
     let page = shared
         .actors
         .list(&Listing {
-            actor,
+            name: actor,
             prefix,
             after: after.transpose()?,
             limit,

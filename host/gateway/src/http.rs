@@ -41,7 +41,7 @@ use tidegate_core::failure::code;
 use tidegate_core::http::{self as http_rules, Events, accepted_events, is_read_as_json};
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Failure, RequestId};
-use tidegate_delivery::fanout::{Dialect, sse};
+use tidegate_delivery::{Dialect, sse};
 use tidegate_engine::Origin;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;

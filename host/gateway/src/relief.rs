@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tidegate_base::budget::{Budget, Exhausted, FREE, Relief, Share};
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_delivery::connections::Connection;
-use tidegate_delivery::fanout::{Close, Outlet};
+use tidegate_delivery::{Close, Outlet};
 use tokio::sync::Notify;
 use tracing::warn;
 

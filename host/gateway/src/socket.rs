@@ -23,8 +23,8 @@ use tidegate_core::protocol::{
     self, ClientFrame, Envelope, FrameError, FrameKind, Rpc, Scan, Since, Target,
 };
 use tidegate_core::{ActorKey, Failure, RequestId};
+use tidegate_delivery::Dialect;
 use tidegate_delivery::connections::{CallLimits, CallRefused, Connection, Contact, TOKEN_EXPIRED};
-use tidegate_delivery::fanout::Dialect;
 use tidegate_engine::Origin;
 use tidegate_ws::{Frame, Handler, Inbound, Skim, Socket};
 use tokio::sync::Notify;

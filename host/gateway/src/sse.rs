@@ -17,7 +17,7 @@ use tidegate_base::budget::{Budget, Chunks, Exhausted};
 use tidegate_base::metrics::Connected;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::{ActorKey, Client, Failure};
-use tidegate_delivery::fanout::{Close, Dialect, Offer, Outlet, Refresh, SharedFrame, sse};
+use tidegate_delivery::{Close, Dialect, Offer, Outlet, SharedFrame, Source, sse};
 use tidegate_ws::OutboundLimits;
 use tokio::time::{Sleep, sleep};
 
@@ -47,7 +47,7 @@ struct State {
     /// What has been taken for the places of what is queued; the bytes are taken once for all
     /// receivers.
     taken: Chunks,
-    missed: Option<Arc<dyn Refresh>>,
+    missed: Option<Arc<dyn Source>>,
     /// Something found no room among what all are owed since that was last looked after.
     found_no_room: bool,
     closed: bool,
@@ -164,7 +164,7 @@ impl Outlet for SseOutlet {
         Offer::Taken
     }
 
-    fn refresh_later(&self, source: Arc<dyn Refresh>) {
+    fn refresh_later(&self, source: Arc<dyn Source>) {
         let mut state = self.state();
         state.missed = Some(source);
         state.wake();
@@ -185,7 +185,7 @@ impl Outlet for SseOutlet {
         }
     }
 
-    fn end(&self, _: &ActorKey, failure: &Failure) {
+    fn end(&self, _: &dyn Source, failure: &Failure) {
         self.finish(failure);
     }
 }
@@ -308,35 +308,41 @@ mod tests {
     use std::sync::Weak;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use tidegate_core::{ActorId, Name};
-    use tidegate_delivery::fanout::Body;
+    use tidegate_delivery::Content;
 
     use super::*;
 
-    /// A state that is too long for what is left, and how often it was sent anew.
-    struct Source {
-        actor: ActorKey,
+    /// A text that is too long for what is left, and how often it was sent anew.
+    struct Text {
         refreshed: AtomicUsize,
         to: Arc<SseOutlet>,
-        itself: Weak<Source>,
+        itself: Weak<Text>,
     }
 
-    impl Refresh for Source {
+    #[derive(Debug)]
+    struct Long;
+
+    impl Content for Long {
+        fn text(&self, dialect: Dialect) -> String {
+            self.server_sent_event(dialect)
+        }
+
+        fn server_sent_event(&self, _: Dialect) -> String {
+            "x".repeat(600_000)
+        }
+    }
+
+    impl Source for Text {
         fn refresh(&self, _: &str) {
             self.refreshed.fetch_add(1, Ordering::Relaxed);
-            let body = Body::Snapshot {
-                state: "x".repeat(600_000).into(),
-                epoch: "e".into(),
-                version: 1,
-            };
-            let offered = self.to.offer(&SharedFrame::new(self.actor.clone(), body));
+            let offered = self.to.offer(&SharedFrame::new(Long));
             if let Offer::NoRoom(_) = offered {
                 self.to.refresh_later(self.itself.upgrade().unwrap());
             }
         }
 
-        fn actor(&self) -> &ActorKey {
-            &self.actor
+        fn name_in(&self, failure: Failure) -> Failure {
+            failure
         }
     }
 
@@ -347,11 +353,7 @@ mod tests {
         let (id, dialect) = ("s".into(), Dialect::Plain);
         let outlet = SseOutlet::new(id, None, dialect, limits, budget.clone());
         let outlet = Arc::new(outlet);
-        let source = Arc::new_cyclic(|itself| Source {
-            actor: ActorKey {
-                actor: Name::parse("chat").unwrap(),
-                id: ActorId::parse("room-1").unwrap(),
-            },
+        let source = Arc::new_cyclic(|itself| Text {
             refreshed: AtomicUsize::new(0),
             to: outlet.clone(),
             itself: itself.clone(),
@@ -368,7 +370,7 @@ mod tests {
         assert_eq!(source.refreshed.load(Ordering::Relaxed), 4);
         drop(others);
         let bytes = next.await.expect("it goes on");
-        assert!(bytes.len() > 600_000);
+        assert_eq!(bytes.len(), 600_000);
         assert_eq!(source.refreshed.load(Ordering::Relaxed), 5);
     }
 }

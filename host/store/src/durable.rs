@@ -1,14 +1,15 @@
-//! The store on disk: actors in a [`Journal`].
+//! The store on disk: records in a [`Journal`].
 //!
-//! One key for each actor, in one space: its base is a whole record, its deltas are the
-//! changes since. An actor is written whole when it is stored for the first time, and when
-//! its changes have become longer than it is, so that a small change of a large state costs
-//! a small write. The key's tag is when the first of its timers is due.
+//! One key for each record, in the space of its kind: its base is the whole record, its deltas are
+//! the changes since. A record is written whole when it is stored for the first time, and when
+//! its changes have become longer than it is, so that a small change of a large one costs
+//! a small write. The key's tag is when something is to be done about it.
 //!
-//! Actors of components without durability are kept in memory beside it.
+//! Records without durability are kept in memory beside it.
 //!
-//! Invariant: of an actor that is in memory and on disk, what is in memory is newer.
+//! Invariant: of a record that is in memory and on disk, what is in memory is newer.
 
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,24 +18,21 @@ use tidegate_base::budget::Budget;
 use tidegate_base::config;
 use tidegate_base::disk::FolderDisk;
 use tidegate_base::metrics::DiskFigures;
-use tidegate_core::{ActorId, ActorKey, Name};
-use tidegate_journal::{Entry, Health, Journal, JournalError, OpenError, Safety, Settings, Space};
+use tidegate_journal::{Entry, Health, Journal, JournalError, OpenError, Safety, Settings};
 use tokio::sync::Semaphore;
 use tracing::info;
 
 use super::runs::Run;
 use super::{
-    Change, Commit, Committed, Durability, Later, Listing, Memory, Store, StoreError, StoreFigures,
-    Stored, Weight,
+    Commit, Committed, Durability, Keyspace, Later, Listing, Memory, Records, Store, StoreError,
+    StoreFigures, Weight,
 };
 
-/// Where actors are.
-const ACTORS: Space = Space(1);
-/// Ends the actor type in keys: below all that names may have, so that keys are in order.
+/// Ends the name in keys: below all that names may have, so that keys are in order.
 const SEPARATOR: char = '\0';
-/// Changes that are read again before it is worth writing an actor whole, in bytes.
+/// Changes that are read again before it is worth writing a record whole, in bytes.
 const CHANGES_BYTES: usize = 64 << 10;
-/// The same as a number.
+/// How many of them.
 const CHANGES: usize = 1_000;
 
 /// Why the store on disk cannot be opened.
@@ -53,18 +51,23 @@ pub enum DurableError {
     Journal(#[from] OpenError),
 }
 
-/// Keeps actors on disk.
-pub struct Durable {
-    journal: Arc<Journal>,
+/// A journal that is open, which keyspaces share.
+pub struct Disk {
+    journal: Journal,
     run: Run,
-    /// Those that need not outlast the process.
-    memory: Memory,
     reading: Reading,
     /// One for each read that may be under way.
     reads: Semaphore,
 }
 
-/// Where it waits for the disk when an actor is read.
+/// Keeps records of one kind on disk.
+pub struct Durable<R: Records> {
+    disk: Arc<Disk>,
+    /// Those that need not outlast the process.
+    memory: Memory<R>,
+}
+
+/// Where it waits for the disk when a record is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
     /// In threads of their own.
@@ -73,18 +76,14 @@ pub enum Reading {
     InPlace,
 }
 
-impl Durable {
+impl Disk {
     /// Opens the store in this folder, which is made if it is not there.
     ///
     /// # Errors
     ///
     /// Another process has it open, it is damaged or of a newer format, or the disk does
     /// not let it be used. Nothing is changed then.
-    pub fn open(
-        folder: &Path,
-        settings: &config::Store,
-        max_stored: usize,
-    ) -> Result<Durable, DurableError> {
+    pub fn open(folder: &Path, settings: &config::Store) -> Result<Arc<Disk>, DurableError> {
         let failed = |error| DurableError::Folder {
             path: folder.to_owned(),
             error,
@@ -111,68 +110,22 @@ impl Durable {
             took_ms = found.took.as_millis() as u64,
             "opened the store"
         );
-        Ok(Durable::on(journal, max_stored, Reading::InThreads))
+        Ok(Disk::on(journal, Reading::InThreads))
     }
 
     /// The store on a journal that is open.
-    pub fn on(journal: Journal, max_stored: usize, reading: Reading) -> Durable {
-        Durable {
-            journal: Arc::new(journal),
+    pub fn on(journal: Journal, reading: Reading) -> Arc<Disk> {
+        Arc::new(Disk {
+            journal,
             run: Run::new(),
-            memory: Memory::new(max_stored),
             reading,
             reads: Semaphore::new(READS),
-        }
-    }
-
-    /// The same, where what is kept in memory beside it is taken from this budget.
-    pub fn within(self, budget: Arc<Budget>) -> Durable {
-        Durable {
-            memory: self.memory.within(budget),
-            ..self
-        }
+        })
     }
 
     /// The journal that it stands on.
     pub fn journal(&self) -> &Journal {
         &self.journal
-    }
-
-    fn put(&self, actor: &ActorKey, mut stored: Stored, weight: &mut Weight) -> Entry {
-        self.run.sign(&mut stored);
-        let value = stored.to_text();
-        *weight = Weight {
-            whole: value.len(),
-            changes: 0,
-            count: 0,
-        };
-        Entry::Put {
-            space: ACTORS,
-            key: key_of(actor),
-            tag: tag_of(stored.first_due_ms()),
-            value: value.into(),
-        }
-    }
-
-    /// Reads something of an actor that there is. Reading waits for the disk, in a thread, of
-    /// which there are to be few.
-    async fn look_up<T: Send + 'static>(
-        &self,
-        actor: &ActorKey,
-        read: fn(&Journal, &ActorKey) -> Result<Option<T>, StoreError>,
-    ) -> Result<Option<T>, StoreError> {
-        if !self.journal.has(ACTORS, &key_of(actor)) {
-            return Ok(None);
-        }
-        let gone = |_| StoreError("the store is closed".to_owned());
-        let _permit = self.reads.acquire().await.map_err(gone)?;
-        if self.reading == Reading::InPlace {
-            return read(&self.journal, actor);
-        }
-        let (journal, actor) = (self.journal.clone(), actor.clone());
-        tokio::task::spawn_blocking(move || read(&journal, &actor))
-            .await
-            .unwrap_or_else(|error| Err(StoreError(error.to_string())))
     }
 
     fn append(&self, entry: Entry, safety: Safety) -> Later<'static, ()> {
@@ -181,20 +134,103 @@ impl Durable {
     }
 }
 
+impl<R: Records> Durable<R> {
+    /// Keeps them on this disk, and at most so many without durability.
+    pub fn on(disk: Arc<Disk>, max_stored: usize) -> Durable<R> {
+        Durable {
+            disk,
+            memory: Memory::new(max_stored),
+        }
+    }
+
+    /// This one, where what is kept in memory beside it is taken from a budget.
+    pub fn within(self, budget: Arc<Budget>) -> Durable<R> {
+        Durable {
+            memory: self.memory.within(budget),
+            ..self
+        }
+    }
+
+    /// What it stands on.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    fn put(&self, key: &R::Key, mut record: R::Record, weight: &mut Weight) -> Entry {
+        R::sign(&mut record, &self.disk.run);
+        let value = R::to_text(&record);
+        *weight = Weight {
+            whole: value.len(),
+            changes: 0,
+            count: 0,
+        };
+        Entry::Put {
+            space: R::SPACE,
+            key: path_of::<R>(key),
+            tag: tag_of(R::due_ms(&record)),
+            value: value.into(),
+        }
+    }
+
+    /// Reads something of a record that there is. Reading waits for the disk, in a thread, of
+    /// which there are to be few.
+    async fn look_up<T: Send + 'static>(
+        &self,
+        key: &R::Key,
+        read: fn(&Journal, &Place<R>) -> Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let place = Place::of(key);
+        if !self.disk.journal.has(R::SPACE, &place.path) {
+            return Ok(None);
+        }
+        let gone = |_| StoreError("the store is closed".to_owned());
+        let _permit = self.disk.reads.acquire().await.map_err(gone)?;
+        if self.disk.reading == Reading::InPlace {
+            return read(&self.disk.journal, &place);
+        }
+        let disk = self.disk.clone();
+        tokio::task::spawn_blocking(move || read(&disk.journal, &place))
+            .await
+            .unwrap_or_else(|error| Err(StoreError(error.to_string())))
+    }
+}
+
+/// Where a record is in the journal, and what it is called in errors.
+struct Place<R> {
+    path: Box<str>,
+    name: String,
+    kind: PhantomData<fn() -> R>,
+}
+
+impl<R: Records> Place<R> {
+    fn of(key: &R::Key) -> Place<R> {
+        Place {
+            path: path_of::<R>(key),
+            name: key.to_string(),
+            kind: PhantomData,
+        }
+    }
+
+    fn damaged(&self, error: &dyn std::fmt::Display) -> StoreError {
+        StoreError(format!(
+            "what is stored of {} cannot be read: {error}",
+            self.name
+        ))
+    }
+}
+
 fn unavailable(error: JournalError) -> StoreError {
     StoreError(error.to_string())
 }
 
-fn key_of(actor: &ActorKey) -> Box<str> {
-    format!("{}{SEPARATOR}{}", actor.actor, actor.id).into()
+fn path_of<R: Records>(key: &R::Key) -> Box<str> {
+    let (name, id) = R::parts(key);
+    format!("{name}{SEPARATOR}{id}").into()
 }
 
-fn actor_of(key: &str) -> Option<ActorKey> {
-    let (actor, id) = key.split_once(SEPARATOR)?;
-    Some(ActorKey {
-        actor: Name::parse(actor).ok()?,
-        id: ActorId::stored(id).ok()?,
-    })
+fn key_at<R: Records>(path: &str) -> Option<R::Key> {
+    let (name, id) = path.split_once(SEPARATOR)?;
+    R::key(name, id)
 }
 
 /// 0 is no tag.
@@ -202,13 +238,16 @@ fn tag_of(due_ms: Option<u64>) -> u64 {
     due_ms.map_or(0, |due_ms| due_ms.max(1))
 }
 
-/// What is stored of one actor: as it once was, and what has changed since.
-fn read_history(
+/// What is stored of one record: as it once was, and what has changed since.
+#[expect(
+    clippy::type_complexity,
+    reason = "three things that are read together"
+)]
+fn read_history<R: Records>(
     journal: &Journal,
-    actor: &ActorKey,
-) -> Result<Option<(Stored, Vec<Change>, Weight)>, StoreError> {
-    let damaged = |error: &dyn std::fmt::Display| damaged(actor, error);
-    let Some(value) = journal.read(ACTORS, &key_of(actor)).map_err(unavailable)? else {
+    place: &Place<R>,
+) -> Result<Option<(R::Record, Vec<R::Change>, Weight)>, StoreError> {
+    let Some(value) = journal.read(R::SPACE, &place.path).map_err(unavailable)? else {
         return Ok(None);
     };
     let mut weight = Weight {
@@ -216,163 +255,33 @@ fn read_history(
         changes: 0,
         count: value.deltas.len(),
     };
-    let text = |bytes| std::str::from_utf8(bytes).map_err(|error| damaged(&error));
-    let stored = Stored::parse(text(&value.base)?).map_err(|error| damaged(&error))?;
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|error| place.damaged(&error));
+    let record = R::parse(text(&value.base)?).map_err(|error| place.damaged(&error))?;
     let mut changes = Vec::with_capacity(value.deltas.len());
     for delta in &value.deltas {
         weight.changes += delta.len();
-        changes.push(Change::parse(text(delta)?).map_err(|error| damaged(&error))?);
+        changes.push(R::parse_change(text(delta)?).map_err(|error| place.damaged(&error))?);
     }
-    Ok(Some((stored, changes, weight)))
+    Ok(Some((record, changes, weight)))
 }
 
-/// The same as it is now.
-fn read(journal: &Journal, actor: &ActorKey) -> Result<Option<(Stored, Weight)>, StoreError> {
-    let Some((mut stored, changes, weight)) = read_history(journal, actor)? else {
+/// What is stored of one record, as it is now.
+fn read<R: Records>(
+    journal: &Journal,
+    place: &Place<R>,
+) -> Result<Option<(R::Record, Weight)>, StoreError> {
+    let Some((mut record, changes, weight)) = read_history(journal, place)? else {
         return Ok(None);
     };
     for change in changes {
-        stored
-            .apply(change)
-            .map_err(|error| damaged(actor, &error))?;
+        R::apply(&mut record, change).map_err(|error| place.damaged(&error))?;
     }
-    Ok(Some((stored, weight)))
+    Ok(Some((record, weight)))
 }
 
-fn damaged(actor: &ActorKey, error: &dyn std::fmt::Display) -> StoreError {
-    StoreError(format!("what is stored of {actor} cannot be read: {error}"))
-}
-
-impl Store for Durable {
-    fn load<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Weight)>> {
-        Box::pin(async move {
-            if let Some(kept) = self.memory.load(actor).await? {
-                return Ok(Some(kept));
-            }
-            let mut found = self.look_up(actor, read).await?;
-            if let Some((stored, _)) = &mut found {
-                self.run.take_over(stored);
-            }
-            Ok(found)
-        })
-    }
-
-    fn history<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Vec<Change>)>> {
-        Box::pin(async move {
-            let found = self.look_up(actor, read_history).await?;
-            Ok(found.map(|(stored, changes, _)| (stored, changes)))
-        })
-    }
-
-    fn commit(
-        &self,
-        commit: Commit<'_>,
-        weight: &mut Weight,
-        whole: &dyn Fn() -> Stored,
-    ) -> Committed {
-        let safety = match commit.durability {
-            Durability::Strict => Safety::Synced,
-            Durability::Relaxed => Safety::Written,
-            Durability::None => {
-                // What is on disk falls behind, and a change of what is here does not fit it.
-                *weight = weight.outdated();
-                return Committed::Now;
-            }
-        };
-        let before = *weight;
-        let is_heavy = weight.changes > weight.whole.max(CHANGES_BYTES) || weight.count >= CHANGES;
-        let is_whole = weight.whole == 0 || is_heavy;
-        let entry = if is_whole {
-            self.put(commit.actor, whole(), weight)
-        } else {
-            let value = commit.change.to_text();
-            weight.changes += value.len();
-            weight.count += 1;
-            Entry::Delta {
-                space: ACTORS,
-                key: key_of(commit.actor),
-                tag: tag_of(commit.first_due_ms),
-                value: value.into(),
-            }
-        };
-        let appended = self.journal.append(vec![entry], safety);
-        if let Some(error) = appended.refused() {
-            *weight = before;
-            return Committed::Refused(unavailable(error.clone()));
-        }
-        if is_whole {
-            // It may be from when it had no durability.
-            self.memory.forget(commit.actor);
-        }
-        Committed::Later(Box::pin(async move { appended.await.map_err(unavailable) }))
-    }
-
-    fn retire<'a>(
-        &'a self,
-        actor: &'a ActorKey,
-        stored: Stored,
-        changed: bool,
-        durability: Durability,
-    ) -> Later<'a, ()> {
-        match durability {
-            Durability::None => self.memory.retire(actor, stored, changed, durability),
-            _ if changed => {
-                let entry = self.put(actor, stored, &mut Weight::default());
-                let appended = self.append(entry, Safety::Written);
-                self.memory.forget(actor);
-                appended
-            }
-            _ => Box::pin(std::future::ready(Ok(()))),
-        }
-    }
-
-    fn remove<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, bool> {
-        Box::pin(async move {
-            let was_in_memory = self.memory.remove(actor).await?;
-            let key = key_of(actor);
-            let was_on_disk = self.journal.has(ACTORS, &key);
-            let deleted = Entry::Delete { space: ACTORS, key };
-            self.append(deleted, Safety::Synced).await?;
-            Ok(was_in_memory || was_on_disk)
-        })
-    }
-
-    fn list<'a>(&'a self, listing: &'a Listing) -> Later<'a, Vec<ActorKey>> {
-        Box::pin(async move {
-            let in_memory = self.memory.list(listing).await?;
-            let prefix = match &listing.actor {
-                Some(actor) => format!("{actor}{SEPARATOR}{}", listing.prefix),
-                None => String::new(),
-            };
-            let mut after = listing.after.as_ref().map(key_of);
-            let mut found = in_memory;
-            let mut missing = listing.limit;
-            while missing > 0 {
-                let keys = self
-                    .journal
-                    .keys(ACTORS, &prefix, after.as_deref(), PAGE.max(missing));
-                let Some(last) = keys.last() else {
-                    break;
-                };
-                after = Some(last.clone());
-                let keys = keys.iter().filter_map(|key| actor_of(key));
-                let fit: Vec<ActorKey> = keys.filter(|key| listing.takes(key)).collect();
-                missing = missing.saturating_sub(fit.len());
-                found.extend(fit);
-            }
-            Ok(listing.select(found.iter()))
-        })
-    }
-
-    fn sleeping(&self) -> Vec<(ActorKey, u64)> {
-        let tagged = self.journal.tagged(ACTORS).into_iter();
-        tagged
-            .filter_map(|(key, due_ms)| Some((actor_of(&key)?, due_ms)))
-            .collect()
-    }
-
+impl<R: Records> Store for Durable<R> {
     fn failed(&self) -> Option<String> {
-        match self.journal.health() {
+        match self.disk.journal.health() {
             Health::Running => None,
             Health::Stopped { reason } => Some(reason.to_string()),
             Health::Closed => Some("the store is closed".to_owned()),
@@ -380,7 +289,7 @@ impl Store for Durable {
     }
 
     fn figures(&self) -> StoreFigures {
-        let stats = self.journal.stats();
+        let stats = self.disk.journal.stats();
         let recovery = stats.recovery;
         StoreFigures {
             is_up: stats.health == Health::Running,
@@ -409,13 +318,144 @@ impl Store for Durable {
     }
 
     fn close(&self) {
-        if let Err(error) = self.journal.close() {
+        if let Err(error) = self.disk.journal.close() {
             tracing::error!(%error, "the store was not closed well");
         }
     }
 }
 
-/// How many actors are read at once.
+impl<R: Records> Keyspace<R> for Durable<R> {
+    fn load<'a>(&'a self, key: &'a R::Key) -> Later<'a, Option<(R::Record, Weight)>> {
+        Box::pin(async move {
+            if let Some(kept) = self.memory.load(key).await? {
+                return Ok(Some(kept));
+            }
+            let mut found = self.look_up(key, read).await?;
+            if let Some((record, _)) = &mut found {
+                R::take_over(record, &self.disk.run);
+            }
+            Ok(found)
+        })
+    }
+
+    fn history<'a>(&'a self, key: &'a R::Key) -> Later<'a, Option<(R::Record, Vec<R::Change>)>> {
+        Box::pin(async move {
+            let found = self.look_up(key, read_history).await?;
+            Ok(found.map(|(record, changes, _)| (record, changes)))
+        })
+    }
+
+    fn commit(
+        &self,
+        commit: Commit<'_, R>,
+        weight: &mut Weight,
+        whole: &dyn Fn() -> R::Record,
+    ) -> Committed {
+        let safety = match commit.durability {
+            Durability::Strict => Safety::Synced,
+            Durability::Relaxed => Safety::Written,
+            Durability::None => {
+                // What is on disk falls behind, and a change of what is here does not fit it.
+                *weight = weight.outdated();
+                return Committed::Now;
+            }
+        };
+        let before = *weight;
+        let is_heavy = weight.changes > weight.whole.max(CHANGES_BYTES) || weight.count >= CHANGES;
+        let is_whole = weight.whole == 0 || is_heavy;
+        let entry = if is_whole {
+            self.put(commit.key, whole(), weight)
+        } else {
+            let value = R::change_to_text(commit.change);
+            weight.changes += value.len();
+            weight.count += 1;
+            Entry::Delta {
+                space: R::SPACE,
+                key: path_of::<R>(commit.key),
+                tag: tag_of(commit.due_ms),
+                value: value.into(),
+            }
+        };
+        let appended = self.disk.journal.append(vec![entry], safety);
+        if let Some(error) = appended.refused() {
+            *weight = before;
+            return Committed::Refused(unavailable(error.clone()));
+        }
+        if is_whole {
+            // It may be from when it had no durability.
+            self.memory.forget(commit.key);
+        }
+        Committed::Later(Box::pin(async move { appended.await.map_err(unavailable) }))
+    }
+
+    fn retire<'a>(
+        &'a self,
+        key: &'a R::Key,
+        record: R::Record,
+        changed: bool,
+        durability: Durability,
+    ) -> Later<'a, ()> {
+        match durability {
+            Durability::None => self.memory.retire(key, record, changed, durability),
+            _ if changed => {
+                let entry = self.put(key, record, &mut Weight::default());
+                let appended = self.disk.append(entry, Safety::Written);
+                self.memory.forget(key);
+                appended
+            }
+            _ => Box::pin(std::future::ready(Ok(()))),
+        }
+    }
+
+    fn remove<'a>(&'a self, key: &'a R::Key) -> Later<'a, bool> {
+        Box::pin(async move {
+            let was_in_memory = self.memory.remove(key).await?;
+            let key = path_of::<R>(key);
+            let was_on_disk = self.disk.journal.has(R::SPACE, &key);
+            let space = R::SPACE;
+            let deleted = Entry::Delete { space, key };
+            self.disk.append(deleted, Safety::Synced).await?;
+            Ok(was_in_memory || was_on_disk)
+        })
+    }
+
+    fn list<'a>(&'a self, listing: &'a Listing<R>) -> Later<'a, Vec<R::Key>> {
+        Box::pin(async move {
+            let in_memory = self.memory.list(listing).await?;
+            let prefix = match &listing.name {
+                Some(name) => format!("{name}{SEPARATOR}{}", listing.prefix),
+                None => String::new(),
+            };
+            let mut after = listing.after.as_ref().map(path_of::<R>);
+            let mut found = in_memory;
+            let mut missing = listing.limit;
+            while missing > 0 {
+                let keys =
+                    self.disk
+                        .journal
+                        .keys(R::SPACE, &prefix, after.as_deref(), PAGE.max(missing));
+                let Some(last) = keys.last() else {
+                    break;
+                };
+                after = Some(last.clone());
+                let keys = keys.iter().filter_map(|path| key_at::<R>(path));
+                let fit: Vec<R::Key> = keys.filter(|key| listing.takes(key)).collect();
+                missing = missing.saturating_sub(fit.len());
+                found.extend(fit);
+            }
+            Ok(listing.select(found.iter()))
+        })
+    }
+
+    fn sleeping(&self) -> Vec<(R::Key, u64)> {
+        let tagged = self.disk.journal.tagged(R::SPACE).into_iter();
+        tagged
+            .filter_map(|(key, due_ms)| Some((key_at::<R>(&key)?, due_ms)))
+            .collect()
+    }
+}
+
+/// How many records are read at once.
 const READS: usize = 16;
 
 /// How many keys are looked at in one go.
@@ -424,10 +464,10 @@ const PAGE: usize = 256;
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tidegate_core::PatchOp;
+    use tidegate_core::{ActorId, ActorKey, Name, PatchOp};
 
     use super::*;
-    use crate::{Begun, Change, Earlier, StoredTimer, Timer, TimerChange};
+    use crate::{ActorRecords, Begun, Change, Earlier, Stored, StoredTimer, Timer, TimerChange};
 
     struct Folder(PathBuf);
 
@@ -439,8 +479,8 @@ mod tests {
             Folder(path)
         }
 
-        fn open(&self) -> Durable {
-            Durable::open(&self.0, &config::Store::default(), 100).unwrap()
+        fn open(&self) -> Durable<ActorRecords> {
+            Durable::on(Disk::open(&self.0, &config::Store::default()).unwrap(), 100)
         }
     }
 
@@ -500,17 +540,17 @@ mod tests {
     }
 
     fn commit(
-        store: &Durable,
+        store: &Durable<ActorRecords>,
         actor: &ActorKey,
         change: &Change,
         durability: Durability,
         weight: &mut Weight,
     ) -> Committed {
         let commit = Commit {
-            actor,
+            key: actor,
             change,
             durability,
-            first_due_ms: None,
+            due_ms: None,
         };
         store.commit(commit, weight, &|| counted(change.version))
     }
@@ -693,7 +733,7 @@ mod tests {
                 store.list(&all()).await.unwrap(),
                 std::slice::from_ref(&actor)
             );
-            assert_eq!(store.journal().stats().appends, 0);
+            assert_eq!(store.disk.journal().stats().appends, 0);
             store.close();
         }
         assert_eq!(folder.open().load(&actor).await.unwrap(), None);
@@ -719,7 +759,7 @@ mod tests {
         actors.sort();
         assert_eq!(store.list(&all()).await.unwrap(), actors);
         let one = Listing {
-            actor: Some("a".to_owned()),
+            name: Some("a".to_owned()),
             prefix: "1".to_owned(),
             limit: 1,
             ..Listing::default()
@@ -779,7 +819,7 @@ mod tests {
         assert_eq!(store.sleeping(), [(late, 200)]);
     }
 
-    fn all() -> Listing {
+    fn all() -> Listing<ActorRecords> {
         Listing {
             limit: 100,
             ..Listing::default()

@@ -1,47 +1,95 @@
-//! What must last: actors, as their turns have committed them.
+//! What must last: records, as those who change them have committed them.
 //!
-//! `turn` commits here, and lets nothing of a turn leave the host before its commit is
-//! safe; `actor` loads from here and hands back what leaves memory. [`Durable`] keeps actors
-//! in a [journal](tidegate_journal) on disk, [`Memory`] in this process, with which it forgets
-//! them.
+//! A concern says what its [`Records`] are, and keeps them in a [`Keyspace`]: it commits changes
+//! there, and lets nothing that builds on one leave the host before it is safe, which is what a
+//! [`Gate`] is for. [`Durable`] keeps records in a [journal](tidegate_journal) on disk, [`Memory`]
+//! in this process, with which it forgets them.
 //!
-//! Invariants: what is loaded is the effect of a prefix of an actor's commits, which holds
+//! Invariants: what is loaded is the effect of a prefix of a record's commits, which holds
 //! all that were told to be safe; an epoch and a version name one content, also where folders
 //! are copied or put back.
 
 mod durable;
+mod gate;
 mod memory;
 mod record;
 mod runs;
 
 use std::collections::BinaryHeap;
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
 use std::pin::Pin;
 
 pub use tidegate_base::config::Durability;
 pub use tidegate_base::metrics::StoreFigures;
-use tidegate_core::ActorKey;
+pub use tidegate_journal::Space;
 
-pub use self::durable::{Durable, DurableError, Reading};
+pub use self::durable::{Disk, Durable, DurableError, Reading};
+pub use self::gate::Gate;
 pub use self::memory::Memory;
 pub use self::record::{
-    Answer, Begun, Change, Connected, ConnectionChange, Damaged, Earlier, Outcome, Received, Sent,
-    Stored, StoredTimer, Timer, TimerChange,
+    ActorRecords, Answer, Begun, Change, Connected, ConnectionChange, Earlier, Outcome, Received,
+    Sent, Stored, StoredTimer, Timer, TimerChange,
 };
+pub use self::runs::Run;
 
-/// What one turn changes.
-#[derive(Debug)]
-pub struct Commit<'a> {
-    /// Whose turn it was.
-    pub actor: &'a ActorKey,
-    /// What changed.
-    pub change: &'a Change,
-    /// When it is safe.
-    pub durability: Durability,
-    /// When the first of the actor's timers is due, with this change.
-    pub first_due_ms: Option<u64>,
+/// What a concern keeps: records of one kind under keys, and how they are written.
+pub trait Records: Sized + Send + Sync + 'static {
+    /// Where they are in a journal. No two concerns have the same.
+    const SPACE: Space;
+    /// What they are called to operators.
+    const NAME: &'static str;
+
+    /// Names a record.
+    type Key: Clone + Ord + Hash + Display + Send + Sync;
+    /// A whole record.
+    type Record: Clone + Send + Sync;
+    /// What one commit changes of it.
+    type Change: Debug + Send + Sync;
+
+    /// A key as the name that is declared and the id that it is one of.
+    fn parts(key: &Self::Key) -> (&str, &str);
+    /// The key with these parts; none where they are no key.
+    fn key(name: &str, id: &str) -> Option<Self::Key>;
+
+    /// A whole record as text.
+    fn to_text(record: &Self::Record) -> String;
+    /// Reads it.
+    fn parse(text: &str) -> Result<Self::Record, Damaged>;
+    /// A change as text.
+    fn change_to_text(change: &Self::Change) -> String;
+    /// Reads it.
+    fn parse_change(text: &str) -> Result<Self::Change, Damaged>;
+    /// Makes one change.
+    fn apply(record: &mut Self::Record, change: Self::Change) -> Result<(), Damaged>;
+
+    /// When something is to be done about it, in milliseconds since the Unix epoch.
+    fn due_ms(record: &Self::Record) -> Option<u64>;
+    /// Notes the run of the store that writes it.
+    fn sign(record: &mut Self::Record, run: &Run);
+    /// Goes on from what may be of another run, in an epoch of this one's own.
+    fn take_over(record: &mut Self::Record, run: &Run);
 }
 
-/// What of an actor is stored already; a store keeps it up to date.
+/// Why what is kept of a record cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the stored state is damaged: {0}")]
+pub struct Damaged(pub String);
+
+/// What one commit changes.
+#[derive(Debug)]
+pub struct Commit<'a, R: Records> {
+    /// Of which record.
+    pub key: &'a R::Key,
+    /// What changed.
+    pub change: &'a R::Change,
+    /// When it is safe.
+    pub durability: Durability,
+    /// When something is to be done about the record, with this change.
+    pub due_ms: Option<u64>,
+}
+
+/// What of a record is stored already; a store keeps it up to date.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weight {
     /// Bytes of the last whole record; 0 if there is none.
@@ -80,41 +128,8 @@ pub enum Committed {
     Refused(StoreError),
 }
 
-/// Where actors are kept.
-pub trait Store: Send + Sync + 'static {
-    /// An actor as it was last committed or retired, and what is stored of it; none if it
-    /// never was. One that another run of the store has written goes on in another epoch.
-    fn load<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Weight)>>;
-    /// What is stored of an actor as it is stored: as it once was, and what has changed since.
-    /// None where only the latest is.
-    fn history<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Vec<Change>)>>;
-    /// Makes one turn safe. Commits of an actor take effect in the order of the calls,
-    /// before any is awaited. `whole` is the actor with this change, for a store that
-    /// writes it anew now and then. After a failure neither this turn is kept nor any that
-    /// was committed behind it, until the actor is loaded again.
-    fn commit(
-        &self,
-        commit: Commit<'_>,
-        weight: &mut Weight,
-        whole: &dyn Fn() -> Stored,
-    ) -> Committed;
-    /// Takes an actor that leaves memory. `changed` says that it differs from what was
-    /// committed.
-    fn retire<'a>(
-        &'a self,
-        actor: &'a ActorKey,
-        stored: Stored,
-        changed: bool,
-        durability: Durability,
-    ) -> Later<'a, ()>;
-    /// Forgets an actor. True if it was there.
-    fn remove<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, bool>;
-    /// The keys of stored actors, of one type or of all, behind `after`, in the order of
-    /// keys and at most so many.
-    fn list<'a>(&'a self, listing: &'a Listing) -> Later<'a, Vec<ActorKey>>;
-    /// The actors that timers are to wake, and when the first of each is due, in
-    /// milliseconds since the Unix epoch.
-    fn sleeping(&self) -> Vec<(ActorKey, u64)>;
+/// What keyspaces stand on.
+pub trait Store: Send + Sync {
     /// Why it takes nothing any more, if so.
     fn failed(&self) -> Option<String>;
     /// How it is doing, for operators.
@@ -123,31 +138,77 @@ pub trait Store: Send + Sync + 'static {
     fn close(&self);
 }
 
-/// Which actors to list.
-#[derive(Clone, Debug, Default)]
-pub struct Listing {
-    /// Of this actor type only.
-    pub actor: Option<String>,
+/// Where records of one kind are kept.
+pub trait Keyspace<R: Records>: Store + 'static {
+    /// A record as it was last committed or retired, and what is stored of it; none if it
+    /// never was. One that another run of the store has written goes on in another epoch.
+    fn load<'a>(&'a self, key: &'a R::Key) -> Later<'a, Option<(R::Record, Weight)>>;
+    /// What is stored of a record as it is stored: as it once was, and what has changed since.
+    /// None where only the latest is.
+    fn history<'a>(&'a self, key: &'a R::Key) -> Later<'a, Option<(R::Record, Vec<R::Change>)>>;
+    /// Makes one change safe. Commits of a record take effect in the order of the calls,
+    /// before any is awaited. `whole` is the record with this change, for a store that
+    /// writes it anew now and then. After a failure neither this change is kept nor any that
+    /// was committed behind it, until the record is loaded again.
+    fn commit(
+        &self,
+        commit: Commit<'_, R>,
+        weight: &mut Weight,
+        whole: &dyn Fn() -> R::Record,
+    ) -> Committed;
+    /// Takes a record that leaves memory. `changed` says that it differs from what was
+    /// committed.
+    fn retire<'a>(
+        &'a self,
+        key: &'a R::Key,
+        record: R::Record,
+        changed: bool,
+        durability: Durability,
+    ) -> Later<'a, ()>;
+    /// Forgets a record. True if it was there.
+    fn remove<'a>(&'a self, key: &'a R::Key) -> Later<'a, bool>;
+    /// The keys of stored records, of one name or of all, behind `after`, in the order of
+    /// keys and at most so many.
+    fn list<'a>(&'a self, listing: &'a Listing<R>) -> Later<'a, Vec<R::Key>>;
+    /// The records about which something is to be done, and when, in milliseconds since the Unix
+    /// epoch.
+    fn sleeping(&self) -> Vec<(R::Key, u64)>;
+}
+
+/// Which records to list.
+pub struct Listing<R: Records> {
+    /// Of this name only.
+    pub name: Option<String>,
     /// Those whose id begins so.
     pub prefix: String,
     /// Those behind this key, which need not exist.
-    pub after: Option<ActorKey>,
+    pub after: Option<R::Key>,
     /// At most so many.
     pub limit: usize,
 }
 
-impl Listing {
+impl<R: Records> Default for Listing<R> {
+    fn default() -> Listing<R> {
+        Listing {
+            name: None,
+            prefix: String::new(),
+            after: None,
+            limit: 0,
+        }
+    }
+}
+
+impl<R: Records> Listing<R> {
     /// Whether a key is among those that are asked for, but for the number.
-    pub fn takes(&self, key: &ActorKey) -> bool {
-        self.actor
-            .as_deref()
-            .is_none_or(|actor| actor == key.actor.as_str())
-            && key.id.as_str().starts_with(&self.prefix)
+    pub fn takes(&self, key: &R::Key) -> bool {
+        let (name, id) = R::parts(key);
+        self.name.as_deref().is_none_or(|wanted| wanted == name)
+            && id.starts_with(&self.prefix)
             && self.after.as_ref().is_none_or(|after| key > after)
     }
 
     /// The first ones of these keys, in order. Holds no more than the limit at a time.
-    pub fn select<'k>(&self, keys: impl Iterator<Item = &'k ActorKey>) -> Vec<ActorKey> {
+    pub fn select<'k>(&self, keys: impl Iterator<Item = &'k R::Key>) -> Vec<R::Key> {
         let mut first = BinaryHeap::new();
         for key in keys.filter(|key| self.takes(key)) {
             if first.len() < self.limit {

@@ -1,97 +1,38 @@
-//! The store that forgets: actors that are not in memory, kept in this process.
+//! The store that forgets: records that nobody has in memory, kept in this process.
 //!
-//! Invariant: an actor that leaves memory for this store finds room here. What it is kept as is
+//! Invariant: a record that leaves memory for this store finds room here. What it is kept as is
 //! smaller than what it gives back next.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use tidegate_base::budget::{Budget, Share};
-use tidegate_base::sync::Mutex;
-use tidegate_core::ActorKey;
+use tidegate_base::sync::{Mutex, MutexGuard};
 
 use super::{
-    Change, Commit, Committed, Durability, Later, Listing, Store, StoreError, StoreFigures, Stored,
-    Weight,
+    Commit, Committed, Durability, Keyspace, Later, Listing, Records, Store, StoreError,
+    StoreFigures, Weight,
 };
 
-/// Keeps actors in this process. While an actor is in memory its own copy is the only
-/// one, so a commit has nothing to do.
-pub struct Memory {
+/// Keeps records in this process. While somebody has a record that copy is the only one, so a
+/// commit has nothing to do.
+pub struct Memory<R: Records> {
     limit: usize,
     /// What they are taken from.
     budget: Arc<Budget>,
-    actors: Mutex<HashMap<ActorKey, Kept>>,
+    records: Mutex<HashMap<R::Key, Kept>>,
 }
 
-/// An actor as text.
+/// A record as text.
 struct Kept {
     text: Box<str>,
     _share: Share,
 }
 
-/// What an actor takes beside its text, in bytes.
+/// What a record takes beside its text, in bytes.
 const ENTRY_COST: usize = 256;
 
-impl Store for Memory {
-    fn load<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Weight)>> {
-        let kept = self.lock().get(actor).map(|kept| kept.text.clone());
-        Box::pin(std::future::ready(match kept {
-            Some(kept) => match Stored::parse(&kept) {
-                Ok(stored) => Ok(Some((stored, Weight::default()))),
-                Err(damaged) => Err(StoreError(damaged.to_string())),
-            },
-            None => Ok(None),
-        }))
-    }
-
-    fn history<'a>(&'a self, _: &'a ActorKey) -> Later<'a, Option<(Stored, Vec<Change>)>> {
-        Box::pin(std::future::ready(Ok(None)))
-    }
-
-    fn commit(&self, _: Commit<'_>, _: &mut Weight, _: &dyn Fn() -> Stored) -> Committed {
-        Committed::Now
-    }
-
-    fn retire<'a>(
-        &'a self,
-        actor: &'a ActorKey,
-        stored: Stored,
-        _: bool,
-        _: Durability,
-    ) -> Later<'a, ()> {
-        let mut actors = self.lock();
-        let full = actors.len() >= self.limit && !actors.contains_key(actor);
-        let result = match full {
-            true => Err(StoreError(format!(
-                "it holds {} actors already",
-                self.limit
-            ))),
-            false => {
-                let text = stored.to_text().into_boxed_str();
-                let _share = self.budget.owe(ENTRY_COST + text.len());
-                actors.insert(actor.clone(), Kept { text, _share });
-                Ok(())
-            }
-        };
-        Box::pin(std::future::ready(result))
-    }
-
-    fn remove<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, bool> {
-        let removed = self.lock().remove(actor).is_some();
-        Box::pin(std::future::ready(Ok(removed)))
-    }
-
-    fn list<'a>(&'a self, listing: &'a Listing) -> Later<'a, Vec<ActorKey>> {
-        let first = listing.select(self.lock().keys());
-        Box::pin(std::future::ready(Ok(first)))
-    }
-
-    fn sleeping(&self) -> Vec<(ActorKey, u64)> {
-        // It begins empty; later on `actor` knows who sleeps.
-        Vec::new()
-    }
-
+impl<R: Records> Store for Memory<R> {
     fn failed(&self) -> Option<String> {
         None
     }
@@ -107,28 +48,89 @@ impl Store for Memory {
     fn close(&self) {}
 }
 
-impl Memory {
-    /// A store that holds at most so many actors that are not in memory.
-    pub fn new(limit: usize) -> Memory {
+impl<R: Records> Keyspace<R> for Memory<R> {
+    fn load<'a>(&'a self, key: &'a R::Key) -> Later<'a, Option<(R::Record, Weight)>> {
+        let kept = self.lock().get(key).map(|kept| kept.text.clone());
+        Box::pin(std::future::ready(match kept {
+            Some(kept) => match R::parse(&kept) {
+                Ok(record) => Ok(Some((record, Weight::default()))),
+                Err(damaged) => Err(StoreError(damaged.to_string())),
+            },
+            None => Ok(None),
+        }))
+    }
+
+    fn history<'a>(&'a self, _: &'a R::Key) -> Later<'a, Option<(R::Record, Vec<R::Change>)>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn commit(&self, _: Commit<'_, R>, _: &mut Weight, _: &dyn Fn() -> R::Record) -> Committed {
+        Committed::Now
+    }
+
+    fn retire<'a>(
+        &'a self,
+        key: &'a R::Key,
+        record: R::Record,
+        _: bool,
+        _: Durability,
+    ) -> Later<'a, ()> {
+        let mut records = self.lock();
+        let full = records.len() >= self.limit && !records.contains_key(key);
+        let result = match full {
+            true => Err(StoreError(format!(
+                "it holds {} {} already",
+                self.limit,
+                R::NAME
+            ))),
+            false => {
+                let text = R::to_text(&record).into_boxed_str();
+                let _share = self.budget.owe(ENTRY_COST + text.len());
+                records.insert(key.clone(), Kept { text, _share });
+                Ok(())
+            }
+        };
+        Box::pin(std::future::ready(result))
+    }
+
+    fn remove<'a>(&'a self, key: &'a R::Key) -> Later<'a, bool> {
+        let removed = self.lock().remove(key).is_some();
+        Box::pin(std::future::ready(Ok(removed)))
+    }
+
+    fn list<'a>(&'a self, listing: &'a Listing<R>) -> Later<'a, Vec<R::Key>> {
+        let first = listing.select(self.lock().keys());
+        Box::pin(std::future::ready(Ok(first)))
+    }
+
+    fn sleeping(&self) -> Vec<(R::Key, u64)> {
+        // It begins empty; later on the concern knows who sleeps.
+        Vec::new()
+    }
+}
+
+impl<R: Records> Memory<R> {
+    /// A store that holds at most so many records.
+    pub fn new(limit: usize) -> Memory<R> {
         Memory {
             limit,
             budget: Budget::unlimited(),
-            actors: Mutex::default(),
+            records: Mutex::default(),
         }
     }
 
-    /// Keeps an actor no longer.
-    pub(super) fn forget(&self, actor: &ActorKey) {
-        self.lock().remove(actor);
+    /// Keeps a record no longer.
+    pub(super) fn forget(&self, key: &R::Key) {
+        self.lock().remove(key);
     }
 
-    /// The same, empty, which takes what it holds from this budget.
-    pub fn within(self, budget: Arc<Budget>) -> Memory {
+    /// This one, empty, which takes what it holds from a budget.
+    pub fn within(self, budget: Arc<Budget>) -> Memory<R> {
         Memory { budget, ..self }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ActorKey, Kept>> {
-        self.actors.lock()
+    fn lock(&self) -> MutexGuard<'_, HashMap<R::Key, Kept>> {
+        self.records.lock()
     }
 }
 
@@ -136,14 +138,15 @@ impl Memory {
 mod tests {
     use futures_util::FutureExt;
     use serde_json::json;
-    use tidegate_core::{ActorId, Name};
+    use tidegate_core::{ActorId, ActorKey, Name};
 
     use super::*;
+    use crate::{ActorRecords, Stored};
 
     #[test]
     fn an_actor_leaves_memory_also_where_that_is_used_up() {
         let budget = Budget::new("actors", 1 << 20);
-        let store = Memory::new(10).within(budget.clone());
+        let store = Memory::<ActorRecords>::new(10).within(budget.clone());
         let actor = ActorKey {
             actor: Name::parse("chat").unwrap(),
             id: ActorId::parse("room-1").unwrap(),

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidegate_base::timer::Due;
-use tidegate_core::{Json, Name, PatchOp, patch};
+use tidegate_core::{ActorId, ActorKey, Json, Name, PatchOp, patch};
+
+use super::{Damaged, Records, Run, Space};
 
 /// An actor as it is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -318,11 +320,6 @@ pub enum ConnectionChange {
     Closed(Arc<str>),
 }
 
-/// Why what is kept of an actor cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the stored state is damaged: {0}")]
-pub struct Damaged(String);
-
 impl Stored {
     /// How many earlier epochs are remembered: one for each run of the host that changed the
     /// actor.
@@ -460,6 +457,67 @@ impl Change {
     /// As text.
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).expect("changes consist of what JSON can hold")
+    }
+}
+
+/// Actors, as a store keeps them.
+#[derive(Debug)]
+pub struct ActorRecords;
+
+impl Records for ActorRecords {
+    const SPACE: Space = Space(1);
+    const NAME: &'static str = "actors";
+
+    type Key = ActorKey;
+    type Record = Stored;
+    type Change = Change;
+
+    fn parts(key: &ActorKey) -> (&str, &str) {
+        (key.actor.as_str(), key.id.as_str())
+    }
+
+    fn key(name: &str, id: &str) -> Option<ActorKey> {
+        let actor = Name::parse(name).ok()?;
+        let id = ActorId::stored(id).ok()?;
+        Some(ActorKey { actor, id })
+    }
+
+    fn to_text(record: &Stored) -> String {
+        record.to_text()
+    }
+
+    fn parse(text: &str) -> Result<Stored, Damaged> {
+        Stored::parse(text)
+    }
+
+    fn change_to_text(change: &Change) -> String {
+        change.to_text()
+    }
+
+    fn parse_change(text: &str) -> Result<Change, Damaged> {
+        Change::parse(text)
+    }
+
+    fn apply(record: &mut Stored, change: Change) -> Result<(), Damaged> {
+        record.apply(change)
+    }
+
+    fn due_ms(record: &Stored) -> Option<u64> {
+        record.first_due_ms()
+    }
+
+    fn sign(record: &mut Stored, run: &Run) {
+        record.run = run.name().clone();
+    }
+
+    fn take_over(record: &mut Stored, run: &Run) {
+        if record.run != *run.name() {
+            record.go_on_as(Begun {
+                epoch: run.epoch_after(&record.epoch),
+                run: run.name().clone(),
+            });
+            record.is_begun = true;
+        }
     }
 }
 

@@ -11,39 +11,34 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::record::{Begun, Stored};
-
 /// Length of the names of runs and of the epochs that they begin, in bytes.
 const NAME: usize = 6;
 
 /// A run of a store.
 #[derive(Debug)]
-pub(super) struct Run(Arc<str>);
+pub struct Run(Arc<str>);
+
+impl Default for Run {
+    fn default() -> Run {
+        Run::new()
+    }
+}
 
 impl Run {
-    pub(super) fn new() -> Run {
+    /// One that begins now.
+    pub fn new() -> Run {
         let mut name = [0; NAME];
         getrandom::fill(&mut name).expect("the system has random numbers");
         Run(hex(&name))
     }
 
-    /// Names itself in a record that it writes.
-    pub(super) fn sign(&self, stored: &mut Stored) {
-        stored.run = self.0.clone();
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.0
     }
 
-    /// Goes on from what is stored.
-    pub(super) fn take_over(&self, stored: &mut Stored) {
-        if stored.run != self.0 {
-            stored.go_on_as(Begun {
-                epoch: self.epoch_after(&stored.epoch),
-                run: self.0.clone(),
-            });
-            stored.is_begun = true;
-        }
-    }
-
-    fn epoch_after(&self, epoch: &str) -> Arc<str> {
+    /// The epoch of its own in which it goes on from another one.
+    pub fn epoch_after(&self, epoch: &str) -> Arc<str> {
         let mut hash = Sha256::new();
         // All names of runs are of one length.
         hash.update(&*self.0);

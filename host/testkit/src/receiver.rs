@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use tidegate_core::{ActorKey, Client, Failure};
-use tidegate_delivery::fanout::{Close, Offer, Outlet, Refresh, SharedFrame};
+use tidegate_core::{Client, Failure};
+use tidegate_delivery::{Close, Offer, Outlet, SharedFrame, Source};
 
 /// A subscriber that takes everything.
 pub struct Receiver {
@@ -39,7 +39,7 @@ impl Outlet for Receiver {
         Offer::Taken
     }
 
-    fn refresh_later(&self, _: Arc<dyn Refresh>) {}
+    fn refresh_later(&self, _: Arc<dyn Source>) {}
 
     fn close(&self, _: Close) {}
 
@@ -47,7 +47,7 @@ impl Outlet for Receiver {
         Client::default()
     }
 
-    fn end(&self, _: &ActorKey, _: &Failure) {}
+    fn end(&self, _: &dyn Source, _: &Failure) {}
 
     fn cork(&self) {
         (self.told)(Told::Hold);

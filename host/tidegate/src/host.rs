@@ -21,7 +21,7 @@ use tidegate_engine::{Compiling, Engine, Grants, LoadError};
 use tidegate_gateway::{Gateway, Keys, Services};
 use tidegate_registry::router::{Conflict, Router};
 use tidegate_registry::versions::{Kept, Versions, VersionsError};
-use tidegate_store::{Durable, DurableError, Memory, Store};
+use tidegate_store::{ActorRecords, Disk, Durable, DurableError, Keyspace, Memory};
 use tracing::{info, warn};
 
 use self::fresh::Fresh;
@@ -127,19 +127,19 @@ impl Host {
         let engine = Engine::new(&config.engine, compiling, metrics.clone())
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
         let max_stored = config.actors.max_stored;
-        let (store, kept): (Arc<dyn Store>, _) = match config.store.memory {
+        let (store, kept): (Arc<dyn Keyspace<ActorRecords>>, _) = match config.store.memory {
             true => {
                 let budget = metrics.budgets.actors.clone();
                 (Arc::new(Memory::new(max_stored).within(budget)), None)
             }
             false => {
                 let (folder, settings) = (data_dir.join("store"), config.store.clone());
-                let open = move || Durable::open(&folder, &settings, max_stored);
+                let open = move || Disk::open(&folder, &settings);
                 let opened = tokio::task::spawn_blocking(open).await;
-                let store = opened.map_err(|error| StartError::Engine(error.to_string()))??;
-                let store = store.within(metrics.budgets.actors.clone());
-                let store: Arc<dyn Store> = Arc::new(store);
-                fresh.opened_store(data_dir.join("store"), &store);
+                let disk = opened.map_err(|error| StartError::Engine(error.to_string()))??;
+                let store = Durable::on(disk, max_stored).within(metrics.budgets.actors.clone());
+                let store: Arc<dyn Keyspace<ActorRecords>> = Arc::new(store);
+                fresh.opened_store(data_dir.join("store"), store.clone());
                 let kept = Arc::new(open_versions(&data_dir, kept_versions, &handlers)?);
                 fresh.opened_versions(data_dir.join("components"), &kept);
                 (store, Some(kept))

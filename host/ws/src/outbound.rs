@@ -187,11 +187,33 @@ impl Outbound {
     /// Resolves once the queue has fallen to a quarter of its limits after a [`Refused::Full`], or
     /// the connection is closed; at once if nothing was refused since.
     pub async fn drained(&self) {
-        let notified = self.drained.notified();
-        tokio::pin!(notified);
-        // Registered before the check, so that a drain between the two is not missed.
-        notified.as_mut().enable();
-        if self.lock().overflowed {
+        self.until(|state| !state.overflowed).await;
+    }
+
+    /// Resolves once no more than `bytes` are queued, or the connection is closed.
+    pub async fn fallen_to(&self, bytes: usize) {
+        let has_fallen = |state: &mut State| {
+            let has_fallen = state.queued.bytes <= bytes;
+            state.is_awaited |= !has_fallen;
+            has_fallen
+        };
+        self.until(has_fallen).await;
+    }
+
+    /// Resolves once this is so of the queue, or the connection is closed. It is asked whenever
+    /// the queue has been drained, or has become shorter while `is_awaited` says so.
+    async fn until(&self, is_so: impl Fn(&mut State) -> bool) {
+        loop {
+            let notified = self.drained.notified();
+            tokio::pin!(notified);
+            // Registered before the check, so that a drain between the two is not missed.
+            notified.as_mut().enable();
+            {
+                let mut state = self.lock();
+                if state.phase != Phase::Open || is_so(&mut state) {
+                    return;
+                }
+            }
             notified.await;
         }
     }
@@ -266,6 +288,7 @@ impl Outbound {
             state = self.lock();
             state.settle(&mut batch, result);
             relieved |= state.relieve(self.settings.outbound);
+            relieved |= std::mem::take(&mut state.is_awaited);
             if state.blocked || matches!(state.phase, Phase::Broken | Phase::Over) {
                 break;
             }

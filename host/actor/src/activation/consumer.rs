@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
+use tidegate_base::gather::while_ready;
 use tidegate_base::timer::Due;
 use tidegate_core::failure::code;
 use tidegate_core::{Client, Failure};
-use tidegate_delivery::fanout::{Close, while_ready};
+use tidegate_delivery::Close;
 use tidegate_engine::{Hook, Origin};
 use tracing::{debug, info, warn};
 
@@ -179,7 +180,7 @@ impl DrainGuard {
         self.fail(failure);
         // Behind its end: who joins meanwhile either sees that or is among these.
         if let Some(live) = actor.loaded() {
-            live.audience.close(Close::Lost);
+            live.subscribers.close(Close::Lost);
         }
     }
 
@@ -222,7 +223,7 @@ impl DrainGuard {
 
     fn abandon(&self, failure: &Failure) {
         if let Some(live) = self.actor.loaded() {
-            live.audience.leave_memory(false);
+            live.subscribers.leave_memory(false);
         }
         let rest = self.actor.mailbox().take_rest();
         // A successor takes no message before those are told that were before it.
@@ -247,7 +248,7 @@ impl Drop for DrainGuard {
             self.salvage();
             self.abandon(&Failure::host(code::INTERNAL).message("the host failed"));
             if let Some(live) = self.actor.loaded() {
-                live.audience.close(Close::Lost);
+                live.subscribers.close(Close::Lost);
             }
         }
         self.shared.drain_ended();

@@ -156,17 +156,17 @@ impl Activation {
         let left = shared.table.remove_if(&self.key, self.serial, || {
             let mut mailbox = self.mailbox();
             // Under one lock with whoever joins: they join this actor, or its successor.
-            if !live.audience.leave_memory(how == Retire::WhenIdle) {
+            if !live.subscribers.leave_memory(how == Retire::WhenIdle) {
                 return false;
             }
             let leaves = mailbox.close(how);
             if !leaves {
-                live.audience.stay();
+                live.subscribers.stay();
             }
             leaves
         });
         if left && how == Retire::Withdrawn {
-            live.audience.end(&self.key, &self.withdrawn());
+            live.subscribers.end(&*live, &self.withdrawn());
         }
         left
     }

@@ -9,16 +9,17 @@ use tidegate_base::config::{self, Durability};
 use tidegate_base::metrics::Metrics;
 use tidegate_base::sync::Mutex;
 use tidegate_core::{ActorId, ActorKey, Client, Failure, Json, Name, PatchOp, patch};
-use tidegate_delivery::fanout::{Body, Close, Offer, Outlet, Refresh, SharedFrame};
+use tidegate_delivery::{Close, Offer, Outlet, SharedFrame, Source};
 use tidegate_engine::{Compiling, Component, Engine, Grants};
 use tidegate_store::{
-    Change, Commit, Committed, Durable, Later, Listing, Store, StoreError, StoreFigures, Stored,
-    Weight,
+    ActorRecords, Change, Commit, Committed, Durable, Keyspace, Later, Listing, Store, StoreError,
+    StoreFigures, Stored, Weight,
 };
 use tidegate_testkit::dice::Rng;
 use tokio::sync::Notify;
 
 use super::books::Book;
+use crate::live::{Body, Update};
 
 /// The key of an actor.
 pub(super) fn key(actor: &str, id: &str) -> ActorKey {
@@ -108,7 +109,7 @@ impl Dice {
 
 /// The store, which notes what it has called safe.
 pub(super) struct Watched {
-    pub(super) durable: Durable,
+    pub(super) durable: Durable<ActorRecords>,
     pub(super) book: Book,
     /// Something was appended.
     pub(super) appended: Arc<Notify>,
@@ -128,6 +129,21 @@ impl Watched {
 }
 
 impl Store for Watched {
+    fn failed(&self) -> Option<String> {
+        self.durable.failed()
+    }
+
+    fn figures(&self) -> StoreFigures {
+        self.durable.figures()
+    }
+
+    fn close(&self) {
+        self.durable.close();
+        self.appended.notify_one();
+    }
+}
+
+impl Keyspace<ActorRecords> for Watched {
     fn load<'a>(&'a self, actor: &'a ActorKey) -> Later<'a, Option<(Stored, Weight)>> {
         Box::pin(async move {
             self.dice.pause(self.slowness_ms).await;
@@ -151,14 +167,14 @@ impl Store for Watched {
 
     fn commit(
         &self,
-        commit: Commit<'_>,
+        commit: Commit<'_, ActorRecords>,
         weight: &mut Weight,
         whole: &dyn Fn() -> Stored,
     ) -> Committed {
         if let Err(busy) = self.is_busy() {
             return Committed::Refused(busy);
         }
-        let (actor, version) = (commit.actor.clone(), commit.change.version);
+        let (actor, version) = (commit.key.clone(), commit.change.version);
         let committed = self.durable.commit(commit, weight, whole);
         self.appended.notify_one();
         let book = self.book.clone();
@@ -199,25 +215,12 @@ impl Store for Watched {
         })
     }
 
-    fn list<'a>(&'a self, listing: &'a Listing) -> Later<'a, Vec<ActorKey>> {
+    fn list<'a>(&'a self, listing: &'a Listing<ActorRecords>) -> Later<'a, Vec<ActorKey>> {
         self.durable.list(listing)
     }
 
     fn sleeping(&self) -> Vec<(ActorKey, u64)> {
         self.durable.sleeping()
-    }
-
-    fn failed(&self) -> Option<String> {
-        self.durable.failed()
-    }
-
-    fn figures(&self) -> StoreFigures {
-        self.durable.figures()
-    }
-
-    fn close(&self) {
-        self.durable.close();
-        self.appended.notify_one();
     }
 }
 
@@ -271,7 +274,7 @@ impl Watcher {
     fn take(&self, message: &SharedFrame) -> Result<(), String> {
         let comes_back = self.comes_back.swap(false, Ordering::Relaxed);
         let mut seen = self.seen.lock();
-        match message.body() {
+        match &Update::of(message).body {
             Body::Snapshot {
                 state,
                 epoch,
@@ -321,7 +324,7 @@ impl Watcher {
         }
         if let Some(seen) = &*seen {
             let mut book = self.book.lock();
-            match message.body() {
+            match &Update::of(message).body {
                 // Those of who comes back lead through what was before.
                 Body::Patch { .. } => {
                     book.told(&self.actor, &seen.epoch, seen.version, &seen.state);
@@ -354,7 +357,7 @@ impl Outlet for Watcher {
         Offer::Taken
     }
 
-    fn refresh_later(&self, source: Arc<dyn Refresh>) {
+    fn refresh_later(&self, source: Arc<dyn Source>) {
         let (id, dice) = (self.id.clone(), self.dice.clone());
         tokio::spawn(async move {
             dice.pause(20).await;
@@ -370,7 +373,8 @@ impl Outlet for Watcher {
         Client::default()
     }
 
-    fn end(&self, actor: &ActorKey, failure: &Failure) {
+    fn end(&self, _: &dyn Source, failure: &Failure) {
+        let actor = &self.actor;
         let what = format!("{} of {actor} was ended: {failure}", self.id);
         self.book.lock().wrong(what);
     }

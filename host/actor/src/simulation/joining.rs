@@ -16,17 +16,18 @@ use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Client, Failure, Json, Name, PatchOp, patch};
 use tidegate_delivery::connections::Connections;
-use tidegate_delivery::fanout::{Body, Close, Offer, Outlet, Refresh, SharedFrame};
+use tidegate_delivery::{Close, Offer, Outlet, SharedFrame, Source};
 use tidegate_engine::Origin;
 use tidegate_journal::{self as journal, Journal};
 use tidegate_registry::router::Router;
-use tidegate_store::{Durable, Reading};
+use tidegate_store::{Disk, Durable, Reading};
 use tidegate_testkit::disk::SimDisk;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Actors, Call, FirstContact, Stream};
 use super::cast::{self, Dice};
+use crate::live::{Body, Update};
 use crate::turn::ReplyTo;
 
 /// Far beyond what a round takes on the slowest machine.
@@ -168,7 +169,7 @@ impl Reader {
     fn take(&self, message: &SharedFrame) -> Result<(), String> {
         let mut held = self.held();
         let comes_back = std::mem::take(&mut held.comes_back);
-        match message.body() {
+        match &Update::of(message).body {
             Body::Snapshot {
                 state,
                 epoch,
@@ -227,7 +228,7 @@ impl Outlet for Reader {
         Offer::Taken
     }
 
-    fn refresh_later(&self, _: Arc<dyn Refresh>) {
+    fn refresh_later(&self, _: Arc<dyn Source>) {
         unreachable!("it takes everything")
     }
 
@@ -240,7 +241,7 @@ impl Outlet for Reader {
         client_of(self.kind.reader(), &self.id)
     }
 
-    fn end(&self, _: &ActorKey, failure: &Failure) {
+    fn end(&self, _: &dyn Source, failure: &Failure) {
         self.held().wrong.get_or_insert(format!("ended: {failure}"));
         self.told.notify_one();
     }
@@ -255,7 +256,8 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) fn new(seed: u64) -> Stage {
         let journal = Journal::open(SimDisk::new(seed), journal::Settings::default());
-        let store = Durable::on(journal.expect("an empty disk"), 1_000, Reading::InThreads);
+        let disk = Disk::on(journal.expect("an empty disk"), Reading::InThreads);
+        let store = Durable::on(disk, 1_000);
         let metrics = Arc::new(Metrics::new());
         let router = Arc::new(Router::new(metrics.clone()));
         let lab = Name::parse("lab").expect("a name");

@@ -17,7 +17,7 @@ use tidegate_delivery::connections::Connections;
 use tidegate_engine::{Component, Origin};
 use tidegate_journal::{Health, Journal, Next, Stepper};
 use tidegate_registry::router::Router;
-use tidegate_store::{Durable, Reading, Store};
+use tidegate_store::{Disk, Durable, Reading, Store};
 use tidegate_testkit::disk::SimDisk;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -112,7 +112,7 @@ impl Life {
         };
         let (appended, died) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let store = Arc::new(Watched {
-            durable: Durable::on(journal, 1_000, Reading::InPlace),
+            durable: Durable::on(Disk::on(journal, Reading::InPlace), 1_000),
             book: book.clone(),
             appended: appended.clone(),
             dice: dice.clone(),
@@ -192,7 +192,7 @@ impl Life {
             // In place, since a thread would come between at any time.
             store.close();
             let ended = writer.await;
-            match store.durable.journal().health() {
+            match store.durable.disk().journal().health() {
                 Health::Closed if ended.is_ok() => Ended::Stopped,
                 health => {
                     if !has_fault {

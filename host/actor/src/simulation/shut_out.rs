@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 use tidegate_base::sync::Mutex;
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Client, Failure};
-use tidegate_delivery::fanout::{Body, Close, Offer, Outlet, Refresh, SharedFrame};
+use tidegate_delivery::{Close, Offer, Outlet, SharedFrame, Source};
 use tokio::sync::Notify;
 
 use super::super::{FirstContact, Stream};
 use super::cast::Dice;
 use super::joining::{Kind, Stage, client_of, on_threads, rounds};
+use crate::live::{Body, Update};
 
 /// Far beyond what a round takes on the slowest machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -63,7 +64,7 @@ impl Outlet for Guest {
     }
 
     fn offer(&self, message: &SharedFrame) -> Offer {
-        let number = match message.body() {
+        let number = match &Update::of(message).body {
             Body::Snapshot { version, .. } | Body::Patch { version, .. } => {
                 if self.dice.percent(20) {
                     return Offer::Full;
@@ -81,7 +82,7 @@ impl Outlet for Guest {
         Offer::Taken
     }
 
-    fn refresh_later(&self, source: Arc<dyn Refresh>) {
+    fn refresh_later(&self, source: Arc<dyn Source>) {
         let (id, dice) = (self.id.clone(), self.dice.clone());
         tokio::spawn(async move {
             dice.pause(3).await;
@@ -97,7 +98,7 @@ impl Outlet for Guest {
         client_of(self.user, &self.id)
     }
 
-    fn end(&self, _: &ActorKey, _: &Failure) {
+    fn end(&self, _: &dyn Source, _: &Failure) {
         self.leaves();
     }
 }

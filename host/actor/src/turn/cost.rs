@@ -15,7 +15,7 @@ use tidegate_store::{Change, Outcome, TimerChange};
 
 use super::ledger::{Ledger, Live};
 
-/// An actor with nothing: itself, its queue, its audience, its place in the table.
+/// An actor with nothing: itself, its queue, its subscribers, its place in the table.
 pub const BASE_COST: usize = 2 << 10;
 
 /// What a value in memory takes for each byte of its JSON text, about.

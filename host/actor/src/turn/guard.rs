@@ -19,7 +19,6 @@ use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::Recheck;
 use tidegate_core::{Client, Failure, Json, Pointer};
-use tidegate_delivery::fanout::{OwnView, SharedFrame, Shown, Steps, Stream, View};
 use tidegate_engine::{
     CallResult, Component, Crash, Flush, Imports, Invocation, NewTimer, Pending, Step, Subject,
     Unparsed, WayOut,
@@ -28,6 +27,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::ledger::{Live, Pinned};
+use crate::live::{ActorFrame, OwnView, Shown, Steps, Stream, View};
 
 /// What the guard of one actor has to do, and whether it depends on the state.
 #[derive(Default)]
@@ -226,7 +226,7 @@ impl Live {
     /// Asks the guard again in a while, because what it goes by may have changed. Commits
     /// that come until then make no difference.
     pub(super) fn authorize_later(self: &Arc<Self>, recheck: Duration) {
-        if self.audience.is_empty() || self.waiting().recheck_is_due {
+        if self.subscribers.is_empty() || self.waiting().recheck_is_due {
             return;
         }
         self.waiting().recheck_is_due = true;
@@ -257,7 +257,7 @@ impl Live {
     /// who may look no longer is told so, and nothing of that turn or a later one. A guard that
     /// fails, or takes longer than it may, has shut out those whom it did not decide on.
     pub(super) async fn authorize_ahead(self: &Arc<Self>, ran: &Arc<Component>) {
-        if !self.guarding().has_looked.load(Ordering::Relaxed) || self.audience.is_empty() {
+        if !self.guarding().has_looked.load(Ordering::Relaxed) || self.subscribers.is_empty() {
             return;
         }
         // Another component may have taken over meanwhile, if the state fits it.
@@ -294,7 +294,7 @@ impl Live {
         undecided: Undecided,
         end: Option<Instant>,
     ) -> bool {
-        let mut subscribers = self.audience.subscribers();
+        let mut subscribers = self.subscribers.subscribers();
         subscribers.retain(|(receiver, _)| outlet.is_none_or(|outlet| **receiver.id() == *outlet));
         if subscribers.is_empty() {
             return true;
@@ -319,8 +319,8 @@ impl Live {
                 }
                 Err(failure) => failure,
             };
-            self.audience.leave_stream(receiver.id(), stream);
-            receiver.end(&self.key, &refused);
+            self.subscribers.leave_stream(receiver.id(), stream);
+            receiver.end(&**self, &refused);
         }
         all_decided
     }
@@ -378,8 +378,8 @@ impl Live {
                 let live = self.clone();
                 let departure = async move |outcome: Result<(), Failure>| {
                     if outcome.is_ok() {
-                        let _raised = live.gate.batch().cork_for_patch(&live.audience);
-                        live.audience.restart(&live.source(), || Some(snapshot));
+                        let _raised = live.subscribers.cork_state(live.gate.batch());
+                        live.subscribers.restart(&live.source(), || Some(snapshot));
                     }
                 };
                 self.gate.leave(departure).is_none()
@@ -407,9 +407,9 @@ impl Live {
             loop {
                 // Nobody waits for the document under the audience's lock.
                 self.make_snapshot().await;
-                let _raised = self.gate.batch().cork_for_patch(&self.audience);
+                let _raised = self.subscribers.cork_state(self.gate.batch());
                 let snapshot = || self.snapshot_at_hand();
-                if self.audience.restart(&self.source(), snapshot) {
+                if self.subscribers.restart(&self.source(), snapshot) {
                     return;
                 }
             }
@@ -421,9 +421,9 @@ impl Live {
     pub(super) async fn show(
         self: &Arc<Self>,
         component: &Component,
-        patch: Option<&SharedFrame>,
+        patch: Option<&ActorFrame>,
     ) -> u64 {
-        let viewers = self.audience.viewers();
+        let viewers = self.subscribers.viewers();
         let (mut views, pinned) = self.views_of(component, viewers).await;
         let seen = views.iter().map(|(_, view)| view);
         let whole = self.whole_for(component, &pinned, seen).await;
@@ -444,12 +444,12 @@ impl Live {
             restart: false,
             ..self.shown(&pinned, &whole)
         };
-        let _raised = self.gate.batch().cork_for_patch(&self.audience);
+        let _raised = self.subscribers.cork_state(self.gate.batch());
         // What is committed behind it shows itself.
         let is_current = || self.ledger().is_at(&pinned);
-        let audience = &self.audience;
-        let taken = audience.publish_views(views, &shown, steps, &self.source(), &is_current);
-        audience.make_up_later(&late, &self.source());
+        let subscribers = &self.subscribers;
+        let taken = subscribers.publish_views(views, &shown, steps, &self.source(), &is_current);
+        subscribers.make_up_later(&late, &self.source());
         taken.unwrap_or_default()
     }
 

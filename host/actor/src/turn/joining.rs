@@ -11,12 +11,13 @@ use std::sync::Arc;
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
 use tidegate_core::protocol::Since;
-use tidegate_delivery::fanout::{Outlet, Shown, Steps, Stream, View};
+use tidegate_delivery::Outlet;
 use tidegate_engine::{Component, Subject};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::guard::Basis;
 use super::ledger::{Ledger, Live, Pinned};
+use crate::live::{Shown, Steps, Stream, View};
 
 /// Keeps an actor with a guard from showing another commit, and so from making more than one.
 pub(super) type Still = OwnedMutexGuard<()>;
@@ -68,7 +69,7 @@ impl Live {
     /// is about.
     pub fn subscribe_events(&self, outlet: Arc<dyn Outlet>, basis: &Basis) -> bool {
         let is_decided = || self.ledger().is_as_decided(basis);
-        self.audience.join_events_if(outlet, is_decided)
+        self.subscribers.join_events_if(outlet, is_decided)
     }
 
     /// Sends the snapshot to a receiver, or the patches since what it has seen, and keeps it
@@ -118,9 +119,9 @@ impl Live {
                 is_safe.then(|| self.messages_of(&mut ledger, since))
             };
             let joined = self
-                .audience
+                .subscribers
                 .join_state(outlet.clone(), &self.source(), snapshot);
-            if joined || !is_decided || self.audience.has_left() {
+            if joined || !is_decided || self.subscribers.has_left() {
                 return Ok(joined);
             }
             // As of now, once it is safe: the patches behind it wait at the gate as well.
@@ -138,7 +139,10 @@ impl Live {
                 let (live, outlet) = (self.clone(), outlet.clone());
                 let departure = async move |outcome: Result<(), Failure>| {
                     let source = live.source();
-                    let join = || live.audience.join_state(outlet, &source, || Some(messages));
+                    let join = || {
+                        live.subscribers
+                            .join_state(outlet, &source, || Some(messages))
+                    };
                     // Who does not wait any longer is undone by whoever gave up.
                     let _ = told.send(outcome.map(|()| join()));
                 };
@@ -167,7 +171,7 @@ impl Live {
         let whole = self.whole_for(component, &pinned, [&view]).await?;
         let shows = self.when_safe(&pinned, whole, move |live, shown, is_fit| {
             let source = live.source();
-            live.audience
+            live.subscribers
                 .join_view(outlet, view, shown, &source, is_fit)
         });
         match shows.await {
@@ -238,7 +242,7 @@ impl Live {
             let Ok(component) = self.component() else {
                 return;
             };
-            let Some(receiver) = self.audience.viewer(&outlet) else {
+            let Some(receiver) = self.subscribers.viewer(&outlet) else {
                 return;
             };
             let decided = self.decide_on(&component, &receiver).await;
@@ -253,8 +257,8 @@ impl Live {
                 Ok(shown) => shown,
                 // There is nothing that could make up for what it has missed.
                 Err(failure) => {
-                    self.audience.leave_stream(&outlet, Stream::State);
-                    return receiver.end(&self.key, &failure);
+                    self.subscribers.leave_stream(&outlet, Stream::State);
+                    return receiver.end(&*self, &failure);
                 }
             };
             if matches!(Showing::of(shown, &mut still).await, Showing::Done) {
@@ -302,7 +306,7 @@ impl Live {
             if !live.ledger().is_at_hand() {
                 // What was decided on is told from its copy: nobody waits for the document here.
                 return live
-                    .audience
+                    .subscribers
                     .refresh_view(&outlet, View::Whole, shown, &source, is_fit);
             }
             let snapshot = || {
@@ -310,7 +314,7 @@ impl Live {
                 let is_fit = ledger.is_at(&decided) && ledger.is_at_hand();
                 is_fit.then(|| live.snapshot_of(&mut ledger))
             };
-            live.audience.refresh_state(&outlet, &source, snapshot)
+            live.subscribers.refresh_state(&outlet, &source, snapshot)
         });
         Ok(shows.await)
     }
@@ -330,7 +334,7 @@ impl Live {
         let whole = self.whole_for(component, &pinned, [&view]).await?;
         let shows = self.when_safe(&pinned, whole, move |live, shown, is_fit| {
             let source = live.source();
-            live.audience
+            live.subscribers
                 .refresh_view(&outlet, view, shown, &source, is_fit)
         });
         Ok(shows.await)
@@ -343,7 +347,7 @@ impl Live {
             if attempt >= MAX_DECISIONS && still.is_none() {
                 still = Some(self.hold_still().await);
             }
-            let viewers = self.audience.viewers();
+            let viewers = self.subscribers.viewers();
             if viewers.is_empty() {
                 return;
             }
@@ -355,9 +359,9 @@ impl Live {
                 &pinned,
                 whole.unwrap_or_default(),
                 move |live, shown, is_fit| {
-                    let _raised = live.gate.batch().cork_for_patch(&live.audience);
+                    let _raised = live.subscribers.cork_state(live.gate.batch());
                     let source = live.source();
-                    live.audience
+                    live.subscribers
                         .publish_views(views, shown, Steps::none(), &source, is_fit)
                         .is_some()
                 },

@@ -12,16 +12,16 @@ use tidegate_core::manifest::StateSpec;
 use tidegate_core::meter::Exhausted;
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Client, Document, Failure, Json, PatchOp, Pointer, patch};
-use tidegate_delivery::fanout::{Audience, Body, Refresh, SharedFrame};
+use tidegate_delivery::Source;
+use tidegate_delivery::write_batch::WriteBatch;
 use tidegate_engine::Component;
 use tidegate_registry::router::Slot;
 use tidegate_store::{
-    Change, Commit, Committed, Connected, ConnectionChange, Durability, Received, Store,
-    StoreError, Stored, Weight,
+    ActorRecords, Change, Commit, Committed, Connected, ConnectionChange, Durability, Gate,
+    Keyspace, Received, StoreError, Stored, Weight,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::gate::Gate;
 use super::guard::{Basis, Guarding, Guards};
 use super::idempotency::{Answered, Bounds, IdempotencyKey};
 use super::lineage::Lineage;
@@ -30,6 +30,7 @@ use super::migrate::Fit;
 use super::replay_buffer::{LookedUp, ReplayBuffer};
 use super::timers::{ActorTimers, Clock, Which};
 use super::work::{TurnMeter, at_once_or_elsewhere, is_short};
+use crate::live::{ActorFrame, Body, Subscribers, Update, frame};
 
 /// Tokens name contents of state documents; none is ever used twice by a host.
 static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
@@ -43,11 +44,11 @@ pub struct Live {
     /// Whose it is.
     pub key: ActorKey,
     /// Who subscribes.
-    pub audience: Audience,
+    pub subscribers: Subscribers,
     /// Which component serves it.
     pub slot: Arc<Slot>,
     /// What its turns let out passes here.
-    pub gate: Arc<Gate>,
+    pub gate: Arc<Gate<WriteBatch>>,
     /// What its guard has to do, if it has one.
     pub(super) guarding: OnceLock<Box<Guarding>>,
     ledger: Mutex<Ledger>,
@@ -86,7 +87,7 @@ pub struct Ledger {
     pub timers: ActorTimers,
     /// The last committed state as subscribers see it, once somebody has asked for it: one
     /// message for all of them.
-    pub(super) encoded: Option<Arc<SharedFrame>>,
+    pub(super) encoded: Option<Arc<ActorFrame>>,
     /// The last committed state as guards read it, once one has asked for it.
     pub(super) pinned: Option<Arc<Pinned>>,
     /// What became of calls with idempotency keys.
@@ -191,9 +192,9 @@ impl Live {
         let share = slot.metrics.budgets().actors.empty_share();
         let live = Arc::new(Live {
             key,
-            audience: Audience::default(),
+            subscribers: Subscribers::default(),
             slot,
-            gate: Arc::new(Gate::new(gather)),
+            gate: Arc::new(Gate::new(WriteBatch::new(gather))),
             guarding: OnceLock::new(),
             ledger: Mutex::new(Ledger {
                 document: Document::new(stored.state),
@@ -332,7 +333,7 @@ impl Live {
             }
             // It was lent again.
         };
-        match message.body() {
+        match &message.content().body {
             Body::Snapshot { state, epoch, .. } => Some((state.clone(), epoch.clone(), version)),
             _ => unreachable!("a snapshot is one"),
         }
@@ -410,12 +411,12 @@ impl Live {
     }
 
     /// The committed state as a message, and its version; none where it is not at hand.
-    pub(super) fn snapshot_at_hand(&self) -> Option<(Arc<SharedFrame>, u64)> {
+    pub(super) fn snapshot_at_hand(&self) -> Option<(Arc<ActorFrame>, u64)> {
         let mut ledger = self.ledger();
         ledger.is_at_hand().then(|| self.snapshot_of(&mut ledger))
     }
 
-    pub(super) fn snapshot_of(&self, ledger: &mut Ledger) -> (Arc<SharedFrame>, u64) {
+    pub(super) fn snapshot_of(&self, ledger: &mut Ledger) -> (Arc<ActorFrame>, u64) {
         let version = ledger.version;
         if let Some(encoded) = &ledger.encoded {
             return (Arc::new(encoded.again()), version);
@@ -428,13 +429,16 @@ impl Live {
     }
 
     /// Keeps the committed state as this text, as far as there is room for that.
-    pub(super) fn keep_snapshot(&self, ledger: &mut Ledger, state: Arc<str>) -> Arc<SharedFrame> {
+    pub(super) fn keep_snapshot(&self, ledger: &mut Ledger, state: Arc<str>) -> Arc<ActorFrame> {
         let body = Body::Snapshot {
             state,
             epoch: ledger.shown_epoch.clone(),
             version: ledger.version,
         };
-        let encoded = SharedFrame::lasting(self.key.clone(), body);
+        let encoded = ActorFrame::lasting(Update {
+            actor: self.key.clone(),
+            body,
+        });
         let told = Arc::new(encoded.again());
         ledger.encoded = Some(Arc::new(encoded));
         ledger.take_for_readers();
@@ -458,7 +462,7 @@ impl Live {
         &self,
         ledger: &mut Ledger,
         since: Option<&Since>,
-    ) -> (Vec<Arc<SharedFrame>>, u64) {
+    ) -> (Vec<Arc<ActorFrame>>, u64) {
         let version = ledger.version;
         let seen = since.and_then(|since| ledger.version_of(since));
         if let Some(seen) = seen
@@ -471,10 +475,7 @@ impl Live {
                 from: seen,
                 version,
             };
-            return (
-                vec![Arc::new(SharedFrame::new(self.key.clone(), body))],
-                version,
-            );
+            return (vec![Arc::new(frame(&self.key, body))], version);
         }
         // What lies in between is not for one who may have been shut out then.
         let seen = seen.filter(|_| !ledger.guards.at_each_commit());
@@ -488,7 +489,7 @@ impl Live {
 
     /// Looks up what the store has of the history, for a subscriber who comes back and has seen
     /// less than the memory knows.
-    pub async fn recall(&self, since: &Since, store: &dyn Store) {
+    pub async fn recall(&self, since: &Since, store: &dyn Keyspace<ActorRecords>) {
         let wants = |ledger: &Ledger| {
             let seen = ledger.version_of(since);
             let seen = seen.filter(|_| !ledger.guards.at_each_commit());
@@ -550,7 +551,7 @@ impl Live {
     }
 
     /// The whole state as a message, if all of it is safe and it is at hand.
-    pub(super) fn safe_snapshot(&self) -> Option<(Arc<SharedFrame>, u64)> {
+    pub(super) fn safe_snapshot(&self) -> Option<(Arc<ActorFrame>, u64)> {
         let mut ledger = self.ledger();
         // Commits enter under the ledger's lock.
         let is_safe = ledger.is_at_hand() && self.gate.is_safe();
@@ -558,7 +559,7 @@ impl Live {
     }
 
     /// Makes what has happened beside turns safe, if there is any.
-    pub fn commit_happenings(&self, store: &dyn Store, durability: Durability) {
+    pub fn commit_happenings(&self, store: &dyn Keyspace<ActorRecords>, durability: Durability) {
         let mut ledger = self.ledger_at_rest();
         let mut change = Change {
             version: ledger.version,
@@ -580,7 +581,7 @@ impl Live {
         &self,
         ledger: &mut Ledger,
         change: &Change,
-        store: &dyn Store,
+        store: &dyn Keyspace<ActorRecords>,
         durability: Durability,
         state: &dyn Fn(&Ledger) -> Json,
     ) -> Result<(), StoreError> {
@@ -592,10 +593,10 @@ impl Live {
             stored
         };
         let commit = Commit {
-            actor: &self.key,
+            key: &self.key,
             change,
             durability,
-            first_due_ms: match ledger.outbox.len_with(change) {
+            due_ms: match ledger.outbox.len_with(change) {
                 0 => ledger.timers.first_due_ms(&change.timers),
                 // It is to come into memory in any case.
                 _ => Some(0),
@@ -624,7 +625,7 @@ impl Live {
         live.expect("a reference to it exists while one of its methods runs")
     }
 
-    pub(super) fn source(&self) -> Arc<dyn Refresh> {
+    pub(super) fn source(&self) -> Arc<dyn Source> {
         self.itself()
     }
 
@@ -643,7 +644,7 @@ pub fn unavailable(error: &StoreError) -> Failure {
         .detail(error.0.as_str())
 }
 
-impl Refresh for Live {
+impl Source for Live {
     fn refresh(&self, outlet: &str) {
         let guards = self.guards();
         if guards.project || guards.at_each_commit() {
@@ -653,7 +654,7 @@ impl Refresh for Live {
         loop {
             let snapshot = || self.safe_snapshot();
             if self
-                .audience
+                .subscribers
                 .refresh_state(outlet, &self.source(), snapshot)
             {
                 return;
@@ -673,7 +674,7 @@ impl Refresh for Live {
             let departure = async move |outcome: Result<(), Failure>| {
                 if outcome.is_ok() {
                     let source = live.source();
-                    live.audience
+                    live.subscribers
                         .refresh_state(&outlet, &source, || Some(snapshot));
                 }
             };
@@ -683,8 +684,10 @@ impl Refresh for Live {
         }
     }
 
-    fn actor(&self) -> &ActorKey {
-        &self.key
+    fn name_in(&self, failure: Failure) -> Failure {
+        failure
+            .param("actor", self.key.actor.as_str())
+            .param("actorId", self.key.id.as_str())
     }
 }
 

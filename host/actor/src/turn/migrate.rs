@@ -18,7 +18,9 @@ use tidegate_core::meter::{Allowance, Exhausted, Meter};
 use tidegate_core::schema::Refused;
 use tidegate_core::{ActorKey, Document, Failure, Json, Pointer};
 use tidegate_engine::Component;
-use tidegate_store::{Change, Commit, Committed, Durability, Store, Stored, Weight};
+use tidegate_store::{
+    ActorRecords, Change, Commit, Committed, Durability, Keyspace, Stored, Weight,
+};
 use tracing::{info, warn};
 
 use super::ledger::{Ledger, Live, unavailable};
@@ -290,7 +292,7 @@ impl Live {
     pub async fn fit(
         &self,
         component: &Component,
-        store: &dyn Store,
+        store: &dyn Keyspace<ActorRecords>,
         durability: Durability,
         new_epoch: impl FnOnce() -> Arc<str>,
     ) -> Result<Fitted, Failure> {
@@ -315,10 +317,10 @@ impl Live {
             ..Change::default()
         };
         let commit = Commit {
-            actor: &self.key,
+            key: &self.key,
             change: &change,
             durability,
-            first_due_ms: stored.first_due_ms(),
+            due_ms: stored.first_due_ms(),
         };
         // It is another history, so it is written whole.
         let mut weight = Weight::default();

@@ -7,8 +7,8 @@ use tidegate_base::budget::Share;
 use tidegate_base::metrics::Stopwatch;
 use tidegate_core::failure::code;
 use tidegate_core::{Failure, protocol};
+use tidegate_delivery::Recipients;
 use tidegate_delivery::connections::Connection;
-use tidegate_delivery::fanout::{Recipients, SharedFrame};
 use tidegate_engine::Component;
 use tidegate_store::Sent;
 use tidegate_ws::Frame;
@@ -18,6 +18,7 @@ use super::dispatch::Dispatch;
 use super::guard::Guards;
 use super::ledger::Live;
 use super::listener::Listener;
+use crate::live::ActorFrame;
 
 /// What a committed turn lets out.
 pub struct Effects {
@@ -27,7 +28,7 @@ pub struct Effects {
     /// Whether the state has another version.
     pub(super) changed: bool,
     /// The change of the state and the version it leads to.
-    pub(super) patch: Option<(Arc<SharedFrame>, u64)>,
+    pub(super) patch: Option<(Arc<ActorFrame>, u64)>,
     pub(super) events: Vec<StagedEvent>,
     /// Messages to other actors.
     pub(super) sends: Vec<Arc<Sent>>,
@@ -37,7 +38,7 @@ pub struct Effects {
 
 /// An event that waits for its turn's commit.
 pub(super) struct StagedEvent {
-    pub(super) message: SharedFrame,
+    pub(super) message: ActorFrame,
     pub(super) to: Recipients,
 }
 
@@ -230,33 +231,33 @@ async fn guard(effects: &Effects, guards: Guards) {
 /// those who subscribe `recheck` later.
 async fn release(effects: Effects, reply: Option<Reply>, recheck: Duration) {
     let live = &effects.live;
-    let audience = &live.audience;
+    let subscribers = &live.subscribers;
     let metrics = &live.slot.metrics;
     let guards = match effects.changed {
         true => live.guards(),
         false => Guards::default(),
     };
     let is_projected = guards.project;
-    if (is_projected || guards.at_each_commit()) && !audience.is_empty() {
+    if (is_projected || guards.at_each_commit()) && !subscribers.is_empty() {
         Box::pin(guard(&effects, guards)).await;
     }
     let batch = live.gate.batch();
     // Several are written to behind the last of it, and outside of the list's lock.
-    let _raised = batch.cork_for(audience);
+    let _raised = subscribers.cork(batch);
     // What the caller is owed leaves in one write.
     let _cork = reply
         .as_ref()
         .and_then(|reply| reply.to.connection_of())
         .map(|connection| connection.outbound().clone().cork());
     if let Some((patch, version)) = effects.patch.as_ref().filter(|_| !is_projected) {
-        batch.add_for_patch(audience);
-        let taken = audience.publish_patch(patch, *version, &live.source());
+        subscribers.gather_for_patch(batch);
+        let taken = subscribers.publish_patch(patch, *version, &live.source());
         metrics.published.patches.inc();
         metrics.delivered.patches.inc_by(taken);
     }
     for event in &effects.events {
-        batch.add_for_event(audience, &event.to);
-        let taken = audience.publish_event(&event.message, &event.to);
+        subscribers.gather_for_event(batch, &event.to);
+        let taken = subscribers.publish_event(&event.message, &event.to);
         metrics.published.events.inc();
         metrics.delivered.events.inc_by(taken);
     }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use tidegate_core::meter::{Exhausted, Meter, STEP_BYTES};
 use tidegate_core::{ActorKey, Json, PatchOp, patch};
-use tidegate_delivery::fanout::{Body, SharedFrame};
 use tidegate_store::{Change, Stored};
+
+use crate::live::{ActorFrame, Body, frame};
 
 /// The last patches that subscribers were shown.
 #[derive(Debug, Default)]
@@ -26,16 +27,16 @@ pub(super) struct ReplayBuffer {
 struct Shown {
     from: u64,
     version: u64,
-    message: Arc<SharedFrame>,
+    message: Arc<ActorFrame>,
 }
 
 impl ReplayBuffer {
     const PATCHES: usize = 256;
     const BYTES: usize = 128 << 10;
 
-    pub(super) fn add(&mut self, from: u64, version: u64, message: &SharedFrame) {
+    pub(super) fn add(&mut self, from: u64, version: u64, message: &ActorFrame) {
         let message = Arc::new(message.bare());
-        self.bytes += message.weight();
+        self.bytes += message.content().weight();
         self.patches.push_back(Shown {
             from,
             version,
@@ -54,14 +55,14 @@ impl ReplayBuffer {
             let Some(oldest) = self.patches.pop_front() else {
                 return;
             };
-            self.bytes -= oldest.message.weight();
+            self.bytes -= oldest.message.content().weight();
             // LookedUp ones were longer ago still.
             self.is_complete = true;
         }
     }
 
     /// Those that lead from a version to the one that was shown last, if none is missing.
-    pub(super) fn since(&self, version: u64, shown_version: u64) -> Option<Vec<Arc<SharedFrame>>> {
+    pub(super) fn since(&self, version: u64, shown_version: u64) -> Option<Vec<Arc<ActorFrame>>> {
         let last = self.patches.back()?;
         if last.version != shown_version {
             return None;
@@ -110,7 +111,7 @@ impl ReplayBuffer {
 
 impl Shown {
     fn weight(&self) -> usize {
-        self.message.weight()
+        self.message.content().weight()
     }
 }
 
@@ -156,7 +157,7 @@ impl LookedUp {
             let shown = Shown {
                 from,
                 version: reached,
-                message: Arc::new(SharedFrame::new(key.clone(), body)),
+                message: Arc::new(frame(&key, body)),
             };
             from = reached;
             meter.charge((shown.weight() / STEP_BYTES) as u64)?;
@@ -229,7 +230,7 @@ mod tests {
         }
     }
 
-    fn shown(version: u64) -> Arc<SharedFrame> {
+    fn shown(version: u64) -> Arc<ActorFrame> {
         let ops = change(version, "/n").patches;
         let body = body(
             &ops,
@@ -238,11 +239,11 @@ mod tests {
             version - 1,
             version,
         );
-        Arc::new(SharedFrame::new(key(), body))
+        Arc::new(frame(&key(), body))
     }
 
-    fn steps(patches: &[Arc<SharedFrame>]) -> Vec<(u64, u64)> {
-        let step = |message: &Arc<SharedFrame>| match message.body() {
+    fn steps(patches: &[Arc<ActorFrame>]) -> Vec<(u64, u64)> {
+        let step = |message: &Arc<ActorFrame>| match &message.content().body {
             Body::Patch { from, version, .. } => (*from, *version),
             _ => panic!("no patch"),
         };

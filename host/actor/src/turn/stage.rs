@@ -18,12 +18,12 @@ use tidegate_core::manifest::ActorType;
 use tidegate_core::meter::{Exhausted, Meter};
 use tidegate_core::schema::{Refused, Schema};
 use tidegate_core::{ActorId, Document, Failure, Json, Name, PatchOp, Pointer, patch};
-use tidegate_delivery::fanout::{Body, Recipients, SharedFrame};
+use tidegate_delivery::Recipients;
 use tidegate_engine::{
     Audience, CallResult, Component, Flush, Imports, Invocation, NewTimer, Pending, Step, Unparsed,
     WayOut,
 };
-use tidegate_store::{Change, Durability, Outcome, Received, Store};
+use tidegate_store::{ActorRecords, Change, Durability, Keyspace, Outcome, Received};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,7 @@ use super::release::{Chunks, Effects, StagedEvent, let_out};
 use super::replay_buffer;
 use super::timers::{Clock, StoredTimer, Timer, TimerChange};
 use super::work::{Budget, TurnMeter, elsewhere, is_short};
+use crate::live::{Body, frame};
 
 /// What an event, and each connection that it is addressed to, weighs beside its text.
 const EVENT_COST: usize = 64;
@@ -53,7 +54,7 @@ pub struct TurnContext {
     /// The code that runs it.
     pub component: Arc<Component>,
     /// Where it commits to.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Keyspace<ActorRecords>>,
     /// The way to other actors.
     pub dispatch: Arc<dyn Dispatch>,
     /// What its timers are set on.
@@ -635,7 +636,7 @@ impl Stage {
             }
             let (state, epoch) = (ledger.document.value(), ledger.shown_epoch.clone());
             let body = replay_buffer::body(&shown, state, epoch, from, version);
-            let message = Arc::new(SharedFrame::new(live.key.clone(), body));
+            let message = Arc::new(frame(&live.key, body));
             ledger.recent.add(from, version, &message);
             Some((message, version))
         });
@@ -730,7 +731,7 @@ impl Stage {
             name: event,
             payload: spelled.unwrap_or(payload),
         };
-        let message = SharedFrame::new(self.live().key.clone(), body);
+        let message = frame(&self.live().key, body);
         self.staged().events.push(StagedEvent { message, to });
         Ok(())
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tidegate_base::budget;
 use tidegate_core::failure::code;
 use tidegate_core::{Failure, Json, Pointer, patch};
-use tidegate_delivery::fanout::{OwnView, Steps, View};
 use tidegate_engine::{Component, Crash, Step, View as Answer};
 use tokio::runtime::Handle;
 
@@ -15,6 +14,7 @@ use super::guard::nothing;
 use super::ledger::{Ledger, Live, Pinned};
 use super::stage::short_text;
 use super::work::{Budget, TurnMeter, elsewhere, is_short};
+use crate::live::{OwnView, Steps, View};
 
 impl Live {
     /// Works out elsewhere what leads these subscribers to their new views. Where that takes too
@@ -25,7 +25,7 @@ impl Live {
         views: &[(Arc<str>, View)],
         pinned: &Pinned,
     ) -> Steps {
-        let ways = self.audience.ways(views, pinned.version);
+        let ways = self.subscribers.ways(views, pinned.version);
         let work = move |meter: &mut TurnMeter| Ok(Steps::of(&ways, meter));
         let mut budget = Budget::new(component.limits().work_steps);
         let deadline = component.guard_deadline();

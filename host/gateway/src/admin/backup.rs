@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use tidegate_actor::{Actors, Existing, random_id};
 use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Failure};
-use tidegate_store::{Listing, Stored};
+use tidegate_store::{ActorRecords, Listing, Stored};
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
@@ -118,7 +118,7 @@ async fn write_all(actors: &Actors, lines: &mpsc::Sender<String>) -> Result<(), 
     if lines.send(line(&head)).await.is_err() {
         return Ok(());
     }
-    let mut listing = Listing {
+    let mut listing = Listing::<ActorRecords> {
         limit: BATCH,
         ..Listing::default()
     };

@@ -22,7 +22,7 @@ use tidegate_actor::InUse;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::{Failure, Name};
-use tidegate_delivery::fanout::sse;
+use tidegate_delivery::sse;
 use tidegate_engine::{Component, LoadError};
 use tidegate_registry::versions::{Change, Digest, History, Kept, Source, Version, VersionsError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};

@@ -44,8 +44,8 @@ impl Fresh {
     }
 
     /// This start has opened the store, and has it to itself.
-    pub(super) fn opened_store(&mut self, path: PathBuf, store: &Arc<dyn Store>) {
-        self.locked.push((path, Holder::Store(store.clone())));
+    pub(super) fn opened_store(&mut self, path: PathBuf, store: Arc<dyn Store>) {
+        self.locked.push((path, Holder::Store(store)));
     }
 
     /// The same of the components.

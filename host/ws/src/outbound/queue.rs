@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) corks: u32,
     /// A frame was refused and the queue has not fallen to the low-water mark since.
     pub(super) overflowed: bool,
+    /// Somebody wants to know when the queue becomes shorter.
+    pub(super) is_awaited: bool,
     /// The connection's task.
     pub(super) task: Option<Waker>,
     /// What a write failed with.
@@ -173,6 +175,7 @@ impl State {
             progress: None,
             corks: 0,
             overflowed: false,
+            is_awaited: false,
             task: None,
             failure: None,
             counters: Counters::default(),

@@ -1,7 +1,7 @@
-//! The output gate of one actor: what its turns let out leaves in their order, and each
+//! The output gate of one record: what is let out leaves in the order of its commits, and each
 //! thing only when every commit before it is safe.
 //!
-//! An actor enters its commits and what depends on them; it may begin its next turn
+//! Whoever changes the record enters the commits and what depends on them, and may go on
 //! meanwhile. While nothing is under way the gate is open, and costs one lock.
 //!
 //! Invariants: things leave in the order in which they entered; what entered behind a
@@ -11,11 +11,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
 
+use tidegate_base::gather::{Gather, while_ready};
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::Failure;
-use tidegate_delivery::fanout::{WriteBatch, while_ready};
 use tokio::sync::oneshot;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -23,11 +22,11 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What leaves, or is told why it does not.
 type Departure = Box<dyn FnOnce(Result<(), Failure>) -> Boxed<()> + Send>;
 
-/// A gate.
+/// A gate, and where what leaves it gathers.
 #[derive(Default)]
-pub struct Gate {
+pub struct Gate<G = ()> {
     line: Mutex<Line>,
-    batch: WriteBatch,
+    batch: G,
 }
 
 #[derive(Default)]
@@ -46,9 +45,9 @@ enum Entry {
     Departure(Departure),
 }
 
-impl fmt::Debug for Gate {
+impl<G> fmt::Debug for Gate<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = self.line();
+        let line = self.line.lock();
         f.debug_struct("Gate")
             .field("entries", &line.entries.len())
             .field("broken", &line.broken)
@@ -56,17 +55,17 @@ impl fmt::Debug for Gate {
     }
 }
 
-impl Gate {
-    /// One that gathers what leaves for so long.
-    pub fn new(gather: Duration) -> Gate {
+impl<G: Gather> Gate<G> {
+    /// One that gathers what leaves here.
+    pub fn new(batch: G) -> Gate<G> {
         Gate {
-            batch: WriteBatch::new(gather),
-            ..Gate::default()
+            line: Mutex::default(),
+            batch,
         }
     }
 
     /// Where what leaves may gather.
-    pub fn batch(&self) -> &WriteBatch {
+    pub fn batch(&self) -> &G {
         &self.batch
     }
 
@@ -146,7 +145,7 @@ impl Gate {
     }
 
     /// Lets nothing out any more, for this reason.
-    pub(super) fn break_off(&self, failure: Failure) {
+    pub fn break_off(&self, failure: Failure) {
         self.line().broken.get_or_insert(failure);
     }
 
@@ -162,13 +161,13 @@ fn lost() -> Failure {
 }
 
 /// Lets out what is in line until nothing is.
-async fn attend(gate: Arc<Gate>) {
+async fn attend<G: Gather>(gate: Arc<Gate<G>>) {
     let mut attendant = Attendant {
         gate: gate.clone(),
         is_done: false,
     };
     // What one sync made safe leaves together.
-    let mut corked = None;
+    let mut gathering = None;
     loop {
         let (entry, is_last) = {
             let mut line = gate.line();
@@ -182,7 +181,7 @@ async fn attend(gate: Arc<Gate>) {
         };
         match entry {
             Entry::Commit(commit) => {
-                let outcome = while_ready(&mut corked, pin!(commit)).await;
+                let outcome = while_ready(&mut gathering, pin!(commit)).await;
                 let mut line = gate.line();
                 line.commits -= 1;
                 if let Err(failure) = outcome {
@@ -191,11 +190,11 @@ async fn attend(gate: Arc<Gate>) {
             }
             Entry::Departure(departure) => {
                 let outcome = gate.broken().map_or(Ok(()), Err);
-                if !is_last && corked.is_none() {
-                    corked = Some(gate.batch.cork());
+                if !is_last && gathering.is_none() {
+                    gathering = Some(gate.batch.gather());
                 }
-                while_ready(&mut corked, pin!(departure(outcome))).await;
-                corked = corked.filter(|corked| !is_last && !corked.is_due());
+                while_ready(&mut gathering, pin!(departure(outcome))).await;
+                gathering = gathering.filter(|gathering| !is_last && !G::is_due(gathering));
             }
         }
     }
@@ -203,12 +202,12 @@ async fn attend(gate: Arc<Gate>) {
 
 /// Keeps a panic of the host's own code from holding up what is in line for ever: it breaks
 /// the gate.
-struct Attendant {
-    gate: Arc<Gate>,
+struct Attendant<G: Gather> {
+    gate: Arc<Gate<G>>,
     is_done: bool,
 }
 
-impl Drop for Attendant {
+impl<G: Gather> Drop for Attendant<G> {
     fn drop(&mut self) {
         if !self.is_done {
             let mut line = self.gate.line();
@@ -224,8 +223,11 @@ impl Drop for Attendant {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
     use tidegate_core::failure::code;
+    use tidegate_delivery::write_batch::WriteBatch;
     use tidegate_testkit::receiver::{Receiver, Told};
     use tokio::sync::mpsc;
 
@@ -250,7 +252,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_open_gate_holds_nothing_back() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(Gate::new(()));
         let (seen, mut sees) = mpsc::unbounded_channel();
         leave(&gate, 1, &seen).await;
         assert_eq!(sees.try_recv(), Ok((1, true)));
@@ -259,7 +261,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_ends_while_the_next_begins_breaks_nothing() {
-        let gate = Arc::new(Gate::new(Duration::from_secs(600)));
+        let gate = Arc::new(Gate::new(WriteBatch::new(Duration::from_secs(600))));
         // A receiver that has the gate take another commit as it is written to.
         let busy = {
             let gate = gate.clone();
@@ -287,7 +289,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_leaves_before_the_commits_in_front_of_it() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(Gate::new(()));
         let (seen, mut sees) = mpsc::unbounded_channel();
         let (first, first_done) = oneshot::channel();
         let (second, second_done) = oneshot::channel();
@@ -309,7 +311,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_built_on_a_failed_commit_is_told() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(Gate::new(()));
         let (seen, mut sees) = mpsc::unbounded_channel();
         gate.commit(std::future::ready(Ok(())));
         leave(&gate, 1, &seen).await;
@@ -327,7 +329,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_breaks_it() {
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(Gate::new(()));
         let (go, goes) = oneshot::channel::<()>();
         gate.commit(async {
             let _ = goes.await;
@@ -346,7 +348,7 @@ mod tests {
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
-                let gate = Arc::new(Gate::default());
+                let gate = Arc::new(Gate::new(()));
                 let (seen, mut sees) = mpsc::unbounded_channel();
                 let mut fails = false;
                 let mut expected = Vec::new();

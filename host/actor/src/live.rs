@@ -1,69 +1,34 @@
-//! Who gets what an actor sends, and the frames it is sent in.
+//! Who watches an actor, and the frames that they are sent.
 //!
-//! `turn` publishes to an [`Audience`]; the doors implement [`Outlet`]. A [`SharedFrame`] is
-//! encoded at most once per form and its bytes are shared by all receivers.
+//! `turn` publishes to [`Subscribers`]; `delivery` encodes, and has the receivers.
 //!
 //! Invariants: a subscriber gets its snapshot before any patch, each patch at most once
-//! and in order; offering never waits, so a receiver that does not read slows nobody.
+//! and in order.
 
 mod views;
-mod write_batch;
 
-use std::collections::HashSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use indexmap::IndexMap;
-use tidegate_base::budget::{Budget, Exhausted, Lasting};
 use tidegate_base::sync::{Mutex, MutexGuard};
-use tidegate_core::{ActorKey, Client, Failure, protocol};
-use tidegate_ws::Frame;
+use tidegate_core::{ActorKey, Failure, protocol};
+use tidegate_delivery::write_batch::{Corked, Group, SEVERAL, WriteBatch};
+use tidegate_delivery::{
+    Close, Content, Dialect, Outlet, Recipients, SharedFrame, Source, Told, show, sse,
+};
 
 pub use self::views::{OwnView, Shown, Steps, View};
-pub use self::write_batch::{Corked, WriteBatch, while_ready};
+
+/// A frame of an actor.
+pub type ActorFrame = SharedFrame<Update>;
 
 /// Something an actor tells its subscribers.
-#[derive(Debug)]
-pub struct SharedFrame {
-    actor: ActorKey,
-    body: Body,
-    frames: Forms<Frame>,
-    events: Forms<Bytes>,
-    /// Where these are found while others are still to be sent them.
-    lasting: Option<Arc<LastingForms>>,
-}
-
-/// The forms of a message that comes again: held by those who are sent them alone.
-#[derive(Debug, Default)]
-struct LastingForms {
-    frame: Lasting,
-    event: Lasting,
-}
-
-/// One thing in each dialect, made once somebody wants it.
-#[derive(Debug)]
-struct Forms<T> {
-    plain: OnceLock<T>,
-    extended: OnceLock<T>,
-}
-
-impl<T> Default for Forms<T> {
-    fn default() -> Forms<T> {
-        Forms {
-            plain: OnceLock::new(),
-            extended: OnceLock::new(),
-        }
-    }
-}
-
-/// Which operations a receiver understands in patches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dialect {
-    /// Those of JSON Patch.
-    #[default]
-    Plain,
-    /// `str_ins` as well, which appends to a text without sending it anew.
-    StrIns,
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// Whose it is.
+    pub actor: ActorKey,
+    /// What it is.
+    pub body: Body,
 }
 
 /// What it is. JSON is text that is spliced into frames as it stands.
@@ -100,41 +65,7 @@ pub enum Body {
     },
 }
 
-impl SharedFrame {
-    /// A message that nobody has asked for in any form yet.
-    pub fn new(actor: ActorKey, body: Body) -> SharedFrame {
-        SharedFrame {
-            actor,
-            body,
-            frames: Forms::default(),
-            events: Forms::default(),
-            lasting: None,
-        }
-    }
-
-    /// A message that is kept and comes [`again`](SharedFrame::again), the same in each dialect.
-    pub fn lasting(actor: ActorKey, body: Body) -> SharedFrame {
-        SharedFrame {
-            lasting: Some(Arc::default()),
-            ..SharedFrame::new(actor, body)
-        }
-    }
-
-    /// A message that is kept, to be sent: whoever is sent it while another still has it shares
-    /// that one's form.
-    pub fn again(&self) -> SharedFrame {
-        SharedFrame {
-            lasting: self.lasting.clone(),
-            ..self.bare()
-        }
-    }
-
-    /// The same, in no form yet: for who keeps it. Forms belong to those that they are sent to,
-    /// and are taken from the memory that there is for these.
-    pub fn bare(&self) -> SharedFrame {
-        SharedFrame::new(self.actor.clone(), self.body.clone())
-    }
-
+impl Update {
     /// What it takes to keep it, in bytes, about.
     pub fn weight(&self) -> usize {
         const FIXED: usize = 256;
@@ -148,27 +79,8 @@ impl SharedFrame {
             }
     }
 
-    /// What it is.
-    pub fn body(&self) -> &Body {
-        &self.body
-    }
-
-    /// The place of a form that is the same for all who speak alike.
-    fn form<'m, T>(&'m self, forms: &'m Forms<T>, dialect: Dialect) -> &'m OnceLock<T> {
-        let is_extended = matches!(
-            (&self.body, dialect),
-            (
-                Body::Patch {
-                    extended: Some(_),
-                    ..
-                },
-                Dialect::StrIns
-            )
-        );
-        match is_extended {
-            true => &forms.extended,
-            false => &forms.plain,
-        }
+    fn is_snapshot(&self) -> bool {
+        matches!(self.body, Body::Snapshot { .. })
     }
 
     /// The operations of a patch.
@@ -185,110 +97,85 @@ impl SharedFrame {
             _ => "[]",
         }
     }
+}
 
-    /// As a WebSocket frame of the protocol, taken from the budget when it is made.
-    pub fn frame(&self, dialect: Dialect, budget: &Arc<Budget>) -> Result<&Frame, Exhausted> {
-        let text = || {
-            let (actor, id) = (self.actor.actor.as_str(), self.actor.id.as_str());
-            match &self.body {
-                Body::Snapshot {
-                    state,
-                    epoch,
-                    version,
-                } => protocol::snapshot(actor, id, state, epoch, *version),
-                Body::Patch {
-                    epoch,
-                    from,
-                    version,
-                    ..
-                } => protocol::patch(actor, id, self.patches(dialect), epoch, *from, *version),
-                Body::Event { name, payload } => protocol::event(actor, id, name, payload),
-            }
-        };
-        made(self.form(&self.frames, dialect), || match &self.lasting {
-            None => Frame::shared_text(text(), budget),
-            Some(lasting) => {
-                let make = || budget.shared(Frame::encoded_text(text()));
-                lasting
-                    .frame
-                    .or_make(make)
-                    .map(|shared| Frame::of_shared(&shared))
-            }
-        })
-    }
-
-    /// As a server-sent event (WHATWG HTML, section 9.2), taken from the budget when it is made.
-    pub fn server_sent_event(
-        &self,
-        dialect: Dialect,
-        budget: &Arc<Budget>,
-    ) -> Result<&Bytes, Exhausted> {
-        let text = || {
-            let text = match &self.body {
-                Body::Snapshot {
-                    state,
-                    epoch,
-                    version,
-                } => sse(
-                    "snapshot",
-                    Some((epoch, *version)),
-                    &format!(r#"{{"state":{state},"epoch":"{epoch}","version":{version}}}"#),
-                ),
-                Body::Patch {
-                    epoch,
-                    from,
-                    version,
-                    ..
-                } => sse(
-                    "patch",
-                    Some((epoch, *version)),
-                    &format!(
-                        r#"{{"patches":{},"epoch":"{epoch}","from":{from},"version":{version}}}"#,
-                        self.patches(dialect)
-                    ),
-                ),
-                Body::Event { name, payload } => sse(
-                    "event",
-                    None,
-                    &format!(r#"{{"event":"{name}","payload":{payload}}}"#),
-                ),
-            };
-            text.into_bytes()
-        };
-        made(self.form(&self.events, dialect), || match &self.lasting {
-            None => budget.bytes(text()),
-            Some(lasting) => {
-                let shared = lasting.event.or_make(|| budget.shared(text()));
-                shared.map(|shared| shared.bytes())
-            }
-        })
+#[cfg(test)]
+impl Update {
+    /// What a receiver is offered.
+    pub(crate) fn of(frame: &SharedFrame) -> &Update {
+        let content: &dyn std::any::Any = frame.content();
+        content.downcast_ref().expect("a frame of an actor")
     }
 }
 
-/// What is in its place, made if need be.
-fn made<T>(
-    place: &OnceLock<T>,
-    make: impl FnOnce() -> Result<T, Exhausted>,
-) -> Result<&T, Exhausted> {
-    if let Some(made) = place.get() {
-        return Ok(made);
+impl Content for Update {
+    fn is_extended(&self) -> bool {
+        matches!(
+            &self.body,
+            Body::Patch {
+                extended: Some(_),
+                ..
+            }
+        )
     }
-    let made = make()?;
-    Ok(place.get_or_init(|| made))
+
+    fn text(&self, dialect: Dialect) -> String {
+        let (actor, id) = (self.actor.actor.as_str(), self.actor.id.as_str());
+        match &self.body {
+            Body::Snapshot {
+                state,
+                epoch,
+                version,
+            } => protocol::snapshot(actor, id, state, epoch, *version),
+            Body::Patch {
+                epoch,
+                from,
+                version,
+                ..
+            } => protocol::patch(actor, id, self.patches(dialect), epoch, *from, *version),
+            Body::Event { name, payload } => protocol::event(actor, id, name, payload),
+        }
+    }
+
+    fn server_sent_event(&self, dialect: Dialect) -> String {
+        match &self.body {
+            Body::Snapshot {
+                state,
+                epoch,
+                version,
+            } => sse(
+                "snapshot",
+                Some((epoch, *version)),
+                &format!(r#"{{"state":{state},"epoch":"{epoch}","version":{version}}}"#),
+            ),
+            Body::Patch {
+                epoch,
+                from,
+                version,
+                ..
+            } => sse(
+                "patch",
+                Some((epoch, *version)),
+                &format!(
+                    r#"{{"patches":{},"epoch":"{epoch}","from":{from},"version":{version}}}"#,
+                    self.patches(dialect)
+                ),
+            ),
+            Body::Event { name, payload } => sse(
+                "event",
+                None,
+                &format!(r#"{{"event":"{name}","payload":{payload}}}"#),
+            ),
+        }
+    }
 }
 
-/// One server-sent event. Line breaks in JSON text are white space between tokens, never
-/// part of a string, so they may become spaces.
-pub fn sse(event: &str, id: Option<(&str, u64)>, json: &str) -> String {
-    let id = id.map_or(String::new(), |(epoch, version)| {
-        format!("id: {epoch}:{version}\n")
-    });
-    let json = if json.contains(['\n', '\r']) {
-        std::borrow::Cow::Owned(json.replace(['\n', '\r'], " "))
-    } else {
-        std::borrow::Cow::Borrowed(json)
-    };
-    format!("event: {event}\n{id}data: {json}\n\n")
+/// A frame of this actor.
+pub fn frame(actor: &ActorKey, body: Body) -> ActorFrame {
+    SharedFrame::new(Update {
+        actor: actor.clone(),
+        body,
+    })
 }
 
 /// Which of an actor's streams.
@@ -300,59 +187,14 @@ pub enum Stream {
     Events,
 }
 
-/// What became of an offer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
-    /// It will be sent.
-    Taken,
-    /// The receiver is owed too much already; nothing was taken.
-    Full,
-    /// All receivers together are owed too much, which need not be this one's fault; nothing was
-    /// taken.
-    NoRoom(Exhausted),
-    /// The receiver is gone.
-    Gone,
-}
+/// Who subscribes to the state, in a batch.
+const STATE: Group = Group::new(0);
+/// Who subscribes to the events.
+const EVENTS: Group = Group::new(1);
 
-/// Why a receiver is ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Close {
-    /// It does not read what cannot be made up for.
-    Slow,
-    /// What it watches is lost, by a fault of the host.
-    Lost,
-}
-
-/// A receiver: a WebSocket connection or a stream of server-sent events.
-pub trait Outlet: Send + Sync + 'static {
-    /// Unique among the receivers of a host. For a connection, its id.
-    fn id(&self) -> &Arc<str>;
-    /// Takes a message, or not; never waits.
-    fn offer(&self, message: &SharedFrame) -> Offer;
-    /// Promises a [`Refresh::refresh`] of this source, once, as soon as the receiver has
-    /// read enough; to promise it twice is the same. Between one that found no room and the next
-    /// there is a pause.
-    fn refresh_later(&self, source: Arc<dyn Refresh>);
-    /// Has those closed who are owed most, where there is no room for all; never waits.
-    fn make_room(&self) {}
-    /// Ends the receiver.
-    fn close(&self, why: Close);
-    /// Who receives.
-    fn client(&self) -> Client;
-    /// Tells the receiver that it is subscribed to this actor no longer, and why.
-    fn end(&self, actor: &ActorKey, failure: &Failure);
-    /// Gathers what it takes until as many [`Outlet::uncork`].
-    fn cork(&self) {}
-    /// Ends one [`Outlet::cork`].
-    fn uncork(&self) {}
-}
-
-/// Something whose whole content can be sent anew, in place of changes that were missed.
-pub trait Refresh: Send + Sync {
-    /// Sends it to the subscriber with this id.
-    fn refresh(&self, outlet: &str);
-    /// Whose content it is.
-    fn actor(&self) -> &ActorKey;
+/// Corks receivers, and adds them to those that are held.
+fn cork<'o>(outlets: impl Iterator<Item = &'o Arc<dyn Outlet>>, held: &mut Vec<Arc<dyn Outlet>>) {
+    held.extend(outlets.cloned().inspect(|outlet| outlet.cork()));
 }
 
 struct StateSubscriber {
@@ -368,25 +210,25 @@ struct StateSubscriber {
 }
 
 #[derive(Default)]
-struct Subscribers {
+struct Lists {
     state: IndexMap<Arc<str>, StateSubscriber>,
-    events: IndexMap<Arc<str>, Arc<dyn Outlet>>,
+    events: tidegate_delivery::Subscribers,
     /// The actor leaves memory: who comes from here on is one for its successor.
     has_left: bool,
 }
 
 /// The subscribers of one actor.
 ///
-/// Its lock is held while a message is offered to all of them, which orders snapshots of
+/// Their lock is held while a frame is offered to all of them, which orders snapshots of
 /// newcomers and patches. Offering does not wait for anybody.
 #[derive(Default)]
-pub struct Audience {
-    subscribers: Mutex<Subscribers>,
+pub struct Subscribers {
+    lists: Mutex<Lists>,
 }
 
-impl Audience {
-    fn lock(&self) -> MutexGuard<'_, Subscribers> {
-        self.subscribers.lock()
+impl Subscribers {
+    fn lock(&self) -> MutexGuard<'_, Lists> {
+        self.lists.lock()
     }
 
     /// Whether nobody subscribes to anything.
@@ -416,12 +258,12 @@ impl Audience {
 
     /// Adds or renews a subscription to the state. `snapshot` gives the committed state, or
     /// the patches that lead to it, and its version; or it refuses, and then this is false. It
-    /// is called under the audience's lock.
+    /// is called under the subscribers' lock.
     pub fn join_state(
         &self,
         outlet: Arc<dyn Outlet>,
-        source: &Arc<dyn Refresh>,
-        snapshot: impl FnOnce() -> Option<(Vec<Arc<SharedFrame>>, u64)>,
+        source: &Arc<dyn Source>,
+        snapshot: impl FnOnce() -> Option<(Vec<Arc<ActorFrame>>, u64)>,
     ) -> bool {
         let mut subscribers = self.lock();
         if subscribers.has_left {
@@ -437,7 +279,7 @@ impl Audience {
         };
         let mut stale = false;
         for message in messages {
-            match show(&outlet, &message, source) {
+            match show(&outlet, &*message, source, message.content().is_snapshot()) {
                 Told::Now => {}
                 Told::Later => {
                     stale = true;
@@ -462,8 +304,8 @@ impl Audience {
     pub fn refresh_state(
         &self,
         outlet: &str,
-        source: &Arc<dyn Refresh>,
-        snapshot: impl FnOnce() -> Option<(Arc<SharedFrame>, u64)>,
+        source: &Arc<dyn Source>,
+        snapshot: impl FnOnce() -> Option<(Arc<ActorFrame>, u64)>,
     ) -> bool {
         let mut subscribers = self.lock();
         let Some(subscriber) = subscribers.state.get_mut(outlet).filter(|s| s.stale) else {
@@ -485,22 +327,22 @@ impl Audience {
 
     /// Adds a subscription to the events.
     pub fn join_events(&self, outlet: Arc<dyn Outlet>) {
-        self.lock().events.insert(outlet.id().clone(), outlet);
+        self.lock().events.insert(outlet);
     }
 
-    /// The same, if this is fit to be, which is asked under the audience's lock.
+    /// The same, if this is fit to be, which is asked under the subscribers' lock.
     pub fn join_events_if(&self, outlet: Arc<dyn Outlet>, is_fit: impl FnOnce() -> bool) -> bool {
         let mut subscribers = self.lock();
         let joins = !subscribers.has_left && is_fit();
         if joins {
-            subscribers.events.insert(outlet.id().clone(), outlet);
+            subscribers.events.insert(outlet);
         }
         joins
     }
 
     /// Ends a subscription to the events.
     pub fn leave_events(&self, outlet: &str) {
-        self.lock().events.swap_remove(outlet);
+        self.lock().events.remove(outlet);
     }
 
     /// Ends one of the two subscriptions.
@@ -516,7 +358,7 @@ impl Audience {
         let subscribers = self.lock();
         let state = subscribers.state.values();
         let state = state.map(|subscriber| (subscriber.outlet.clone(), Stream::State));
-        let events = subscribers.events.values();
+        let events = subscribers.events.iter();
         let events = events.map(|outlet| (outlet.clone(), Stream::Events));
         state.chain(events).collect()
     }
@@ -525,58 +367,66 @@ impl Audience {
     pub fn leave(&self, outlet: &str) {
         let mut subscribers = self.lock();
         subscribers.state.swap_remove(outlet);
-        subscribers.events.swap_remove(outlet);
+        subscribers.events.remove(outlet);
     }
 
-    fn take_all(&self) -> Subscribers {
+    fn take_all(&self) -> Lists {
         let mut subscribers = self.lock();
         let has_left = subscribers.has_left;
-        let next = Subscribers {
+        let next = Lists {
             has_left,
-            ..Subscribers::default()
+            ..Lists::default()
         };
         std::mem::replace(&mut subscribers, next)
     }
 
     /// Ends all subscriptions; the receivers go on.
-    pub fn end(&self, actor: &ActorKey, failure: &Failure) {
-        let Subscribers { state, events, .. } = self.take_all();
-        let mut outlets: IndexMap<Arc<str>, Arc<dyn Outlet>> = events;
-        outlets.extend(
-            state
-                .into_iter()
-                .map(|(id, subscriber)| (id, subscriber.outlet)),
-        );
-        for outlet in outlets.values() {
-            outlet.end(actor, failure);
+    pub fn end(&self, source: &dyn Source, failure: &Failure) {
+        let Lists {
+            state, mut events, ..
+        } = self.take_all();
+        for subscriber in state.into_values() {
+            events.insert(subscriber.outlet);
+        }
+        for outlet in events.iter() {
+            outlet.end(source, failure);
         }
     }
 
-    /// Holds back all who subscribe to the state, and adds them to `held`.
-    fn cork_state(&self, held: &mut Vec<Arc<dyn Outlet>>) {
-        let subscribers = self.lock();
-        let outlets = subscribers.state.values();
-        held.extend(
-            outlets
-                .map(|subscriber| subscriber.outlet.clone())
-                .inspect(|outlet| outlet.cork()),
-        );
+    /// Has a batch hold those back who are about to be told of a change of the state.
+    pub fn gather_for_patch(&self, batch: &WriteBatch) {
+        batch.add_group(STATE, |held| {
+            let subscribers = self.lock();
+            let outlets = subscribers.state.values();
+            cork(outlets.map(|subscriber| &subscriber.outlet), held);
+        });
     }
 
-    /// Holds back all who subscribe to the events, and adds them to `held`.
-    fn cork_events(&self, held: &mut Vec<Arc<dyn Outlet>>) {
-        let subscribers = self.lock();
-        let outlets = subscribers.events.values();
-        held.extend(outlets.cloned().inspect(|outlet| outlet.cork()));
+    /// Has a batch hold those back who are about to be told of an event.
+    pub fn gather_for_event(&self, batch: &WriteBatch, to: &Recipients) {
+        match to {
+            // To hold all back for the sake of a few is not worth it.
+            Recipients::Only(ids) if ids.len() < SEVERAL => {}
+            Recipients::Only(ids) => batch.add_some_of(EVENTS, |held| {
+                cork(self.lock().events.those(ids), held);
+            }),
+            Recipients::Everyone | Recipients::Except(_) => batch.add_group(EVENTS, |held| {
+                cork(self.lock().events.iter(), held);
+            }),
+        }
     }
 
-    /// Holds those of them back who subscribe to the events, and adds them to `held`.
-    fn cork_some(&self, ids: &HashSet<String>, held: &mut Vec<Arc<dyn Outlet>>) {
-        let subscribers = self.lock();
-        let outlets = ids
-            .iter()
-            .filter_map(|id| subscribers.events.get(id.as_str()));
-        held.extend(outlets.cloned().inspect(|outlet| outlet.cork()));
+    /// Gathers what one turn lets out where several are told, until what is returned is dropped.
+    pub fn cork<'b>(&self, batch: &'b WriteBatch) -> Option<Corked<'b>> {
+        let (state, events) = self.len();
+        batch.cork_for(state.max(events))
+    }
+
+    /// Gathers what all who subscribe to the state are told until what is returned is dropped.
+    pub fn cork_state<'b>(&self, batch: &'b WriteBatch) -> Option<Corked<'b>> {
+        let corked = self.cork(batch);
+        self.gather_for_patch(batch);
+        corked
     }
 
     /// How many subscribe to the state, and how many to the events.
@@ -589,8 +439,8 @@ impl Audience {
     /// refuse, and then this is false.
     pub fn restart(
         &self,
-        source: &Arc<dyn Refresh>,
-        snapshot: impl FnOnce() -> Option<(Arc<SharedFrame>, u64)>,
+        source: &Arc<dyn Source>,
+        snapshot: impl FnOnce() -> Option<(Arc<ActorFrame>, u64)>,
     ) -> bool {
         let mut subscribers = self.lock();
         if subscribers.state.is_empty() {
@@ -612,7 +462,7 @@ impl Audience {
         for subscriber in subscribers.state.values() {
             subscriber.outlet.close(why);
         }
-        for outlet in subscribers.events.values() {
+        for outlet in subscribers.events.iter() {
             outlet.close(why);
         }
     }
@@ -620,12 +470,7 @@ impl Audience {
     /// Offers a patch to everybody who has not seen its version yet. Who is owed too much
     /// already gets a snapshot later, in place of this and all further patches.
     /// Returns how many took it.
-    pub fn publish_patch(
-        &self,
-        patch: &SharedFrame,
-        version: u64,
-        source: &Arc<dyn Refresh>,
-    ) -> u64 {
+    pub fn publish_patch(&self, patch: &ActorFrame, version: u64, source: &Arc<dyn Source>) -> u64 {
         let mut subscribers = self.lock();
         let mut taken = 0;
         subscribers.state.retain(|_, subscriber| {
@@ -639,59 +484,23 @@ impl Audience {
         taken
     }
 
-    /// Offers an event to those it is for. Events cannot be made up for: who is owed too
-    /// much already is closed. Returns how many took it.
-    ///
-    /// Where it is the others who are owed too much, they make room first, and a receiver is
-    /// closed only if that was not enough: it must learn that it has missed something.
-    pub fn publish_event(&self, event: &SharedFrame, to: &Recipients) -> u64 {
-        let mut gone = Vec::new();
-        let mut taken = 0;
-        {
-            let subscribers = self.lock();
-            let mut has_room = true;
-            let mut offer = |outlet: &Arc<dyn Outlet>| {
-                let mut offered = outlet.offer(event);
-                if let Offer::NoRoom(_) = offered {
-                    // Once for all of them, who may be many.
-                    if std::mem::take(&mut has_room) {
-                        outlet.make_room();
-                    }
-                    offered = outlet.offer(event);
-                }
-                match offered {
-                    Offer::Taken => taken += 1,
-                    Offer::Full | Offer::NoRoom(_) => outlet.close(Close::Slow),
-                    Offer::Gone => gone.push(outlet.id().clone()),
-                }
-            };
-            match to {
-                Recipients::Everyone => subscribers.events.values().for_each(offer),
-                Recipients::Only(ids) => ids
-                    .iter()
-                    .filter_map(|id| subscribers.events.get(id.as_str()))
-                    .for_each(offer),
-                Recipients::Except(ids) => {
-                    for (id, outlet) in &subscribers.events {
-                        if !ids.contains(&**id) {
-                            offer(outlet);
-                        }
-                    }
-                }
-            }
-        }
-        for id in gone {
-            self.leave_events(&id);
-        }
-        taken
+    /// Offers an event to those it is for; who is owed too much already is closed. Returns how
+    /// many took it.
+    pub fn publish_event(&self, event: &ActorFrame, to: &Recipients) -> u64 {
+        self.lock().events.publish(event, to)
     }
 }
 
 impl StateSubscriber {
     /// Sends a message that leads to a version, or sees to a snapshot later; false when the
     /// receiver is gone.
-    fn send(&mut self, message: &SharedFrame, version: u64, source: &Arc<dyn Refresh>) -> bool {
-        match show(&self.outlet, message, source) {
+    fn send(&mut self, message: &ActorFrame, version: u64, source: &Arc<dyn Source>) -> bool {
+        match show(
+            &self.outlet,
+            message,
+            source,
+            message.content().is_snapshot(),
+        ) {
             Told::Now => {
                 self.stale = false;
                 self.version = version;
@@ -704,50 +513,15 @@ impl StateSubscriber {
     }
 }
 
-/// When a subscriber to the state is told something.
-enum Told {
-    Now,
-    /// It will get a snapshot in its place.
-    Later,
-    /// It is gone, or it is told that its subscription has ended.
-    Never,
-}
-
-/// Offers a subscriber what leads to a version of the state, and sees to it that it is made up for
-/// if it is not taken.
-fn show(outlet: &Arc<dyn Outlet>, message: &SharedFrame, source: &Arc<dyn Refresh>) -> Told {
-    let is_snapshot = matches!(message.body, Body::Snapshot { .. });
-    match outlet.offer(message) {
-        Offer::Taken => Told::Now,
-        // Nothing could make up for it, however long the subscriber waits.
-        Offer::NoRoom(exhausted) if is_snapshot && exhausted.is_for_good() => {
-            outlet.end(&message.actor, &exhausted.failure());
-            Told::Never
-        }
-        Offer::Full | Offer::NoRoom(_) => {
-            outlet.refresh_later(source.clone());
-            Told::Later
-        }
-        Offer::Gone => Told::Never,
-    }
-}
-
-/// Which subscribers an event is for, by connection id.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Recipients {
-    /// All.
-    Everyone,
-    /// These, each once.
-    Only(HashSet<String>),
-    /// All but these.
-    Except(HashSet<String>),
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
 
-    use tidegate_core::{ActorId, Name};
+    use tidegate_base::budget::{Budget, Exhausted};
+    use tidegate_core::{ActorId, Client, Name};
+    use tidegate_delivery::Offer;
+    use tidegate_testkit::receiver::{self, Receiver};
 
     use super::*;
 
@@ -762,7 +536,7 @@ mod tests {
         closed: AtomicBool,
         ended: Mutex<Option<Failure>>,
         seen: Mutex<Vec<String>>,
-        owed: Mutex<Vec<Arc<dyn Refresh>>>,
+        owed: Mutex<Vec<Arc<dyn Source>>>,
     }
 
     impl Noted {
@@ -796,7 +570,7 @@ mod tests {
             if let Some(exhausted) = *self.crowded.lock() {
                 return Offer::NoRoom(exhausted);
             }
-            self.seen.lock().push(match &message.body {
+            self.seen.lock().push(match &Update::of(message).body {
                 Body::Snapshot { version, .. } => format!("snapshot {version}"),
                 Body::Patch { version, .. } => format!("patch {version}"),
                 Body::Event { name, .. } => format!("event {name}"),
@@ -804,7 +578,7 @@ mod tests {
             Offer::Taken
         }
 
-        fn refresh_later(&self, source: Arc<dyn Refresh>) {
+        fn refresh_later(&self, source: Arc<dyn Source>) {
             self.owed.lock().push(source);
         }
 
@@ -823,32 +597,32 @@ mod tests {
             Client::default()
         }
 
-        fn end(&self, _: &ActorKey, failure: &Failure) {
+        fn end(&self, _: &dyn Source, failure: &Failure) {
             *self.ended.lock() = Some(failure.clone());
         }
     }
 
     /// A source at version 5.
-    struct Source(Audience);
+    struct Actor(Subscribers);
 
-    impl Refresh for Source {
+    impl Source for Actor {
         fn refresh(&self, outlet: &str) {
-            let source: Arc<dyn Refresh> = Arc::new(Source(Audience::default()));
+            let source: Arc<dyn Source> = Arc::new(Actor(Subscribers::default()));
             self.0.refresh_state(outlet, &source, || Some(snapshot(5)));
         }
 
-        fn actor(&self) -> &ActorKey {
-            unreachable!("the receivers of these tests do not ask")
+        fn name_in(&self, failure: Failure) -> Failure {
+            failure
         }
     }
 
-    fn message(body: Body) -> SharedFrame {
+    fn message(body: Body) -> ActorFrame {
         let actor = Name::parse("chat").unwrap();
         let id = ActorId::parse("room-1").unwrap();
-        SharedFrame::new(ActorKey { actor, id }, body)
+        frame(&ActorKey { actor, id }, body)
     }
 
-    fn snapshot(version: u64) -> (Arc<SharedFrame>, u64) {
+    fn snapshot(version: u64) -> (Arc<ActorFrame>, u64) {
         let body = Body::Snapshot {
             state: "{}".into(),
             epoch: "e".into(),
@@ -857,11 +631,11 @@ mod tests {
         (Arc::new(message(body)), version)
     }
 
-    fn whole(version: u64) -> (Vec<Arc<SharedFrame>>, u64) {
+    fn whole(version: u64) -> (Vec<Arc<ActorFrame>>, u64) {
         (vec![snapshot(version).0], version)
     }
 
-    fn patch(version: u64) -> SharedFrame {
+    fn patch(version: u64) -> ActorFrame {
         message(Body::Patch {
             patches: "[]".to_owned(),
             extended: None,
@@ -871,15 +645,15 @@ mod tests {
         })
     }
 
-    fn event(name: &str) -> SharedFrame {
+    fn event(name: &str) -> ActorFrame {
         message(Body::Event {
             name: name.to_owned(),
             payload: "null".to_owned(),
         })
     }
 
-    fn source() -> (Arc<Source>, Arc<dyn Refresh>) {
-        let source = Arc::new(Source(Audience::default()));
+    fn source() -> (Arc<Actor>, Arc<dyn Source>) {
+        let source = Arc::new(Actor(Subscribers::default()));
         (source.clone(), source)
     }
 
@@ -992,5 +766,29 @@ mod tests {
     fn line_breaks_of_json_do_not_break_a_server_sent_event() {
         let text = sse("event", None, "{\n\"a\":\r\n1}");
         assert_eq!(text, "event: event\ndata: { \"a\":  1}\n\n");
+    }
+
+    #[test]
+    fn an_event_for_some_holds_only_them_back() {
+        let held = Arc::new(Mutex::new(Vec::new()));
+        let subscribers = Subscribers::default();
+        for id in ["a", "b", "c"] {
+            let held = held.clone();
+            let receiver = Receiver::new(id, move |told| match told {
+                receiver::Told::Hold => held.lock().push(id),
+                receiver::Told::Release => held.lock().retain(|other| *other != id),
+            });
+            subscribers.join_events(receiver);
+        }
+        let batch = WriteBatch::new(Duration::from_secs(600));
+        let only = |ids: &[&str]| Recipients::Only(ids.iter().map(|&id| id.to_owned()).collect());
+        let corked = batch.cork();
+        subscribers.gather_for_event(&batch, &only(&["a"]));
+        assert!(held.lock().is_empty());
+        subscribers.gather_for_event(&batch, &only(&["a", "b", "gone"]));
+        held.lock().sort_unstable();
+        assert_eq!(*held.lock(), ["a", "b"]);
+        drop(corked);
+        assert!(held.lock().is_empty());
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use tidegate_base::budget::Share;
 use tidegate_core::{ActorKey, Client, Json, Meter, PatchOp, patch};
 
-use super::{Audience, Body, Outlet, Refresh, SharedFrame, StateSubscriber, Told, show};
+use super::{ActorFrame, Body, Outlet, Source, StateSubscriber, Subscribers, Told, frame, show};
 
 /// What one subscriber sees of the state.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub struct Shown<'a> {
     /// Where in it.
     pub version: u64,
     /// What leads here from the version before, for those who see the whole.
-    pub patch: Option<&'a SharedFrame>,
+    pub patch: Option<&'a ActorFrame>,
     /// The whole as JSON text.
     pub whole: &'a (dyn Fn() -> Arc<str> + Sync),
     /// What subscribers have is of another history: they get snapshots.
@@ -85,13 +85,13 @@ pub struct Shown<'a> {
 impl Shown<'_> {
     /// Whether the patch is not for one who was told this version last.
     fn skips(&self, told: u64) -> bool {
-        match self.patch.map(|patch| &patch.body) {
+        match self.patch.map(|patch| &patch.content().body) {
             Some(Body::Patch { from, .. }) => told < *from,
             _ => false,
         }
     }
 
-    fn snapshot(&self, view: &View) -> SharedFrame {
+    fn snapshot(&self, view: &View) -> ActorFrame {
         let state = match view {
             View::Whole => (self.whole)(),
             View::Own(own) => own.text(),
@@ -101,17 +101,17 @@ impl Shown<'_> {
             epoch: self.epoch.clone(),
             version: self.version,
         };
-        SharedFrame::new(self.actor.clone(), body)
+        frame(self.actor, body)
     }
 }
 
 /// Messages that are made once for all who go the same way.
 #[derive(Default)]
 pub struct Steps {
-    snapshot_of_whole: Option<Arc<SharedFrame>>,
-    snapshots: HashMap<usize, Arc<SharedFrame>>,
+    snapshot_of_whole: Option<Arc<ActorFrame>>,
+    snapshots: HashMap<usize, Arc<ActorFrame>>,
     patches: HashMap<(usize, usize), Way>,
-    messages: HashMap<(usize, usize, u64), Arc<SharedFrame>>,
+    messages: HashMap<(usize, usize, u64), Arc<ActorFrame>>,
     /// Keeps the places of views, which name them, from being used anew.
     _views: Vec<Arc<OwnView>>,
     /// Differences that are not known are not worked out any more.
@@ -135,7 +135,7 @@ fn place(view: &Arc<OwnView>) -> usize {
 }
 
 impl Steps {
-    fn snapshot(&mut self, shown: &Shown<'_>, view: &View) -> Arc<SharedFrame> {
+    fn snapshot(&mut self, shown: &Shown<'_>, view: &View) -> Arc<ActorFrame> {
         let make = || Arc::new(shown.snapshot(view));
         match view {
             View::Whole => self.snapshot_of_whole.get_or_insert_with(make).clone(),
@@ -182,7 +182,7 @@ impl Steps {
         [from, to]: [&Arc<OwnView>; 2],
         view: &View,
         told: u64,
-    ) -> Option<Arc<SharedFrame>> {
+    ) -> Option<Arc<ActorFrame>> {
         let way = (place(from), place(to));
         if let Some(message) = self.messages.get(&(way.0, way.1, told)) {
             return Some(message.clone());
@@ -208,7 +208,7 @@ impl Steps {
             from: told,
             version: shown.version,
         };
-        let message = Arc::new(SharedFrame::new(shown.actor.clone(), body));
+        let message = Arc::new(frame(shown.actor, body));
         let place = (way.0, way.1, told);
         self.messages.insert(place, message.clone());
         Some(message)
@@ -224,7 +224,7 @@ impl Way {
     }
 }
 
-impl Audience {
+impl Subscribers {
     /// The subscribers to the state, for their views to be worked out.
     pub fn viewers(&self) -> Vec<(Arc<str>, Client)> {
         let subscribers = self.lock();
@@ -256,14 +256,14 @@ impl Audience {
     }
 
     /// Adds or renews a subscription to the state, with a snapshot of its view. False, and
-    /// nothing is done, where that is not fit to be shown, which is asked under the audience's
+    /// nothing is done, where that is not fit to be shown, which is asked under the subscribers'
     /// lock.
     pub fn join_view(
         &self,
         outlet: Arc<dyn Outlet>,
         view: View,
         shown: &Shown<'_>,
-        source: &Arc<dyn Refresh>,
+        source: &Arc<dyn Source>,
         is_fit: &dyn Fn() -> bool,
     ) -> bool {
         let mut subscribers = self.lock();
@@ -278,7 +278,7 @@ impl Audience {
         if !is_fit() {
             return false;
         }
-        let stale = match show(&outlet, &shown.snapshot(&view), source) {
+        let stale = match show(&outlet, &shown.snapshot(&view), source, true) {
             Told::Now => false,
             Told::Later => true,
             Told::Never => return true,
@@ -296,7 +296,7 @@ impl Audience {
 
     /// Has these subscribers sent fresh snapshots of their views, because they were shown less
     /// than was committed.
-    pub fn make_up_later(&self, outlets: &[Arc<str>], source: &Arc<dyn Refresh>) {
+    pub fn make_up_later(&self, outlets: &[Arc<str>], source: &Arc<dyn Source>) {
         let mut subscribers = self.lock();
         for outlet in outlets {
             if let Some(subscriber) = subscribers.state.get_mut(&**outlet) {
@@ -313,7 +313,7 @@ impl Audience {
         outlet: &str,
         view: View,
         shown: &Shown<'_>,
-        source: &Arc<dyn Refresh>,
+        source: &Arc<dyn Source>,
         is_fit: &dyn Fn() -> bool,
     ) -> bool {
         let mut subscribers = self.lock();
@@ -339,7 +339,7 @@ impl Audience {
         views: Vec<(Arc<str>, View)>,
         shown: &Shown<'_>,
         mut steps: Steps,
-        source: &Arc<dyn Refresh>,
+        source: &Arc<dyn Source>,
         is_fit: &dyn Fn() -> bool,
     ) -> Option<u64> {
         let mut taken = 0;

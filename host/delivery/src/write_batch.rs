@@ -1,23 +1,35 @@
-//! What turns that follow right upon each other let out, in one write for each receiver.
+//! What follows right upon each other, in one write for each receiver.
 //!
-//! A system call for each frame is most of what a delivery costs. So while an actor has more
+//! A system call for each frame is most of what a delivery costs. So while a concern has more
 //! to do at once, or tells several, what it lets out gathers in its receivers' queues, and is
-//! written when it comes to rest. `turn` and `actor` cork the batch; what leaves is held by it.
+//! written when it comes to rest: it corks the batch and adds whom it is about to tell.
 //!
 //! Invariants: each receiver gets the same things in the same order as without; a receiver
 //! is held back only while somebody keeps the batch corked, which nobody does while waiting.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidegate_base::gather::Gather;
 use tidegate_base::sync::{Mutex, MutexGuard};
 
-use super::{Audience, Outlet, Recipients};
+use super::outlet::Outlet;
 
-/// Receivers of one message from which on they are written to outside of their list's lock,
+/// Receivers of one frame from which on they are written to outside of their list's lock,
 /// which would otherwise be held for as many system calls.
-const SEVERAL: usize = 2;
+pub const SEVERAL: usize = 2;
+
+/// One of the lists of receivers whose frames gather in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group(u8);
+
+impl Group {
+    /// The one with this number, of which there are eight.
+    pub const fn new(number: u8) -> Group {
+        assert!(number < 8);
+        Group(1 << number)
+    }
+}
 
 /// Where what an actor lets out gathers.
 #[derive(Default)]
@@ -35,10 +47,8 @@ struct Gathered {
     /// Since when receivers may be held.
     since: Option<Instant>,
     held: Vec<Arc<dyn Outlet>>,
-    /// All who subscribe to the state are among them.
-    state: bool,
-    /// All who subscribe to the events are.
-    events: bool,
+    /// The groups that are among them as a whole.
+    groups: u8,
 }
 
 /// Keeps a batch corked.
@@ -74,42 +84,27 @@ impl WriteBatch {
         }
     }
 
-    /// Holds those back who are about to be told of a change of the state.
-    pub fn add_for_patch(&self, audience: &Audience) {
+    /// Holds a whole group back while the batch is corked, once: `cork` corks each of its
+    /// receivers and adds it.
+    pub fn add_group(&self, group: Group, cork: impl FnOnce(&mut Vec<Arc<dyn Outlet>>)) {
         let mut gathered = self.gathered();
-        if gathered.corked > 0 && !std::mem::replace(&mut gathered.state, true) {
-            audience.cork_state(&mut gathered.held);
+        if gathered.corked > 0 && gathered.groups & group.0 == 0 {
+            gathered.groups |= group.0;
+            cork(&mut gathered.held);
         }
     }
 
-    /// Holds those back who are about to be told of an event.
-    pub fn add_for_event(&self, audience: &Audience, to: &Recipients) {
+    /// Holds some of a group back while the batch is corked, unless the group is as a whole.
+    pub fn add_some_of(&self, group: Group, cork: impl FnOnce(&mut Vec<Arc<dyn Outlet>>)) {
         let mut gathered = self.gathered();
-        if gathered.corked == 0 || gathered.events {
-            return;
-        }
-        match to {
-            // To hold all back for the sake of a few is not worth it.
-            Recipients::Only(ids) if ids.len() < SEVERAL => {}
-            Recipients::Only(ids) => audience.cork_some(ids, &mut gathered.held),
-            Recipients::Everyone | Recipients::Except(_) => {
-                gathered.events = true;
-                audience.cork_events(&mut gathered.held);
-            }
+        if gathered.corked > 0 && gathered.groups & group.0 == 0 {
+            cork(&mut gathered.held);
         }
     }
 
-    /// Gathers what all who subscribe to the state are told until what is returned falls.
-    pub fn cork_for_patch(&self, audience: &Audience) -> Option<Corked<'_>> {
-        let corked = self.cork_for(audience);
-        self.add_for_patch(audience);
-        corked
-    }
-
-    /// Gathers what one turn lets out where several are told.
-    pub fn cork_for(&self, audience: &Audience) -> Option<Corked<'_>> {
-        let (state, events) = audience.len();
-        (state.max(events) >= SEVERAL).then(|| self.cork())
+    /// Gathers what is let out at once, where so many receivers are told that it is worth it.
+    pub fn cork_for(&self, receivers: usize) -> Option<Corked<'_>> {
+        (receivers >= SEVERAL).then(|| self.cork())
     }
 
     fn fall(&self) {
@@ -133,6 +128,18 @@ impl WriteBatch {
     }
 }
 
+impl Gather for WriteBatch {
+    type Gathering<'g> = Corked<'g>;
+
+    fn gather(&self) -> Corked<'_> {
+        self.cork()
+    }
+
+    fn is_due(corked: &Corked<'_>) -> bool {
+        corked.is_due()
+    }
+}
+
 impl Gathered {
     fn is_due(&self, longest: Duration) -> bool {
         self.since.is_some_and(|since| since.elapsed() >= longest)
@@ -150,21 +157,4 @@ impl Drop for Corked<'_> {
     fn drop(&mut self) {
         self.0.fall();
     }
-}
-
-/// Runs a future; should it have to wait, the batch does not wait with it.
-///
-/// It takes a reference, because a future that takes another over has room for it twice.
-pub async fn while_ready<T>(
-    corked: &mut Option<Corked<'_>>,
-    mut future: Pin<&mut impl Future<Output = T>>,
-) -> T {
-    std::future::poll_fn(|context| {
-        let poll = future.as_mut().poll(context);
-        if poll.is_pending() {
-            *corked = None;
-        }
-        poll
-    })
-    .await
 }
