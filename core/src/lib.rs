@@ -5,6 +5,7 @@
 //! Nothing here does I/O, spawns, reads a clock or is async, so that the same code runs
 //! in the host and, compiled to wasm, on Spin.
 
+pub mod call;
 pub mod canonical;
 pub mod client;
 pub mod cron;
@@ -22,6 +23,7 @@ pub mod protocol;
 pub mod schema;
 pub mod unambiguous;
 
+pub use call::{CallEnvelope, Origin};
 pub use client::{Client, RequestId};
 pub use document::Document;
 pub use failure::Failure;

@@ -8,7 +8,8 @@ use std::borrow::Borrow;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::failure::{Failure, code, cut};
 
@@ -76,7 +77,7 @@ pub struct ActorIdError {
 /// printable escaped.
 ///
 /// The display form is for people and logs; it is not parsed, since an id may contain `/`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ActorKey {
     /// The actor type.
     pub actor: Name,
@@ -230,6 +231,19 @@ impl From<ActorIdError> for Failure {
         Failure::host(code::ACTOR_INVALID_ID)
             .message(error.to_string())
             .param("max", ACTOR_ID_MAX_BYTES)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Name, D::Error> {
+        Name::parse(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+/// What was an id once is one: see [`ActorId::stored`].
+impl<'de> Deserialize<'de> for ActorId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<ActorId, D::Error> {
+        ActorId::stored(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }
 

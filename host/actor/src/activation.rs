@@ -16,11 +16,12 @@ use tidegate_base::clock::instant;
 use tidegate_base::metrics::{self, Entry, Stopwatch};
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_base::timer::{Alarm, Due};
+use tidegate_core::call::Firing;
 use tidegate_core::cron::Cron;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::{ActorType, Method};
-use tidegate_core::{ActorKey, Failure, RequestId};
-use tidegate_engine::{Component, Crash, Firing, Hook, Instance, Origin, Turn};
+use tidegate_core::{ActorKey, CallEnvelope, Failure, Origin, RequestId};
+use tidegate_engine::{Component, Crash, Hook, Instance, Turn};
 use tidegate_registry::router::Slot;
 use tidegate_store::{Change, Commit, Committed, Connected, Durability, Received, Stored, Weight};
 use tokio::runtime::Handle;
@@ -467,15 +468,8 @@ impl Activation {
 
     async fn run_call(self: &Arc<Self>, call: Box<Call>, live: &Arc<Live>, shared: &Arc<Shared>) {
         let Call {
-            method,
-            mut input,
-            origin,
-            depth,
-            key,
-            received,
+            envelope,
             deadline,
-            traceparent,
-            request,
             // Until the turn is over, which has the input.
             share: _share,
             cancel,
@@ -487,6 +481,17 @@ impl Activation {
         if cancel.is_cancelled() {
             return reply.send(Err(was_cancelled()));
         }
+        let received = received(&envelope);
+        let CallEnvelope {
+            method,
+            mut input,
+            origin,
+            depth,
+            key,
+            traceparent,
+            request,
+            ..
+        } = envelope;
         if let Some(received) = &received {
             if live.has_received(received) {
                 return answer(live, reply, Ok(None)).await;
@@ -1081,6 +1086,19 @@ fn caller_of(origin: &Origin) -> String {
         Origin::Actor(key) => format!("actor {key}"),
         Origin::Timer(_) | Origin::Cron(_) | Origin::Host => "host".to_owned(),
     }
+}
+
+/// Which mail a call is, as its receiver remembers it.
+fn received(call: &CallEnvelope) -> Option<Received> {
+    let (Some(mail), Origin::Actor(from)) = (&call.mail, &call.origin) else {
+        return None;
+    };
+    Some(Received {
+        actor: from.actor.as_str().into(),
+        id: from.id.as_str().into(),
+        epoch: mail.epoch.clone(),
+        seq: mail.seq,
+    })
 }
 
 /// Whether a failure has a detail that the log does not have from where it was found.

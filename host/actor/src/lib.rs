@@ -41,10 +41,10 @@ use tidegate_base::timer::{Due, Timers};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::Hooks;
 use tidegate_core::protocol::Since;
-use tidegate_core::{ActorId, ActorKey, Client, Failure, Name};
+use tidegate_core::{ActorId, ActorKey, CallEnvelope, Client, Failure, Name, Origin};
 use tidegate_delivery::Outlet;
 use tidegate_delivery::connections::{Connection, Connections};
-use tidegate_engine::{CallResult, Component, GivesWay, Invocation, Origin, Pending, Subject};
+use tidegate_engine::{CallResult, Component, GivesWay, Invocation, Pending, Subject};
 use tidegate_registry::router::{Conflict, Router};
 use tidegate_store::{ActorRecords, Connected, Keyspace, Sent};
 use tokio::sync::oneshot::error::TryRecvError;
@@ -320,7 +320,7 @@ impl Shared {
             let actor = match &item {
                 Item::Disconnect(_) => self.resident(key, Admission::Always),
                 // A turn that runs while the host stops may still call others.
-                Item::Call(call) if matches!(call.origin, Origin::Actor(_)) => {
+                Item::Call(call) if matches!(call.envelope.origin, Origin::Actor(_)) => {
                     self.resident(key, Admission::IfRoom)
                 }
                 _ => self.actor(key),
@@ -985,15 +985,13 @@ impl Ways {
         let share = shared.budgets.inputs.share(CALL_COST + input);
         let share = share.map_err(Exhausted::failure)?;
         let call = Call {
-            method: call.method,
-            input: call.input,
-            origin: Origin::Actor(from.clone()),
-            depth: rest.depth,
-            key: call.key,
-            received: None,
+            envelope: CallEnvelope {
+                depth: rest.depth,
+                key: call.key,
+                traceparent: rest.traceparent.as_deref().map(str::to_owned),
+                ..CallEnvelope::new(call.method, call.input, Origin::Actor(from.clone()))
+            },
             deadline: rest.deadline,
-            traceparent: rest.traceparent.as_deref().map(str::to_owned),
-            request: None,
             share: Some(share),
             cancel: rest.cancel,
             arrived: instant(),

@@ -17,9 +17,9 @@ use tidegate_base::budget::Exhausted;
 use tidegate_base::clock::instant;
 use tidegate_base::fair::Share;
 use tidegate_base::metrics::Stopwatch;
+use tidegate_core::call::Mail;
 use tidegate_core::failure::code;
-use tidegate_core::{ActorKey, Failure, Name};
-use tidegate_engine::Origin;
+use tidegate_core::{ActorKey, CallEnvelope, Failure, Name, Origin};
 use tidegate_store::{Received, Sent};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
@@ -115,20 +115,19 @@ impl Shared {
         let share = share.map_err(Exhausted::failure)?;
         let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         let call = Call {
-            method: (*sent.method).to_owned(),
-            input: text(&sent.input),
-            origin: Origin::Actor(from.clone()),
-            depth: 0,
-            key: text(&sent.key),
-            received: Some(Received {
-                actor: from.actor.as_str().into(),
-                id: from.id.as_str().into(),
-                epoch: sent.epoch.clone(),
-                seq: sent.seq,
-            }),
+            envelope: CallEnvelope {
+                key: text(&sent.key),
+                mail: Some(Mail {
+                    epoch: sent.epoch.clone(),
+                    seq: sent.seq,
+                }),
+                ..CallEnvelope::new(
+                    &*sent.method,
+                    text(&sent.input),
+                    Origin::Actor(from.clone()),
+                )
+            },
             deadline: None,
-            traceparent: None,
-            request: None,
             share: Some(share),
             cancel: CancellationToken::new(),
             arrived: instant(),

@@ -6,11 +6,10 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use tidegate_base::budget::Share;
+use tidegate_base::clock::instant;
 use tidegate_base::metrics::Stopwatch;
 use tidegate_base::timer::Due;
-use tidegate_core::{ActorKey, Client, Failure, RequestId};
-use tidegate_engine::Origin;
-use tidegate_store::Received;
+use tidegate_core::{ActorKey, CallEnvelope, Client, Failure};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -101,26 +100,12 @@ pub(super) enum Ending {
     Stopping,
 }
 
-/// A method call.
+/// A method call, with what of it exists on this host only.
 pub struct Call {
-    /// The method.
-    pub method: String,
-    /// Its input as JSON text.
-    pub input: Option<String>,
-    /// Who calls.
-    pub origin: Origin,
-    /// How many calls of actors lie behind it.
-    pub depth: u32,
-    /// The idempotency key.
-    pub key: Option<String>,
-    /// The message that it is.
-    pub received: Option<Received>,
+    /// What is said of it.
+    pub envelope: CallEnvelope,
     /// When the caller stops waiting.
     pub deadline: Option<Instant>,
-    /// The caller's W3C trace context.
-    pub traceparent: Option<String>,
-    /// The request that it came with, for the log.
-    pub request: Option<RequestId>,
     /// What it has taken of the host's budget, where no connection answers for that.
     pub share: Option<Share>,
     /// Set when nobody wants the result any longer.
@@ -131,6 +116,21 @@ pub struct Call {
     pub watch: Stopwatch,
     /// Who gets the result.
     pub reply: ReplyTo,
+}
+
+impl Call {
+    /// A call that arrives now and that nobody limits or measures.
+    pub fn new(envelope: CallEnvelope, reply: ReplyTo) -> Call {
+        Call {
+            envelope,
+            deadline: None,
+            share: None,
+            cancel: CancellationToken::new(),
+            arrived: instant(),
+            watch: Stopwatch::default(),
+            reply,
+        }
+    }
 }
 
 /// Bounds of a mailbox.
@@ -318,6 +318,5 @@ impl Mailbox {
 }
 
 fn weight(call: &Call) -> usize {
-    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    size_of::<Item>() + size_of::<Call>() + call.method.len() + text(&call.input) + text(&call.key)
+    size_of::<Item>() + size_of::<Call>() + call.envelope.bytes()
 }

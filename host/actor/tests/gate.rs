@@ -5,24 +5,22 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use tidegate_actor::turn::ReplyTo;
 use tidegate_actor::{Actors, Call, FirstContact, Stream};
 use tidegate_base::budget::Budget;
 use tidegate_base::config::Config;
-use tidegate_base::metrics::{Metrics, Stopwatch};
-use tidegate_core::{ActorKey, Client, Failure, Name};
+use tidegate_base::metrics::Metrics;
+use tidegate_core::{ActorKey, CallEnvelope, Client, Failure, Name, Origin};
 use tidegate_delivery::connections::Connections;
 use tidegate_delivery::{Close, Dialect, Offer, Outlet, SharedFrame, Source};
-use tidegate_engine::{Compiling, Engine, Grants, Origin};
+use tidegate_engine::{Compiling, Engine, Grants};
 use tidegate_registry::router::Router;
 use tidegate_store::{
     ActorRecords, Change, Commit, Committed, Durability, Keyspace, Later, Listing, Memory, Store,
     StoreError, StoreFigures, Stored, Weight,
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
 /// The answer to one commit, for the test to give.
 type Verdict = oneshot::Sender<Result<(), StoreError>>;
@@ -209,25 +207,11 @@ impl Scene {
 
     fn increment(&self, by: i64) -> oneshot::Receiver<Result<Option<String>, Failure>> {
         let (reply, result) = oneshot::channel();
-        self.actors.call(
-            &self.key,
-            Call {
-                method: "increment".to_owned(),
-                input: Some(format!(r#"{{"by":{by}}}"#)),
-                share: None,
-                origin: Origin::Client(Client::default()),
-                depth: 0,
-                key: None,
-                received: None,
-                deadline: None,
-                traceparent: None,
-                request: None,
-                cancel: CancellationToken::new(),
-                arrived: Instant::now(),
-                watch: Stopwatch::default(),
-                reply: ReplyTo::waiter(reply),
-            },
-        );
+        let input = format!(r#"{{"by":{by}}}"#);
+        let origin = Origin::Client(Client::default());
+        let envelope = CallEnvelope::new("increment", Some(input), origin);
+        self.actors
+            .call(&self.key, Call::new(envelope, ReplyTo::waiter(reply)));
         result
     }
 

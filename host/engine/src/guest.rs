@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_core::{ActorKey, Client, RequestId};
+use tidegate_core::call::Firing;
+use tidegate_core::{ActorKey, Client, Origin, RequestId};
 
 use super::bindings::types as wit;
 
@@ -29,30 +30,6 @@ pub struct Turn {
     pub traceparent: Option<String>,
     /// The request that caused it, for the log.
     pub request: Option<RequestId>,
-}
-
-/// What caused a turn.
-#[derive(Clone, Debug)]
-pub enum Origin {
-    /// A client.
-    Client(Client),
-    /// Another actor.
-    Actor(ActorKey),
-    /// A timer of the actor.
-    Timer(Firing),
-    /// A schedule of the manifest.
-    Cron(Firing),
-    /// The host.
-    Host,
-}
-
-/// A timer or schedule that came due.
-#[derive(Clone, Copy, Debug)]
-pub struct Firing {
-    /// The timer's id.
-    pub id: u64,
-    /// When it was due, in milliseconds since the Unix epoch.
-    pub due_ms: u64,
 }
 
 impl Turn {

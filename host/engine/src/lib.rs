@@ -33,7 +33,7 @@ pub use allowed_hosts::{AllowedHosts, InvalidEntry};
 pub use budget::GivesWay;
 pub use compile::Compiling;
 pub use guards::{Subject, View};
-pub use guest::{Firing, Origin, Turn};
+pub use guest::Turn;
 pub use imports::{
     Audience, CallResult, Flush, Imports, Invocation, NewTimer, Pending, Step, Unparsed, WayOut,
 };

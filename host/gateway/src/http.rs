@@ -40,9 +40,8 @@ use tidegate_base::rate::RetryAfter;
 use tidegate_core::failure::code;
 use tidegate_core::http::{self as http_rules, Events, accepted_events, is_read_as_json};
 use tidegate_core::protocol::Since;
-use tidegate_core::{ActorKey, Failure, RequestId};
+use tidegate_core::{ActorKey, CallEnvelope, Failure, Origin, RequestId};
 use tidegate_delivery::{Dialect, sse};
-use tidegate_engine::Origin;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -255,15 +254,13 @@ pub(super) async fn call(
     shared.actors.call(
         &key,
         Call {
-            method,
-            input,
-            origin: Origin::Client(caller.client()),
-            depth: 0,
-            key: idempotency_key,
-            received: None,
+            envelope: CallEnvelope {
+                key: idempotency_key,
+                traceparent: traceparent.map(str::to_owned),
+                request: Some(RequestId::Http(arrival.id)),
+                ..CallEnvelope::new(method, input, Origin::Client(caller.client()))
+            },
             deadline: None,
-            traceparent: traceparent.map(str::to_owned),
-            request: Some(RequestId::Http(arrival.id)),
             share,
             cancel,
             arrived,

@@ -22,10 +22,9 @@ use tidegate_core::failure::code;
 use tidegate_core::protocol::{
     self, ClientFrame, Envelope, FrameError, FrameKind, Rpc, Scan, Since, Target,
 };
-use tidegate_core::{ActorKey, Failure, RequestId};
+use tidegate_core::{ActorKey, CallEnvelope, Failure, Origin, RequestId};
 use tidegate_delivery::Dialect;
 use tidegate_delivery::connections::{CallLimits, CallRefused, Connection, Contact, TOKEN_EXPIRED};
-use tidegate_engine::Origin;
 use tidegate_ws::{Frame, Handler, Inbound, Skim, Socket};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -454,15 +453,16 @@ impl Session {
         let ready = self.leave.shared.actors.call_here(
             &key,
             Call {
-                method: rpc.method.into_owned(),
-                input: rpc.input.map(RawValue::get).map(str::to_owned),
-                origin: Origin::Client(self.leave.connection.client()),
-                depth: 0,
-                key: rpc.key.map(Cow::into_owned),
-                received: None,
+                envelope: CallEnvelope {
+                    key: rpc.key.map(Cow::into_owned),
+                    request: Some(request),
+                    ..CallEnvelope::new(
+                        rpc.method.into_owned(),
+                        rpc.input.map(RawValue::get).map(str::to_owned),
+                        Origin::Client(self.leave.connection.client()),
+                    )
+                },
                 deadline: None,
-                traceparent: None,
-                request: Some(request),
                 // The connection has taken it.
                 share: None,
                 cancel,

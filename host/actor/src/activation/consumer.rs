@@ -10,9 +10,9 @@ use futures_util::FutureExt;
 use tidegate_base::gather::while_ready;
 use tidegate_base::timer::Due;
 use tidegate_core::failure::code;
-use tidegate_core::{Client, Failure};
+use tidegate_core::{Client, Failure, Origin};
 use tidegate_delivery::Close;
-use tidegate_engine::{Hook, Origin};
+use tidegate_engine::Hook;
 use tracing::{debug, info, warn};
 
 use super::super::inline::pause_inline;

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tidegate_core::{Client, Failure};
-use tidegate_engine::{Hook, Origin};
+use tidegate_core::{Client, Failure, Origin};
+use tidegate_engine::Hook;
 use tidegate_store::Stored;
 use tracing::warn;
 

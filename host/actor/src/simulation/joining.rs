@@ -9,21 +9,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidegate_base::clock::{WallClock, instant};
+use tidegate_base::clock::WallClock;
 use tidegate_base::config;
-use tidegate_base::metrics::{Metrics, Stopwatch};
+use tidegate_base::metrics::Metrics;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::protocol::Since;
-use tidegate_core::{ActorKey, Client, Failure, Json, Name, PatchOp, patch};
+use tidegate_core::{ActorKey, CallEnvelope, Client, Failure, Json, Name, Origin, PatchOp, patch};
 use tidegate_delivery::connections::Connections;
 use tidegate_delivery::{Close, Offer, Outlet, SharedFrame, Source};
-use tidegate_engine::Origin;
 use tidegate_journal::{self as journal, Journal};
 use tidegate_registry::router::Router;
 use tidegate_store::{Disk, Durable, Reading};
 use tidegate_testkit::disk::SimDisk;
 use tokio::sync::{Notify, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use super::super::{Actors, Call, FirstContact, Stream};
 use super::cast::{self, Dice};
@@ -286,22 +284,9 @@ impl Stage {
         (method, input): (&str, Value),
     ) -> oneshot::Receiver<Result<Option<String>, Failure>> {
         let (told, result) = oneshot::channel();
-        let call = Call {
-            method: method.to_owned(),
-            input: Some(input.to_string()),
-            share: None,
-            origin: Origin::Client(client_of("ann", &"caller".into())),
-            depth: 0,
-            key: None,
-            received: None,
-            deadline: None,
-            traceparent: None,
-            request: None,
-            cancel: CancellationToken::new(),
-            arrived: instant(),
-            watch: Stopwatch::default(),
-            reply: ReplyTo::waiter(told),
-        };
+        let origin = Origin::Client(client_of("ann", &"caller".into()));
+        let envelope = CallEnvelope::new(method, Some(input.to_string()), origin);
+        let call = Call::new(envelope, ReplyTo::waiter(told));
         self.actors.call(actor, call);
         result
     }

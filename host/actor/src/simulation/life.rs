@@ -9,18 +9,17 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidegate_base::clock::{WallClock, instant};
 use tidegate_base::config;
-use tidegate_base::metrics::{Metrics, Stopwatch};
+use tidegate_base::metrics::Metrics;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::protocol::Since;
-use tidegate_core::{ActorKey, Client, Failure, Json, Name};
+use tidegate_core::{ActorKey, CallEnvelope, Client, Failure, Json, Name, Origin};
 use tidegate_delivery::connections::Connections;
-use tidegate_engine::{Component, Origin};
+use tidegate_engine::Component;
 use tidegate_journal::{Health, Journal, Next, Stepper};
 use tidegate_registry::router::Router;
 use tidegate_store::{Disk, Durable, Reading, Store};
 use tidegate_testkit::disk::SimDisk;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use super::super::mailbox::Item;
 use super::super::{Actors, Call, FirstContact, Stream, follow};
@@ -276,22 +275,17 @@ impl Life {
         });
         self.actors.call(
             actor,
-            Call {
-                method: method.to_owned(),
-                input: Some(input.to_string()),
-                origin: Origin::Client(Client::default()),
-                depth: 0,
-                key,
-                received: None,
-                deadline: None,
-                traceparent: None,
-                request: None,
-                share: None,
-                cancel: CancellationToken::new(),
-                arrived: instant(),
-                watch: Stopwatch::default(),
+            Call::new(
+                CallEnvelope {
+                    key,
+                    ..CallEnvelope::new(
+                        method,
+                        Some(input.to_string()),
+                        Origin::Client(Client::default()),
+                    )
+                },
                 reply,
-            },
+            ),
         );
     }
 
