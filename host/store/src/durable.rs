@@ -24,8 +24,8 @@ use tracing::info;
 
 use super::runs::Run;
 use super::{
-    Commit, Committed, Durability, Keyspace, Later, Listing, Memory, Records, Store, StoreError,
-    StoreFigures, Weight,
+    Commit, Committed, Durability, History, Keyspace, Later, Listing, Memory, Records, Store,
+    StoreError, StoreFigures, Weight,
 };
 
 /// Ends the name in keys: below all that names may have, so that keys are in order.
@@ -239,14 +239,10 @@ fn tag_of(due_ms: Option<u64>) -> u64 {
 }
 
 /// What is stored of one record: as it once was, and what has changed since.
-#[expect(
-    clippy::type_complexity,
-    reason = "three things that are read together"
-)]
 fn read_history<R: Records>(
     journal: &Journal,
     place: &Place<R>,
-) -> Result<Option<(R::Record, Vec<R::Change>, Weight)>, StoreError> {
+) -> Result<Option<(History<R>, Weight)>, StoreError> {
     let Some(value) = journal.read(R::SPACE, &place.path).map_err(unavailable)? else {
         return Ok(None);
     };
@@ -262,7 +258,7 @@ fn read_history<R: Records>(
         weight.changes += delta.len();
         changes.push(R::parse_change(text(delta)?).map_err(|error| place.damaged(&error))?);
     }
-    Ok(Some((record, changes, weight)))
+    Ok(Some(((record, changes), weight)))
 }
 
 /// What is stored of one record, as it is now.
@@ -270,7 +266,7 @@ fn read<R: Records>(
     journal: &Journal,
     place: &Place<R>,
 ) -> Result<Option<(R::Record, Weight)>, StoreError> {
-    let Some((mut record, changes, weight)) = read_history(journal, place)? else {
+    let Some(((mut record, changes), weight)) = read_history(journal, place)? else {
         return Ok(None);
     };
     for change in changes {
@@ -338,10 +334,10 @@ impl<R: Records> Keyspace<R> for Durable<R> {
         })
     }
 
-    fn history<'a>(&'a self, key: &'a R::Key) -> Later<'a, Option<(R::Record, Vec<R::Change>)>> {
+    fn history<'a>(&'a self, key: &'a R::Key) -> Later<'a, Option<History<R>>> {
         Box::pin(async move {
             let found = self.look_up(key, read_history).await?;
-            Ok(found.map(|(record, changes, _)| (record, changes)))
+            Ok(found.map(|(history, _)| history))
         })
     }
 

@@ -118,6 +118,9 @@ pub struct StoreError(pub String);
 /// A result that is there later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// A record as it once was, and what has changed since.
+pub type History<R> = (<R as Records>::Record, Vec<<R as Records>::Change>);
+
 /// The answer to a commit.
 pub enum Committed {
     /// It is safe already.
@@ -145,7 +148,7 @@ pub trait Keyspace<R: Records>: Store + 'static {
     fn load<'a>(&'a self, key: &'a R::Key) -> Later<'a, Option<(R::Record, Weight)>>;
     /// What is stored of a record as it is stored: as it once was, and what has changed since.
     /// None where only the latest is.
-    fn history<'a>(&'a self, key: &'a R::Key) -> Later<'a, Option<(R::Record, Vec<R::Change>)>>;
+    fn history<'a>(&'a self, key: &'a R::Key) -> Later<'a, Option<History<R>>>;
     /// Makes one change safe. Commits of a record take effect in the order of the calls,
     /// before any is awaited. `whole` is the record with this change, for a store that
     /// writes it anew now and then. After a failure neither this change is kept nor any that

@@ -10,7 +10,7 @@ use tidegate_base::budget::{Budget, Share};
 use tidegate_base::sync::{Mutex, MutexGuard};
 
 use super::{
-    Commit, Committed, Durability, Keyspace, Later, Listing, Records, Store, StoreError,
+    Commit, Committed, Durability, History, Keyspace, Later, Listing, Records, Store, StoreError,
     StoreFigures, Weight,
 };
 
@@ -60,7 +60,7 @@ impl<R: Records> Keyspace<R> for Memory<R> {
         }))
     }
 
-    fn history<'a>(&'a self, _: &'a R::Key) -> Later<'a, Option<(R::Record, Vec<R::Change>)>> {
+    fn history<'a>(&'a self, _: &'a R::Key) -> Later<'a, Option<History<R>>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 

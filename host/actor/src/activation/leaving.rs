@@ -166,7 +166,7 @@ impl Activation {
             leaves
         });
         if left && how == Retire::Withdrawn {
-            live.subscribers.end(&*live, &self.withdrawn());
+            live.subscribers.end(live, &self.withdrawn());
         }
         left
     }

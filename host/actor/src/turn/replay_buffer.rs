@@ -157,7 +157,7 @@ impl LookedUp {
             let shown = Shown {
                 from,
                 version: reached,
-                message: Arc::new(frame(&key, body)),
+                message: Arc::new(frame(key, body)),
             };
             from = reached;
             meter.charge((shown.weight() / STEP_BYTES) as u64)?;
