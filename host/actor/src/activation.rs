@@ -36,9 +36,10 @@ use super::lanes::Consumer;
 use super::mail::Blocked;
 use super::mailbox::{Bounds, Call, Delivered, Ending, Item, Mailbox};
 use super::{Shared, new_epoch, shutting_down};
+use crate::state::{ActorState, unavailable};
 use crate::turn::{
-    Caller, Chunks, Effects, Fitted, IdempotencyKey, Live, Reply, Stage, TimerKey, TurnContext,
-    Undecided, Which, answer, check_input, check_input_elsewhere, fitted, let_out, unavailable,
+    Caller, Chunks, Effects, Fitted, IdempotencyKey, Reply, Stage, TimerKey, TurnContext,
+    Undecided, Which, answer, check_input, check_input_elsewhere, fitted, let_out,
 };
 
 /// One actor in memory.
@@ -48,7 +49,7 @@ pub(super) struct Activation {
     pub(super) serial: u64,
     /// Which component serves it.
     pub(super) slot: Arc<Slot>,
-    live: OnceCell<Arc<Live>>,
+    live: OnceCell<Arc<ActorState>>,
     mailbox: Mutex<Mailbox>,
     instance: Mutex<Option<Box<Instance>>>,
     /// The component, by serial number, of which the list of instances knows that it has one.
@@ -276,7 +277,7 @@ impl Activation {
     }
 
     /// Its state, loaded on first use.
-    pub(super) async fn live(&self, shared: &Shared) -> Result<&Arc<Live>, Failure> {
+    pub(super) async fn live(&self, shared: &Shared) -> Result<&Arc<ActorState>, Failure> {
         let load = async || {
             let (key, slot) = (self.key.clone(), self.slot.clone());
             match shared.store.load(&self.key).await {
@@ -284,7 +285,13 @@ impl Activation {
                     let component = self.component()?;
                     let declared = &self.type_in(&component)?.state;
                     let gather = shared.gather();
-                    Ok(Live::initial(key, slot, declared, new_epoch(), gather))
+                    Ok(ActorState::initial(
+                        key,
+                        slot,
+                        declared,
+                        new_epoch(),
+                        gather,
+                    ))
                 }
                 Ok(Some((mut stored, weight))) => {
                     shared.sleeping.restore(&key, &mut stored);
@@ -293,7 +300,7 @@ impl Activation {
                     let is_long = weight.whole > LONG_RECORD;
                     let restore = {
                         let key = key.clone();
-                        move || Live::restored(key, slot, stored, weight, &clock, gather)
+                        move || ActorState::restored(key, slot, stored, weight, &clock, gather)
                     };
                     let live = match component.as_ref().filter(|_| is_long) {
                         Some(component) => {
@@ -322,7 +329,9 @@ impl Activation {
             shared.wake_later(&self.key, None);
             let held = shared.absent().remove(&self.key).unwrap_or_default();
             let is_open = |connected: &Connected| shared.connections.is_open(&connected.id);
-            live.ledger().hold(held.into_iter().filter(is_open));
+            live.parts()
+                .presence
+                .extend(held.into_iter().filter(is_open));
             Ok(live)
         };
         match self.live.get() {
@@ -335,7 +344,7 @@ impl Activation {
     async fn fit(
         &self,
         component: &Component,
-        live: &Live,
+        live: &ActorState,
         shared: &Shared,
     ) -> Result<Fitted, Failure> {
         let store = &*shared.store;
@@ -344,13 +353,13 @@ impl Activation {
     }
 
     /// Whether the state is one of the component that serves the actor now.
-    pub(super) fn fits(&self, live: &Live) -> bool {
+    pub(super) fn fits(&self, live: &ActorState) -> bool {
         let component = self.slot.component();
         component.is_none_or(|component| live.fits(&component))
     }
 
     /// Its state, if it was loaded.
-    pub(super) fn loaded(&self) -> Option<&Arc<Live>> {
+    pub(super) fn loaded(&self) -> Option<&Arc<ActorState>> {
         self.live.get()
     }
 
@@ -365,10 +374,10 @@ impl Activation {
     }
 
     /// Whether it had nothing to do for long and nobody watches it.
-    fn is_idle(&self, live: &Live, shared: &Shared) -> bool {
+    fn is_idle(&self, live: &ActorState, shared: &Shared) -> bool {
         self.idle_ms(shared) >= shared.idle_timeout_ms()
             && live.subscribers.is_empty()
-            && !live.ledger().keeps_awake()
+            && !live.parts().keeps_awake()
     }
 
     /// Whether it had nothing to do since `before` and nobody watches it.
@@ -377,7 +386,7 @@ impl Activation {
             && self.mailbox().is_idle()
             && self
                 .loaded()
-                .is_none_or(|live| live.subscribers.is_empty() && !live.ledger().keeps_awake())
+                .is_none_or(|live| live.subscribers.is_empty() && !live.parts().keeps_awake())
     }
 
     pub(super) fn take_instance(&self) -> Option<Box<Instance>> {
@@ -433,7 +442,7 @@ impl Activation {
 
     fn stage(
         &self,
-        live: &Arc<Live>,
+        live: &Arc<ActorState>,
         component: Arc<Component>,
         turn: &Turn,
         trigger: &Trigger,
@@ -466,7 +475,12 @@ impl Activation {
         })
     }
 
-    async fn run_call(self: &Arc<Self>, call: Box<Call>, live: &Arc<Live>, shared: &Arc<Shared>) {
+    async fn run_call(
+        self: &Arc<Self>,
+        call: Box<Call>,
+        live: &Arc<ActorState>,
+        shared: &Arc<Shared>,
+    ) {
         let Call {
             envelope,
             deadline,
@@ -585,7 +599,7 @@ impl Activation {
         self: &Arc<Self>,
         which: Which,
         due: Due,
-        live: &Arc<Live>,
+        live: &Arc<ActorState>,
         shared: &Arc<Shared>,
     ) {
         let mut fired = None;
@@ -593,7 +607,7 @@ impl Activation {
             // It was only to bring the actor into memory.
             Which::Wake => return,
             Which::Timer(id) => {
-                let taken = live.ledger().timers.take_due(id, due, &shared.clock);
+                let taken = live.parts().timers.take_due(id, due, &shared.clock);
                 let Some(timer) = taken else {
                     return;
                 };
@@ -657,16 +671,16 @@ impl Activation {
                         | code::ACTOR_UNKNOWN
                 );
                 if is_to_come && let Some(fired) = fired {
-                    let mut ledger = live.ledger();
-                    let timers = &mut ledger.timers;
+                    let mut parts = live.parts();
+                    let timers = &mut parts.timers;
                     return timers.put_back(&self.key, fired, FIRE_AGAIN_MS, &shared.clock);
                 }
             }
         }
         match which {
             Which::Timer(id) => {
-                let mut ledger = live.ledger();
-                ledger.timers.set_again(&self.key, id, &shared.clock);
+                let mut parts = live.parts();
+                parts.timers.set_again(&self.key, id, &shared.clock);
             }
             Which::Schedule(place) => self.schedule(place, shared),
             Which::Wake => {}
@@ -746,7 +760,7 @@ impl Activation {
         input: Option<String>,
         trigger: Trigger,
         watch: &mut Stopwatch,
-        live: &Arc<Live>,
+        live: &Arc<ActorState>,
         shared: &Arc<Shared>,
     ) -> Result<(Effects, Option<String>), Failure> {
         self.begin_turn(&trigger.cancel)?;
@@ -843,7 +857,7 @@ impl Activation {
     async fn adopt(
         &self,
         component: &Component,
-        live: &Arc<Live>,
+        live: &Arc<ActorState>,
         shared: &Shared,
     ) -> Result<(), Failure> {
         match self.fit(component, live, shared).await? {
@@ -860,7 +874,7 @@ impl Activation {
     }
 
     /// Goes by the rules of the component that serves the actor now.
-    async fn follow(&self, live: &Arc<Live>, shared: &Shared) -> Result<(), Failure> {
+    async fn follow(&self, live: &Arc<ActorState>, shared: &Shared) -> Result<(), Failure> {
         match self.slot.component() {
             Some(component) => self.adopt(&component, live, shared).await,
             None => Ok(()),
@@ -919,7 +933,7 @@ impl Activation {
         self: &Arc<Self>,
         hook: Hook,
         origin: Origin,
-        live: &Arc<Live>,
+        live: &Arc<ActorState>,
         shared: &Arc<Shared>,
     ) {
         // Without a component there is nothing to run.
@@ -996,11 +1010,11 @@ impl Activation {
         crash.failure
     }
 
-    async fn activate(self: &Arc<Self>, live: &Arc<Live>, shared: &Arc<Shared>) {
+    async fn activate(self: &Arc<Self>, live: &Arc<ActorState>, shared: &Arc<Shared>) {
         if !self.activated.swap(true, Ordering::Relaxed) {
             debug!(actor = %self.key, "activated");
             // Ahead of what its turns will send.
-            let left = live.ledger().outbox.take_left();
+            let left = live.parts().outbox.take_left();
             for sent in left {
                 shared.post(&self.key, sent);
             }
@@ -1011,7 +1025,7 @@ impl Activation {
                 .await;
             // Connections that were open when the host died, or closed while the actor was
             // not in memory.
-            let gone = live.ledger().connected_clients();
+            let gone = live.parts().presence.clients();
             for client in gone {
                 let id = client.connection.as_deref();
                 if !id.is_some_and(|id| shared.connections.is_open(id)) {
@@ -1047,7 +1061,7 @@ impl Activation {
         let (key, slot) = (self.key.clone(), self.slot.clone());
         // Without its weight, its next commit writes it whole again.
         let (weight, gather) = (Weight::default(), shared.gather());
-        let live = Live::restored(key, slot, stored, weight, &shared.clock, gather);
+        let live = ActorState::restored(key, slot, stored, weight, &shared.clock, gather);
         match committed {
             Committed::Now => {}
             Committed::Later(safe) => live

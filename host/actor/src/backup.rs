@@ -10,7 +10,7 @@ use super::activation::Activation;
 use super::mailbox::Retire;
 use super::table::Admission;
 use super::{Actors, new_epoch};
-use crate::turn::unavailable;
+use crate::state::unavailable;
 
 /// What happens to an actor that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

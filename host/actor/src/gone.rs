@@ -12,15 +12,15 @@ use tokio::sync::oneshot;
 use super::activation::Activation;
 use super::mailbox::Item;
 use super::{Actors, Shared};
-use crate::turn::Live;
+use crate::state::ActorState;
 
 impl Activation {
     /// Whether there may be connections that it has not been told the end of.
-    fn may_know_gone(&self, live: &Live, shared: &Shared) -> bool {
+    fn may_know_gone(&self, live: &ActorState, shared: &Shared) -> bool {
         if self.has_parted.load(Ordering::Acquire) {
             return false;
         }
-        let clients = live.ledger().connected_clients();
+        let clients = live.parts().presence.clients();
         let mut ids = clients.iter().map(|client| client.connection.as_deref());
         ids.any(|id| !id.is_some_and(|id| shared.connections.is_open(id)))
     }
@@ -28,7 +28,7 @@ impl Activation {
 
 impl Actors {
     /// Waits until connections that are gone have left an actor that has come into memory.
-    pub(super) async fn part_with_gone(&self, actor: &Activation, live: &Live) {
+    pub(super) async fn part_with_gone(&self, actor: &Activation, live: &ActorState) {
         if !actor.may_know_gone(live, &self.shared) {
             return;
         }

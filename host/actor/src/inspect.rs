@@ -9,7 +9,7 @@ use tidegate_core::{ActorKey, Failure, Json};
 use tidegate_store::{ActorRecords, Listing};
 
 use super::{Actors, not_found};
-use crate::turn::unavailable;
+use crate::state::unavailable;
 
 /// One actor of a listing.
 #[derive(Clone, Debug, Serialize)]

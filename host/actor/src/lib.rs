@@ -20,6 +20,7 @@ mod mailbox;
 #[cfg(test)]
 mod simulation;
 mod sleeping;
+pub mod state;
 mod sweep;
 mod table;
 pub mod turn;
@@ -67,10 +68,10 @@ use self::sleeping::{Sleeping, Wake};
 use self::table::{Admission, Table};
 use self::wait_graph::WaitGraph;
 pub use crate::live::Stream;
+use crate::state::{ActorState, unavailable};
 pub use crate::turn::Read;
 use crate::turn::{
-    Bounds, Caller, Clock, Dispatch, Live, MAX_DECISIONS, MailBounds, ReplyTo, TimerKey, Undecided,
-    Which, unavailable,
+    Bounds, Caller, Clock, Dispatch, MAX_DECISIONS, MailBounds, ReplyTo, TimerKey, Undecided, Which,
 };
 
 /// What is left of the idle timeout when few more actors fit into memory, so that one who
@@ -666,7 +667,7 @@ impl Actors {
     }
 
     /// Refuses what the store has lost, and has the actor loaded again as it was last safe.
-    fn check_gate(&self, key: &ActorKey, live: &Live) -> Result<(), Failure> {
+    fn check_gate(&self, key: &ActorKey, live: &ActorState) -> Result<(), Failure> {
         let Some(failure) = live.gate.broken() else {
             return Ok(());
         };
@@ -683,7 +684,7 @@ impl Actors {
         &self,
         key: &ActorKey,
         actor: &Activation,
-        live: &Live,
+        live: &ActorState,
     ) -> Result<(), Failure> {
         // Whether it fits may be to be looked at.
         live.at_rest().await;
@@ -705,7 +706,7 @@ impl Actors {
         }
     }
 
-    fn leave(&self, actor: &Activation, leave: impl FnOnce(&crate::turn::Live)) {
+    fn leave(&self, actor: &Activation, leave: impl FnOnce(&crate::state::ActorState)) {
         if let Some(live) = actor.loaded() {
             leave(live);
             // Idleness counts from the last subscriber's leaving.

@@ -258,7 +258,7 @@ impl Shared {
         if let Some(actor) = self.table.get(from)
             && let Some(live) = actor.loaded()
         {
-            change(&mut live.ledger().outbox);
+            change(&mut live.parts().outbox);
         }
     }
 }

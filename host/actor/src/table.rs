@@ -11,7 +11,7 @@ use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::ActorKey;
 
 use super::activation::Activation;
-use crate::turn::BASE_COST;
+use crate::state::BASE_COST;
 
 /// Shards keep look-ups on different cores out of each other's way.
 const SHARDS: usize = 32;

@@ -8,31 +8,24 @@
 //! said that the turn's commit is safe, and nothing at all, failures and snapshots included,
 //! before every earlier commit that it builds on is. An actor may run ahead of that.
 
-mod cost;
 mod dispatch;
-mod guard;
-mod idempotency;
-mod input;
-mod joining;
-mod ledger;
-mod lineage;
-mod listener;
-mod mail;
-mod migrate;
-mod release;
-mod replay_buffer;
-mod stage;
-mod texts;
-mod timers;
-mod work;
+pub(crate) mod guard;
+pub(crate) mod idempotency;
+pub(crate) mod input;
+pub(crate) mod joining;
+pub(crate) mod listener;
+pub(crate) mod mail;
+pub(crate) mod migrate;
+pub(crate) mod release;
+pub(crate) mod stage;
+pub(crate) mod timers;
+pub(crate) mod work;
 
-pub use cost::{BASE_COST, no_room};
 pub use dispatch::{Caller, Dispatch};
 pub use guard::{Basis, Read, Undecided};
 pub use idempotency::{Bounds, IdempotencyKey};
 pub use input::{check_input, check_input_elsewhere};
 pub use joining::MAX_DECISIONS;
-pub use ledger::{Ledger, Live, unavailable};
 pub use listener::{Chunk, Listener};
 pub use mail::{Inbox, Outbox};
 pub use migrate::{Fitted, fitted};

@@ -19,7 +19,8 @@ use super::super::inline::pause_inline;
 use super::super::mailbox::{Item, Retire};
 use super::super::{Shared, new_epoch, shutting_down};
 use super::Activation;
-use crate::turn::{Live, Which};
+use crate::state::ActorState;
+use crate::turn::Which;
 
 /// Consumes an actor's queue until it is empty or the actor leaves memory.
 pub(super) async fn drain(mut guard: DrainGuard) {
@@ -67,7 +68,7 @@ pub(super) async fn drain(mut guard: DrainGuard) {
             Item::Connect(arrival) => {
                 let client = &arrival.client;
                 if let Some(id) = &client.connection {
-                    live.ledger().connected(id.clone(), client.user.clone());
+                    live.parts().presence.add(id.clone(), client.user.clone());
                 }
                 let origin = Origin::Client(client.clone());
                 let mut ran = Box::pin(actor.run_hook(Hook::Connect, origin, live, &shared));
@@ -144,12 +145,12 @@ pub(super) async fn drain(mut guard: DrainGuard) {
 pub(super) async fn disconnect(
     actor: &Arc<Activation>,
     client: Client,
-    live: &Arc<Live>,
+    live: &Arc<ActorState>,
     shared: &Arc<Shared>,
 ) {
     // Once only: also one that was found to be gone gets here again.
     if let Some(id) = &client.connection
-        && !live.ledger().disconnected(id)
+        && !live.parts().presence.remove(id)
     {
         return;
     }

@@ -16,14 +16,15 @@ use super::super::mailbox::Retire;
 use super::super::sleeping::Wake;
 use super::super::{Shared, new_epoch};
 use super::{Activation, Schedules};
-use crate::turn::{Clock, Live, Undecided, unavailable};
+use crate::state::{ActorState, unavailable};
+use crate::turn::{Clock, Undecided};
 
 impl Activation {
     /// Begins anew, as if it had never been. Who subscribes sees the new state; who is
     /// connected is announced again. True when nobody is left and it has gone.
     pub(super) async fn destroy(
         self: &Arc<Self>,
-        live: &Arc<Live>,
+        live: &Arc<ActorState>,
         shared: &Arc<Shared>,
     ) -> Result<bool, Failure> {
         live.gate.passed().await?;
@@ -45,8 +46,9 @@ impl Activation {
         *self.schedules() = Schedules::default();
         // As they are now: their claims may be newer than their contact.
         let connected: Vec<Client> = live
-            .ledger()
-            .connections()
+            .parts()
+            .presence
+            .ids()
             .filter_map(|id| shared.connections.client(id))
             .collect();
         if connected.is_empty() && self.leave(Retire::WhenIdle, live, shared) {
@@ -67,7 +69,7 @@ impl Activation {
     pub(super) async fn retire(
         self: &Arc<Self>,
         how: Retire,
-        live: &Arc<Live>,
+        live: &Arc<ActorState>,
         shared: &Arc<Shared>,
     ) -> bool {
         // It may have been used since it was found idle.
@@ -96,8 +98,8 @@ impl Activation {
         }
         // Timers that have fired and come again stand elsewhere now.
         let changed = {
-            let ledger = live.ledger();
-            ledger.had_timers() || ledger.outbox.has_settled()
+            let parts = live.parts();
+            parts.had_timers() || parts.outbox.has_settled()
         };
         let wake = wake_of(&stored, &shared.clock);
         // An actor that nothing ever happened to comes back the same without being kept.
@@ -118,7 +120,7 @@ impl Activation {
         }
         // Not before the store has forgotten them, too.
         if ends_timers {
-            live.ledger().timers.end_with_activity();
+            live.parts().timers.end_with_activity();
         }
         let left = self.leave(how, live, shared);
         match left {
@@ -152,7 +154,7 @@ impl Activation {
     }
 
     /// Gives up the key, unless there is a reason to stay.
-    fn leave(&self, how: Retire, live: &Live, shared: &Shared) -> bool {
+    fn leave(&self, how: Retire, live: &ActorState, shared: &Shared) -> bool {
         let left = shared.table.remove_if(&self.key, self.serial, || {
             let mut mailbox = self.mailbox();
             // Under one lock with whoever joins: they join this actor, or its successor.

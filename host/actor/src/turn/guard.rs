@@ -26,34 +26,34 @@ use tidegate_engine::{
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::ledger::{Live, Pinned};
 use crate::live::{ActorFrame, OwnView, Shown, Steps, Stream, View};
+use crate::state::{ActorState, Pinned};
 
 /// What the guard of one actor has to do, and whether it depends on the state.
 #[derive(Default)]
-pub(super) struct Guarding {
+pub(crate) struct Guarding {
     waiting: Mutex<Waiting>,
     /// Held by whoever decides about those to whom a commit is to be shown, so that nothing is
     /// committed behind it meanwhile; and by one who comes in between.
-    pub(super) still: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) still: Arc<tokio::sync::Mutex<()>>,
     /// It has looked at what turns change. Until then no commit makes a difference to it.
     has_looked: AtomicBool,
 }
 
 /// What an actor's guard decides, and when.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Guards {
+pub(crate) struct Guards {
     /// Who may subscribe and read.
-    pub(super) authorize: bool,
+    pub(crate) authorize: bool,
     /// What each of them sees.
-    pub(super) project: bool,
+    pub(crate) project: bool,
     /// When it is asked again about those who subscribe.
-    pub(super) recheck: Recheck,
+    pub(crate) recheck: Recheck,
 }
 
 impl Guards {
     /// Those that a component declares.
-    pub(super) fn of(component: &Component, actor: &str) -> Guards {
+    pub(crate) fn of(component: &Component, actor: &str) -> Guards {
         let access = component.access(actor);
         let declared = component.manifest.actors.get(actor);
         Guards {
@@ -64,7 +64,7 @@ impl Guards {
     }
 
     /// Whether a commit is shown only to those who are decided on anew.
-    pub(super) fn at_each_commit(self) -> bool {
+    pub(crate) fn at_each_commit(self) -> bool {
         self.authorize && self.recheck == Recheck::EachCommit
     }
 }
@@ -112,7 +112,7 @@ pub struct Read {
 /// The actor's last committed state, as its guard reads it: one version of it for the whole
 /// call.
 struct Committed {
-    live: Arc<Live>,
+    live: Arc<ActorState>,
     pinned: Arc<OnceLock<Arc<Pinned>>>,
     /// What it is at least as new as.
     ahead: Option<Arc<Pinned>>,
@@ -128,14 +128,14 @@ impl Guarding {
     }
 }
 
-impl Live {
+impl ActorState {
     /// What the guard of the component decides whose rules are followed.
-    pub(super) fn guards(&self) -> Guards {
-        self.ledger().guards
+    pub(crate) fn guards(&self) -> Guards {
+        self.parts().guards
     }
 
     /// Most actors have no guard, and none of the room that this takes.
-    pub(super) fn guarding(&self) -> &Guarding {
+    pub(crate) fn guarding(&self) -> &Guarding {
         self.guarding.get_or_init(Box::default)
     }
 
@@ -143,7 +143,7 @@ impl Live {
         self.guarding().waiting()
     }
 
-    pub(super) fn component(&self) -> Result<Arc<Component>, Failure> {
+    pub(crate) fn component(&self) -> Result<Arc<Component>, Failure> {
         let component = self.slot.component();
         let component = component.ok_or_else(|| Failure::unknown_actor(self.key.actor.as_str()))?;
         match self.fits(&component) {
@@ -195,7 +195,7 @@ impl Live {
     /// Asks a guard about all of these, as of one version of the state: that of this component,
     /// else of the one that serves the actor. Those whom it has not decided on by the `end` get
     /// a failure.
-    pub(super) async fn decide(
+    pub(crate) async fn decide(
         self: &Arc<Self>,
         by: Option<&Arc<Component>>,
         who: &[(Client, Subject)],
@@ -225,7 +225,7 @@ impl Live {
 
     /// Asks the guard again in a while, because what it goes by may have changed. Commits
     /// that come until then make no difference.
-    pub(super) fn authorize_later(self: &Arc<Self>, recheck: Duration) {
+    pub(crate) fn authorize_later(self: &Arc<Self>, recheck: Duration) {
         if self.subscribers.is_empty() || self.waiting().recheck_is_due {
             return;
         }
@@ -256,7 +256,7 @@ impl Live {
     /// Decides anew on those who subscribe, ahead of what a turn of this component has changed:
     /// who may look no longer is told so, and nothing of that turn or a later one. A guard that
     /// fails, or takes longer than it may, has shut out those whom it did not decide on.
-    pub(super) async fn authorize_ahead(self: &Arc<Self>, ran: &Arc<Component>) {
+    pub(crate) async fn authorize_ahead(self: &Arc<Self>, ran: &Arc<Component>) {
         if !self.guarding().has_looked.load(Ordering::Relaxed) || self.subscribers.is_empty() {
             return;
         }
@@ -367,14 +367,14 @@ impl Live {
         }
         self.authorize_again(None, Undecided::Leave).await;
         let waits = {
-            let mut ledger = self.ledger_at_rest();
-            if !self.adopt_in(&mut ledger, component) {
+            let mut parts = self.parts_at_rest();
+            if !self.adopt_in(&mut parts, component) {
                 return;
             }
             // Under one lock: what was committed by the old rules leaves before, what will be
             // by the new ones behind it.
-            !ledger.guards.project && {
-                let snapshot = self.snapshot_of(&mut ledger);
+            !parts.guards.project && {
+                let snapshot = self.snapshot_of(&mut parts);
                 let live = self.clone();
                 let departure = async move |outcome: Result<(), Failure>| {
                     if outcome.is_ok() {
@@ -418,7 +418,7 @@ impl Live {
 
     /// Shows every state subscriber its view of what a turn has committed, which this patch leads
     /// to. Returns how many messages were taken.
-    pub(super) async fn show(
+    pub(crate) async fn show(
         self: &Arc<Self>,
         component: &Component,
         patch: Option<&ActorFrame>,
@@ -446,7 +446,7 @@ impl Live {
         };
         let _raised = self.subscribers.cork_state(self.gate.batch());
         // What is committed behind it shows itself.
-        let is_current = || self.ledger().is_at(&pinned);
+        let is_current = || self.parts().is_at(&pinned);
         let subscribers = &self.subscribers;
         let taken = subscribers.publish_views(views, &shown, steps, &self.source(), &is_current);
         subscribers.make_up_later(&late, &self.source());
@@ -455,7 +455,7 @@ impl Live {
 
     /// What these see, without those about whom the guard failed: they keep what they saw, and
     /// after the next commit it is asked again.
-    pub(super) async fn views_of(
+    pub(crate) async fn views_of(
         self: &Arc<Self>,
         component: &Component,
         viewers: Vec<(Arc<str>, Client)>,
@@ -470,7 +470,7 @@ impl Live {
 
     /// Asks the guard what each of these sees: of the version that it has let them in on, else
     /// of the last one.
-    pub(super) async fn views(
+    pub(crate) async fn views(
         self: &Arc<Self>,
         component: &Component,
         who: &[Client],
@@ -520,14 +520,14 @@ impl Live {
 }
 
 /// What a client sees that may see nothing.
-pub(super) fn nothing() -> View {
+pub(crate) fn nothing() -> View {
     View::Own(OwnView::new(Json::Null, 0, None))
 }
 
 /// Asks the guard as long as somebody waits for it. Those that wait get an answer also when
 /// this is dropped.
 struct Deciding {
-    live: Arc<Live>,
+    live: Arc<ActorState>,
     finished: bool,
 }
 
@@ -765,8 +765,8 @@ impl Imports for Committed {
 
     fn connections(&mut self) -> Vec<String> {
         self.live.guarding().looks();
-        let ledger = self.live.ledger();
-        ledger.connections.keys().map(|id| id.to_string()).collect()
+        let parts = self.live.parts();
+        parts.presence.ids().map(|id| id.to_string()).collect()
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {

@@ -56,7 +56,7 @@ impl IdempotencyKey {
         *self.input == *digest || self.spelled.as_deref() == Some(digest)
     }
 
-    pub(super) fn answer(&self, at_ms: u64, outcome: Outcome, bounds: Bounds) -> Answer {
+    pub(crate) fn answer(&self, at_ms: u64, outcome: Outcome, bounds: Bounds) -> Answer {
         let outcome = match outcome {
             // It ran, and that is all that is remembered.
             Outcome::Result(result) if result.len() > bounds.bytes => Outcome::Begun,
@@ -84,13 +84,13 @@ fn digest(parts: &[&str]) -> Arc<str> {
 
 /// The answers of one actor, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Answered {
+pub(crate) struct Answered {
     answers: IndexMap<Arc<str>, Answer>,
     bytes: usize,
 }
 
 impl Answered {
-    pub(super) fn restored(stored: Vec<Answer>) -> Answered {
+    pub(crate) fn restored(stored: Vec<Answer>) -> Answered {
         let mut answers = Answered::default();
         for answer in stored {
             answers.add(answer);
@@ -98,17 +98,17 @@ impl Answered {
         answers
     }
 
-    pub(super) fn to_stored(&self) -> Vec<Answer> {
+    pub(crate) fn to_stored(&self) -> Vec<Answer> {
         self.answers.values().cloned().collect()
     }
 
     /// What they weigh in bytes.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Makes room for a further one.
-    pub(super) fn prune(&mut self, now_ms: u64, bounds: Bounds) {
+    pub(crate) fn prune(&mut self, now_ms: u64, bounds: Bounds) {
         let is_over = |answers: &Answered| {
             let Some((_, oldest)) = answers.answers.first() else {
                 return false;
@@ -129,7 +129,7 @@ impl Answered {
         }
     }
 
-    pub(super) fn add(&mut self, answer: Answer) {
+    pub(crate) fn add(&mut self, answer: Answer) {
         self.bytes += weight(&answer);
         if let Some(older) = self.answers.shift_remove(&answer.call) {
             self.bytes -= weight(&older);
@@ -138,7 +138,7 @@ impl Answered {
     }
 
     /// What a call came to that has run before; none if it has not.
-    pub(super) fn of(
+    pub(crate) fn of(
         &self,
         keyed: &IdempotencyKey,
         now_ms: u64,

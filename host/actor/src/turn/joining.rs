@@ -1,7 +1,7 @@
 //! How somebody comes to watch an actor, and comes to it again after having lagged.
 //!
 //! What a newcomer is given and the list of those who are told of the next commit are one
-//! moment: both are decided under the audience's lock, with the ledger as it is then.
+//! moment: both are decided under the audience's lock, with the parts as it is then.
 //!
 //! Invariants: nobody is shown a state that is not the one that their guard has decided on; of
 //! what is committed behind it, nobody misses anything, and nobody is told anything twice.
@@ -16,23 +16,23 @@ use tidegate_engine::{Component, Subject};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::guard::Basis;
-use super::ledger::{Ledger, Live, Pinned};
 use crate::live::{Shown, Steps, Stream, View};
+use crate::state::{ActorState, Parts, Pinned};
 
 /// Keeps an actor with a guard from showing another commit, and so from making more than one.
-pub(super) type Still = OwnedMutexGuard<()>;
+pub(crate) type Still = OwnedMutexGuard<()>;
 
 /// How often a guard is asked until the state that it decided on is the one that is shown; from
 /// then on the actor is held still meanwhile.
 pub const MAX_DECISIONS: u32 = 4;
 
-impl Ledger {
+impl Parts {
     /// Whether this is the state that was committed last.
-    pub(super) fn is_at(&self, pinned: &Pinned) -> bool {
-        self.version == pinned.version && self.shown_epoch == pinned.epoch
+    pub(crate) fn is_at(&self, pinned: &Pinned) -> bool {
+        self.history.version == pinned.version && self.shown.epoch == pinned.epoch
     }
 
-    pub(super) fn is_as_decided(&self, basis: &Basis) -> bool {
+    pub(crate) fn is_as_decided(&self, basis: &Basis) -> bool {
         basis.as_ref().is_none_or(|seen| self.is_at(seen))
     }
 }
@@ -58,7 +58,7 @@ impl Showing {
     }
 }
 
-impl Live {
+impl ActorState {
     /// Holds an actor with a guard still, for somebody who could not be decided on between two
     /// of its commits.
     pub async fn hold_still(&self) -> Still {
@@ -68,7 +68,7 @@ impl Live {
     /// Subscribes a receiver to the events. False when the state is not the one that this basis
     /// is about.
     pub fn subscribe_events(&self, outlet: Arc<dyn Outlet>, basis: &Basis) -> bool {
-        let is_decided = || self.ledger().is_as_decided(basis);
+        let is_decided = || self.parts().is_as_decided(basis);
         self.subscribers.join_events_if(outlet, is_decided)
     }
 
@@ -86,7 +86,7 @@ impl Live {
         self.at_rest().await;
         let component = self.component()?;
         // What is committed from here on makes patches.
-        self.ledger().is_watched = true;
+        self.parts().shown.is_watched = true;
         let joined = match component.access(self.key.actor.as_str()).project {
             true => self.join_view(outlet, &component, basis, still).await?,
             false => self.join_state(outlet, basis, since, still).await?,
@@ -112,11 +112,11 @@ impl Live {
             self.make_snapshot().await;
             let mut is_decided = true;
             let snapshot = || {
-                let mut ledger = self.ledger();
-                is_decided = ledger.is_as_decided(basis);
-                // Commits enter under the ledger's lock.
-                let is_safe = is_decided && ledger.is_at_hand() && self.gate.is_safe();
-                is_safe.then(|| self.messages_of(&mut ledger, since))
+                let mut parts = self.parts();
+                is_decided = parts.is_as_decided(basis);
+                // Commits enter under the parts' lock.
+                let is_safe = is_decided && parts.is_at_hand() && self.gate.is_safe();
+                is_safe.then(|| self.messages_of(&mut parts, since))
             };
             let joined = self
                 .subscribers
@@ -127,15 +127,15 @@ impl Live {
             // As of now, once it is safe: the patches behind it wait at the gate as well.
             let (told, joined) = oneshot::channel();
             let waits = {
-                let mut ledger = self.ledger();
-                if !ledger.is_as_decided(basis) {
+                let mut parts = self.parts();
+                if !parts.is_as_decided(basis) {
                     return Ok(false);
                 }
-                if !ledger.is_at_hand() {
+                if !parts.is_at_hand() {
                     // It was lent again; it is as it was, or another one.
                     continue;
                 }
-                let messages = self.messages_of(&mut ledger, since);
+                let messages = self.messages_of(&mut parts, since);
                 let (live, outlet) = (self.clone(), outlet.clone());
                 let departure = async move |outcome: Result<(), Failure>| {
                     let source = live.source();
@@ -189,24 +189,24 @@ impl Live {
         self: &Arc<Self>,
         pinned: &Arc<Pinned>,
         whole: Option<Arc<str>>,
-        show: impl FnOnce(&Live, &Shown<'_>, &dyn Fn() -> bool) -> bool + Send + 'static,
+        show: impl FnOnce(&ActorState, &Shown<'_>, &dyn Fn() -> bool) -> bool + Send + 'static,
     ) -> Option<Shows> {
         let (told, shows) = oneshot::channel();
         let departure = {
             let (live, pinned) = (self.clone(), pinned.clone());
             async move |outcome: Result<(), Failure>| {
                 let whole = || whole.clone().unwrap_or_else(|| live.text_of(&pinned));
-                let is_fit = || live.ledger().is_at(&pinned);
+                let is_fit = || live.parts().is_at(&pinned);
                 let show = || show(&live, &live.shown(&pinned, &whole), &is_fit);
                 // Who does not wait any longer is undone by whoever gave up.
                 let _ = told.send(outcome.map(|()| show()));
             }
         };
         let open = {
-            let ledger = self.ledger();
-            // Commits enter under the ledger's lock.
+            let parts = self.parts();
+            // Commits enter under the parts' lock.
             let enters = || self.gate.leave(departure);
-            ledger.is_at(pinned).then(enters)?
+            parts.is_at(pinned).then(enters)?
         };
         if let Some(departure) = open {
             departure(Ok(())).await;
@@ -215,7 +215,7 @@ impl Live {
     }
 
     /// One version of the state, as it is to be shown to who has nothing of it.
-    pub(super) fn shown<'a>(
+    pub(crate) fn shown<'a>(
         &'a self,
         pinned: &'a Pinned,
         whole: &'a (dyn Fn() -> Arc<str> + Sync),
@@ -232,7 +232,7 @@ impl Live {
 
     /// Makes up for what one subscriber of an actor with a guard has missed. It may have lagged
     /// behind the turn that took its right away.
-    pub(super) async fn refresh_guarded(self: Arc<Self>, outlet: Arc<str>) {
+    pub(crate) async fn refresh_guarded(self: Arc<Self>, outlet: Arc<str>) {
         let mut still = None;
         for attempt in 1.. {
             if attempt >= MAX_DECISIONS && still.is_none() {
@@ -295,7 +295,7 @@ impl Live {
             None => self.pin().await,
         };
         self.make_snapshot().await;
-        let is_at_hand = self.ledger().is_at_hand();
+        let is_at_hand = self.parts().is_at_hand();
         let whole = match is_at_hand {
             true => None,
             false => self.whole_for(component, &pinned, [&View::Whole]).await?,
@@ -303,16 +303,16 @@ impl Live {
         let (outlet, decided) = (outlet.clone(), pinned.clone());
         let shows = self.when_safe(&pinned, whole, move |live, shown, is_fit| {
             let source = live.source();
-            if !live.ledger().is_at_hand() {
+            if !live.parts().is_at_hand() {
                 // What was decided on is told from its copy: nobody waits for the document here.
                 return live
                     .subscribers
                     .refresh_view(&outlet, View::Whole, shown, &source, is_fit);
             }
             let snapshot = || {
-                let mut ledger = live.ledger();
-                let is_fit = ledger.is_at(&decided) && ledger.is_at_hand();
-                is_fit.then(|| live.snapshot_of(&mut ledger))
+                let mut parts = live.parts();
+                let is_fit = parts.is_at(&decided) && parts.is_at_hand();
+                is_fit.then(|| live.snapshot_of(&mut parts))
             };
             live.subscribers.refresh_state(&outlet, &source, snapshot)
         });
@@ -341,7 +341,7 @@ impl Live {
     }
 
     /// Shows every state subscriber its view anew.
-    pub(super) async fn show_views_again(self: &Arc<Self>, component: &Component) {
+    pub(crate) async fn show_views_again(self: &Arc<Self>, component: &Component) {
         let mut still = None;
         for attempt in 1.. {
             if attempt >= MAX_DECISIONS && still.is_none() {

@@ -1,7 +1,7 @@
 //! The messages of one actor: those that it has sent and that are not settled, and how much
 //! it has heard of others.
 //!
-//! The ledger holds them. A message is part of the commit of the turn that sent it; it is
+//! The parts holds them. A message is part of the commit of the turn that sent it; it is
 //! settled once the receiver's own commit says that it was received, or once it is certain that
 //! no turn of the receiver will come of it. What is not settled is sent again when the
 //! sender comes into memory, and the receiver drops what it has heard before.
@@ -34,7 +34,7 @@ struct Unsettled {
 }
 
 impl Outbox {
-    pub(super) fn restored(stored: Vec<Sent>, last: u64) -> Outbox {
+    pub(crate) fn restored(stored: Vec<Sent>, last: u64) -> Outbox {
         let mut outbox = Outbox {
             last,
             ..Outbox::default()
@@ -47,14 +47,14 @@ impl Outbox {
 
     /// One that has sent nothing, and goes on counting: what is under way must not be taken for
     /// later than what comes.
-    pub(super) fn emptied(&self) -> Outbox {
+    pub(crate) fn emptied(&self) -> Outbox {
         Outbox {
             last: self.last,
             ..Outbox::default()
         }
     }
 
-    pub(super) fn to_stored(&self) -> Vec<Sent> {
+    pub(crate) fn to_stored(&self) -> Vec<Sent> {
         let unsettled = self.unsettled.values();
         unsettled
             .map(|unsettled| (*unsettled.sent).clone())
@@ -69,7 +69,7 @@ impl Outbox {
     }
 
     /// Numbers messages that a turn sends in this epoch.
-    pub(super) fn number(&self, sends: Vec<Invocation>, epoch: &Arc<str>) -> Vec<Sent> {
+    pub(crate) fn number(&self, sends: Vec<Invocation>, epoch: &Arc<str>) -> Vec<Sent> {
         let numbers = self.last + 1..;
         let numbered = numbers.zip(sends).map(|(seq, call)| Sent {
             seq,
@@ -84,7 +84,7 @@ impl Outbox {
     }
 
     /// Takes in what was committed, which is about to leave.
-    pub(super) fn add(&mut self, sends: Vec<Sent>) -> Vec<Arc<Sent>> {
+    pub(crate) fn add(&mut self, sends: Vec<Sent>) -> Vec<Arc<Sent>> {
         let sends = sends.into_iter().map(Arc::new);
         let sends: Vec<Arc<Sent>> = sends.collect();
         for sent in &sends {
@@ -116,7 +116,7 @@ impl Outbox {
 
     /// What was settled since this was last asked; alone it is not worth a commit, because
     /// receivers know what they have heard.
-    pub(super) fn take_settled(&mut self, in_any_case: bool) -> Vec<u64> {
+    pub(crate) fn take_settled(&mut self, in_any_case: bool) -> Vec<u64> {
         match in_any_case {
             true => std::mem::take(&mut self.settled),
             false => Vec::new(),
@@ -134,20 +134,20 @@ impl Outbox {
     }
 
     /// How many are not settled, with this change.
-    pub(super) fn len_with(&self, change: &Change) -> usize {
+    pub(crate) fn len_with(&self, change: &Change) -> usize {
         self.unsettled.len() + change.sends.len()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.unsettled.len()
     }
 
     /// What they weigh in bytes.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.last
     }
 }
@@ -161,7 +161,7 @@ type Sender = (Arc<str>, Arc<str>, Arc<str>);
 pub struct Inbox(Option<Box<IndexMap<Sender, u64>>>);
 
 impl Inbox {
-    pub(super) fn restored(stored: Vec<Received>) -> Inbox {
+    pub(crate) fn restored(stored: Vec<Received>) -> Inbox {
         let mut inbox = Inbox::default();
         for received in stored {
             inbox.note(received, usize::MAX);
@@ -169,7 +169,7 @@ impl Inbox {
         inbox
     }
 
-    pub(super) fn to_stored(&self) -> Vec<Received> {
+    pub(crate) fn to_stored(&self) -> Vec<Received> {
         let received = self.0.iter().flat_map(|received| received.iter());
         let received = received.map(|((actor, id, epoch), seq)| Received {
             actor: actor.clone(),
@@ -181,7 +181,7 @@ impl Inbox {
     }
 
     /// Of how many it has heard.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |received| received.len())
     }
 
@@ -200,7 +200,7 @@ impl Inbox {
     }
 
     /// Remembers a message, and at most `limit` senders.
-    pub(super) fn note(&mut self, received: Received, limit: usize) {
+    pub(crate) fn note(&mut self, received: Received, limit: usize) {
         let key = (received.actor, received.id, received.epoch);
         let known = self.0.get_or_insert_default();
         known.shift_remove(&key);

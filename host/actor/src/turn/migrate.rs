@@ -23,12 +23,12 @@ use tidegate_store::{
 };
 use tracing::{info, warn};
 
-use super::ledger::{Ledger, Live, unavailable};
 use super::work::{Budget, TurnMeter, at_once_or_elsewhere, elsewhere};
+use crate::state::{ActorState, Parts, unavailable};
 
 /// Whether a state fits a component; about no component at first.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Fit {
+pub(crate) struct Fit {
     /// The component's serial number.
     of: u64,
     fits: bool,
@@ -36,7 +36,7 @@ pub(super) struct Fit {
 
 impl Fit {
     /// It fits this one.
-    pub(super) fn of(component: &Component) -> Fit {
+    pub(crate) fn of(component: &Component) -> Fit {
         Fit {
             of: component.serial,
             fits: true,
@@ -44,7 +44,7 @@ impl Fit {
     }
 
     /// Whether it is known to fit this one.
-    pub(super) fn is_of(self, component: &Component) -> bool {
+    pub(crate) fn is_of(self, component: &Component) -> bool {
         self.fits && self.of == component.serial
     }
 }
@@ -206,68 +206,73 @@ fn wrong(detail: String) -> Failure {
     unfit(format_args!("what `migrate` made of it does not: {detail}"))
 }
 
-impl Ledger {
+impl Parts {
     /// Whether the committed state is known to be one of this component's, or is found to be.
     /// Looked at once for each that comes to serve the actor, if that takes little.
-    pub(super) fn fits(&mut self, key: &ActorKey, component: &Component) -> bool {
-        if self.fit.of != component.serial {
+    pub(crate) fn fits(&mut self, key: &ActorKey, component: &Component) -> bool {
+        if self.history.fit.of != component.serial {
             let found = declared(key, component).map_or(Ok(Ok(Vec::new())), |declared| {
-                let state = self.document.committed();
-                check(declared, &state, self.state_version, &mut little(component))
+                let state = self.history.document.committed();
+                check(
+                    declared,
+                    &state,
+                    self.history.state_version,
+                    &mut little(component),
+                )
             });
             let Ok(found) = found else {
                 return false;
             };
             self.note_fit(component, found);
         }
-        self.fit.fits
+        self.history.fit.fits
     }
 
     /// Notes what was found of the committed state.
     fn note_fit(&mut self, component: &Component, found: Result<Vec<Pointer>, String>) {
         let loose = found.as_deref().unwrap_or_default();
         // Those who have the state have the same numbers, written otherwise.
-        if !loose.is_empty() && !self.document.is_dirty() {
-            self.document.spell_integers(loose);
-            self.document.accept();
+        if !loose.is_empty() && !self.history.document.is_dirty() {
+            self.history.document.spell_integers(loose);
+            self.history.document.accept();
         }
-        self.fit = Fit {
+        self.history.fit = Fit {
             of: component.serial,
             fits: found.is_ok(),
         };
     }
 }
 
-impl Live {
+impl ActorState {
     /// Whether the committed state is one of this component's.
     pub fn fits(&self, component: &Component) -> bool {
-        self.ledger_to_fit(component).fits(&self.key, component)
+        self.parts_to_fit(component).fits(&self.key, component)
     }
 
-    /// The ledger, locked, with what says whether the state is one of this component's: most often
+    /// The parts, locked, with what says whether the state is one of this component's: most often
     /// that is known, also while the document is lent.
-    pub(super) fn ledger_to_fit(&self, component: &Component) -> MutexGuard<'_, Ledger> {
-        let ledger = self.ledger();
-        if ledger.fit.of == component.serial {
-            return ledger;
+    pub(crate) fn parts_to_fit(&self, component: &Component) -> MutexGuard<'_, Parts> {
+        let parts = self.parts();
+        if parts.history.fit.of == component.serial {
+            return parts;
         }
-        drop(ledger);
-        self.ledger_at_rest()
+        drop(parts);
+        self.parts_at_rest()
     }
 
     /// Finds out whether the state is one of this component's, where that takes long. Only between
     /// turns.
     async fn look_at_fit(&self, component: &Component) -> Result<bool, Failure> {
         {
-            let ledger = self.ledger();
-            if ledger.fit.of == component.serial {
-                return Ok(ledger.fit.fits);
+            let parts = self.parts();
+            if parts.history.fit.of == component.serial {
+                return Ok(parts.history.fit.fits);
             }
         }
         let Some(declared) = declared(&self.key, component).cloned() else {
             return Ok(true);
         };
-        let version = self.ledger().state_version;
+        let version = self.parts().history.state_version;
         let look = move |document: &mut Document, meter: &mut TurnMeter| {
             let state = document.committed();
             let found = check(&declared, &state, version, meter);
@@ -279,7 +284,7 @@ impl Live {
             .on_document(component, &mut budget, deadline(component), look)
             .await?;
         let fits = found.is_ok();
-        self.ledger().note_fit(component, found);
+        self.parts().note_fit(component, found);
         Ok(fits)
     }
 
@@ -306,9 +311,9 @@ impl Live {
             && !self.is_kept()
         {
             // As it would be, had it left memory in between.
-            let mut ledger = self.ledger();
-            ledger.go_on_with(declared.initial.clone(), declared.version, new_epoch(), 0);
-            self.adopt_in(&mut ledger, component);
+            let mut parts = self.parts();
+            parts.go_on_with(declared.initial.clone(), declared.version, new_epoch(), 0);
+            self.adopt_in(&mut parts, component);
             return Ok(Fitted::Anew);
         }
         let stored = fitted(component, &self.key, stored, new_epoch).await?;
@@ -330,15 +335,15 @@ impl Live {
             Committed::Later(safe) => safe.await.map_err(|error| unavailable(&error))?,
             Committed::Refused(error) => return Err(unavailable(&error)),
         }
-        let mut ledger = self.ledger();
-        ledger.go_on_with(
+        let mut parts = self.parts();
+        parts.go_on_with(
             stored.state,
             stored.state_version,
             stored.epoch,
             stored.version,
         );
-        ledger.weight = weight;
-        self.adopt_in(&mut ledger, component);
+        parts.weight = weight;
+        self.adopt_in(&mut parts, component);
         Ok(Fitted::Anew)
     }
 }

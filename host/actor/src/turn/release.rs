@@ -16,13 +16,13 @@ use tokio::sync::oneshot;
 
 use super::dispatch::Dispatch;
 use super::guard::Guards;
-use super::ledger::Live;
 use super::listener::Listener;
 use crate::live::ActorFrame;
+use crate::state::ActorState;
 
 /// What a committed turn lets out.
 pub struct Effects {
-    pub(super) live: Arc<Live>,
+    pub(super) live: Arc<ActorState>,
     pub(super) component: Arc<Component>,
     pub(super) dispatch: Arc<dyn Dispatch>,
     /// Whether the state has another version.
@@ -201,7 +201,7 @@ pub async fn let_out(effects: Effects, reply: Option<Reply>, recheck: Duration) 
 }
 
 /// Answers a call that lets out nothing else, once everything that it builds on is safe.
-pub async fn answer(live: &Live, reply: ReplyTo, result: Result<Option<String>, Failure>) {
+pub async fn answer(live: &ActorState, reply: ReplyTo, result: Result<Option<String>, Failure>) {
     let departure = async move |outcome: Result<(), Failure>| {
         reply.send(outcome.and(result));
     };

@@ -30,13 +30,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::dispatch::{Caller, Dispatch};
 use super::idempotency::{Bounds, IdempotencyKey};
-use super::ledger::{Ledger, Live, next_token, unavailable};
 use super::migrate::Fit;
 use super::release::{Chunks, Effects, StagedEvent, let_out};
-use super::replay_buffer;
 use super::timers::{Clock, StoredTimer, Timer, TimerChange};
 use super::work::{Budget, TurnMeter, elsewhere, is_short};
 use crate::live::{Body, frame};
+use crate::state::replay_buffer;
+use crate::state::{ActorState, Parts, next_token, unavailable};
 
 /// What an event, and each connection that it is addressed to, weighs beside its text.
 const EVENT_COST: usize = 64;
@@ -50,7 +50,7 @@ type Patches = Option<Vec<PatchOp>>;
 /// What a turn begins with.
 pub struct TurnContext {
     /// The actor.
-    pub live: Arc<Live>,
+    pub live: Arc<ActorState>,
     /// The code that runs it.
     pub component: Arc<Component>,
     /// Where it commits to.
@@ -98,7 +98,7 @@ pub struct MailBounds {
 
 /// What one turn has staged so far. The guest's imports and the runner of the turn share it.
 ///
-/// The state document is changed in place, with an undo log, in the ledger that the
+/// The state document is changed in place, with an undo log, in the parts that the
 /// actor's subscribers share: they see its last committed content at any time. What was not
 /// committed when the last handle goes is rolled back.
 #[derive(Clone)]
@@ -140,7 +140,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let staged = self.staged.get_mut();
         if staged.open {
-            self.context.live.ledger().rollback();
+            self.context.live.parts().history.rollback();
         }
     }
 }
@@ -185,7 +185,7 @@ impl Stage {
         self.0.staged.lock()
     }
 
-    fn live(&self) -> &Arc<Live> {
+    fn live(&self) -> &Arc<ActorState> {
         &self.0.context.live
     }
 
@@ -368,7 +368,7 @@ impl Stage {
         let mut staged = self.staged();
         if std::mem::replace(&mut staged.open, false) {
             drop(staged);
-            self.live().ledger().rollback();
+            self.live().parts().history.rollback();
         }
     }
 
@@ -459,10 +459,7 @@ impl Stage {
             staged.is_fit = false;
             let prepared = self.prepare_at_once(&mut staged.budget)?;
             let patches = prepared.as_ref().and_then(Option::as_deref);
-            let shown = self
-                .live()
-                .ledger()
-                .shown_bytes(patches.unwrap_or_default());
+            let shown = self.live().parts().shown_bytes(patches.unwrap_or_default());
             (prepared, staged.bytes.saturating_add(shown))
         };
         match prepared {
@@ -474,13 +471,13 @@ impl Stage {
     /// The patch to commit, none when the state has not changed; or nothing where that takes too
     /// long to find out here.
     fn prepare_at_once(&self, budget: &mut Budget) -> Result<Option<Patches>, Failure> {
-        let mut ledger = self.live().ledger();
-        if !ledger.document.is_dirty() {
+        let mut parts = self.live().parts();
+        if !parts.history.document.is_dirty() {
             return Ok(Some(None));
         }
-        let fits = ledger.fit.is_of(&self.0.context.component);
+        let fits = parts.history.fit.is_of(&self.0.context.component);
         let mut allowance = budget.at_once();
-        let prepared = self.prepare(&mut ledger.document, fits, &mut allowance);
+        let prepared = self.prepare(&mut parts.history.document, fits, &mut allowance);
         budget.settle(&allowance);
         let prepared = match prepared {
             Ok(prepared) => prepared?,
@@ -489,7 +486,7 @@ impl Stage {
         if prepared.is_none() {
             // The document has the same content again, so the old token still names it;
             // the new one names it as well and may be in the guest's memory.
-            ledger.accept();
+            parts.accept();
         }
         Ok(Some(prepared))
     }
@@ -541,7 +538,12 @@ impl Stage {
         let patches = match prepared {
             Some(patches) => patches,
             None => {
-                let fits = self.live().ledger().fit.is_of(&self.0.context.component);
+                let fits = self
+                    .live()
+                    .parts()
+                    .history
+                    .fit
+                    .is_of(&self.0.context.component);
                 let stage = self.clone();
                 let prepare = move |document: &mut Document, meter: &mut TurnMeter| {
                     let prepared = stage.prepare(document, fits, meter);
@@ -549,7 +551,7 @@ impl Stage {
                 };
                 let patches = self.on_document(prepare).await?;
                 if patches.is_none() {
-                    self.live().ledger().accept();
+                    self.live().parts().accept();
                 }
                 patches
             }
@@ -577,70 +579,70 @@ impl Stage {
                 std::mem::take(&mut staged.sends),
             )
         };
-        let mut ledger = live.ledger();
+        let mut parts = live.parts();
         let changed = patches.is_some();
         // A turn that commits more than once has heard its message with the first.
         let received = context.received.as_ref();
         let received = received
-            .filter(|received| !ledger.inbox.knows(received))
+            .filter(|received| !parts.inbox.knows(received))
             .cloned();
         let answer = context.keyed.as_ref().map(|keyed| {
             // Their age is a span of time.
             let now_ms = context.clock.steady_ms();
-            ledger.answers.prune(now_ms, context.bounds);
+            parts.answers.prune(now_ms, context.bounds);
             keyed.answer(now_ms, outcome, context.bounds)
         });
         let mut change = Change {
-            version: ledger.version + u64::from(changed),
+            version: parts.history.version + u64::from(changed),
             begins: None,
             patches: patches.unwrap_or_default(),
             timers: timers.clone(),
             connections: Vec::new(),
             answer,
-            sends: ledger.outbox.number(sends, &ledger.epoch),
+            sends: parts.outbox.number(sends, &parts.history.epoch),
             settled: Vec::new(),
             received,
         };
-        ledger.take_for(&change)?;
-        ledger.add_happenings(&mut change);
+        parts.take_for(&change)?;
+        parts.add_happenings(&mut change);
         if !change.is_empty() {
             // It shares what the document holds.
-            let state = &|ledger: &Ledger| ledger.document.value().clone();
+            let state = &|parts: &Parts| parts.history.document.value().clone();
             let store = &*context.store;
-            live.commit(&mut ledger, &change, store, context.durability, state)
+            live.commit(&mut parts, &change, store, context.durability, state)
                 .map_err(|error| unavailable(&error))?;
         }
         if let Some(answer) = change.answer {
-            ledger.answers.add(answer);
+            parts.answers.add(answer);
         }
         if let Some(received) = change.received {
-            ledger.inbox.note(received, context.messages.senders);
+            parts.inbox.note(received, context.messages.senders);
         }
-        let sends = ledger.outbox.add(change.sends);
-        ledger.timers.change(&live.key, timers, &context.clock);
+        let sends = parts.outbox.add(change.sends);
+        parts.timers.change(&live.key, timers, &context.clock);
         let patch = changed.then(|| {
-            ledger.accept();
+            parts.accept();
             // `prepare` has checked it.
-            ledger.fit = Fit::of(&context.component);
-            ledger.version += 1;
-            ledger.encoded = None;
-            let shown = patch::without_hidden(change.patches, &ledger.hidden);
+            parts.history.fit = Fit::of(&context.component);
+            parts.history.version += 1;
+            parts.shown.encoded = None;
+            let shown = patch::without_hidden(change.patches, &parts.shown.hidden);
             if shown.is_empty() {
                 return None;
             }
-            let version = ledger.version;
-            let from = std::mem::replace(&mut ledger.shown_version, version);
-            if !ledger.is_watched {
+            let version = parts.history.version;
+            let from = std::mem::replace(&mut parts.shown.version, version);
+            if !parts.shown.is_watched {
                 // Who comes back to it from another time finds the change in the store.
                 return None;
             }
-            let (state, epoch) = (ledger.document.value(), ledger.shown_epoch.clone());
+            let (state, epoch) = (parts.history.document.value(), parts.shown.epoch.clone());
             let body = replay_buffer::body(&shown, state, epoch, from, version);
             let message = Arc::new(frame(&live.key, body));
-            ledger.recent.add(from, version, &message);
+            parts.shown.replay.add(from, version, &message);
             Some((message, version))
         });
-        drop(ledger);
+        drop(parts);
         Ok(Effects {
             live: live.clone(),
             component: context.component.clone(),
@@ -655,16 +657,16 @@ impl Stage {
 
     fn write(
         &self,
-        change: impl FnOnce(&mut Ledger) -> Result<(), Failure>,
+        change: impl FnOnce(&mut Parts) -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
         // Until the guest says again that it is.
         self.staged().is_fit = false;
         let (token, size) = {
-            let mut ledger = self.live().ledger();
-            change(&mut ledger)?;
+            let mut parts = self.live().parts();
+            change(&mut parts)?;
             let token = next_token();
-            ledger.token = token;
-            (token, ledger.document.size())
+            parts.history.token = token;
+            (token, parts.history.document.size())
         };
         self.charge_state(size)?;
         Ok(token)
@@ -751,14 +753,14 @@ impl Stage {
         })?;
         let limit = self.limits().timers;
         let mut staged = self.staged();
-        let mut ledger = self.live().ledger();
+        let mut parts = self.live().parts();
         let set = staged.timers.iter().filter(|change| change.sets()).count();
-        if ledger.timers.len() + set >= limit {
+        if parts.timers.len() + set >= limit {
             return Err(Failure::host(code::TIMER_LIMIT)
                 .message(format!("an actor may have {limit} timers"))
                 .param("limit", limit));
         }
-        let id = ledger.timers.next_id();
+        let id = parts.timers.next_id();
         let clock = &self.0.context.clock;
         let steady_ms = clock.steady_ms().saturating_add(timer.delay_ms);
         let timer = Timer {
@@ -798,14 +800,14 @@ impl Stage {
 
 impl Imports for Stage {
     fn token(&mut self) -> u64 {
-        self.live().ledger().token
+        self.live().parts().history.token
     }
 
     fn read(&mut self) -> Step<Result<String, Failure>> {
         {
-            let ledger = self.live().ledger();
-            if is_short(ledger.document.size().text) {
-                return Step::Done(Ok(ledger.document.to_text()));
+            let parts = self.live().parts();
+            if is_short(parts.history.document.size().text) {
+                return Step::Done(Ok(parts.history.document.to_text()));
             }
         }
         let stage = self.clone();
@@ -834,8 +836,8 @@ impl Imports for Stage {
                 Ok(value) => value,
                 Err(error) => return Step::Done(Err(self.refused(error))),
             };
-            return Step::Done(self.write(|ledger| {
-                ledger.document.replace(value);
+            return Step::Done(self.write(|parts| {
+                parts.history.document.replace(value);
                 Ok(())
             }));
         }
@@ -848,11 +850,11 @@ impl Imports for Stage {
 
     fn get(&mut self, pointer: Pointer) -> Step<Result<Option<String>, Failure>> {
         {
-            let ledger = self.live().ledger();
-            let Some(value) = ledger.document.get(&pointer) else {
+            let parts = self.live().parts();
+            let Some(value) = parts.history.document.get(&pointer) else {
                 return Step::Done(Ok(None));
             };
-            if let Some(text) = short_text(value, ledger.document.size().text) {
+            if let Some(text) = short_text(value, parts.history.document.size().text) {
                 return Step::Done(Ok(Some(text)));
             }
         }
@@ -883,8 +885,8 @@ impl Imports for Stage {
         };
         let mut allowance = self.staged().budget.at_once();
         let mut is_long = false;
-        let patched = self.write(|ledger| {
-            let applied = ledger.document.apply_metered(&ops, &mut allowance);
+        let patched = self.write(|parts| {
+            let applied = parts.history.document.apply_metered(&ops, &mut allowance);
             is_long = matches!(applied, Err(OpError::Exhausted { .. }));
             applied.map_err(op_failure)
         });
@@ -1000,8 +1002,8 @@ impl Imports for Stage {
     }
 
     fn connections(&mut self) -> Vec<String> {
-        let ledger = self.live().ledger();
-        ledger.connections.keys().map(|id| id.to_string()).collect()
+        let parts = self.live().parts();
+        parts.presence.ids().map(|id| id.to_string()).collect()
     }
 
     fn set_timer(&mut self, timer: NewTimer) -> Step<Result<u64, Failure>> {
@@ -1041,7 +1043,7 @@ impl Imports for Stage {
             return true;
         }
         let is_cancelled = staged.timers.iter().any(|change| change.cancels(id));
-        let exists = !is_cancelled && self.live().ledger().timers.has(id);
+        let exists = !is_cancelled && self.live().parts().timers.has(id);
         if exists {
             staged.timers.push(TimerChange::Cancel(id));
         }
@@ -1094,19 +1096,19 @@ impl Imports for Stage {
         if staged.calls > limit {
             return Err(too_many_calls(limit));
         }
-        let ledger = self.live().ledger();
-        if ledger.outbox.len() + staged.sends.len() >= bounds.unsettled
-            || ledger.outbox.bytes() >= bounds.bytes
+        let parts = self.live().parts();
+        if parts.outbox.len() + staged.sends.len() >= bounds.unsettled
+            || parts.outbox.bytes() >= bounds.bytes
         {
             return Err(Failure::host(code::MESSAGE_LIMIT)
                 .message(format!(
                     "{} messages of the actor have not reached their receivers",
-                    ledger.outbox.len()
+                    parts.outbox.len()
                 ))
                 .param("limit", bounds.unsettled)
                 .param("limitBytes", bounds.bytes));
         }
-        drop(ledger);
+        drop(parts);
         staged.sends.push(call);
         Ok(())
     }
@@ -1123,7 +1125,7 @@ fn too_many_calls(limit: usize) -> Failure {
 }
 
 /// A value as JSON text; none where that is long. `at_most` is known of its length.
-pub(super) fn short_text(value: &Json, at_most: usize) -> Option<String> {
+pub(crate) fn short_text(value: &Json, at_most: usize) -> Option<String> {
     struct Bounded(Vec<u8>);
     impl io::Write for Bounded {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -1,6 +1,6 @@
 //! The timers of one actor: what its turns have set, and which of them are due.
 //!
-//! The ledger holds them; turns stage changes to them, which take effect with the commit.
+//! The parts holds them; turns stage changes to them, which take effect with the commit.
 //! Each is set on the host's clock, which tells `actor` when it is due: what was set in this
 //! process after a span of time, what another one has stored at a moment of the wall clock.
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tidegate_base::timer::{Alarm, Due, Timers};
 use tidegate_core::ActorKey;
-pub(super) use tidegate_store::{StoredTimer, Timer, TimerChange};
+pub(crate) use tidegate_store::{StoredTimer, Timer, TimerChange};
 
 /// The host's clock.
 pub type Clock = Arc<Timers<TimerKey>>;
@@ -49,7 +49,7 @@ pub struct ActorTimers {
 
 impl ActorTimers {
     /// The timers of an actor that comes back into memory.
-    pub(super) fn restored(
+    pub(crate) fn restored(
         actor: &ActorKey,
         stored: Vec<StoredTimer>,
         last_id: u64,
@@ -94,12 +94,12 @@ impl ActorTimers {
     }
 
     /// What their inputs take, in bytes.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// When the first one is due, once this has changed.
-    pub(super) fn first_due_ms(&self, changes: &[TimerChange]) -> Option<u64> {
+    pub(crate) fn first_due_ms(&self, changes: &[TimerChange]) -> Option<u64> {
         if changes.is_empty() {
             return self.first_due.map(|due| match due {
                 Due::Steady(ms) => ms.saturating_add_signed(self.ahead_ms()),
@@ -117,14 +117,14 @@ impl ActorTimers {
         kept.chain(set).min()
     }
 
-    pub(super) fn last_id(&self) -> u64 {
+    pub(crate) fn last_id(&self) -> u64 {
         self.last_id
     }
 
     /// What has fired since this was last asked. Of intervals only beside something else
     /// that is committed: fired once more after a crash they do no harm if nothing came of
     /// it.
-    pub(super) fn take_fired(&mut self, in_any_case: bool) -> Vec<TimerChange> {
+    pub(crate) fn take_fired(&mut self, in_any_case: bool) -> Vec<TimerChange> {
         let has_ended = |change: &TimerChange| matches!(change, TimerChange::Cancel(_));
         match in_any_case || self.fired.iter().any(has_ended) {
             true => std::mem::take(&mut self.fired),
@@ -132,21 +132,21 @@ impl ActorTimers {
         }
     }
 
-    pub(super) fn next_id(&mut self) -> u64 {
+    pub(crate) fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.timers.len()
     }
 
-    pub(super) fn has(&self, id: u64) -> bool {
+    pub(crate) fn has(&self, id: u64) -> bool {
         self.timers.contains_key(&id)
     }
 
     /// Sets and cancels what a turn has set and cancelled.
-    pub(super) fn change(&mut self, actor: &ActorKey, changes: Vec<TimerChange>, clock: &Clock) {
+    pub(crate) fn change(&mut self, actor: &ActorKey, changes: Vec<TimerChange>, clock: &Clock) {
         if changes.is_empty() {
             return;
         }
@@ -214,7 +214,7 @@ impl ActorTimers {
         self.find_first();
     }
 
-    pub(super) fn is_idle(&self, id: u64) -> bool {
+    pub(crate) fn is_idle(&self, id: u64) -> bool {
         self.timers.get(&id).is_some_and(|(timer, _)| timer.idle)
     }
 
@@ -240,7 +240,7 @@ impl ActorTimers {
     }
 
     /// What to store of them.
-    pub(super) fn to_stored(&self) -> Vec<StoredTimer> {
+    pub(crate) fn to_stored(&self) -> Vec<StoredTimer> {
         let ahead_ms = self.ahead_ms();
         let stored = |(id, (timer, _)): (&u64, &(Timer, Alarm))| StoredTimer {
             id: *id,

@@ -3,9 +3,9 @@
 //!
 //! Most of what a turn asks of its host is little, and done where it is asked for, within
 //! [`AT_ONCE`] steps. What takes more is begun anew on one of the [`tidegate_base::workers`], while the
-//! guest waits and its thread serves others. Meanwhile the document is not in the ledger: whoever
-//! wants it waits for it, and nobody waits for the ledger's lock. What a commit writes is still made
-//! under that lock, on a worker's thread where it is long: whoever needs the ledger waits for that.
+//! guest waits and its thread serves others. Meanwhile the document is not in the parts: whoever
+//! wants it waits for it, and nobody waits for the parts' lock. What a commit writes is still made
+//! under that lock, on a worker's thread where it is long: whoever needs the parts waits for that.
 //!
 //! Invariant: the document comes back, whatever becomes of the work and of who waits for it; what
 //! was staged by a turn that was given up meanwhile is rolled back then.
@@ -24,7 +24,7 @@ use tidegate_engine::Component;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_util::sync::CancellationToken;
 
-use super::ledger::{Ledger, Live};
+use crate::state::{ActorState, Parts};
 
 /// Steps that are taken where they are asked for: a millisecond or less.
 const AT_ONCE: u64 = 20_000;
@@ -37,48 +37,48 @@ const STEPS_PER_LOOK: u64 = 16_384;
 
 /// The steps of one turn.
 #[derive(Clone, Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     limit: u64,
     left: u64,
 }
 
 impl Budget {
-    pub(super) fn new(limit: u64) -> Budget {
+    pub(crate) fn new(limit: u64) -> Budget {
         Budget { limit, left: limit }
     }
 
     /// Begins anew.
-    pub(super) fn refill(&mut self) {
+    pub(crate) fn refill(&mut self) {
         self.left = self.limit;
     }
 
     /// What may be taken at once.
-    pub(super) fn at_once(&self) -> Allowance {
+    pub(crate) fn at_once(&self) -> Allowance {
         Allowance::new(self.left.min(AT_ONCE))
     }
 
     /// Takes what was used of a copy, which was filled so far before. It may have been refilled
     /// itself meanwhile.
-    pub(super) fn take_used(&mut self, before: &Budget, after: &Budget) {
+    pub(crate) fn take_used(&mut self, before: &Budget, after: &Budget) {
         let used = before.left.saturating_sub(after.left);
         self.left = self.left.saturating_sub(used);
     }
 
     /// Takes what was used of that.
-    pub(super) fn settle(&mut self, allowance: &Allowance) {
+    pub(crate) fn settle(&mut self, allowance: &Allowance) {
         let used = self.left.min(AT_ONCE) - allowance.left();
         self.left -= used;
     }
 }
 
 /// Whether a text is short enough to be dealt with where it is.
-pub(super) fn is_short(bytes: usize) -> bool {
+pub(crate) fn is_short(bytes: usize) -> bool {
     bytes <= TEXT_AT_ONCE
 }
 
 /// Counts the steps of one turn, and ends where it has no more of them, no more time, or nobody
 /// waits any longer.
-pub(super) struct TurnMeter {
+pub(crate) struct TurnMeter {
     budget: Budget,
     deadline: Instant,
     until_look: u64,
@@ -98,7 +98,7 @@ impl TurnMeter {
     }
 
     /// Why it has ended.
-    pub(super) fn failure(&self) -> Failure {
+    pub(crate) fn failure(&self) -> Failure {
         match self.is_late {
             true => Failure::host(code::TURN_DEADLINE)
                 .message("the host's work for the turn took longer than the turn may"),
@@ -107,13 +107,13 @@ impl TurnMeter {
     }
 
     /// Charges a text that is read or written.
-    pub(super) fn charge_text(&mut self, bytes: usize) -> Result<(), Failure> {
+    pub(crate) fn charge_text(&mut self, bytes: usize) -> Result<(), Failure> {
         let charged = self.charge((bytes / STEP_BYTES) as u64 + 1);
         charged.map_err(|Exhausted| self.failure())
     }
 
     /// A JSON text as a value, which takes so many bytes of memory at most.
-    pub(super) fn parse(
+    pub(crate) fn parse(
         &mut self,
         text: &str,
         most: usize,
@@ -162,7 +162,7 @@ fn failed() -> Failure {
 }
 
 /// Has work done elsewhere, under this budget and deadline; what is left of the budget comes back.
-pub(super) async fn elsewhere<T: Send + 'static>(
+pub(crate) async fn elsewhere<T: Send + 'static>(
     component: &Component,
     budget: &mut Budget,
     deadline: Instant,
@@ -186,7 +186,7 @@ pub(super) async fn elsewhere<T: Send + 'static>(
 
 /// Does work here within what may be taken at once; where that does not suffice, it is done anew
 /// elsewhere.
-pub(super) async fn at_once_or_elsewhere<T: Send + 'static>(
+pub(crate) async fn at_once_or_elsewhere<T: Send + 'static>(
     component: &Component,
     deadline: Instant,
     work: impl Fn(&mut TurnMeter) -> Result<T, Failure> + Send + 'static,
@@ -205,9 +205,9 @@ pub(super) async fn at_once_or_elsewhere<T: Send + 'static>(
     }
 }
 
-/// A document that is out of its ledger.
+/// A document that is out of its parts.
 struct Lent {
-    live: Arc<Live>,
+    live: Arc<ActorState>,
     document: Mutex<Option<Document>>,
     gone: Arc<AtomicBool>,
 }
@@ -218,13 +218,13 @@ impl Lent {
     }
 
     fn give_back(&self, document: Document) {
-        let mut ledger = self.live.ledger();
-        ledger.document = document;
+        let mut parts = self.live.parts();
+        parts.history.document = document;
         if self.gone.load(Ordering::SeqCst) {
-            ledger.rollback();
+            parts.history.rollback();
         }
-        let lent = ledger.lent.take();
-        drop(ledger);
+        let lent = parts.history.lent.take();
+        drop(parts);
         if let Some(lent) = lent {
             lent.cancel();
         }
@@ -244,16 +244,16 @@ impl Drop for Borrower {
     }
 }
 
-impl Ledger {
+impl Parts {
     /// Whether the committed state can be told at once: the document is here, or its text.
-    pub(super) fn is_at_hand(&self) -> bool {
-        self.lent.is_none() || self.encoded.is_some()
+    pub(crate) fn is_at_hand(&self) -> bool {
+        self.history.lent.is_none() || self.shown.encoded.is_some()
     }
 }
 
-impl Live {
+impl ActorState {
     /// Has work done on the document elsewhere. Only within a turn, or between turns.
-    pub(super) async fn on_document<T: Send + 'static>(
+    pub(crate) async fn on_document<T: Send + 'static>(
         self: &Arc<Self>,
         component: &Component,
         budget: &mut Budget,
@@ -263,12 +263,13 @@ impl Live {
         let gone = Arc::new(AtomicBool::new(false));
         let lent = loop {
             self.at_rest().await;
-            let mut ledger = self.ledger();
-            if ledger.lent.is_some() {
+            let mut parts = self.parts();
+            if parts.history.lent.is_some() {
                 continue;
             }
-            ledger.lent = Some(CancellationToken::new());
-            let document = std::mem::replace(&mut ledger.document, Document::new(Json::Null));
+            parts.history.lent = Some(CancellationToken::new());
+            let document =
+                std::mem::replace(&mut parts.history.document, Document::new(Json::Null));
             break Arc::new(Lent {
                 live: self.clone(),
                 document: Mutex::new(Some(document)),
@@ -299,10 +300,10 @@ impl Live {
         done
     }
 
-    /// Waits until the document is in the ledger.
+    /// Waits until the document is in the parts.
     pub async fn at_rest(&self) {
         loop {
-            let lent = self.ledger().lent.clone();
+            let lent = self.parts().history.lent.clone();
             match lent {
                 Some(lent) => lent.cancelled().await,
                 None => return,
@@ -310,14 +311,14 @@ impl Live {
         }
     }
 
-    /// The ledger, locked, with the document in it. Whoever can wait has done so before.
-    pub(super) fn ledger_at_rest(&self) -> MutexGuard<'_, Ledger> {
+    /// The parts, locked, with the document in it. Whoever can wait has done so before.
+    pub(crate) fn parts_at_rest(&self) -> MutexGuard<'_, Parts> {
         loop {
-            let ledger = self.ledger();
-            let Some(lent) = ledger.lent.clone() else {
-                return ledger;
+            let parts = self.parts();
+            let Some(lent) = parts.history.lent.clone() else {
+                return parts;
             };
-            drop(ledger);
+            drop(parts);
             // It was lent in between. Others go on meanwhile.
             match Handle::try_current() {
                 Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => {

@@ -1,6 +1,6 @@
 //! What an actor in memory costs, and that it is taken from what there is for all of them.
 //!
-//! The ledger counts; `stage` asks before a turn commits, so that a turn for whose outcome there
+//! The parts counts; `stage` asks before a turn commits, so that a turn for whose outcome there
 //! is no room leaves no trace, and `actor` when an actor comes into memory.
 //!
 //! Invariant: what an actor may do without (its state encoded, or pinned for guards) is kept only
@@ -13,10 +13,10 @@ use tidegate_core::Failure;
 use tidegate_core::failure::code;
 use tidegate_store::{Change, Outcome, TimerChange};
 
-use super::ledger::{Ledger, Live};
+use super::{ActorState, Parts};
 
 /// An actor with nothing: itself, its queue, its subscribers, its place in the table.
-pub const BASE_COST: usize = 2 << 10;
+pub(crate) const BASE_COST: usize = 2 << 10;
 
 /// What a value in memory takes for each byte of its JSON text, about.
 const VALUE_FACTOR: usize = 4;
@@ -30,20 +30,20 @@ const SENDER_COST: usize = 128;
 /// A share changes by no less than this, so that most turns leave it alone.
 const STEP: usize = 1 << 10;
 
-impl Live {
+impl ActorState {
     /// Takes what the actor costs as it was loaded.
     ///
     /// # Errors
     /// `actor.limit`: there is no room for it.
     pub fn charge(&self) -> Result<(), Failure> {
-        let mut ledger = self.ledger();
-        let cost = ledger.cost();
-        ledger.take(cost).map_err(no_room)
+        let mut parts = self.parts();
+        let cost = parts.cost();
+        parts.take(cost).map_err(no_room)
     }
 }
 
 /// What whoever needs an actor is told that there is no room for.
-pub fn no_room(exhausted: Exhausted) -> Failure {
+pub(crate) fn no_room(exhausted: Exhausted) -> Failure {
     let failure = exhausted.failure();
     Failure {
         params: failure.params,
@@ -52,19 +52,19 @@ pub fn no_room(exhausted: Exhausted) -> Failure {
 }
 
 /// What a document of this JSON text will take beside it, if it is not small.
-pub(super) fn share_of_text(text: &str, budget: &Arc<Budget>) -> Result<Option<Share>, Exhausted> {
+pub(crate) fn share_of_text(text: &str, budget: &Arc<Budget>) -> Result<Option<Share>, Exhausted> {
     match text.len() {
         ..=FREE => Ok(None),
         long => budget.share((1 + VALUE_FACTOR) * long).map(Some),
     }
 }
 
-impl Ledger {
+impl Parts {
     /// What the actor costs as it is, in bytes.
     fn cost(&self) -> usize {
-        let documents = 1 + usize::from(self.pinned.is_some());
-        let size = self.document.size();
-        let text = self.encoded.as_ref().map_or(0, |_| size.text);
+        let documents = 1 + usize::from(self.shown.pinned.is_some());
+        let size = self.history.document.size();
+        let text = self.shown.encoded.as_ref().map_or(0, |_| size.text);
         BASE_COST
             + documents * size.memory
             + text
@@ -74,7 +74,7 @@ impl Ledger {
             + self.timers.bytes()
             + self.timers.len() * ENTRY_COST
             + self.inbox.len() * SENDER_COST
-            + self.recent.bytes()
+            + self.shown.replay.bytes()
     }
 
     fn take(&mut self, cost: usize) -> Result<(), Exhausted> {
@@ -87,7 +87,7 @@ impl Ledger {
     }
 
     /// Takes what the actor will cost with the outcome of a turn, whose document is in place.
-    pub(super) fn take_for(&mut self, change: &Change) -> Result<(), Failure> {
+    pub(crate) fn take_for(&mut self, change: &Change) -> Result<(), Failure> {
         let answer = change.answer.as_ref();
         let answer = answer.map_or(0, |answer| match &answer.outcome {
             Outcome::Result(result) => ENTRY_COST + result.len(),
@@ -104,10 +104,10 @@ impl Ledger {
     }
 
     /// Takes what has been added for readers; where there is no room it is not kept.
-    pub(super) fn take_for_readers(&mut self) {
+    pub(crate) fn take_for_readers(&mut self) {
         if self.take(self.cost()).is_err() {
-            self.encoded = None;
-            self.pinned = None;
+            self.shown.encoded = None;
+            self.shown.pinned = None;
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::live::{ActorFrame, Body, frame};
 
 /// The last patches that subscribers were shown.
 #[derive(Debug, Default)]
-pub(super) struct ReplayBuffer {
+pub(crate) struct ReplayBuffer {
     patches: VecDeque<Shown>,
     bytes: usize,
     /// What the store has of earlier ones was looked at.
@@ -34,7 +34,7 @@ impl ReplayBuffer {
     const PATCHES: usize = 256;
     const BYTES: usize = 128 << 10;
 
-    pub(super) fn add(&mut self, from: u64, version: u64, message: &ActorFrame) {
+    pub(crate) fn add(&mut self, from: u64, version: u64, message: &ActorFrame) {
         let message = Arc::new(message.bare());
         self.bytes += message.content().weight();
         self.patches.push_back(Shown {
@@ -46,7 +46,7 @@ impl ReplayBuffer {
     }
 
     /// What they weigh in bytes.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
@@ -62,7 +62,7 @@ impl ReplayBuffer {
     }
 
     /// Those that lead from a version to the one that was shown last, if none is missing.
-    pub(super) fn since(&self, version: u64, shown_version: u64) -> Option<Vec<Arc<ActorFrame>>> {
+    pub(crate) fn since(&self, version: u64, shown_version: u64) -> Option<Vec<Arc<ActorFrame>>> {
         let last = self.patches.back()?;
         if last.version != shown_version {
             return None;
@@ -80,23 +80,23 @@ impl ReplayBuffer {
     }
 
     /// Whether the store may have patches that lead from this version to the first of these.
-    pub(super) fn wants(&self, version: u64, shown_version: u64) -> bool {
+    pub(crate) fn wants(&self, version: u64, shown_version: u64) -> bool {
         !self.is_complete && version < self.begin(shown_version)
     }
 
     /// The store has nothing.
-    pub(super) fn is_all(&mut self) {
+    pub(crate) fn is_all(&mut self) {
         self.is_complete = true;
     }
 
     /// Where these begin.
-    pub(super) fn begin(&self, shown_version: u64) -> u64 {
+    pub(crate) fn begin(&self, shown_version: u64) -> u64 {
         let first = self.patches.front();
         first.map_or(shown_version, |first| first.from)
     }
 
     /// Takes in what was made of what the store has, if it leads to where these begin.
-    pub(super) fn complete(&mut self, earlier: LookedUp, shown_version: u64) {
+    pub(crate) fn complete(&mut self, earlier: LookedUp, shown_version: u64) {
         self.is_complete = true;
         if earlier.end != self.begin(shown_version) {
             return;
@@ -116,7 +116,7 @@ impl Shown {
 }
 
 /// Patches of a history that was looked up, up to a version.
-pub(super) struct LookedUp {
+pub(crate) struct LookedUp {
     patches: VecDeque<Shown>,
     end: u64,
 }
@@ -124,7 +124,7 @@ pub(super) struct LookedUp {
 impl LookedUp {
     /// Those that lead to this version, from an actor as it once was and what has changed since;
     /// none with a gap.
-    pub(super) fn of(
+    pub(crate) fn of(
         key: &ActorKey,
         epoch: &Arc<str>,
         hidden: &[String],
@@ -181,7 +181,7 @@ impl LookedUp {
 }
 
 /// What subscribers are shown of a change of the state that has led to `state`.
-pub(super) fn body(
+pub(crate) fn body(
     shown: &[PatchOp],
     state: &Json,
     epoch: Arc<str>,

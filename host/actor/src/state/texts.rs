@@ -10,16 +10,16 @@ use tidegate_engine::{Component, Crash, Step, View as Answer};
 use tokio::runtime::Handle;
 
 use super::cost;
-use super::guard::nothing;
-use super::ledger::{Ledger, Live, Pinned};
-use super::stage::short_text;
-use super::work::{Budget, TurnMeter, elsewhere, is_short};
+use super::{ActorState, Parts, Pinned};
 use crate::live::{OwnView, Steps, View};
+use crate::turn::guard::nothing;
+use crate::turn::stage::short_text;
+use crate::turn::work::{Budget, TurnMeter, elsewhere, is_short};
 
-impl Live {
+impl ActorState {
     /// Works out elsewhere what leads these subscribers to their new views. Where that takes too
     /// long they are sent the views.
-    pub(super) async fn steps_elsewhere(
+    pub(crate) async fn steps_elsewhere(
         self: &Arc<Self>,
         component: &Component,
         views: &[(Arc<str>, View)],
@@ -34,13 +34,13 @@ impl Live {
     }
 
     /// What a guard's answers say, read elsewhere where they are long.
-    pub(super) async fn read_views(
+    pub(crate) async fn read_views(
         &self,
         component: &Component,
         answers: Vec<Answer>,
     ) -> Result<Vec<View>, Crash> {
         let room = self.slot.metrics.budgets().actors.clone();
-        let hidden = self.ledger().hidden.clone();
+        let hidden = self.parts().shown.hidden.clone();
         let most = component.limits().state_memory_bytes;
         let length = |answer: &Answer| match answer {
             Answer::Document(document) => document.len(),
@@ -76,18 +76,18 @@ impl Live {
     }
 
     /// A pinned state as JSON text, without what is hidden.
-    pub(super) fn text_of(&self, pinned: &Pinned) -> Arc<str> {
-        let hidden = self.ledger().hidden.clone();
+    pub(crate) fn text_of(&self, pinned: &Pinned) -> Arc<str> {
+        let hidden = self.parts().shown.hidden.clone();
         pinned.text(&hidden)
     }
 
     /// The same, encoded elsewhere where it is long.
-    pub(super) async fn text_elsewhere(
+    pub(crate) async fn text_elsewhere(
         &self,
         component: &Component,
         pinned: &Arc<Pinned>,
     ) -> Result<Arc<str>, Failure> {
-        let hidden = self.ledger().hidden.clone();
+        let hidden = self.parts().shown.hidden.clone();
         if is_short(pinned.size()) {
             return Ok(pinned.text(&hidden));
         }
@@ -101,7 +101,7 @@ impl Live {
     }
 
     /// The whole state as text, if one of these shows it and it is long; it is encoded elsewhere.
-    pub(super) async fn whole_for<'v>(
+    pub(crate) async fn whole_for<'v>(
         &self,
         component: &Component,
         pinned: &Arc<Pinned>,
@@ -115,27 +115,32 @@ impl Live {
     }
 
     /// Encodes the snapshot of a long state elsewhere, before somebody wants it here.
-    pub(super) async fn make_snapshot(self: &Arc<Self>) {
+    pub(crate) async fn make_snapshot(self: &Arc<Self>) {
         self.make(
-            |ledger| ledger.encoded.is_some(),
+            |parts| parts.shown.encoded.is_some(),
             |live| {
-                // Whoever needs the ledger does not wait for the encoding.
+                // Whoever needs the parts does not wait for the encoding.
                 let (state, hidden, epoch, version) = {
-                    let ledger = live.ledger();
-                    if ledger.lent.is_some() || ledger.encoded.is_some() {
+                    let parts = live.parts();
+                    if parts.history.lent.is_some() || parts.shown.encoded.is_some() {
                         return;
                     }
-                    let state = ledger.document.committed().into_owned();
-                    let epoch = ledger.shown_epoch.clone();
-                    (state, ledger.hidden.clone(), epoch, ledger.version)
+                    let state = parts.history.document.committed().into_owned();
+                    let epoch = parts.shown.epoch.clone();
+                    (
+                        state,
+                        parts.shown.hidden.clone(),
+                        epoch,
+                        parts.history.version,
+                    )
                 };
                 let text = patch::strip_hidden(&state, &hidden).to_text();
-                let mut ledger = live.ledger();
-                let is_the_same = ledger.version == version
-                    && ledger.shown_epoch == epoch
-                    && ledger.hidden == hidden;
-                if is_the_same && ledger.encoded.is_none() {
-                    live.keep_snapshot(&mut ledger, text.into());
+                let mut parts = live.parts();
+                let is_the_same = parts.history.version == version
+                    && parts.shown.epoch == epoch
+                    && parts.shown.hidden == hidden;
+                if is_the_same && parts.shown.encoded.is_none() {
+                    live.keep_snapshot(&mut parts, text.into());
                 }
             },
         )
@@ -143,15 +148,15 @@ impl Live {
     }
 
     /// Copies a long state elsewhere, before a guard reads it here.
-    pub(super) async fn make_pin(self: &Arc<Self>) {
+    pub(crate) async fn make_pin(self: &Arc<Self>) {
         self.make(
-            |ledger| ledger.pinned.is_some(),
+            |parts| parts.shown.pinned.is_some(),
             |live| {
-                let mut ledger = live.ledger();
+                let mut parts = live.parts();
                 // Lent again by now, perhaps to work behind this one, for which no thread of the
                 // component's may wait.
-                if ledger.lent.is_none() {
-                    live.pin_of(&mut ledger);
+                if parts.history.lent.is_none() {
+                    live.pin_of(&mut parts);
                 }
             },
         )
@@ -160,11 +165,11 @@ impl Live {
 
     /// Waits for the document, and makes something of it elsewhere where it is long and that is
     /// not there.
-    async fn make(self: &Arc<Self>, is_there: fn(&Ledger) -> bool, make: fn(&Live)) {
+    async fn make(self: &Arc<Self>, is_there: fn(&Parts) -> bool, make: fn(&ActorState)) {
         self.at_rest().await;
         let is_made = {
-            let ledger = self.ledger();
-            is_short(ledger.document.committed_size().text) || is_there(&ledger)
+            let parts = self.parts();
+            is_short(parts.history.document.committed_size().text) || is_there(&parts)
         };
         if let Some(component) = self.slot.component().filter(|_| !is_made) {
             let (live, runtime) = (self.clone(), Handle::current());
@@ -178,7 +183,7 @@ impl Live {
     }
 
     /// A part of a pinned state as text, encoded elsewhere where it is long.
-    pub(super) fn text_at<T: Send + 'static>(
+    pub(crate) fn text_at<T: Send + 'static>(
         self: &Arc<Self>,
         pinned: Arc<Pinned>,
         pointer: Pointer,
