@@ -15,7 +15,8 @@ use tracing::warn;
 use super::super::mailbox::Retire;
 use super::super::sleeping::Wake;
 use super::super::{Shared, new_epoch};
-use super::{Activation, Schedules};
+use super::Activation;
+use super::schedules::Schedules;
 use crate::state::{ActorState, unavailable};
 use crate::turn::{Clock, Undecided};
 
