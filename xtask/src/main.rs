@@ -9,6 +9,7 @@ mod handlers;
 mod npm;
 mod project;
 mod test;
+mod tidy;
 mod torture;
 mod up;
 
@@ -33,6 +34,8 @@ enum Chore {
     Bench(bench::Arguments),
     /// Kills hosts at random moments of their work and counts what is lost: nothing.
     Torture(torture::Arguments),
+    /// Checks rules that no compiler knows: openings, module style, imports, the map.
+    Tidy,
     /// Checks everything: format, lints, docs, unit, doc and end-to-end tests.
     Test(test::Arguments),
 }
@@ -45,6 +48,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Up(arguments) => up::run(&project, &arguments),
         Chore::Bench(arguments) => bench::run(&project, &arguments),
         Chore::Torture(arguments) => torture::run(&project, &arguments),
+        Chore::Tidy => tidy::run(&project),
         Chore::Test(arguments) => test::run(&project, &arguments),
     }
 }

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use crate::handlers;
 use crate::npm;
 use crate::project::{self, Project};
+use crate::tidy;
 use crate::torture;
 
 #[derive(clap::Args)]
@@ -31,6 +32,8 @@ pub(crate) struct Arguments {
 enum Step {
     /// Formatting.
     Fmt,
+    /// Rules of the house: see `cargo xtask tidy`.
+    Tidy,
     /// Lints, warnings denied.
     Clippy,
     /// Documentation, warnings denied.
@@ -130,6 +133,7 @@ impl Step {
     fn run(self, project: &Project, filter: Option<&str>) -> Result<()> {
         match self {
             Step::Fmt => project::run(&mut project.cargo(["fmt", "--all", "--", "--check"])),
+            Step::Tidy => tidy::run(project),
             Step::Clippy => project::run(&mut project.cargo([
                 "clippy",
                 "--workspace",
