@@ -44,6 +44,7 @@ pub mod code {
         RPC_IN_FLIGHT_LIMIT = "rpc.in-flight-limit", 429, "The connection has too many calls that wait for a result.";
         ACTOR_UNKNOWN = "actor.unknown", 404, "No component serves an actor type of this name.";
         ACTOR_INVALID_ID = "actor.invalid-id", 400, "The actor id is empty, longer than 256 bytes, `.` or `..`.";
+        ACTOR_MOVING = "actor.moving", 503, "The actor moves to another host; try again later.";
         ACTOR_LIMIT = "actor.limit", 503, "The host has as many actors in memory as it may; try again later.";
         METHOD_UNKNOWN = "method.unknown", 404, "The actor type has no method of this name.";
         INPUT_INVALID = "input.invalid", 400, "The input is not JSON or does not satisfy the method's schema.";
@@ -55,6 +56,7 @@ pub mod code {
         CALL_TIMEOUT = "call.timeout", 504, "The called actor did not answer in time.";
         CALL_DEPTH_LIMIT = "call.depth-limit", 500, "Calls between actors nest deeper than they may.";
         CALL_LIMIT = "call.limit", 500, "The turn made more calls to other actors than it may.";
+        CALL_LOST = "call.lost", 503, "The host that the call went to is gone, and nobody knows whether it ran; with an idempotency key it can be made again.";
         CALL_SLOW_CONSUMER = "call.slow-consumer", 409, "The caller does not read what the method streams to it.";
         HANDLER_TRAPPED = "handler.trapped", 500, "The handler crashed; what it had staged is discarded.";
         HANDLER_FAILED = "handler.failed", 500, "The handler failed without a code of the agreed shape.";
@@ -82,6 +84,7 @@ pub mod code {
         STORE_UNAVAILABLE = "store.unavailable", 503, "The state could not be loaded or saved; try again later.";
         STORE_BUSY = "store.busy", 503, "On Spin: the database was busy with the writes of others for too long; `params.retryAfterMs` says when to try again.";
         HOST_MEMORY = "host.memory", 503, "The host has no memory left for this; try again later, after `params.retryAfterMs` where that is said.";
+        HOST_CUT_OFF = "host.cut-off", 503, "The host cannot reach the others of its cluster; try again later.";
         HOST_SHUTTING_DOWN = "host.shutting-down", 503, "The host is shutting down; connect again later.";
         HOST_NOT_SUPPORTED = "host.not-supported", 501, "This host does not offer what was asked for.";
         REQUEST_MALFORMED = "request.malformed", 400, "The HTTP request is not one that this route understands.";

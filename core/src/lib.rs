@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod meter;
 pub mod name;
 pub mod patch;
+pub mod place;
 pub mod pointer;
 pub mod printable;
 pub mod protocol;

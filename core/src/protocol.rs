@@ -79,7 +79,7 @@ pub struct Rpc<'a> {
 }
 
 /// A place in an actor's history that a client has seen.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Since {
     /// Which history.
     pub epoch: String,

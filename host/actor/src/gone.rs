@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::Shared;
 use super::activation::Activation;
 use super::mailbox::Item;
-use super::{Actors, Shared};
 use crate::state::ActorState;
 
 impl Activation {
@@ -26,18 +26,18 @@ impl Activation {
     }
 }
 
-impl Actors {
+impl Shared {
     /// Waits until connections that are gone have left an actor that has come into memory.
     pub(super) async fn part_with_gone(&self, actor: &Activation, live: &ActorState) {
-        if !actor.may_know_gone(live, &self.shared) {
+        if !actor.may_know_gone(live, self) {
             return;
         }
         let (done, parted) = oneshot::channel();
         // Whatever it does next, they leave before.
-        if let Err(undelivered) = self.shared.deliver(&actor.key, Item::Fit(done)) {
+        if let Err(undelivered) = self.deliver(&actor.key, Item::Fit(done)) {
             return undelivered.item.refuse(&actor.key, undelivered.failure);
         }
-        let patience = Duration::from_millis(self.shared.settings.connect_wait_ms);
+        let patience = Duration::from_millis(self.settings.connect_wait_ms);
         // Either way what there is is shown.
         let _ = tokio::time::timeout(patience, parted).await;
     }

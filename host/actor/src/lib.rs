@@ -8,6 +8,7 @@
 
 mod activation;
 mod backup;
+mod dispatch;
 mod gone;
 mod inline;
 mod inspect;
@@ -25,6 +26,7 @@ mod sweep;
 mod table;
 pub mod turn;
 mod wait_graph;
+mod watching;
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -32,47 +34,44 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tidegate_base::budget::{Budgets, Exhausted};
+use tidegate_base::budget::Budgets;
 use tidegate_base::clock::{WallClock, instant};
 use tidegate_base::config;
-use tidegate_base::metrics::{Metrics, Stopwatch};
+use tidegate_base::metrics::Metrics;
 use tidegate_base::rate::RetryAfter;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_base::timer::{Due, Timers};
 use tidegate_core::failure::code;
-use tidegate_core::manifest::Hooks;
 use tidegate_core::protocol::Since;
-use tidegate_core::{ActorId, ActorKey, CallEnvelope, Client, Failure, Name, Origin};
+use tidegate_core::{ActorId, ActorKey, Client, Failure, Name, Origin};
 use tidegate_delivery::Outlet;
 use tidegate_delivery::connections::{Connection, Connections};
-use tidegate_engine::{CallResult, Component, GivesWay, Invocation, Pending, Subject};
+use tidegate_engine::{Component, GivesWay};
 use tidegate_registry::router::{Conflict, Router};
-use tidegate_store::{ActorRecords, Connected, Keyspace, Sent};
-use tokio::sync::oneshot::error::TryRecvError;
+use tidegate_store::{ActorRecords, Connected, Keyspace};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use self::activation::Activation;
 pub use self::backup::Existing;
+use self::dispatch::Ways;
 pub use self::inline::InlineRun;
 pub use self::inspect::{About, Listed, Page};
 use self::instances::Instances;
 use self::lanes::Lanes;
 use self::mail_queue::MailQueue;
 pub use self::mailbox::Call;
-use self::mailbox::{Arrival, Delivered, Ending, Item, Retire};
+use self::mailbox::{Delivered, Ending, Item, Retire};
 use self::sleeping::{Sleeping, Wake};
 use self::table::{Admission, Table};
 use self::wait_graph::WaitGraph;
+pub use self::watching::{Arriving, FirstContact};
 pub use crate::live::Stream;
-use crate::state::{ActorState, unavailable};
+use crate::state::unavailable;
 pub use crate::turn::Read;
-use crate::turn::{
-    Bounds, Caller, Clock, Dispatch, MAX_DECISIONS, MailBounds, ReplyTo, TimerKey, Undecided, Which,
-};
+use crate::turn::{Bounds, Clock, Dispatch, MailBounds, TimerKey, Undecided, Which};
 
 /// What is left of the idle timeout when few more actors fit into memory, so that one who
 /// names many keeps others out for no longer.
@@ -534,21 +533,7 @@ impl Actors {
         key: &ActorKey,
         connection: &Connection,
     ) -> Result<Option<Arriving>, Failure> {
-        let client = connection.client();
-        let (told, arriving) = match self.hooks(key).is_some_and(|hooks| hooks.connect) {
-            true => {
-                let (told, arriving) = oneshot::channel();
-                (Some(told), Some(Arriving(arriving)))
-            }
-            false => (None, None),
-        };
-        let arrival = Box::new(Arrival {
-            client,
-            _told: told,
-        });
-        let delivered = self.deliver(key, Item::Connect(arrival));
-        delivered.map_err(|undelivered| undelivered.failure)?;
-        Ok(arriving)
+        self.shared.connect(key, connection)
     }
 
     /// A connection has closed: ends its subscriptions and queues `disconnect` for every
@@ -559,7 +544,11 @@ impl Actors {
                 Some(actor) => self.leave(&actor, |live| live.subscribers.leave(connection.id())),
                 // Nobody would notice: what is stored of connections is checked when the
                 // actor comes back.
-                None if !self.hooks(&key).is_some_and(|hooks| hooks.disconnect) => {
+                None if !self
+                    .shared
+                    .hooks(&key)
+                    .is_some_and(|hooks| hooks.disconnect) =>
+                {
                     self.shared.forget_detached(&key, connection.id());
                     continue;
                 }
@@ -570,25 +559,6 @@ impl Actors {
                 undelivered.item.refuse(&key, undelivered.failure);
             }
         }
-    }
-
-    /// Which hooks the actor has.
-    fn hooks(&self, key: &ActorKey) -> Option<Hooks> {
-        let component = self
-            .shared
-            .router
-            .resolve(key.actor.as_str())?
-            .component()?;
-        let declared = component.manifest.actors.get(key.actor.as_str())?;
-        Some(declared.hooks)
-    }
-
-    /// Waits until an actor has been told of a connection, but for a busy one, or a slow hook, no
-    /// longer than is set.
-    async fn arrived(&self, arriving: Arriving) {
-        let patience = Duration::from_millis(self.shared.settings.connect_wait_ms);
-        // Either way the subscriber is shown what there is.
-        let _ = tokio::time::timeout(patience, arriving.0).await;
     }
 
     /// Subscribes a receiver; for the state it gets the last committed state first, or the
@@ -602,101 +572,9 @@ impl Actors {
         since: Option<&Since>,
         contact: &mut FirstContact<'_>,
     ) -> Result<(), Failure> {
-        let mut decisions = 0;
-        // Taken once a guard could not decide between two commits.
-        let mut still = None;
-        loop {
-            let actor = self.actor(key)?;
-            let live = actor.live(&self.shared).await?;
-            self.check_gate(key, live)?;
-            // Whether it fits may be to be looked at.
-            live.at_rest().await;
-            if !actor.fits(live) {
-                still = None;
-                self.check_fit(key, &actor, live).await?;
-            }
-            // A turn, which nothing may hold still meanwhile.
-            if stream == Stream::State && still.is_none() {
-                self.part_with_gone(&actor, live).await;
-            }
-            decisions += 1;
-            if decisions >= MAX_DECISIONS && still.is_none() {
-                still = Some(live.hold_still().await);
-            }
-            let serving = actor.serving();
-            let decided = live
-                .authorize(outlet.client(), subject(stream), &self.shared.access)
-                .await;
-            if decided.is_err() && !actor.fits(live) {
-                continue;
-            }
-            let basis = decided?;
-            let joined = match stream {
-                Stream::State => {
-                    // Who may not look has no contact either. What the hook changes is in the
-                    // first state that the newcomer is shown.
-                    if let Some(arriving) = contact.take(|new| self.connect(key, new))? {
-                        still = None;
-                        self.arrived(arriving).await;
-                        continue;
-                    }
-                    if let Some(since) = since.filter(|_| still.is_none()) {
-                        live.recall(since, &*self.shared.store).await;
-                    }
-                    live.subscribe_state(outlet.clone(), &basis, since, &mut still)
-                        .await?
-                }
-                Stream::Events => live.subscribe_events(outlet.clone(), &basis),
-            };
-            if !joined {
-                continue;
-            }
-            // From here on the actor stays; if it has left meanwhile, its successor is
-            // subscribed to.
-            if !actor.wake(&self.shared) {
-                still = None;
-                continue;
-            }
-            // Another component may have come before there was anybody to ask its guard about.
-            if actor.serving() != serving {
-                live.authorize_again(Some(outlet.id()), Undecided::Leave)
-                    .await;
-            }
-            return Ok(());
-        }
-    }
-
-    /// Refuses what the store has lost, and has the actor loaded again as it was last safe.
-    fn check_gate(&self, key: &ActorKey, live: &ActorState) -> Result<(), Failure> {
-        let Some(failure) = live.gate.broken() else {
-            return Ok(());
-        };
-        // Whatever it does next shows it that.
-        if let Err(undelivered) = self.deliver(key, Item::Due(Which::Wake, Due::Moment(0))) {
-            undelivered.item.refuse(key, undelivered.failure);
-        }
-        Err(failure)
-    }
-
-    /// Waits, after another component has taken over, until the state is one of that
-    /// component's. This alone has a joiner wait for a turn: one that still runs the old code.
-    async fn check_fit(
-        &self,
-        key: &ActorKey,
-        actor: &Activation,
-        live: &ActorState,
-    ) -> Result<(), Failure> {
-        // Whether it fits may be to be looked at.
-        live.at_rest().await;
-        if actor.fits(live) {
-            return Ok(());
-        }
-        let (done, fitted) = oneshot::channel();
-        self.deliver(key, Item::Fit(done))
-            .map_err(|undelivered| undelivered.failure)?;
-        fitted
+        self.shared
+            .subscribe(key, stream, outlet, since, contact)
             .await
-            .unwrap_or_else(|_| Err(Failure::host(code::INTERNAL).message("the host failed")))
     }
 
     /// Ends a subscription.
@@ -717,24 +595,7 @@ impl Actors {
     /// The last committed state, as this client may see it. Never waits for a turn, but for those
     /// that part with connections that are gone, and for these only so long.
     pub async fn read(&self, key: &ActorKey, who: Client) -> Result<Read, Failure> {
-        loop {
-            let actor = self.actor(key)?;
-            let live = actor.live(&self.shared).await?;
-            self.check_gate(key, live)?;
-            self.check_fit(key, &actor, live).await?;
-            self.part_with_gone(&actor, live).await;
-            let decided = live
-                .authorize(who.clone(), Subject::State, &self.shared.access)
-                .await;
-            if decided.is_err() && !actor.fits(live) {
-                continue;
-            }
-            let basis = decided?;
-            let read = live.read(who.clone(), basis).await?;
-            if actor.wake(&self.shared) {
-                return Ok(read);
-            }
-        }
+        self.shared.read(key, who).await
     }
 
     /// Asks the guards again about everything that a connection subscribes to: it is
@@ -934,152 +795,6 @@ impl Drop for Actors {
     }
 }
 
-/// A connection whose first contact an actor is being told of.
-pub struct Arriving(oneshot::Receiver<()>);
-
-impl Arriving {
-    /// Whether there is nothing to wait for any more.
-    pub fn is_over(&mut self) -> bool {
-        !matches!(self.0.try_recv(), Err(TryRecvError::Empty))
-    }
-}
-
-/// How far the first contact of a subscriber with the actor is.
-pub enum FirstContact<'c> {
-    /// The actor has been told, or the subscriber is no connection.
-    Past,
-    /// The actor must be told of this connection.
-    Due(&'c Connection),
-    /// It is being told.
-    UnderWay(Arriving),
-}
-
-impl FirstContact<'_> {
-    /// Sees to it that the actor is told, and gives what to wait for, if there is anything.
-    fn take(
-        &mut self,
-        connect: impl FnOnce(&Connection) -> Result<Option<Arriving>, Failure>,
-    ) -> Result<Option<Arriving>, Failure> {
-        match std::mem::replace(self, FirstContact::Past) {
-            FirstContact::Past => Ok(None),
-            FirstContact::UnderWay(arriving) => Ok(Some(arriving)),
-            FirstContact::Due(connection) => {
-                // An actor that cannot be told has had no contact.
-                connect(connection).inspect_err(|_| *self = FirstContact::Due(connection))
-            }
-        }
-    }
-}
-
-/// The way from one actor to others.
-struct Ways(Weak<Shared>);
-
-impl Ways {
-    fn deliver(
-        shared: &Shared,
-        from: &ActorKey,
-        key: &ActorKey,
-        call: Invocation,
-        rest: Rest,
-    ) -> Result<(), Failure> {
-        let input = call.input.as_ref().map_or(0, String::len);
-        let share = shared.budgets.inputs.share(CALL_COST + input);
-        let share = share.map_err(Exhausted::failure)?;
-        let call = Call {
-            envelope: CallEnvelope {
-                depth: rest.depth,
-                key: call.key,
-                traceparent: rest.traceparent.as_deref().map(str::to_owned),
-                ..CallEnvelope::new(call.method, call.input, Origin::Actor(from.clone()))
-            },
-            deadline: rest.deadline,
-            share: Some(share),
-            cancel: rest.cancel,
-            arrived: instant(),
-            watch: Stopwatch::default(),
-            reply: rest.reply,
-        };
-        let delivered = shared.deliver(key, Item::Call(Box::new(call)));
-        delivered.map_err(|undelivered| {
-            let Undelivered { failure, item } = *undelivered;
-            item.refuse(key, failure.clone());
-            failure
-        })
-    }
-}
-
-/// What a call of an actor carries beside its words.
-struct Rest {
-    depth: u32,
-    deadline: Option<Instant>,
-    traceparent: Option<Arc<str>>,
-    cancel: CancellationToken,
-    reply: ReplyTo,
-}
-
-impl Dispatch for Ways {
-    fn call(&self, from: Caller, call: Invocation) -> Pending<CallResult> {
-        let begun = || {
-            let shared = self.0.upgrade().ok_or_else(shutting_down)?;
-            let key = shared.key(&call.actor, &call.id)?;
-            let limit = shared.settings.max_call_depth;
-            if from.depth >= limit {
-                return Err(Failure::host(code::CALL_DEPTH_LIMIT)
-                    .message(format!("calls of actors nest deeper than {limit}"))
-                    .param("limit", limit));
-            }
-            let wait = shared.wait_graph.begin(&from.actor, &key).ok_or_else(|| {
-                Failure::host(code::CALL_DEADLOCK).message(format!(
-                    "{key} waits for {}, which would wait for it",
-                    from.actor
-                ))
-            })?;
-            let timeout = call.timeout_ms.map(Duration::from_millis);
-            let timeout = timeout.and_then(|timeout| instant().checked_add(timeout));
-            let deadline = timeout.map_or(from.deadline, |end| end.min(from.deadline));
-            let (reply, result) = oneshot::channel();
-            let cancel = CancellationToken::new();
-            let rest = Rest {
-                depth: from.depth + 1,
-                deadline: Some(deadline),
-                traceparent: from.traceparent.clone(),
-                cancel: cancel.clone(),
-                reply: ReplyTo::waiter(reply),
-            };
-            Ways::deliver(&shared, &from.actor, &key, call, rest)?;
-            Ok((wait, deadline, cancel, result))
-        };
-        let begun = begun();
-        Box::pin(async move {
-            let (_wait, deadline, cancel, result) = begun?;
-            let _cancel = cancel.drop_guard();
-            match tokio::time::timeout_at(deadline.into(), result).await {
-                // The called one ran into the caller's deadline, which is its own as well.
-                Ok(Ok(Err(failure)))
-                    if failure.code == code::TURN_DEADLINE && instant() >= deadline =>
-                {
-                    Err(timed_out())
-                }
-                Ok(Ok(result)) => result,
-                Ok(Err(_)) => {
-                    Err(Failure::host(code::INTERNAL).message("the call was not answered"))
-                }
-                Err(_) => Err(timed_out()),
-            }
-        })
-    }
-
-    fn deliver(&self, from: &ActorKey, sent: Arc<Sent>) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.post(from, sent);
-        }
-    }
-}
-
-fn timed_out() -> Failure {
-    Failure::host(code::CALL_TIMEOUT).message("the called actor did not answer in time")
-}
-
 /// When an actor that found no room in memory is tried again.
 const WAKE_RETRY_MS: u64 = 1_000;
 
@@ -1123,13 +838,6 @@ async fn follow(shared: Arc<Shared>, component: Arc<Component>) {
             continue;
         }
         live.adopt_and_show(&component).await;
-    }
-}
-
-fn subject(stream: Stream) -> Subject {
-    match stream {
-        Stream::State => Subject::State,
-        Stream::Events => Subject::Events,
     }
 }
 

@@ -1,4 +1,5 @@
 //! Which component serves what, and which version of it.
 
+pub mod placement;
 pub mod router;
 pub mod versions;
