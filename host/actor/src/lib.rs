@@ -463,10 +463,6 @@ impl Actors {
         self.shared.key(actor, id)
     }
 
-    fn actor(&self, key: &ActorKey) -> Result<Arc<Activation>, Failure> {
-        self.shared.actor(key)
-    }
-
     fn deliver(&self, key: &ActorKey, item: Item) -> Result<(), Box<Undelivered>> {
         self.shared.deliver(key, item)
     }
