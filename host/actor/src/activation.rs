@@ -270,7 +270,7 @@ impl Activation {
             // Where it finds no room it is still to be woken.
             shared.wake_later(&self.key, None);
             let held = shared.absent().remove(&self.key).unwrap_or_default();
-            let is_open = |connected: &Connected| shared.connections.is_open(&connected.id);
+            let is_open = |connected: &Connected| shared.remote.presence.is_open(&connected.id);
             live.parts()
                 .presence
                 .extend(held.into_iter().filter(is_open));
@@ -387,7 +387,7 @@ impl Activation {
             let gone = live.parts().presence.clients();
             for client in gone {
                 let id = client.connection.as_deref();
-                if !id.is_some_and(|id| shared.connections.is_open(id)) {
+                if !id.is_some_and(|id| shared.remote.presence.is_open(id)) {
                     disconnect(self, client, live, shared).await;
                 }
             }

@@ -22,7 +22,7 @@ impl Activation {
         }
         let clients = live.parts().presence.clients();
         let mut ids = clients.iter().map(|client| client.connection.as_deref());
-        ids.any(|id| !id.is_some_and(|id| shared.connections.is_open(id)))
+        ids.any(|id| !id.is_some_and(|id| shared.remote.presence.is_open(id)))
     }
 }
 

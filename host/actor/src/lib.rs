@@ -18,6 +18,7 @@ pub mod live;
 mod mail;
 mod mail_queue;
 mod mailbox;
+mod remote;
 #[cfg(test)]
 mod simulation;
 mod sleeping;
@@ -42,11 +43,13 @@ use tidegate_base::rate::RetryAfter;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_base::timer::{Due, Timers};
 use tidegate_core::failure::code;
+use tidegate_core::place::Incarnation;
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorId, ActorKey, Client, Failure, Name, Origin};
 use tidegate_delivery::Outlet;
-use tidegate_delivery::connections::{Connection, Connections};
+use tidegate_delivery::connections::{Connection, Connections, Presence};
 use tidegate_engine::{Component, GivesWay};
+use tidegate_registry::placement::{Home, Placement};
 use tidegate_registry::router::{Conflict, Router};
 use tidegate_store::{ActorRecords, Connected, Keyspace};
 use tokio::sync::{Notify, oneshot};
@@ -64,6 +67,8 @@ use self::lanes::Lanes;
 use self::mail_queue::MailQueue;
 pub use self::mailbox::Call;
 use self::mailbox::{Delivered, Ending, Item, Retire};
+use self::remote::Remote;
+pub use self::remote::new_incarnation;
 use self::sleeping::{Sleeping, Wake};
 use self::table::{Admission, Table};
 use self::wait_graph::WaitGraph;
@@ -99,6 +104,7 @@ struct Shared {
     clock: Clock,
     wait_graph: WaitGraph,
     mail_queue: MailQueue,
+    remote: Remote,
     /// What wakes actors that are not in memory.
     sleeping: Sleeping,
     itself: Weak<Shared>,
@@ -124,7 +130,7 @@ struct Shared {
     next_serial: AtomicU64,
     next_turn: AtomicU64,
     /// Tells the turns of this run of the host from those of other runs.
-    run_id: String,
+    incarnation: Incarnation,
     began: Instant,
 }
 
@@ -140,7 +146,10 @@ impl Shared {
     }
 
     fn next_turn_id(&self) -> String {
-        turn_id(&self.run_id, self.next_turn.fetch_add(1, Ordering::Relaxed))
+        turn_id(
+            self.incarnation.as_str(),
+            self.next_turn.fetch_add(1, Ordering::Relaxed),
+        )
     }
 
     /// How long an actor may have nothing to do before it leaves memory.
@@ -312,10 +321,23 @@ impl Shared {
     fn deliver_inline(
         &self,
         key: &ActorKey,
-        mut item: Item,
+        item: Item,
     ) -> Result<Option<InlineRun>, Box<Undelivered>> {
+        match self.remote.is_parked(key) {
+            true => self.itself().park(key, item).map(|()| None),
+            false => self.route(key, item),
+        }
+    }
+
+    /// Delivers to wherever the actor is at home.
+    fn route(&self, key: &ActorKey, mut item: Item) -> Result<Option<InlineRun>, Box<Undelivered>> {
         let itself = self.itself();
         loop {
+            match self.remote.home(key) {
+                Home::Here(_) => {}
+                Home::There(home) => return itself.hand_to(&home, key, item).map(|()| None),
+                Home::Moving => return itself.park(key, item).map(|()| None),
+            }
             // Who leaves is still let out when nobody is let in.
             let actor = match &item {
                 Item::Disconnect(_) => self.resident(key, Admission::Always),
@@ -380,41 +402,67 @@ fn shutting_down() -> Failure {
     Failure::host(code::HOST_SHUTTING_DOWN).message("the host is shutting down")
 }
 
-impl Actors {
-    /// No actors yet. Must be called within a tokio runtime.
-    pub fn new(
-        settings: config::Actors,
-        access: config::Access,
+/// What actors stand on.
+pub struct Setup {
+    /// Their settings.
+    pub settings: config::Actors,
+    /// Those of what guards decide.
+    pub access: config::Access,
+    /// Which component serves whom.
+    pub router: Arc<Router>,
+    /// Where they are kept.
+    pub store: Arc<dyn Keyspace<ActorRecords>>,
+    /// Commits of one actor that may be under way while it goes on.
+    pub run_ahead: usize,
+    /// The open connections of this host.
+    pub connections: Arc<Connections>,
+    /// Where actors are at home.
+    pub placement: Placement,
+    /// Who is connected, to whichever host.
+    pub presence: Arc<dyn Presence>,
+    /// Which run of a host this is.
+    pub incarnation: Incarnation,
+    /// What the wall clock shows.
+    pub wall: WallClock,
+}
+
+impl Setup {
+    /// That of a host that is alone, with the settings as they are by default.
+    pub fn alone(
         router: Arc<Router>,
         store: Arc<dyn Keyspace<ActorRecords>>,
-        run_ahead: usize,
         connections: Arc<Connections>,
-        metrics: &Metrics,
-    ) -> Actors {
-        let wall = WallClock::default();
-        Actors::on_clock(
-            wall,
+    ) -> Setup {
+        Setup {
+            settings: config::Actors::default(),
+            access: config::Access::default(),
+            router,
+            store,
+            run_ahead: config::Store::default().run_ahead,
+            presence: connections.clone(),
+            connections,
+            placement: Placement::alone(),
+            incarnation: new_incarnation(),
+            wall: WallClock::default(),
+        }
+    }
+}
+
+impl Actors {
+    /// No actors yet. Must be called within a tokio runtime.
+    pub fn new(setup: Setup, metrics: &Metrics) -> Actors {
+        let Setup {
             settings,
             access,
             router,
             store,
             run_ahead,
             connections,
-            metrics,
-        )
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "those of `new`, and one")]
-    fn on_clock(
-        wall: WallClock,
-        settings: config::Actors,
-        access: config::Access,
-        router: Arc<Router>,
-        store: Arc<dyn Keyspace<ActorRecords>>,
-        run_ahead: usize,
-        connections: Arc<Connections>,
-        metrics: &Metrics,
-    ) -> Actors {
+            placement,
+            presence,
+            incarnation,
+            wall,
+        } = setup;
         let evicted = metrics.instances_evicted.clone();
         let shared = Arc::new_cyclic(|itself: &Weak<Shared>| Shared {
             router,
@@ -428,6 +476,7 @@ impl Actors {
             },
             wait_graph: WaitGraph::default(),
             mail_queue: MailQueue::default(),
+            remote: Remote::new(placement, presence),
             sleeping: Sleeping::default(),
             absent: Mutex::default(),
             itself: itself.clone(),
@@ -445,7 +494,7 @@ impl Actors {
             drain_ended: Notify::new(),
             next_serial: AtomicU64::new(1),
             next_turn: AtomicU64::new(1),
-            run_id: random_id(4),
+            incarnation,
             began: instant(),
         });
         let sweeper = tokio::spawn(sweep::sweep(shared.clone()));
@@ -536,6 +585,9 @@ impl Actors {
     /// actor it had contact with, behind the calls that it made.
     pub fn disconnect(&self, connection: &Connection) {
         for key in connection.take_contacts() {
+            for stream in [Stream::State, Stream::Events] {
+                self.shared.unwatch_there(&key, stream, connection.id());
+            }
             match self.shared.table.get(&key) {
                 Some(actor) => self.leave(&actor, |live| live.subscribers.leave(connection.id())),
                 // Nobody would notice: what is stored of connections is checked when the
@@ -575,6 +627,7 @@ impl Actors {
 
     /// Ends a subscription.
     pub fn unsubscribe(&self, key: &ActorKey, stream: Stream, outlet: &str) {
+        self.shared.unwatch_there(key, stream, outlet);
         if let Some(actor) = self.shared.table.get(key) {
             self.leave(&actor, |live| live.subscribers.leave_stream(outlet, stream));
         }

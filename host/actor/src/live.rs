@@ -10,7 +10,9 @@ mod views;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 use tidegate_base::sync::{Mutex, MutexGuard};
+use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Failure, protocol};
 use tidegate_delivery::write_batch::{Corked, Group, SEVERAL, WriteBatch};
 use tidegate_delivery::{
@@ -18,12 +20,13 @@ use tidegate_delivery::{
 };
 
 pub use self::views::{OwnView, Shown, Steps, View};
+use crate::remote::text;
 
 /// A frame of an actor.
 pub type ActorFrame = SharedFrame<Update>;
 
 /// Something an actor tells its subscribers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Update {
     /// Whose it is.
     pub actor: ActorKey,
@@ -32,13 +35,16 @@ pub struct Update {
 }
 
 /// What it is. JSON is text that is spliced into frames as it stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Body {
     /// The whole state.
     Snapshot {
         /// The document.
+        #[serde(with = "text")]
         state: Arc<str>,
         /// Which history.
+        #[serde(with = "text")]
         epoch: Arc<str>,
         /// Where in it.
         version: u64,
@@ -50,6 +56,7 @@ pub enum Body {
         /// The same with `str_ins`, where that makes a difference.
         extended: Option<String>,
         /// Which history.
+        #[serde(with = "text")]
         epoch: Arc<str>,
         /// The last version that the patch applies to.
         from: u64,
@@ -179,7 +186,8 @@ pub fn frame(actor: &ActorKey, body: Body) -> ActorFrame {
 }
 
 /// Which of an actor's streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Stream {
     /// The state and its patches.
     State,
@@ -215,6 +223,22 @@ struct Lists {
     events: tidegate_delivery::Subscribers,
     /// The actor leaves memory: who comes from here on is one for its successor.
     has_left: bool,
+}
+
+impl Lists {
+    /// Whether a receiver that subscribes again gets a snapshot anyway, as soon as it has room for
+    /// one; it may go by another outlet from now on.
+    fn will_be_shown(&mut self, outlet: &Arc<dyn Outlet>, source: &Arc<dyn Source>) -> bool {
+        let known = self.state.get_mut(&**outlet.id());
+        let Some(known) = known.filter(|subscriber| subscriber.stale) else {
+            return false;
+        };
+        if !Arc::ptr_eq(&known.outlet, outlet) {
+            known.outlet = outlet.clone();
+            outlet.refresh_later(source.clone());
+        }
+        true
+    }
 }
 
 /// The subscribers of one actor.
@@ -269,9 +293,7 @@ impl Subscribers {
         if subscribers.has_left {
             return false;
         }
-        let known = subscribers.state.get(&**outlet.id());
-        if known.is_some_and(|subscriber| subscriber.stale) {
-            // It gets a snapshot anyway, as soon as it has room for one.
+        if subscribers.will_be_shown(&outlet, source) {
             return true;
         }
         let Some((messages, version)) = snapshot() else {
@@ -391,6 +413,22 @@ impl Subscribers {
         for outlet in events.iter() {
             outlet.end(source, failure);
         }
+    }
+
+    /// Takes all subscriptions, with what each has been told of the state in this epoch.
+    pub fn take_watchers(&self, epoch: &str) -> Vec<(Arc<dyn Outlet>, Stream, Option<Since>)> {
+        let Lists { state, events, .. } = self.take_all();
+        let state = state.into_values().map(|subscriber| {
+            let told = Since {
+                epoch: epoch.to_owned(),
+                version: subscriber.version,
+            };
+            let told = Some(told).filter(|_| !subscriber.stale);
+            (subscriber.outlet, Stream::State, told)
+        });
+        let events = events.iter();
+        let events = events.map(|outlet| (outlet.clone(), Stream::Events, None));
+        state.chain(events).collect()
     }
 
     /// Has a batch hold those back who are about to be told of a change of the state.

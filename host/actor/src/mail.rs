@@ -100,8 +100,20 @@ impl Shared {
         }
     }
 
-    /// Puts a message into the queue of its receiver.
-    fn hand_over(&self, (from, to): &Pair, sent: &Arc<Sent>) -> Result<(), Failure> {
+    /// Puts a message into the queue of its receiver, or on its way there.
+    fn hand_over(&self, pair: &Pair, sent: &Arc<Sent>) -> Result<(), Failure> {
+        match self.itself().carry(pair, sent) {
+            true => Ok(()),
+            false => self.hand_over_here(pair, sent),
+        }
+    }
+
+    /// Puts a message into the queue of its receiver, which is at home here.
+    pub(super) fn hand_over_here(
+        &self,
+        (from, to): &Pair,
+        sent: &Arc<Sent>,
+    ) -> Result<(), Failure> {
         let answered = {
             let (shared, from, sent) = (self.itself.clone(), from.clone(), sent.clone());
             move |result: Result<Option<String>, Failure>| {
@@ -145,14 +157,20 @@ impl Shared {
     }
 
     /// The receiver has run a message's turn, or never will.
-    fn message_answered(&self, from: &ActorKey, sent: &Arc<Sent>, failure: Option<Failure>) {
+    pub(super) fn message_answered(
+        &self,
+        from: &ActorKey,
+        sent: &Arc<Sent>,
+        failure: Option<Failure>,
+    ) {
         if let Some(failure) = &failure {
             match &*failure.code {
                 // It waits with its sender until there is room.
                 code::STORE_UNAVAILABLE
                 | code::HOST_SHUTTING_DOWN
                 | code::ACTOR_LIMIT
-                | code::HOST_MEMORY => {
+                | code::HOST_MEMORY
+                | code::ACTOR_MOVING => {
                     if let Some(to) = address(sent) {
                         let pair = (from.clone(), to);
                         return self.hold(&pair, sent, PAUSES[1], Refused::Other);

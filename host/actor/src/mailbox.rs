@@ -39,7 +39,7 @@ impl Item {
     fn ends_actor(&self) -> bool {
         matches!(
             self,
-            Item::Destroy(_) | Item::Retire(Retire::Always | Retire::Withdrawn)
+            Item::Destroy(_) | Item::Retire(Retire::Always | Retire::Withdrawn | Retire::Moved)
         )
     }
 
@@ -87,6 +87,8 @@ pub(super) enum Retire {
     Always,
     /// In any case: no component serves its type any more.
     Withdrawn,
+    /// In any case: it goes on at another host.
+    Moved,
 }
 
 /// Why the turns of an actor end before they would by themselves.

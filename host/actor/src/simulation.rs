@@ -15,6 +15,7 @@ mod books;
 mod cast;
 mod joining;
 mod life;
+mod moving;
 mod schedule;
 mod shut_out;
 

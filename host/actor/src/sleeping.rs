@@ -117,6 +117,13 @@ impl Sleeping {
         drop(before);
     }
 
+    /// Nothing is to wake these.
+    pub(super) fn remove_all(&self, which: impl Fn(&ActorKey) -> bool) {
+        let removed: Vec<_> = self.sleeping().extract_if(|key, _| which(key)).collect();
+        // Their alarms are taken back outside of the lock.
+        drop(removed);
+    }
+
     /// Nothing is to wake it.
     pub(super) fn remove(&self, actor: &ActorKey) {
         let removed = self.sleeping().remove(actor);

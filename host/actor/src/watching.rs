@@ -15,6 +15,7 @@ use tidegate_core::{ActorKey, Client, Failure};
 use tidegate_delivery::Outlet;
 use tidegate_delivery::connections::Connection;
 use tidegate_engine::Subject;
+use tidegate_registry::placement::Home;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -47,7 +48,7 @@ pub enum FirstContact<'c> {
 
 impl FirstContact<'_> {
     /// Sees to it that the actor is told, and gives what to wait for, if there is anything.
-    fn take(
+    pub(super) fn take(
         &mut self,
         connect: impl FnOnce(&Connection) -> Result<Option<Arriving>, Failure>,
     ) -> Result<Option<Arriving>, Failure> {
@@ -117,6 +118,17 @@ impl Shared {
         // Taken once a guard could not decide between two commits.
         let mut still = None;
         loop {
+            match self.remote.home(key) {
+                Home::Here(_) => {}
+                Home::There(home) => {
+                    return self.watch_there(&home, key, stream, outlet, since, contact);
+                }
+                Home::Moving => {
+                    still = None;
+                    self.until_arrived(key).await?;
+                    continue;
+                }
+            }
             let actor = self.actor(key)?;
             let live = actor.live(self).await?;
             self.check_gate(key, live)?;
@@ -218,6 +230,14 @@ impl Shared {
         who: Client,
     ) -> Result<Read, Failure> {
         loop {
+            match self.remote.home(key) {
+                Home::Here(_) => {}
+                Home::There(home) => return self.read_there(&home, key, who).await,
+                Home::Moving => {
+                    self.until_arrived(key).await?;
+                    continue;
+                }
+            }
             let actor = self.actor(key)?;
             let live = actor.live(self).await?;
             self.check_gate(key, live)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tidegate_actor::turn::ReplyTo;
-use tidegate_actor::{Actors, Call, FirstContact, Stream};
+use tidegate_actor::{Actors, Call, FirstContact, Setup, Stream};
 use tidegate_base::budget::Budget;
 use tidegate_base::config::Config;
 use tidegate_base::metrics::Metrics;
@@ -171,15 +171,8 @@ impl Scene {
             memory: Memory::new(10),
             commits: sender,
         });
-        let actors = Actors::new(
-            config.actors,
-            config.access,
-            router,
-            store,
-            config.store.run_ahead,
-            Arc::new(Connections::default()),
-            &metrics,
-        );
+        let connections = Arc::new(Connections::default());
+        let actors = Actors::new(Setup::alone(router, store, connections), &metrics);
         let key = actors.key("counter", "a").unwrap();
         let subscriber = Arc::new(Noted {
             id: "subscriber".into(),

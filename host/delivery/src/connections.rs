@@ -497,6 +497,24 @@ impl Connections {
     }
 }
 
+/// Who is connected, to this host or another one.
+pub trait Presence: Send + Sync + 'static {
+    /// Whether a connection is open.
+    fn is_open(&self, id: &str) -> bool;
+    /// Who a connection is now, while it is open.
+    fn client(&self, id: &str) -> Option<Client>;
+}
+
+impl Presence for Connections {
+    fn is_open(&self, id: &str) -> bool {
+        Connections::is_open(self, id)
+    }
+
+    fn client(&self, id: &str) -> Option<Client> {
+        Connections::client(self, id)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -41,7 +41,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::upgrade::OnUpgrade;
-use tidegate_actor::{Actors, random_id};
+use tidegate_actor::Actors;
 use tidegate_auth::limits::{AddressLimits, AddressPermit, CallLimits};
 use tidegate_auth::{AdminKey, ClientAddress, Tokens};
 use tidegate_base::budget::Budgets;
@@ -51,6 +51,7 @@ use tidegate_base::metrics::Metrics;
 use tidegate_base::rate::RateLimit;
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
+use tidegate_core::place::Incarnation;
 use tidegate_delivery::connections::{Connection, Connections};
 use tidegate_engine::{Engine, Grants};
 use tidegate_registry::versions::Kept;
@@ -100,14 +101,14 @@ pub(crate) struct Shared {
     crowd_told: AtomicU64,
     opened: Instant,
     /// Tells the connections of this run of the host from those of other runs.
-    run_id: String,
+    incarnation: Incarnation,
     next_connection: AtomicU64,
 }
 
 impl Shared {
     fn next_connection_id(&self) -> Arc<str> {
         let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
-        format!("c{number:x}-{}", self.run_id).into()
+        format!("c{number:x}-{}", self.incarnation).into()
     }
 
     fn is_stopping(&self) -> bool {
@@ -167,6 +168,8 @@ fn socket_settings(settings: &config::Gateway, budgets: &Budgets) -> ws::Setting
 pub struct Services {
     /// The actors.
     pub actors: Arc<Actors>,
+    /// Which run of a host this is.
+    pub incarnation: Incarnation,
     /// The open connections.
     pub connections: Arc<Connections>,
     /// Loads what is uploaded.
@@ -216,6 +219,7 @@ impl Gateway {
     ) -> io::Result<Gateway> {
         let Services {
             actors,
+            incarnation,
             connections,
             engine,
             grants,
@@ -267,7 +271,7 @@ impl Gateway {
             ending: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             tasks: TaskTracker::new(),
-            run_id: random_id(4),
+            incarnation,
             next_connection: AtomicU64::new(1),
         });
         let accepting = Accepting::begin(listener, routes(shared.clone()), shared.clone())?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_actor::Actors;
+use tidegate_actor::{Actors, Setup, new_incarnation};
 use tidegate_auth::{AdminKey, AuthError, ClientAddress, KeySource, Tokens};
 use tidegate_base::budget::Budgets;
 use tidegate_base::config::Config;
@@ -165,21 +165,22 @@ impl Host {
         engine.prune_cache().await;
         let connections = Arc::new(Connections::default());
         let cancel_grace = Duration::from_millis(config.actors.cancel_grace_ms);
-        let actors = Arc::new(Actors::new(
-            config.actors,
-            config.access,
-            router,
-            store,
-            config.store.run_ahead,
-            connections.clone(),
-            &metrics,
-        ));
+        let incarnation = new_incarnation();
+        let setup = Setup {
+            settings: config.actors,
+            access: config.access,
+            run_ahead: config.store.run_ahead,
+            incarnation: incarnation.clone(),
+            ..Setup::alone(router, store, connections.clone())
+        };
+        let actors = Arc::new(Actors::new(setup, &metrics));
         engine.add_keeper(actors.keeper());
         engine.be_polite();
         let address = config.gateway.listen;
         let shutdown_grace = Duration::from_millis(config.gateway.shutdown_grace_ms);
         let inside = Services {
             actors: actors.clone(),
+            incarnation,
             connections,
             engine,
             grants,

@@ -83,6 +83,9 @@ pub(super) async fn drain(mut guard: DrainGuard) {
                 if Box::pin(actor.retire(how, live, &shared)).await {
                     debug!(actor = %actor.key, "deactivated");
                     actor.slot.metrics.retired.inc();
+                    if how == Retire::Moved {
+                        return guard.move_on(live);
+                    }
                     let failure = match how {
                         Retire::Withdrawn => actor.withdrawn(),
                         _ => shutting_down(),
@@ -171,6 +174,25 @@ impl DrainGuard {
     fn fail(mut self, failure: &Failure) {
         self.finished = true;
         self.abandon(failure);
+    }
+
+    /// Ends an actor that goes on at another host: what is left in its queue, and who watches it,
+    /// goes after it.
+    fn move_on(mut self, live: &ActorState) {
+        self.finished = true;
+        let epoch = live.parts().shown.epoch.clone();
+        let watchers = live.subscribers.take_watchers(&epoch);
+        let rest = self.actor.mailbox().take_rest();
+        self.shared.instances.forget(&self.actor);
+        for item in rest {
+            self.actor.slot.metrics.queued.dec();
+            if let Err(undelivered) = self.shared.deliver(&self.actor.key, item) {
+                undelivered
+                    .item
+                    .refuse(&self.actor.key, undelivered.failure);
+            }
+        }
+        self.shared.send_after(&self.actor.key, watchers);
     }
 
     /// Ends an actor whose commits the store has lost; it is loaded again as it was last

@@ -50,7 +50,7 @@ impl Activation {
             .parts()
             .presence
             .ids()
-            .filter_map(|id| shared.connections.client(id))
+            .filter_map(|id| shared.remote.presence.client(id))
             .collect();
         if connected.is_empty() && self.leave(Retire::WhenIdle, live, shared) {
             return Ok(true);
@@ -86,8 +86,8 @@ impl Activation {
             return false;
         }
         let mut stored = live.to_stored();
-        // A host that stops is no reason for the actor's timers to end.
-        let ends_timers = how != Retire::Always;
+        // A host that stops, or another one that goes on, is no reason for its timers to end.
+        let ends_timers = !matches!(how, Retire::Always | Retire::Moved);
         if ends_timers {
             stored.timers.retain(|stored| stored.timer.outlive);
         }
@@ -125,6 +125,8 @@ impl Activation {
         }
         let left = self.leave(how, live, shared);
         match left {
+            // Its new home wakes it.
+            true if how == Retire::Moved => {}
             true => shared.wake_later(&self.key, wake),
             false => drop(shared.absent().remove(&self.key)),
         }

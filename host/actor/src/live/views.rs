@@ -270,9 +270,7 @@ impl Subscribers {
         if subscribers.has_left {
             return false;
         }
-        let known = subscribers.state.get(&**outlet.id());
-        if known.is_some_and(|subscriber| subscriber.stale) {
-            // It gets a snapshot anyway, as soon as it has room for one.
+        if subscribers.will_be_shown(&outlet, source) {
             return true;
         }
         if !is_fit() {

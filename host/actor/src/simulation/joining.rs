@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidegate_base::clock::WallClock;
-use tidegate_base::config;
 use tidegate_base::metrics::Metrics;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::protocol::Since;
@@ -25,6 +23,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::super::{Actors, Call, FirstContact, Stream};
 use super::cast::{self, Dice};
+use crate::Setup;
 use crate::live::{Body, Update};
 use crate::turn::ReplyTo;
 
@@ -261,16 +260,12 @@ impl Stage {
         let lab = Name::parse("lab").expect("a name");
         let installed = router.install(lab, cast::components().strict[0].clone());
         installed.expect("there is no other component");
-        let actors = Actors::on_clock(
-            WallClock::default(),
-            config::Actors::default(),
-            config::Access::default(),
-            router,
-            Arc::new(store),
-            64,
-            Arc::new(Connections::default()),
-            &metrics,
-        );
+        let connections = Arc::new(Connections::default());
+        let setup = Setup {
+            run_ahead: 64,
+            ..Setup::alone(router, Arc::new(store), connections)
+        };
+        let actors = Actors::new(setup, &metrics);
         Stage {
             actors: Arc::new(actors),
             dice: Dice::new(seed),
@@ -405,7 +400,11 @@ fn what_is_committed_between_looking_back_and_joining_is_not_missed() {
         }
         let place = stage.place(&actor).await;
         stage.actors.retire_all().await;
-        let resident = stage.actors.actor(&actor).expect("it comes into memory");
+        let resident = stage
+            .actors
+            .shared
+            .actor(&actor)
+            .expect("it comes into memory");
         let live = resident.live(&stage.actors.shared).await;
         let live = live.expect("it is loaded");
         let since = Since {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_base::clock::{WallClock, instant};
-use tidegate_base::config;
 use tidegate_base::metrics::Metrics;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::protocol::Since;
@@ -26,6 +25,7 @@ use super::super::{Actors, Call, FirstContact, Stream, follow};
 use super::books::{Book, Books, Fate, Timer, Way, fate_of};
 use super::cast::{self, Dice, Watched, Watcher};
 use super::schedule::{CLOCKS, LEDGERS, SENDERS, Schedule, all_actors};
+use crate::Setup;
 use crate::turn::ReplyTo;
 
 /// How a life ended.
@@ -148,16 +148,13 @@ impl Life {
                 }
             }),
         };
-        let actors = Actors::on_clock(
-            wall.clone(),
-            schedule.actors.clone(),
-            config::Access::default(),
-            router,
-            store.clone(),
-            schedule.run_ahead,
-            Arc::new(Connections::default()),
-            &metrics,
-        );
+        let setup = Setup {
+            settings: schedule.actors.clone(),
+            run_ahead: schedule.run_ahead,
+            wall: wall.clone(),
+            ..Setup::alone(router, store.clone(), Arc::new(Connections::default()))
+        };
+        let actors = Actors::new(setup, &metrics);
         let watchers = schedule.seen.iter().enumerate();
         let watchers = watchers.map(|(place, (actor, seen))| {
             let id = format!("w{place}");
