@@ -23,12 +23,13 @@ use tidegate_engine::{
     ActorCalls, Audience, CallResult, Component, Connections, Flush, Invocation, NewTimer, Outbox,
     Outgoing, Pending, StateRead, StateWrite, Step, Timers, TurnControl, Unparsed, WayOut,
 };
+use tidegate_registry::calls::Caller;
 use tidegate_store::{ActorRecords, Change, Durability, Keyspace, Outcome, Received};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::dispatch::{Caller, Dispatch};
+use super::dispatch::Dispatch;
 use super::idempotency::{Bounds, IdempotencyKey};
 use super::migrate::Fit;
 use super::release::{Chunks, Effects, StagedEvent, let_out};
