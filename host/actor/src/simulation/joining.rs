@@ -405,7 +405,11 @@ fn what_is_committed_between_looking_back_and_joining_is_not_missed() {
         }
         let place = stage.place(&actor).await;
         stage.actors.retire_all().await;
-        let resident = stage.actors.actor(&actor).expect("it comes into memory");
+        let resident = stage
+            .actors
+            .shared
+            .actor(&actor)
+            .expect("it comes into memory");
         let live = resident.live(&stage.actors.shared).await;
         let live = live.expect("it is loaded");
         let since = Since {
