@@ -39,7 +39,7 @@ pub enum View {
     Document(String),
     /// What the client at this earlier index sees.
     SameAs(usize),
-    /// Nothing.
+    /// They may see nothing.
     Nothing,
 }
 

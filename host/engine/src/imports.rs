@@ -143,3 +143,57 @@ impl GuestContext {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::Pointer;
+
+    use super::*;
+
+    /// A guard's view of a document that is not there.
+    struct Nothing;
+
+    impl StateRead for Nothing {
+        fn token(&mut self) -> u64 {
+            7
+        }
+
+        fn read(&mut self) -> Step<Result<String, Failure>> {
+            Step::Done(Ok("null".to_owned()))
+        }
+
+        fn get(&mut self, _: Pointer) -> Step<Result<Option<String>, Failure>> {
+            Step::Done(Ok(None))
+        }
+    }
+
+    impl Connections for Nothing {
+        fn connections(&mut self) -> Vec<String> {
+            vec!["c1".to_owned()]
+        }
+    }
+
+    #[test]
+    fn a_guard_reads_and_is_refused_all_else() {
+        let mut imports = Imports::Guard(Box::new(Nothing));
+        assert_eq!(imports.state().token(), 7);
+        assert_eq!(imports.connections().connections(), ["c1"]);
+        let refused = [
+            imports.state_write().map(drop),
+            imports.turn_control().map(drop),
+            imports.outbox().map(drop),
+            imports.timers().map(drop),
+            imports.actor_calls().map(drop),
+        ];
+        for refused in refused {
+            let failure = refused.expect_err("a guard may not");
+            assert_eq!(failure.code, code::STATE_READ_ONLY);
+            assert_eq!(failure.message.as_deref(), Some("a guard may only read"));
+        }
+        assert!(!imports.has_ticked());
+        assert!(
+            imports.way_out().is_none(),
+            "it builds on what is committed"
+        );
+    }
+}
