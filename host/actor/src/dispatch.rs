@@ -11,13 +11,14 @@ use tidegate_base::metrics::Stopwatch;
 use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, CallEnvelope, Failure, Origin};
 use tidegate_engine::{CallResult, Invocation, Pending};
+use tidegate_registry::calls::{CallActors, Caller};
 use tidegate_store::Sent;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::mailbox::{Call, Item};
 use super::{CALL_COST, Shared, Undelivered, shutting_down};
-use crate::turn::{Caller, Dispatch, ReplyTo};
+use crate::turn::{Dispatch, ReplyTo};
 
 /// The way from one actor to others.
 pub(super) struct Ways(pub(super) Weak<Shared>);
@@ -65,7 +66,7 @@ struct Rest {
     reply: ReplyTo,
 }
 
-impl Dispatch for Ways {
+impl CallActors for Ways {
     fn call(&self, from: Caller, call: Invocation) -> Pending<CallResult> {
         let begun = || {
             let shared = self.0.upgrade().ok_or_else(shutting_down)?;
@@ -116,7 +117,9 @@ impl Dispatch for Ways {
             }
         })
     }
+}
 
+impl Dispatch for Ways {
     fn deliver(&self, from: &ActorKey, sent: Arc<Sent>) {
         if let Some(shared) = self.0.upgrade() {
             shared.post(from, sent);

@@ -49,6 +49,7 @@ use tidegate_core::{ActorId, ActorKey, Client, Failure, Name, Origin};
 use tidegate_delivery::Outlet;
 use tidegate_delivery::connections::{Connection, Connections, Presence};
 use tidegate_engine::{Component, GivesWay};
+use tidegate_registry::claims::ClaimKind;
 use tidegate_registry::placement::{Home, Placement};
 use tidegate_registry::router::{Conflict, Router};
 use tidegate_store::{ActorRecords, Connected, Keyspace};
@@ -280,7 +281,7 @@ impl Shared {
             .ok_or_else(|| Failure::unknown_actor(actor))?;
         let id = ActorId::parse(id)?;
         Ok(ActorKey {
-            actor: slot.actor.clone(),
+            actor: slot.name.clone(),
             id,
         })
     }
@@ -682,7 +683,7 @@ impl Actors {
         let component = Arc::new(component);
         let conflict = |conflict: Conflict| {
             Failure::host(code::COMPONENT_CONFLICT)
-                .param("actor", conflict.actor.as_str())
+                .param(conflict.kind.key(), conflict.name.as_str())
                 .param("component", conflict.first.as_str())
                 .message(conflict.to_string())
         };
@@ -690,7 +691,8 @@ impl Actors {
             .router
             .check(&name, &component)
             .map_err(conflict)?;
-        let dropped = self.shared.router.dropped_by(&name, &component);
+        let router = &self.shared.router;
+        let dropped = router.dropped_by(ClaimKind::Actor, &name, &component);
         self.check_unused(&dropped, in_use)?;
         let replaced = self
             .shared

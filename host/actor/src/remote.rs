@@ -266,7 +266,7 @@ impl Shared {
             home,
             &Ask::Call {
                 actor: key.clone(),
-                call: call.envelope.clone(),
+                call: Box::new(call.envelope.clone()),
                 patience_ms: patience.map(|patience| patience.as_millis() as u64),
             },
         );
@@ -613,7 +613,7 @@ impl Actors {
                 patience_ms,
             } => {
                 let patience = patience_ms.map(Duration::from_millis);
-                let answered = begin_for_another(&shared, &actor, call, patience);
+                let answered = begin_for_another(&shared, &actor, *call, patience);
                 Box::pin(
                     async move { Ok(Answer::text(answered.await.unwrap_or_else(|_| Err(lost())))) },
                 )

@@ -21,7 +21,7 @@ pub(crate) mod stage;
 pub(crate) mod timers;
 pub(crate) mod work;
 
-pub use dispatch::{Caller, Dispatch};
+pub use dispatch::Dispatch;
 pub use guard::{Basis, Read, Undecided};
 pub use idempotency::{Bounds, IdempotencyKey};
 pub use input::{check_input, check_input_elsewhere};

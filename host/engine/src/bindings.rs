@@ -1,13 +1,24 @@
 //! What `wit/` says, as Rust: the only place that names generated types' origin.
 //!
 //! Imports that may have to wait are asynchronous on the host's side; for the guest
-//! every function is synchronous.
+//! every function is synchronous. Each export is looked up by itself: a component has any of them.
 
 #![allow(missing_docs, unreachable_pub)]
 
 wasmtime::component::bindgen!({
     path: "../../wit",
-    world: "actors-handler",
+    inline: "
+        package tidegate:host;
+        world handler {
+            include tidegate:realtime/imports@0.1.0;
+            export tidegate:realtime/manifest@0.1.0;
+            export tidegate:realtime/actor@0.1.0;
+            export tidegate:realtime/access@0.1.0;
+            export tidegate:realtime/migrate@0.1.0;
+            export tidegate:realtime/self-test@0.1.0;
+        }
+    ",
+    world: "tidegate:host/handler",
     imports: {
         "tidegate:realtime/state.read": async | trappable,
         "tidegate:realtime/state.replace": async | trappable,
@@ -25,45 +36,5 @@ wasmtime::component::bindgen!({
     exports: { default: async },
 });
 
+pub use self::exports::tidegate::realtime as exported;
 pub use self::tidegate::realtime::types;
-
-/// The exports that any component may have or not.
-pub mod optional {
-    wasmtime::component::bindgen!({
-        path: "../../wit",
-        inline: "
-            package tidegate:host;
-            world optional {
-                export tidegate:realtime/migrate@0.1.0;
-                export tidegate:realtime/self-test@0.1.0;
-            }
-        ",
-        world: "tidegate:host/optional",
-        with: {
-            "tidegate:realtime/types": super::tidegate::realtime::types,
-        },
-        exports: { default: async },
-    });
-
-    pub use self::exports::tidegate::realtime::{migrate, self_test};
-}
-
-/// The guard of a component that decides who may see its actors.
-pub mod guarded {
-    wasmtime::component::bindgen!({
-        path: "../../wit",
-        world: "guarded-actors-handler",
-        with: {
-            "tidegate:realtime/types": super::tidegate::realtime::types,
-            "tidegate:realtime/state": super::tidegate::realtime::state,
-            "tidegate:realtime/turns": super::tidegate::realtime::turns,
-            "tidegate:realtime/outbox": super::tidegate::realtime::outbox,
-            "tidegate:realtime/timers": super::tidegate::realtime::timers,
-            "tidegate:realtime/actors": super::tidegate::realtime::actors,
-        },
-        imports: { default: trappable },
-        exports: { default: async },
-    });
-
-    pub use self::exports::tidegate::realtime::access;
-}

@@ -1,72 +1,25 @@
-//! The interfaces that a guest imports, as one Rust trait, and its plumbing to the
-//! generated bindings.
+//! Which of the contract's interfaces a call into a guest may use: the capabilities that it is
+//! given, one trait for each interface, in the file of that interface.
 //!
-//! `turn` implements [`Imports`]. Every call is counted here, before it does anything,
-//! so that a flood of them ends the turn.
+//! Whoever calls into a guest implements the traits of that kind of call; `actor` does so for turns
+//! and for guards. Invariants: what a call is not given refuses by itself, and every use is counted
+//! before it does anything, so that a flood of them ends the call.
 
+use std::any::Any;
 use std::pin::Pin;
 
-use tidegate_core::document::Op;
+use tidegate_core::Failure;
 use tidegate_core::failure::code;
-use tidegate_core::json::ParseError;
-use tidegate_core::{Failure, Json, Pointer};
 
-use super::bindings::tidegate::realtime as wit;
+use super::actors::ActorCalls;
 use super::instance::{GuestContext, Stop};
+use super::outbound::{Outgoing, WayOut};
+use super::outbox::{Connections, Outbox};
+use super::state::{StateRead, StateWrite};
+use super::timers::Timers;
+use super::turns::TurnControl;
 
-/// Who gets an event.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Audience {
-    /// Every subscriber.
-    Everyone,
-    /// These connections only.
-    Only(Vec<String>),
-    /// All but these.
-    Except(Vec<String>),
-}
-
-/// When what is staged becomes visible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flush {
-    /// At the next tick of a streaming method.
-    Due,
-    /// Before the call returns.
-    Now,
-}
-
-/// A timer that a guest sets.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewTimer {
-    /// From now until it fires first, in milliseconds.
-    pub delay_ms: u64,
-    /// From then on until it fires again; none fires once.
-    pub every_ms: Option<u64>,
-    /// The method that it calls.
-    pub method: String,
-    /// With this input.
-    pub input: Option<String>,
-    /// It does not by itself keep the actor in memory.
-    pub idle: bool,
-    /// It survives deactivation and wakes the actor.
-    pub outlive: bool,
-}
-
-/// A guest's call to an actor.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Invocation {
-    /// The actor type, as the guest spells it.
-    pub actor: String,
-    /// The actor's id.
-    pub id: String,
-    /// The method.
-    pub method: String,
-    /// Its input.
-    pub input: Option<String>,
-    /// The idempotency key.
-    pub key: Option<String>,
-    /// How long to wait.
-    pub timeout_ms: Option<u64>,
-}
+pub(super) type Trappable<T> = wasmtime::Result<T>;
 
 /// What a guest waits for. It owns what it needs, because the guest's imports are elsewhere
 /// meanwhile.
@@ -90,340 +43,157 @@ impl<T> Step<T> {
     }
 }
 
-/// Waits until everything that a guest builds on is safe, so that something may leave.
-pub type WayOut = std::sync::Arc<dyn Fn() -> Pending<Result<(), Failure>> + Send + Sync>;
-
-/// What became of a call.
-pub type CallResult = Result<Option<String>, Failure>;
-
-/// What the host does for the guest during one call. The semantics of each function are
-/// those of the WIT function of the same name.
-pub trait Imports: Send + 'static {
-    /// `state.token`
-    fn token(&mut self) -> u64;
-    /// `state.read`
-    fn read(&mut self) -> Step<Result<String, Failure>>;
-    /// `state.replace`
-    fn replace(&mut self, doc: String) -> Step<Result<u64, Failure>>;
-    /// `state.get`
-    fn get(&mut self, pointer: Pointer) -> Step<Result<Option<String>, Failure>>;
-    /// Charges what the guest hands over to the turn's account.
-    fn charge(&mut self, bytes: usize) -> Result<(), Failure>;
-    /// `state.patch`; what the operations weigh is already charged.
-    fn patch(&mut self, ops: Unparsed) -> Step<Result<u64, Failure>>;
-    /// `turns.checkpoint`
-    fn checkpoint(&mut self, when: Flush) -> Pending<Result<(), Failure>>;
-    /// Whether a tick has committed since this was last asked.
-    fn has_ticked(&mut self) -> bool;
-    /// `turns.cancelled`
-    fn is_cancelled(&mut self) -> bool;
-    /// `outbox.emit`
-    fn emit(&mut self, event: String, payload: String, to: Audience) -> Step<Result<(), Failure>>;
-    /// `outbox.chunk`
-    fn chunk(&mut self, payload: String) -> Pending<Result<(), Failure>>;
-    /// `outbox.connections`
-    fn connections(&mut self) -> Vec<String>;
-    /// `timers.after` and `timers.every`
-    fn set_timer(&mut self, timer: NewTimer) -> Step<Result<u64, Failure>>;
-    /// `timers.cancel`
-    fn cancel_timer(&mut self, id: u64) -> bool;
-    /// `actors.call` and `actors.call-all`: one result for each, in their order.
-    fn call(&mut self, calls: Vec<Invocation>) -> Pending<Vec<CallResult>>;
-    /// `actors.send`
-    fn send(&mut self, call: Invocation) -> Result<(), Failure>;
-    /// What HTTP requests of the guest wait for.
-    fn way_out(&mut self) -> WayOut;
-    /// Lets the implementer have itself back after the call.
-    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send>;
+/// What a turn is given.
+pub trait TurnImports:
+    StateRead + StateWrite + TurnControl + Outbox + Connections + Timers + ActorCalls + Outgoing + Any
+{
 }
 
-type Trappable<T> = wasmtime::Result<T>;
+impl<T> TurnImports for T where
+    T: StateRead
+        + StateWrite
+        + TurnControl
+        + Outbox
+        + Connections
+        + Timers
+        + ActorCalls
+        + Outgoing
+        + Any
+{
+}
 
-impl From<Failure> for wit::types::Failure {
-    fn from(failure: Failure) -> Self {
-        wit::types::Failure {
-            code: failure.code.into_owned(),
-            message: failure.message,
-            params: failure.params.map(|params| params.to_string()),
-            http_status: Some(failure.status),
+/// What a guard is given: it only reads.
+pub trait GuardImports: StateRead + Connections + 'static {}
+
+impl<T: StateRead + Connections + 'static> GuardImports for T {}
+
+/// What the running call was given. Each kind of call has one trait object, so that a use costs one
+/// dynamic call.
+pub(super) enum Imports {
+    Turn(Box<dyn TurnImports>),
+    Guard(Box<dyn GuardImports>),
+}
+
+impl Imports {
+    pub(super) fn state(&mut self) -> &mut dyn StateRead {
+        match self {
+            Imports::Turn(turn) => &mut **turn,
+            Imports::Guard(guard) => &mut **guard,
+        }
+    }
+
+    pub(super) fn state_write(&mut self) -> Result<&mut dyn StateWrite, Failure> {
+        Ok(self.turn()?)
+    }
+
+    pub(super) fn turn_control(&mut self) -> Result<&mut dyn TurnControl, Failure> {
+        Ok(self.turn()?)
+    }
+
+    pub(super) fn outbox(&mut self) -> Result<&mut dyn Outbox, Failure> {
+        Ok(self.turn()?)
+    }
+
+    pub(super) fn connections(&mut self) -> &mut dyn Connections {
+        match self {
+            Imports::Turn(turn) => &mut **turn,
+            Imports::Guard(guard) => &mut **guard,
+        }
+    }
+
+    pub(super) fn timers(&mut self) -> Result<&mut dyn Timers, Failure> {
+        Ok(self.turn()?)
+    }
+
+    pub(super) fn actor_calls(&mut self) -> Result<&mut dyn ActorCalls, Failure> {
+        Ok(self.turn()?)
+    }
+
+    /// What HTTP requests wait for; none where they need not wait.
+    pub(super) fn way_out(&mut self) -> Option<WayOut> {
+        match self {
+            Imports::Turn(turn) => Some(turn.way_out()),
+            Imports::Guard(_) => None,
+        }
+    }
+
+    /// Whether a tick has committed since this was last asked.
+    pub(super) fn has_ticked(&mut self) -> bool {
+        self.turn().is_ok_and(|turn| turn.has_ticked())
+    }
+
+    /// What a turn alone is given.
+    fn turn(&mut self) -> Result<&mut dyn TurnImports, Failure> {
+        match self {
+            Imports::Turn(turn) => Ok(&mut **turn),
+            Imports::Guard(_) => {
+                Err(Failure::host(code::STATE_READ_ONLY).message("a guard may only read"))
+            }
         }
     }
 }
 
-impl From<wit::types::Failure> for Failure {
-    fn from(failure: wit::types::Failure) -> Self {
-        Failure::from_guest(
-            failure.code,
-            failure.message,
-            failure.params,
-            failure.http_status,
-        )
-    }
-}
-
-/// What an operation weighs beside its texts.
-const OP_COST: usize = 64;
-
-/// What the ops weigh, in bytes.
-fn weight(ops: &[wit::state::Op]) -> usize {
-    ops.iter()
-        .map(|op| {
-            OP_COST
-                + match op {
-                    wit::state::Op::Add(entry) | wit::state::Op::Replace(entry) => {
-                        entry.pointer.len() + entry.value.len()
-                    }
-                    wit::state::Op::Remove(pointer) => pointer.len(),
-                    wit::state::Op::Append(tail) => tail.pointer.len() + tail.text.len(),
-                }
-        })
-        .sum()
-}
-
-/// Operations as a guest hands them over, as text.
-pub struct Unparsed {
-    ops: Vec<wit::state::Op>,
-    /// What they weigh, in bytes.
-    pub bytes: usize,
-}
-
-impl Unparsed {
-    /// The operations, with their pointers and values parsed, which take so many bytes of memory
-    /// at most.
-    pub fn parse(self, most: usize) -> Result<Vec<Op>, Failure> {
-        parse_ops(self.ops, most)
-    }
-}
-
-fn parse_ops(ops: Vec<wit::state::Op>, most: usize) -> Result<Vec<Op>, Failure> {
-    let pointer = |text: String| {
-        Pointer::parse(&text).map_err(|_| {
-            Failure::host(code::STATE_NO_SUCH_PLACE)
-                .message(format!("`{text}` is not a JSON pointer"))
-                .param("pointer", text)
-        })
-    };
-    let mut left = most;
-    let mut value = |json: &str| {
-        let value = Json::parse_within(json, left).map_err(|error| match error {
-            ParseError::Malformed(error) => Failure::host(code::STATE_MALFORMED)
-                .message(format!("a value is not JSON: {error}")),
-            ParseError::TooLarge { .. } => Failure::host(code::STATE_TOO_LARGE)
-                .message(format!(
-                    "the operations hold values that take more than {most} bytes of memory \
-                     (`state-memory-bytes`)"
-                ))
-                .param("limit", most)
-                .param("setting", "state-memory-bytes"),
-        })?;
-        left = left.saturating_sub(value.size().memory);
-        Ok::<_, Failure>(value)
-    };
-    let parse = |op| {
-        Ok(match op {
-            wit::state::Op::Add(entry) => Op::Add {
-                value: value(&entry.value)?,
-                pointer: pointer(entry.pointer)?,
-            },
-            wit::state::Op::Replace(entry) => Op::Replace {
-                value: value(&entry.value)?,
-                pointer: pointer(entry.pointer)?,
-            },
-            wit::state::Op::Remove(place) => Op::Remove {
-                pointer: pointer(place)?,
-            },
-            wit::state::Op::Append(tail) => Op::Append {
-                pointer: pointer(tail.pointer)?,
-                text: tail.text,
-            },
-        })
-    };
-    ops.into_iter().map(parse).collect()
-}
-
 impl GuestContext {
-    /// The running turn's imports, after counting this call.
-    fn turn(&mut self) -> Trappable<&mut dyn Imports> {
+    /// What the running call was given, after counting this use of it.
+    pub(super) fn imports(&mut self) -> Trappable<&mut Imports> {
         self.count_host_call()?;
-        match self.imports.as_deref_mut() {
+        match &mut self.imports {
             Some(imports) => Ok(imports),
             None => Err(Stop::OutsideTurn.into()),
         }
     }
 }
 
-impl wit::types::Host for GuestContext {}
+#[cfg(test)]
+mod tests {
+    use tidegate_core::Pointer;
 
-impl wit::state::Host for GuestContext {
-    fn token(&mut self) -> Trappable<u64> {
-        Ok(self.turn()?.token())
-    }
+    use super::*;
 
-    async fn read(&mut self) -> Trappable<String> {
-        let read = self.turn()?.read();
-        Ok(read.done().await.map_err(Stop::Failed)?)
-    }
+    /// A guard's view of a document that is not there.
+    struct Nothing;
 
-    async fn replace(&mut self, doc: String) -> Trappable<Result<u64, wit::types::Failure>> {
-        let replaced = self.turn()?.replace(doc);
-        Ok(replaced.done().await.map_err(Into::into))
-    }
-
-    async fn get(&mut self, pointer: String) -> Trappable<Option<String>> {
-        let turn = self.turn()?;
-        Ok(match Pointer::parse(&pointer) {
-            Ok(pointer) => turn.get(pointer).done().await.map_err(Stop::Failed)?,
-            Err(_) => None,
-        })
-    }
-
-    async fn patch(
-        &mut self,
-        ops: Vec<wit::state::Op>,
-    ) -> Trappable<Result<u64, wit::types::Failure>> {
-        let turn = self.turn()?;
-        let bytes = weight(&ops);
-        // Charged before it is parsed, which makes it larger.
-        if let Err(failure) = turn.charge(bytes) {
-            return Ok(Err(failure.into()));
+    impl StateRead for Nothing {
+        fn token(&mut self) -> u64 {
+            7
         }
-        let patched = turn.patch(Unparsed { ops, bytes });
-        Ok(patched.done().await.map_err(Into::into))
-    }
-}
 
-impl wit::turns::Host for GuestContext {
-    async fn checkpoint(
-        &mut self,
-        when: wit::turns::Flush,
-    ) -> Trappable<Result<(), wit::types::Failure>> {
-        let when = match when {
-            wit::turns::Flush::Due => Flush::Due,
-            wit::turns::Flush::Now => Flush::Now,
-        };
-        let flushed = self.turn()?.checkpoint(when);
-        Ok(flushed.await.map_err(Into::into))
-    }
+        fn read(&mut self) -> Step<Result<String, Failure>> {
+            Step::Done(Ok("null".to_owned()))
+        }
 
-    fn cancelled(&mut self) -> Trappable<bool> {
-        Ok(self.turn()?.is_cancelled())
-    }
-}
-
-impl wit::outbox::Host for GuestContext {
-    async fn emit(
-        &mut self,
-        event: String,
-        payload: String,
-        to: wit::outbox::Audience,
-    ) -> Trappable<Result<(), wit::types::Failure>> {
-        let to = match to {
-            wit::outbox::Audience::Everyone => Audience::Everyone,
-            wit::outbox::Audience::Only(ids) => Audience::Only(ids),
-            wit::outbox::Audience::Except(ids) => Audience::Except(ids),
-        };
-        let emitted = self.turn()?.emit(event, payload, to);
-        Ok(emitted.done().await.map_err(Into::into))
-    }
-
-    async fn chunk(&mut self, payload: String) -> Trappable<Result<(), wit::types::Failure>> {
-        let sent = self.turn()?.chunk(payload);
-        Ok(sent.await.map_err(Into::into))
-    }
-
-    fn connections(&mut self) -> Trappable<Vec<String>> {
-        Ok(self.turn()?.connections())
-    }
-}
-
-impl GuestContext {
-    async fn set_timer(
-        &mut self,
-        delay_ms: u64,
-        every_ms: Option<u64>,
-        method: String,
-        input: Option<String>,
-        life: wit::timers::Life,
-    ) -> Trappable<Result<u64, wit::types::Failure>> {
-        let timer = NewTimer {
-            delay_ms,
-            every_ms,
-            method,
-            input,
-            idle: life.contains(wit::timers::Life::IDLE),
-            outlive: life.contains(wit::timers::Life::OUTLIVE),
-        };
-        let set = self.turn()?.set_timer(timer);
-        Ok(set.done().await.map_err(Into::into))
-    }
-}
-
-impl wit::timers::Host for GuestContext {
-    async fn after(
-        &mut self,
-        ms: u64,
-        method: String,
-        input: Option<String>,
-        life: wit::timers::Life,
-    ) -> Trappable<Result<u64, wit::types::Failure>> {
-        self.set_timer(ms, None, method, input, life).await
-    }
-
-    async fn every(
-        &mut self,
-        ms: u64,
-        method: String,
-        input: Option<String>,
-        life: wit::timers::Life,
-    ) -> Trappable<Result<u64, wit::types::Failure>> {
-        self.set_timer(ms, Some(ms), method, input, life).await
-    }
-
-    fn cancel(&mut self, id: u64) -> Trappable<bool> {
-        Ok(self.turn()?.cancel_timer(id))
-    }
-}
-
-impl From<wit::actors::Invocation> for Invocation {
-    fn from(call: wit::actors::Invocation) -> Self {
-        Invocation {
-            actor: call.to.actor,
-            id: call.to.id,
-            method: call.method,
-            input: call.input,
-            key: call.key,
-            timeout_ms: call.timeout_ms,
+        fn get(&mut self, _: Pointer) -> Step<Result<Option<String>, Failure>> {
+            Step::Done(Ok(None))
         }
     }
-}
 
-impl wit::actors::Host for GuestContext {
-    async fn call(
-        &mut self,
-        call: wit::actors::Invocation,
-    ) -> Trappable<Result<Option<String>, wit::types::Failure>> {
-        let called = self.turn()?.call(vec![call.into()]);
-        let mut results = called.await;
-        let result = results.pop().unwrap_or_else(|| {
-            Err(Failure::host(code::INTERNAL).message("the call was not answered"))
-        });
-        Ok(result.map_err(Into::into))
+    impl Connections for Nothing {
+        fn connections(&mut self) -> Vec<String> {
+            vec!["c1".to_owned()]
+        }
     }
 
-    async fn call_all(
-        &mut self,
-        calls: Vec<wit::actors::Invocation>,
-    ) -> Trappable<Vec<Result<Option<String>, wit::types::Failure>>> {
-        let calls = calls.into_iter().map(Into::into).collect();
-        let called = self.turn()?.call(calls);
-        let results = called.await.into_iter();
-        Ok(results.map(|result| result.map_err(Into::into)).collect())
-    }
-
-    fn send(
-        &mut self,
-        call: wit::actors::Invocation,
-    ) -> Trappable<Result<(), wit::types::Failure>> {
-        Ok(self.turn()?.send(call.into()).map_err(Into::into))
+    #[test]
+    fn a_guard_reads_and_is_refused_all_else() {
+        let mut imports = Imports::Guard(Box::new(Nothing));
+        assert_eq!(imports.state().token(), 7);
+        assert_eq!(imports.connections().connections(), ["c1"]);
+        let refused = [
+            imports.state_write().map(drop),
+            imports.turn_control().map(drop),
+            imports.outbox().map(drop),
+            imports.timers().map(drop),
+            imports.actor_calls().map(drop),
+        ];
+        for refused in refused {
+            let failure = refused.expect_err("a guard may not");
+            assert_eq!(failure.code, code::STATE_READ_ONLY);
+            assert_eq!(failure.message.as_deref(), Some("a guard may only read"));
+        }
+        assert!(!imports.has_ticked());
+        assert!(
+            imports.way_out().is_none(),
+            "it builds on what is committed"
+        );
     }
 }

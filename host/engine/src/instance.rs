@@ -18,12 +18,9 @@ use wasmtime_wasi::clocks::WasiClocksCtxView;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use super::bindings::guarded::access;
-use super::bindings::optional::{migrate, self_test};
-use super::bindings::{ActorsHandler, types as wit};
 use super::budget::Budget;
 use super::clocks::Clock;
-use super::guest::Turn;
+use super::exports::Guests;
 use super::guest_log::GuestLog;
 use super::imports::Imports;
 use super::load::{Component, Template};
@@ -43,8 +40,8 @@ pub(super) struct GuestContext {
     /// How long it may take.
     allowed: Duration,
     host_calls_left: u64,
-    /// Present while a turn runs.
-    pub(super) imports: Option<Box<dyn Imports>>,
+    /// Present while a call runs that is given any.
+    pub(super) imports: Option<Imports>,
 }
 
 impl GuestContext {
@@ -55,7 +52,7 @@ impl GuestContext {
                 Ok(())
             }
             // A turn that lives for long may go on at the pace of its ticks.
-            None if self.imports.as_deref_mut().is_some_and(Imports::has_ticked) => {
+            None if self.imports.as_mut().is_some_and(Imports::has_ticked) => {
                 self.host_calls_left = self.account.limits.host_calls;
                 Ok(())
             }
@@ -93,6 +90,9 @@ impl GuestContext {
                 ))
                 .param("limit", limits.host_calls),
             (Some(Stop::Failed(failure)), _) => failure.clone(),
+            (Some(Stop::NotExported(_)), _) => {
+                Failure::host(code::INTERNAL).message("the host failed")
+            }
             (_, Some(wasmtime::Trap::StackOverflow)) => {
                 Failure::host(code::TURN_STACK_LIMIT).message("the handler's recursion is too deep")
             }
@@ -133,6 +133,8 @@ pub(super) enum Stop {
     HostCalls,
     #[error("a function of tidegate:realtime was called outside a turn")]
     OutsideTurn,
+    #[error("the component does not export `{0}`")]
+    NotExported(&'static str),
     #[error("{0}")]
     Failed(Failure),
 }
@@ -233,40 +235,13 @@ pub struct Crash {
     pub detail: String,
 }
 
-/// The hooks of an actor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// The actor enters memory.
-    Activate,
-    /// The actor leaves memory.
-    Deactivate,
-    /// First contact of a connection.
-    Connect,
-    /// A connection has closed.
-    Disconnect,
-}
-
-impl Hook {
-    /// The hook's name in the manifest.
-    pub fn name(self) -> &'static str {
-        match self {
-            Hook::Activate => "activate",
-            Hook::Deactivate => "deactivate",
-            Hook::Connect => "connect",
-            Hook::Disconnect => "disconnect",
-        }
-    }
-}
-
 /// A component in memory, ready to be called.
 pub struct Instance {
     pub(super) store: Store<GuestContext>,
     /// What interrupts it.
     pub(super) ticker: Arc<Ticker>,
-    handler: ActorsHandler,
-    pub(super) access: Option<access::Guest>,
-    pub(super) migrate: Option<migrate::Guest>,
-    pub(super) self_test: Option<self_test::Guest>,
+    /// What it exports.
+    pub(super) guests: Guests,
     pub(super) limits: Arc<Limits>,
     serial: u64,
     metrics: Arc<Metrics>,
@@ -336,33 +311,15 @@ impl Template {
             self.pre.instantiate_async(&mut store),
         )
         .await;
-        let loaded = made.and_then(|instance| {
-            let handler = self.handler.load(&mut store, &instance)?;
-            let access = match &self.access {
-                Some(access) => Some(access.load(&mut store, &instance)?),
-                None => None,
-            };
-            let migrate = match &self.migrate {
-                Some(migrate) => Some(migrate.load(&mut store, &instance)?),
-                None => None,
-            };
-            let self_test = match &self.self_test {
-                Some(self_test) => Some(self_test.load(&mut store, &instance)?),
-                None => None,
-            };
-            Ok((handler, access, migrate, self_test))
-        });
+        let loaded = made.and_then(|instance| self.exports.load(&mut store, &instance));
         match loaded {
-            Ok((handler, access, migrate, self_test)) => {
+            Ok(guests) => {
                 self.metrics.instances.inc();
                 self.metrics.instances_made.inc();
                 Ok(Instance {
                     store,
                     ticker: self.ticker.clone(),
-                    handler,
-                    access,
-                    migrate,
-                    self_test,
+                    guests,
                     limits: self.limits.clone(),
                     serial: self.serial,
                     metrics: self.metrics.clone(),
@@ -380,58 +337,8 @@ impl Template {
 }
 
 impl Instance {
-    /// Runs `actor.invoke`. Returns the imports with what the call has left in them.
-    pub async fn invoke<I: Imports>(
-        &mut self,
-        turn: &Turn,
-        method: &str,
-        input: Option<&String>,
-        imports: I,
-    ) -> (I, Result<Result<Option<String>, Failure>, Crash>) {
-        self.begin(turn, imports);
-        let told = wit::Turn::from(turn);
-        let guest = self.handler.tidegate_realtime_actor();
-        let call = guest.call_invoke(&mut self.store, &told, method, input);
-        let result = within(&self.ticker, turn.deadline, call).await;
-        self.end(result)
-    }
-
-    /// Runs one of the hooks.
-    pub async fn run_hook<I: Imports>(
-        &mut self,
-        turn: &Turn,
-        hook: Hook,
-        imports: I,
-    ) -> (I, Result<Result<(), Failure>, Crash>) {
-        self.begin(turn, imports);
-        let guest = self.handler.tidegate_realtime_actor();
-        let store = &mut self.store;
-        let arg = wit::Turn::from(turn);
-        let call = async {
-            match hook {
-                Hook::Activate => guest.call_activate(store, &arg).await,
-                Hook::Deactivate => guest.call_deactivate(store, &arg).await,
-                Hook::Connect => guest.call_connect(store, &arg).await,
-                Hook::Disconnect => guest.call_disconnect(store, &arg).await,
-            }
-        };
-        let result = within(&self.ticker, turn.deadline, call).await;
-        self.end(result)
-    }
-
-    /// Runs `manifest.describe`, outside any turn.
-    pub(super) async fn describe(&mut self) -> Result<String, Crash> {
-        let deadline = self.open_upgrade(self.limits.turn_deadline());
-        let call = self
-            .handler
-            .tidegate_realtime_manifest()
-            .call_describe(&mut self.store);
-        let result = within(&self.ticker, deadline, call).await;
-        self.close(result).1
-    }
-
-    /// Lets the guest run for so long, outside any turn: without imports.
-    pub(super) fn open_upgrade(&mut self, allowed: Duration) -> Instant {
+    /// Lets the guest run for so long, outside any turn: with no imports of the contract.
+    pub(super) fn open_without_imports(&mut self, allowed: Duration) -> Instant {
         let deadline = Instant::now() + allowed;
         let context = self.store.data_mut();
         context.deadline = deadline;
@@ -452,24 +359,8 @@ impl Instance {
         self.serial == component.serial
     }
 
-    fn begin(&mut self, turn: &Turn, imports: impl Imports) {
-        self.open(turn.deadline, turn.allowed, Box::new(imports));
-        let log = &self.store.data().log;
-        log.begin_turn(
-            &turn.this,
-            &turn.id,
-            turn.request.as_ref(),
-            self.limits.log_bytes,
-        );
-    }
-
     /// Lets the guest run until the deadline, which is so long from now, with these imports.
-    pub(super) fn open(
-        &mut self,
-        deadline: Instant,
-        allowed: Duration,
-        mut imports: Box<dyn Imports>,
-    ) {
+    pub(super) fn open(&mut self, deadline: Instant, allowed: Duration, mut imports: Imports) {
         let way_out = imports.way_out();
         let context = self.store.data_mut();
         context.deadline = deadline;
@@ -487,22 +378,11 @@ impl Instance {
         context.host_calls_left = context.host_calls_left.saturating_mul(times as u64);
     }
 
-    fn end<I: Imports, T>(
-        &mut self,
-        result: wasmtime::Result<Result<T, wit::Failure>>,
-    ) -> (I, Result<Result<T, Failure>, Crash>) {
-        let (imports, result) = self.close(result);
-        let imports = imports
-            .and_then(|imports| imports.into_any().downcast::<I>().ok())
-            .expect("begin has put them there, and only end takes them");
-        (*imports, result.map(|result| result.map_err(Failure::from)))
-    }
-
     /// Ends what `open` began.
     pub(super) fn close<T>(
         &mut self,
         result: wasmtime::Result<T>,
-    ) -> (Option<Box<dyn Imports>>, Result<T, Crash>) {
+    ) -> (Option<Imports>, Result<T, Crash>) {
         let context = self.store.data_mut();
         context.log.end_turn();
         context.outbound.end_call();

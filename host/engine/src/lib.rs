@@ -1,49 +1,65 @@
 //! The WebAssembly engine: compiles components, keeps the compiled code, makes instances
 //! and calls into them under limits.
 //!
-//! `router` loads components here, `actor` makes instances and runs turns in them. The
-//! engine knows nothing of actors' queues, stores or sockets: what a guest asks of the
-//! host goes to the [`Imports`] that came with the call.
+//! Whoever deploys loads components here, `actor` makes instances and runs turns in them. The
+//! engine knows nothing of actors' queues, stores or sockets: what a guest asks of the host goes to
+//! the imports that came with the call, one trait for each interface of `wit/` ([`TurnImports`],
+//! [`GuardImports`]). What a component exports is looked up by itself, so that any combination
+//! loads. One file holds all about one interface of the contract.
 //!
 //! Invariant: whatever a guest does, the call ends by its deadline with a result, a
 //! failure or a [`Crash`], and no other instance notices.
 
+mod access;
+mod actor;
+mod actors;
 mod allowed_hosts;
 mod bindings;
 mod budget;
 mod cache;
 mod clocks;
 mod compile;
-mod guards;
-mod guest;
+mod exports;
 mod guest_log;
 mod imports;
 mod instance;
 mod load;
+mod manifest;
+mod migrate;
 mod outbound;
+mod outbox;
 mod process;
+mod self_test;
 mod shape;
+mod state;
 mod ticker;
-mod upgrade;
+mod timers;
+mod turns;
+mod types;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+pub use access::{Subject, View};
+pub use actor::Hook;
+pub use actors::{ActorCalls, CallResult, Invocation};
 pub use allowed_hosts::{AllowedHosts, InvalidEntry};
 pub use budget::GivesWay;
 pub use compile::Compiling;
-pub use guards::{Subject, View};
-pub use guest::Turn;
-pub use imports::{
-    Audience, CallResult, Flush, Imports, Invocation, NewTimer, Pending, Step, Unparsed, WayOut,
-};
-pub use instance::{Crash, Hook, Instance};
+pub use imports::{GuardImports, Pending, Step, TurnImports};
+pub use instance::{Crash, Instance};
 pub use load::{Component, Grants, LoadError};
+pub use outbound::{Outgoing, WayOut};
+pub use outbox::{Audience, Connections, Outbox};
 pub use process::{COMMAND as COMPILE_COMMAND, run as compile_for_another};
+pub use state::{StateRead, StateWrite, Unparsed};
 use tidegate_base::clock::Sleeps;
 use tidegate_base::config;
 use tidegate_base::metrics::Metrics;
 use tidegate_base::workers::Workers;
+pub use timers::{NewTimer, Timers};
+pub use turns::{Flush, TurnControl};
+pub use types::Turn;
 
 use self::budget::Budget;
 use self::compile::Compiler;
@@ -76,7 +92,7 @@ impl Engine {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         clocks::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-        bindings::ActorsHandler::add_to_linker::<_, wasmtime::component::HasSelf<_>>(
+        bindings::Handler::add_to_linker::<_, wasmtime::component::HasSelf<_>>(
             &mut linker,
             |context| context,
         )?;

@@ -1,6 +1,8 @@
 //! From the bytes of a file to a component that can be instantiated, or to a sentence
 //! that says what is wrong with them.
 
+mod error;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -15,29 +17,28 @@ use tidegate_base::metrics::Metrics;
 use tidegate_base::rate::RateLimit;
 use tidegate_base::workers::Workers;
 use tidegate_core::failure::code;
-use tidegate_core::manifest::{Access, ManifestError};
+use tidegate_core::manifest::Access;
 use tidegate_core::{Failure, Manifest};
 use tokio::sync::Semaphore;
 use tracing::warn;
 use wasmtime::component;
 
-use super::bindings::guarded::access;
-use super::bindings::optional::{migrate, self_test};
-use super::bindings::{ActorsHandlerIndices, guarded};
+pub use self::error::LoadError;
+use super::access::Guards;
 use super::budget::{Budget, GivesWay};
 use super::cache::InUse;
-use super::guards::Guards;
+use super::exports::{Exported, Indices};
 use super::instance::GuestContext;
 use super::shape::Shape;
 use super::ticker::Ticker;
 use super::{AllowedHosts, Crash, Engine, Instance, outbound};
 
 /// The package of the contract, as exports and imports spell it.
-const PACKAGE: &str = "tidegate:realtime";
+pub(super) const PACKAGE: &str = "tidegate:realtime";
 /// The version of it that this host serves.
-const VERSION: &str = "0.1.0";
+pub(super) const VERSION: &str = "0.1.0";
 /// What a component must export.
-const REQUIRED_EXPORTS: [&str; 2] = ["manifest", "actor"];
+const REQUIRED_EXPORT: &str = "manifest";
 /// Names of a component that a message shows.
 const SHOWN_NAMES: usize = 10;
 /// What the host offers of its own package.
@@ -118,7 +119,7 @@ impl Component {
         let Some(declared) = self.manifest.actors.get(actor) else {
             return Access::default();
         };
-        match (&self.template.access, declared.access) {
+        match (&self.template.exports.access, declared.access) {
             (None, _) => Access::default(),
             (Some(_), Some(access)) => access,
             (Some(_), None) => Access {
@@ -146,13 +147,8 @@ pub(super) struct Template {
     pub(super) outbound: Arc<outbound::Policy>,
     pub(super) serial: u64,
     pub(super) pre: component::InstancePre<GuestContext>,
-    pub(super) handler: ActorsHandlerIndices,
-    /// Present when the component exports `access`.
-    pub(super) access: Option<access::GuestIndices>,
-    /// Present when the component exports `migrate`.
-    pub(super) migrate: Option<migrate::GuestIndices>,
-    /// Present when the component exports `self-test`.
-    pub(super) self_test: Option<self_test::GuestIndices>,
+    /// Which of the contract's interfaces the component exports.
+    pub(super) exports: Indices,
     /// What an instance is charged with beside its memories and tables, in bytes.
     pub(super) fixed_bytes: usize,
     /// Keeps its compiled code on disk.
@@ -163,141 +159,12 @@ pub(super) struct Template {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// Why a component is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// Beyond `engine.max-component-bytes`.
-    #[error("the file has {bytes} bytes; engine.max-component-bytes allows {limit}")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-        /// The limit.
-        limit: u64,
-    },
-    /// Some other kind of file.
-    #[error("not a WebAssembly file: expected it to begin with `\\0asm`, found {found}")]
-    NotWasm {
-        /// Its first bytes.
-        found: String,
-    },
-    /// A core module.
-    #[error(
-        "a core WebAssembly module, expected a component: build for the target wasm32-wasip2, \
-         or wrap it with `wasm-tools component new`"
-    )]
-    CoreModule,
-    /// Invalid or cut short.
-    #[error("not a valid component: {detail}")]
-    Invalid {
-        /// The validator's words.
-        detail: String,
-    },
-    /// Holds more than is compiled.
-    #[error("the component has {found} {what}; engine.{setting} allows {limit}")]
-    TooComplex {
-        /// What there is too much of.
-        what: &'static str,
-        /// How much of it there is.
-        found: u64,
-        /// The setting that limits it.
-        setting: &'static str,
-        /// The limit.
-        limit: u64,
-    },
-    /// Compiling takes more memory than it may.
-    #[error(
-        "compiling the component takes more memory than engine.compile-memory-bytes allows, \
-         {limit} bytes"
-    )]
-    CompileMemory {
-        /// The limit, in bytes.
-        limit: usize,
-    },
-    /// Compiling takes longer than it may.
-    #[error("compiling the component takes longer than engine.{key} allows, {limit} ms")]
-    CompileTimeout {
-        /// The limit, in milliseconds.
-        limit: u64,
-        /// The setting.
-        key: &'static str,
-    },
-    /// Compiled, it is longer than it may be.
-    #[error("the compiled code is longer than engine.max-compiled-bytes allows, {limit} bytes")]
-    TooMuchCode {
-        /// The limit, in bytes.
-        limit: usize,
-    },
-    /// As many components as may be are being compiled, and none of them was done in time.
-    #[error("others are being compiled (engine.compile-processes); try again later")]
-    NoPlace,
-    /// The compiler has failed, or could not be started.
-    #[error("the compiler has failed: {detail}")]
-    Compiler {
-        /// What it has said.
-        detail: String,
-    },
-    /// The contract wants an export that is not there.
-    #[error("the component does not export `{expected}`; it exports {found}")]
-    MissingExport {
-        /// What was expected.
-        expected: String,
-        /// What there is.
-        found: String,
-    },
-    /// Built against a version of the package that this host does not serve.
-    #[error("the component uses `{found}`, expected version {VERSION} of {PACKAGE}")]
-    OtherVersion {
-        /// The import or export.
-        found: String,
-    },
-    /// Wants something that the host does not have.
-    #[error(
-        "the component imports `{name}`, which the host does not offer: it offers {}",
-        offered()
-    )]
-    UnknownImport {
-        /// The import.
-        name: String,
-    },
-    /// An import or export has another shape than the contract says.
-    #[error("an import or export is not of the type that {PACKAGE}@{VERSION} gives it: {detail}")]
-    Mismatch {
-        /// Which one, and how.
-        detail: String,
-    },
-    /// Its manifest speaks of a guard that it does not have.
-    #[error(
-        "the manifest gives the actor type `{actor}` functions of `access`, \
-         but the component does not export `{PACKAGE}/access@{VERSION}`"
-    )]
-    NoGuard {
-        /// The actor type.
-        actor: String,
-    },
-    /// It did not get as far as describing itself.
-    #[error("the component crashed while describing itself: {}", .0.detail)]
-    Crashed(Crash),
-    /// What it says of itself does not hold.
-    #[error("invalid manifest: {0}")]
-    Manifest(ManifestError),
-    /// It says of itself that it is not fit to serve.
-    #[error("its self-test failed: {0}")]
-    SelfTest(Failure),
-}
-
-fn offered() -> String {
-    format!(
-        "{} of {PACKAGE}@{VERSION}, and WASI 0.2 with outgoing HTTP, without files and sockets",
-        OFFERED.join(", ")
-    )
-}
-
 /// A component's file that has been looked at.
 struct Read {
     /// What was compiled of it before.
     component: Option<component::Component>,
     context_bytes: usize,
-    optional: Optional,
+    exported: Exported,
     digest: String,
     /// Its compiled file stays as long as it does.
     kept: Arc<InUse>,
@@ -310,18 +177,7 @@ struct Linked {
     /// Its file stays as long as it does.
     kept: Arc<InUse>,
     pre: component::InstancePre<GuestContext>,
-    handler: ActorsHandlerIndices,
-    access: Option<access::GuestIndices>,
-    migrate: Option<migrate::GuestIndices>,
-    self_test: Option<self_test::GuestIndices>,
-}
-
-/// Which of the optional interfaces a component exports.
-#[derive(Clone, Copy)]
-struct Optional {
-    access: bool,
-    migrate: bool,
-    self_test: bool,
+    exports: Indices,
 }
 
 /// What a component is loaded with, beside its bytes.
@@ -348,7 +204,7 @@ impl Engine {
         self.load_then(name, bytes, grants, || {}).await
     }
 
-    /// The same, and says when it is compiled.
+    /// Does what [`Engine::load`] does, and says when the component is compiled.
     pub async fn load_then(
         &self,
         name: &str,
@@ -375,7 +231,7 @@ impl Engine {
                 })?
             }
         };
-        let engine = self.clone();
+        let (engine, exported) = (self.clone(), read.exported);
         let linked = blocking(move || engine.link(read, &component)).await?;
         compiled();
         let serial = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
@@ -388,10 +244,7 @@ impl Engine {
             environment: grants.environment.clone(),
             serial,
             pre: linked.pre,
-            handler: linked.handler,
-            access: linked.access,
-            migrate: linked.migrate,
-            self_test: linked.self_test,
+            exports: linked.exports,
             fixed_bytes: linked
                 .context_bytes
                 .saturating_add(self.settings.stack_bytes),
@@ -404,15 +257,8 @@ impl Engine {
         let mut instance = template.instantiate().await.map_err(LoadError::Crashed)?;
         let manifest = instance.describe().await.map_err(LoadError::Crashed)?;
         let manifest = Manifest::parse(&manifest).map_err(LoadError::Manifest)?;
+        exported.carry(&manifest)?;
         warn_of_deadlines(&template, &manifest);
-        if template.access.is_none() {
-            let claims = |access: &Option<Access>| access.is_some_and(|a| a != Access::default());
-            let mut actors = manifest.actors.iter();
-            if let Some((actor, _)) = actors.find(|(_, actor)| claims(&actor.access)) {
-                let actor = actor.to_string();
-                return Err(LoadError::NoGuard { actor });
-            }
-        }
         let guards = Arc::new(Guards::new(template.limits.guard_instances));
         let keeper: Weak<dyn GivesWay> = Arc::<Guards>::downgrade(&guards);
         self.budget.add_keeper(keeper);
@@ -438,14 +284,14 @@ impl Engine {
     /// Looks at a component's file, and for what was compiled of it before.
     fn read(&self, bytes: &[u8]) -> Result<Read, LoadError> {
         let shape = Shape::read(bytes, &self.settings)?;
-        let optional = check_interface(&shape)?;
+        let exported = check_interface(&shape)?;
         let digest = hex(&Sha256::digest(bytes));
         // Before it is looked for, so that it is not pruned in between.
         let kept = self.cache.hold(&digest);
         Ok(Read {
             component: self.cache.get(&self.wasmtime, &digest),
             context_bytes: shape.context_bytes,
-            optional,
+            exported,
             digest,
             kept,
         })
@@ -454,38 +300,20 @@ impl Engine {
     fn link(&self, read: Read, component: &component::Component) -> Result<Linked, LoadError> {
         let Read {
             context_bytes,
-            optional,
+            exported,
             digest,
             kept,
             ..
         } = read;
         let link = || {
             let pre = self.linker.instantiate_pre(component)?;
-            let handler = ActorsHandlerIndices::new(&pre)?;
-            let access = match optional.access {
-                true => {
-                    guarded::GuardedActorsHandlerIndices::new(&pre)?;
-                    Some(access::GuestIndices::new(&pre)?)
-                }
-                false => None,
-            };
-            let migrate = match optional.migrate {
-                true => Some(migrate::GuestIndices::new(&pre)?),
-                false => None,
-            };
-            let self_test = match optional.self_test {
-                true => Some(self_test::GuestIndices::new(&pre)?),
-                false => None,
-            };
+            let exports = Indices::new(&pre, exported)?;
             Ok(Linked {
                 digest,
                 context_bytes,
                 kept,
                 pre,
-                handler,
-                access,
-                migrate,
-                self_test,
+                exports,
             })
         };
         link().map_err(|error: wasmtime::Error| LoadError::Mismatch {
@@ -549,7 +377,7 @@ fn check_format(bytes: &[u8], limit: u64) -> Result<(), LoadError> {
 }
 
 /// Checks names of imports and exports, so that errors speak the contract's language.
-fn check_interface(shape: &Shape) -> Result<Optional, LoadError> {
+fn check_interface(shape: &Shape) -> Result<Exported, LoadError> {
     for name in &shape.imports {
         match interface_of(name) {
             Some((interface, VERSION)) if OFFERED.contains(&interface) => {}
@@ -565,13 +393,10 @@ fn check_interface(shape: &Shape) -> Result<Optional, LoadError> {
         }
     }
     let exports = &shape.exports;
-    for required in REQUIRED_EXPORTS {
-        let expected = format!("{PACKAGE}/{required}@{VERSION}");
-        if exports.contains(&expected) {
-            continue;
-        }
+    let expected = format!("{PACKAGE}/{REQUIRED_EXPORT}@{VERSION}");
+    if !exports.contains(&expected) {
         let other = exports.iter().find(
-            |name| matches!(interface_of(name), Some((interface, _)) if interface == required),
+            |name| matches!(interface_of(name), Some((interface, _)) if interface == REQUIRED_EXPORT),
         );
         return Err(match other {
             Some(found) => LoadError::OtherVersion {
@@ -583,23 +408,7 @@ fn check_interface(shape: &Shape) -> Result<Optional, LoadError> {
             },
         });
     }
-    // Serving it without asking what it exports would show what its guard hides, or lose
-    // what it would migrate.
-    let has = |wanted: &str| {
-        let mut found = exports.iter().filter_map(|name| interface_of(name));
-        match found.find(|(interface, _)| *interface == wanted) {
-            None => Ok(false),
-            Some((_, VERSION)) => Ok(true),
-            Some((_, version)) => Err(LoadError::OtherVersion {
-                found: format!("{PACKAGE}/{wanted}@{version}"),
-            }),
-        }
-    };
-    Ok(Optional {
-        access: has("access")?,
-        migrate: has("migrate")?,
-        self_test: has("self-test")?,
-    })
+    Exported::among(exports)
 }
 
 /// Names for a message, of which there may be very many.
@@ -618,7 +427,7 @@ pub(super) fn permits(setting: usize) -> usize {
 }
 
 /// `tidegate:realtime/actor@0.1.0` is interface `actor` in version `0.1.0`.
-fn interface_of(name: &str) -> Option<(&str, &str)> {
+pub(super) fn interface_of(name: &str) -> Option<(&str, &str)> {
     let rest = name.strip_prefix(PACKAGE)?.strip_prefix('/')?;
     Some(rest.split_once('@').unwrap_or((rest, "")))
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use tidegate_base::config::Limits;
 use tidegate_base::sync::Mutex;
+use tidegate_core::Failure;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use wasmtime_wasi::ResourceTable;
@@ -30,7 +31,7 @@ use wasmtime_wasi_http::{
 };
 
 use super::allowed_hosts::{AllowedHosts, Target, Verdict, is_internal};
-use super::imports::WayOut;
+use super::imports::Pending;
 
 /// Different hosts that a component is warned about.
 const MAX_WARNED: usize = 256;
@@ -42,6 +43,15 @@ const FIELDS_BYTES: usize = 32 << 10;
 const BODY_PIECE_BYTES: usize = 16 << 10;
 /// Handles of WASI resources (streams, requests, header fields) that one instance may have.
 pub(super) const MAX_RESOURCES: usize = 2_048;
+
+/// Waits until everything that a guest builds on is safe, so that something may leave.
+pub type WayOut = Arc<dyn Fn() -> Pending<Result<(), Failure>> + Send + Sync>;
+
+/// Lets HTTP requests out of a call that builds on what may be lost yet.
+pub trait Outgoing: Send {
+    /// What HTTP requests of the guest wait for.
+    fn way_out(&mut self) -> WayOut;
+}
 
 /// What holds for all instances of a component.
 pub(super) struct Policy {
@@ -92,7 +102,8 @@ struct Gate {
 
 /// A call into the guest.
 struct Call {
-    way_out: WayOut,
+    /// What requests wait for, if they wait.
+    way_out: Option<WayOut>,
     /// Present once it has sent a request.
     requests: Option<Requests>,
 }
@@ -117,8 +128,8 @@ impl Outbound {
         Outbound { http, gate }
     }
 
-    /// Lets requests out until the call ends.
-    pub(super) fn begin_call(&mut self, way_out: WayOut) {
+    /// Lets requests out until the call ends, each behind the way out if there is one.
+    pub(super) fn begin_call(&mut self, way_out: Option<WayOut>) {
         self.gate.call = Some(Call {
             way_out,
             requests: None,
@@ -215,7 +226,7 @@ struct Exchange {
     options: RequestOptions,
     slot: OwnedSemaphorePermit,
     ended: CancellationToken,
-    way_out: WayOut,
+    way_out: Option<WayOut>,
 }
 
 /// What keeps a response's connection going until its body is read.
@@ -233,7 +244,9 @@ impl Exchange {
             way_out,
         } = self;
         // What the turn builds on may be lost until then.
-        if way_out().await.is_err() {
+        if let Some(way_out) = way_out
+            && way_out().await.is_err()
+        {
             return Err(Error::HttpRequestDenied);
         }
         // The TLS handshake has no timeout of its own.

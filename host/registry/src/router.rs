@@ -1,11 +1,11 @@
-//! Which component serves which actor type.
+//! Which component serves what it claims.
 //!
 //! `actor` asks before it makes an actor; loading a component fills the table. Every actor
 //! holds the [`Slot`] of its type and asks it for the component at each turn, so that a
 //! component can be replaced under running actors.
 //!
-//! Invariant: an actor type has one component at a time, and a change of the table happens
-//! as a whole or not at all.
+//! Invariant: a claim has one holder at a time, and a component takes over all that it claims or
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,31 +18,35 @@ use tidegate_base::sync::{RwLock, RwLockReadGuard};
 use tidegate_core::Name;
 use tidegate_engine::Component;
 
-/// The place of one actor type: the component that serves it now.
+use super::claims::{ClaimKind, Claimant};
+
+/// The place of one claim: the component that serves it now.
 #[derive(Debug)]
-pub struct Slot {
-    /// The actor type.
-    pub actor: Name,
+pub struct Slot<M = ActorMetrics, C = Component> {
+    /// What is claimed: an actor type.
+    pub name: Name,
     /// What is counted for it.
-    pub metrics: ActorMetrics,
-    component: ArcSwapOption<Component>,
-    /// Whose time it takes what is left to do while no component serves the type.
+    pub metrics: M,
+    component: ArcSwapOption<C>,
+    /// Whose time it takes what is left to do while no component serves it.
     unserved: Arc<Share>,
 }
 
-impl Slot {
-    /// The component that serves the type now; none when it was removed.
-    pub fn component(&self) -> Option<Arc<Component>> {
+impl<M, C> Slot<M, C> {
+    /// The component that serves it now; none when that was removed.
+    pub fn component(&self) -> Option<Arc<C>> {
         self.component.load_full()
     }
+}
 
+impl<M> Slot<M> {
     /// The serial number of that component.
     pub fn serving(&self) -> Option<u64> {
         let component = self.component.load();
         component.as_ref().map(|component| component.serial)
     }
 
-    /// How safe commits of the type's actors are.
+    /// How safe the commits are that are made for it.
     pub fn durability(&self) -> Durability {
         let component = self.component.load();
         let durability = component
@@ -51,7 +55,7 @@ impl Slot {
         durability.unwrap_or_default()
     }
 
-    /// Whose time the turns of the type's actors take.
+    /// Whose time the work takes that is done for it.
     pub fn share(&self) -> Arc<Share> {
         let component = self.component.load();
         let share = component.as_ref().map(|component| &component.share);
@@ -59,86 +63,111 @@ impl Slot {
     }
 }
 
-/// The components of a host, by name and by the actor types they serve.
-pub struct Router {
-    table: RwLock<Table>,
+/// The slots of one kind, by what is claimed. A claim that was served once keeps its slot: others
+/// may still hold it.
+struct Slots<M, C>(BTreeMap<Name, Arc<Slot<M, C>>>);
+
+impl<M, C> Default for Slots<M, C> {
+    fn default() -> Self {
+        Slots(BTreeMap::new())
+    }
+}
+
+impl<M, C> Slots<M, C> {
+    /// The slot of a claim that somebody holds.
+    fn held(&self, name: &str) -> Option<Arc<Slot<M, C>>> {
+        let slot = self.0.get(name)?;
+        slot.component.load().is_some().then(|| slot.clone())
+    }
+
+    fn give(&mut self, name: &Name, to: Arc<C>, metrics: impl FnOnce() -> M) {
+        let slot = self.0.entry(name.clone()).or_insert_with(|| {
+            Arc::new(Slot {
+                name: name.clone(),
+                metrics: metrics(),
+                component: ArcSwapOption::empty(),
+                unserved: Arc::default(),
+            })
+        });
+        slot.component.store(Some(to));
+    }
+
+    fn vacate(&self, name: &Name) {
+        if let Some(slot) = self.0.get(name) {
+            slot.component.store(None);
+        }
+    }
+}
+
+/// The components of a host, by name and by what they claim.
+pub struct Router<C = Component> {
+    table: RwLock<Table<C>>,
     metrics: Arc<Metrics>,
 }
 
-#[derive(Default)]
-struct Table {
-    components: BTreeMap<Name, Arc<Component>>,
-    /// Types that were served once keep their slot: actors may still hold it.
-    slots: BTreeMap<Name, Arc<Slot>>,
+struct Table<C> {
+    components: BTreeMap<Name, Arc<C>>,
+    actors: Slots<ActorMetrics, C>,
 }
 
-/// Two components claim one actor type.
+/// Two components claim the same.
 #[derive(Debug, thiserror::Error)]
-#[error("the components `{first}` and `{second}` both serve the actor type `{actor}`")]
+#[error("the components `{first}` and `{second}` both serve the {kind} `{name}`")]
 pub struct Conflict {
-    /// The actor type.
-    pub actor: Name,
+    /// The kind of claim.
+    pub kind: ClaimKind,
+    /// What both claim.
+    pub name: Name,
     /// The component that has it.
     pub first: String,
     /// The component that is refused.
     pub second: String,
 }
 
-impl Router {
+impl<C: Claimant> Router<C> {
     /// No components.
-    pub fn new(metrics: Arc<Metrics>) -> Router {
+    pub fn new(metrics: Arc<Metrics>) -> Router<C> {
+        let table = Table {
+            components: BTreeMap::new(),
+            actors: Slots::default(),
+        };
         Router {
-            table: RwLock::default(),
+            table: RwLock::new(table),
             metrics,
         }
     }
 
-    fn table(&self) -> RwLockReadGuard<'_, Table> {
+    fn table(&self) -> RwLockReadGuard<'_, Table<C>> {
         self.table.read()
     }
 
-    /// Which actor types would have no component if this one took its name's place.
-    pub fn dropped_by(&self, name: &Name, component: &Component) -> Vec<Name> {
+    /// Which claims of a kind nobody would hold if this component took its name's place.
+    pub fn dropped_by(&self, kind: ClaimKind, name: &Name, component: &C) -> Vec<Name> {
         let table = self.table();
-        let Some(old) = table.components.get(name) else {
-            return Vec::new();
-        };
-        let old = old.manifest.actors.keys();
-        let kept = &component.manifest.actors;
-        old.filter(|actor| !kept.contains_key(actor.as_str()))
-            .cloned()
+        let old = table.components.get(name);
+        let old = old.into_iter().flat_map(|old| old.claims());
+        old.filter(|(of, claimed)| *of == kind && !component.has_claim(kind, claimed))
+            .map(|(_, claimed)| claimed.clone())
             .collect()
     }
 
-    /// Whether another component has one of this one's actor types.
-    pub fn check(&self, name: &Name, component: &Component) -> Result<(), Conflict> {
+    /// Whether another component holds one of this one's claims.
+    pub fn check(&self, name: &Name, component: &C) -> Result<(), Conflict> {
         self.table().check(name, component)
     }
 
-    /// Routes the component's actor types to it, in place of the component that had its
-    /// name; returns that one.
-    pub fn install(
-        &self,
-        name: Name,
-        component: Arc<Component>,
-    ) -> Result<Option<Arc<Component>>, Conflict> {
+    /// Gives the component all that it claims, in place of the component that had its name;
+    /// returns that one.
+    pub fn install(&self, name: Name, component: Arc<C>) -> Result<Option<Arc<C>>, Conflict> {
         let mut table = self.table.write();
         table.check(&name, &component)?;
-        for actor in component.manifest.actors.keys() {
-            let slot = table.slots.entry(actor.clone()).or_insert_with(|| {
-                Arc::new(Slot {
-                    actor: actor.clone(),
-                    metrics: self.metrics.actor(actor.as_str()),
-                    component: ArcSwapOption::empty(),
-                    unserved: Arc::default(),
-                })
-            });
-            slot.component.store(Some(component.clone()));
+        for (kind, claimed) in component.claims() {
+            table.give(kind, claimed, &component, &self.metrics);
         }
         let replaced = table.components.insert(name, component.clone());
-        for actor in replaced.iter().flat_map(|old| old.manifest.actors.keys()) {
-            if !component.manifest.actors.contains_key(actor.as_str()) {
-                table.empty(actor);
+        for (kind, claimed) in replaced.iter().flat_map(|old| old.claims()) {
+            if !component.has_claim(kind, claimed) {
+                table.vacate(kind, claimed);
             }
         }
         match replaced {
@@ -148,31 +177,29 @@ impl Router {
         Ok(replaced)
     }
 
-    /// Takes a component away; none when there is none of this name.
-    pub fn remove(&self, name: &str) -> Option<Arc<Component>> {
+    /// Takes a component away, with all that it claims; none when there is none of this name.
+    pub fn remove(&self, name: &str) -> Option<Arc<C>> {
         let mut table = self.table.write();
         let removed = table.components.remove(name)?;
-        for actor in removed.manifest.actors.keys() {
-            table.empty(actor);
+        for (kind, claimed) in removed.claims() {
+            table.vacate(kind, claimed);
         }
         self.metrics.components.dec();
         Some(removed)
     }
 
     /// The slot of an actor type that has a component.
-    pub fn resolve(&self, actor: &str) -> Option<Arc<Slot>> {
-        let table = self.table();
-        let slot = table.slots.get(actor)?;
-        slot.component.load().is_some().then(|| slot.clone())
+    pub fn resolve(&self, actor: &str) -> Option<Arc<Slot<ActorMetrics, C>>> {
+        self.table().actors.held(actor)
     }
 
     /// The component of this name.
-    pub fn component(&self, name: &str) -> Option<Arc<Component>> {
+    pub fn component(&self, name: &str) -> Option<Arc<C>> {
         self.table().components.get(name).cloned()
     }
 
     /// All components, by name.
-    pub fn components(&self) -> Vec<(Name, Arc<Component>)> {
+    pub fn components(&self) -> Vec<(Name, Arc<C>)> {
         let table = self.table();
         let all = table.components.iter();
         all.map(|(name, component)| (name.clone(), component.clone()))
@@ -180,14 +207,14 @@ impl Router {
     }
 }
 
-impl Table {
-    fn check(&self, name: &Name, component: &Component) -> Result<(), Conflict> {
+impl<C: Claimant> Table<C> {
+    fn check(&self, name: &Name, component: &C) -> Result<(), Conflict> {
         for (other, loaded) in self.components.iter().filter(|(other, _)| *other != name) {
-            let mut actors = component.manifest.actors.keys();
-            let taken = |actor: &&Name| loaded.manifest.actors.contains_key(actor.as_str());
-            if let Some(actor) = actors.find(taken) {
+            let mut claims = component.claims();
+            if let Some((kind, claimed)) = claims.find(|(kind, it)| loaded.has_claim(*kind, it)) {
                 return Err(Conflict {
-                    actor: actor.clone(),
+                    kind,
+                    name: claimed.clone(),
                     first: other.to_string(),
                     second: name.to_string(),
                 });
@@ -196,9 +223,21 @@ impl Table {
         Ok(())
     }
 
-    fn empty(&self, actor: &Name) {
-        if let Some(slot) = self.slots.get(actor) {
-            slot.component.store(None);
+    fn give(&mut self, kind: ClaimKind, name: &Name, to: &Arc<C>, metrics: &Arc<Metrics>) {
+        match kind {
+            ClaimKind::Actor => {
+                let metrics = || metrics.actor(name.as_str());
+                self.actors.give(name, to.clone(), metrics);
+            }
+        }
+    }
+
+    fn vacate(&mut self, kind: ClaimKind, name: &Name) {
+        match kind {
+            ClaimKind::Actor => self.actors.vacate(name),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

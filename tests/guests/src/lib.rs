@@ -18,13 +18,107 @@ pub fn component(module: &str, run: &str) -> Vec<u8> {
     component_saying(SMALL, module, run)
 }
 
-/// The same with this manifest.
+/// A component with this manifest, whose methods do what these instructions say.
 pub fn component_saying(manifest: &str, module: &str, run: &str) -> Vec<u8> {
     component_beside(manifest, "", module, run)
 }
 
-/// The same, behind these definitions of the component.
+/// What a component may export beside `manifest`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Export {
+    /// Its methods and hooks do nothing.
+    Actor,
+    /// It lets one subscriber at a time see everything.
+    Access,
+    /// It keeps states as they are.
+    Migrate,
+    /// It is always fit.
+    SelfTest,
+}
+
+impl Export {
+    /// All of them.
+    pub const ALL: [Export; 4] = [
+        Export::Actor,
+        Export::Access,
+        Export::Migrate,
+        Export::SelfTest,
+    ];
+
+    /// Its definitions in the component, the last of which is the export.
+    fn text(self) -> &'static str {
+        match self {
+            Export::Actor => {
+                r#"(func $invoke
+                    (param "turn" $turn) (param "method" string) (param "input" (option string))
+                    (result (result (option string) (error $failure)))
+                    (canon lift (core func $guest "invoke") (memory $memory)
+                        (realloc $realloc)))
+                (type $hook (func (param "turn" $turn) (result (result (error $failure)))))
+                (func $run-hook (type $hook)
+                    (canon lift (core func $guest "hook") (memory $memory) (realloc $realloc)))
+                (instance $actor
+                    (export "invoke" (func $invoke))
+                    (export "activate" (func $run-hook)) (export "deactivate" (func $run-hook))
+                    (export "connect" (func $run-hook)) (export "disconnect" (func $run-hook)))
+                (export "tidegate:realtime/actor@0.1.0" (instance $actor))"#
+            }
+            // Types that functions speak of have a name to be exported by.
+            Export::Access => {
+                r#"(type $subject-cases (enum "state" "events"))
+                (export $subject "subject" (type $subject-cases))
+                (type $subscription-fields (record (field "who" $client) (field "to" $subject)))
+                (export $subscription "subscription" (type $subscription-fields))
+                (type $view-cases (variant
+                    (case "whole") (case "document" string) (case "same-as" u32) (case "nothing")))
+                (export $view "view" (type $view-cases))
+                (func $authorize
+                    (param "this" $actor-ref) (param "who" (list $subscription))
+                    (result (list (result (error $failure))))
+                    (canon lift (core func $guest "one") (memory $memory) (realloc $realloc)))
+                (func $project
+                    (param "this" $actor-ref) (param "who" (list $client)) (result (list $view))
+                    (canon lift (core func $guest "one") (memory $memory) (realloc $realloc)))
+                (instance $access
+                    (export "authorize" (func $authorize)) (export "project" (func $project)))
+                (export "tidegate:realtime/access@0.1.0" (instance $access))"#
+            }
+            Export::Migrate => {
+                r#"(func $migrate
+                    (param "this" $actor-ref) (param "state" string) (param "version" u32)
+                    (result (result string (error $failure)))
+                    (canon lift (core func $guest "migrate") (memory $memory)
+                        (realloc $realloc)))
+                (instance $migrations (export "migrate" (func $migrate)))
+                (export "tidegate:realtime/migrate@0.1.0" (instance $migrations))"#
+            }
+            Export::SelfTest => {
+                r#"(func $check (result (result (error $failure)))
+                    (canon lift (core func $guest "check") (memory $memory)))
+                (instance $self-test (export "check" (func $check)))
+                (export "tidegate:realtime/self-test@0.1.0" (instance $self-test))"#
+            }
+        }
+    }
+}
+
+/// A component with this manifest that exports these interfaces beside it.
+pub fn component_exporting(manifest: &str, exports: &[Export]) -> Vec<u8> {
+    component_of(manifest, "", "", "", exports)
+}
+
+/// What [`component_saying`] makes, behind these definitions of the component.
 fn component_beside(manifest: &str, beside: &str, module: &str, run: &str) -> Vec<u8> {
+    component_of(manifest, beside, module, run, &[Export::Actor])
+}
+
+fn component_of(
+    manifest: &str,
+    beside: &str,
+    module: &str,
+    run: &str,
+    exports: &[Export],
+) -> Vec<u8> {
     let length = manifest.len();
     let heap = (MANIFEST + length).next_multiple_of(256);
     let described = [MANIFEST, length].map(|number| (number as u32).to_le_bytes());
@@ -32,18 +126,7 @@ fn component_beside(manifest: &str, beside: &str, module: &str, run: &str) -> Ve
         escaped(described.as_flattened()),
         escaped(manifest.as_bytes()),
     );
-    let hooks = ["activate", "deactivate", "connect", "disconnect"];
-    let (mut lifted, mut exported) = (String::new(), String::new());
-    for hook in hooks {
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            lifted,
-            r#"(func ${hook} (param "turn" $turn) (result (result (error $failure)))
-                (canon lift (core func $guest "hook") (memory $memory)
-                    (realloc $realloc)))"#
-        );
-        let _ = writeln!(exported, r#"(export "{hook}" (func ${hook}))"#);
-    }
+    let exports: String = exports.iter().map(|export| export.text()).collect();
     let text = format!(
         r#"(component
         (import "tidegate:realtime/types@0.1.0" (instance $types
@@ -68,12 +151,16 @@ fn component_beside(manifest: &str, beside: &str, module: &str, run: &str) -> Ve
                 (field "key" (option string)) (field "traceparent" (option string))))
             (export "turn" (type (eq $turn-fields)))))
         (alias export $types "failure" (type $failure))
+        (alias export $types "client" (type $client))
+        (alias export $types "actor-ref" (type $actor-ref))
         (alias export $types "turn" (type $turn))
         {beside}
         (core module $module
             (memory (export "memory") 4)
             (global $free (mut i32) (i32.const {heap}))
             (data (i32.const 8) "{described}")
+            ;; A list of one element, which is all zeros.
+            (data (i32.const 16) "\40\00\00\00\01\00\00\00")
             (data (i32.const {MANIFEST}) "{manifest}")
             (func (export "realloc") (param i32 i32 i32 i32) (result i32)
                 ;; Nothing is freed, and everything is aligned for anything.
@@ -82,6 +169,13 @@ fn component_beside(manifest: &str, beside: &str, module: &str, run: &str) -> Ve
                     (i32.add (global.get $free) (local.get 3))))))
             (func (export "describe") (result i32) (i32.const 8))
             (func (export "hook") (param i32) (result i32) (i32.const 64))
+            (func (export "check") (result i32) (i32.const 64))
+            (func (export "one") (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 16))
+            (func (export "migrate") (param i32 i32 i32 i32) (param $state i32) (param $length i32)
+                (param i32) (result i32)
+                (i32.store (i32.const 28) (local.get $state))
+                (i32.store (i32.const 32) (local.get $length))
+                (i32.const 24))
             {module}
             (func (export "invoke") (param i32) (result i32)
                 {run}
@@ -91,16 +185,9 @@ fn component_beside(manifest: &str, beside: &str, module: &str, run: &str) -> Ve
         (alias core export $guest "realloc" (core func $realloc))
         (func $describe (result string)
             (canon lift (core func $guest "describe") (memory $memory)))
-        (func $invoke
-            (param "turn" $turn) (param "method" string) (param "input" (option string))
-            (result (result (option string) (error $failure)))
-            (canon lift (core func $guest "invoke") (memory $memory)
-                (realloc $realloc)))
-        {lifted}
         (instance $manifest (export "describe" (func $describe)))
-        (instance $handler (export "invoke" (func $invoke)) {exported})
         (export "tidegate:realtime/manifest@0.1.0" (instance $manifest))
-        (export "tidegate:realtime/actor@0.1.0" (instance $handler)))"#
+        {exports})"#
     );
     parsed(&text)
 }

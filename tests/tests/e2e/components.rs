@@ -76,11 +76,9 @@ async fn a_damaged_component_is_refused() {
 async fn a_missing_export_is_named() {
     let refusal = given_text("(component)").await;
     refusal.says(["suspect", "`tidegate:realtime/manifest@0.1.0`"]);
-    let refusal = given_text(
-        r#"(component (instance $i) (export "tidegate:realtime/manifest@0.1.0" (instance $i)))"#,
-    )
-    .await;
-    refusal.says(["suspect", "`tidegate:realtime/actor@0.1.0`"]);
+    let manifest = r#"{"tidegate": "0.1", "actors": {"small": {}}}"#;
+    let refusal = given(&guest::component_exporting(manifest, &[])).await;
+    refusal.says(["suspect", "`small`", "`tidegate:realtime/actor@0.1.0`"]);
 }
 
 #[tokio::test]

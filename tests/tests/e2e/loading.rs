@@ -2,7 +2,9 @@
 //! under limits beside the host, and has its instances charged with all that they may hold.
 
 use http::Method;
+use serde_json::{Value, json};
 use tidegate_tests::cli::tidegate;
+use tidegate_tests::guest::Export;
 use tidegate_tests::guest::hostile::{self, PAGE};
 use tidegate_tests::{Folder, Host, PATIENCE, Response, actor, guest};
 
@@ -79,6 +81,71 @@ async fn a_missing_export_is_found_before_anything_is_compiled() {
         "does not export `tidegate:realtime/manifest@0.1.0`",
         "nothing",
     ]);
+}
+
+#[tokio::test]
+async fn a_component_serves_with_whatever_it_exports() {
+    let host = host([]).await;
+    let nothing = r#"{"tidegate": "0.1", "actors": {}}"#;
+    let combinations: [(&str, &[Export]); 4] = [
+        ("bare", &[]),
+        ("guard", &[Export::Access]),
+        ("tested", &[Export::SelfTest]),
+        ("all", &Export::ALL),
+    ];
+    for (name, exports) in combinations {
+        let component = guest::component_exporting(nothing, exports);
+        let deployed = put(&host, name, component).await;
+        assert_eq!(deployed.status, 200, "{deployed:?}");
+    }
+    let manifest = r#"{"tidegate": "0.1", "actors": {"small": {
+        "methods": {"run": {}}, "access": ["authorize", "project"]
+    }}}"#;
+    let component = guest::component_exporting(manifest, &[Export::Actor, Export::Access]);
+    let deployed = put(&host, "guarded", component).await;
+    assert_eq!(deployed.status, 200, "{deployed:?}");
+    let mut socket = host.connect().await;
+    let small = actor("small", "a");
+    let shown = socket.subscribe_state(&small).await;
+    assert_eq!(shown["state"], json!({}));
+    socket.call(&small, "run", Value::Null).await.result();
+}
+
+#[tokio::test]
+async fn what_a_manifest_declares_must_be_exported() {
+    let host = host([]).await;
+    let cases: [(&str, &[Export], [&str; 2]); 2] = [
+        (
+            r#"{"tidegate": "0.1", "actors": {"small": {"methods": {"run": {}}}}}"#,
+            &[Export::Access],
+            ["`small`", "`tidegate:realtime/actor@0.1.0`"],
+        ),
+        (
+            r#"{"tidegate": "0.1", "actors": {"small": {"access": ["authorize"]}}}"#,
+            &[Export::Actor],
+            ["`small`", "`tidegate:realtime/access@0.1.0`"],
+        ),
+    ];
+    for (manifest, exports, named) in cases {
+        let component = guest::component_exporting(manifest, exports);
+        let refused = put(&host, "small", component).await;
+        let error = refused.failed(422, "component.invalid");
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(named.iter().all(|name| message.contains(name)), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_component_no_longer_claims_another_may() {
+    let host = host([]).await;
+    put(&host, "other", named("base"))
+        .await
+        .failed(409, "component.conflict");
+    let nothing = r#"{"tidegate": "0.1", "actors": {}}"#;
+    let bare = put(&host, "base", guest::component_exporting(nothing, &[])).await;
+    assert_eq!(bare.status, 200, "{bare:?}");
+    let deployed = put(&host, "other", named("base")).await;
+    assert_eq!(deployed.status, 200, "{deployed:?}");
 }
 
 #[tokio::test]

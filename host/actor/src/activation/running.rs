@@ -20,6 +20,7 @@ use tidegate_core::failure::code;
 use tidegate_core::manifest::Method;
 use tidegate_core::{CallEnvelope, Failure, Origin, RequestId};
 use tidegate_engine::{Component, Crash, Hook, Instance, Turn};
+use tidegate_registry::calls::Caller;
 use tidegate_store::Received;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -31,7 +32,7 @@ use super::super::mailbox::Call;
 use super::Activation;
 use crate::state::ActorState;
 use crate::turn::{
-    Caller, Chunks, Effects, IdempotencyKey, Reply, ReplyTo, Stage, TurnContext, Which, answer,
+    Chunks, Effects, IdempotencyKey, Reply, ReplyTo, Stage, TurnContext, Which, answer,
     check_input, check_input_elsewhere, let_out,
 };
 

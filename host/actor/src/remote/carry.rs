@@ -113,7 +113,7 @@ impl Shared {
         };
         let ask = Ask::Call {
             actor: to.clone(),
-            call,
+            call: Box::new(call),
             patience_ms: None,
         };
         let failure = match self.ask(&home, &ask).await {

@@ -22,7 +22,7 @@ pub(super) enum Ask {
     /// To run a method.
     Call {
         actor: ActorKey,
-        call: CallEnvelope,
+        call: Box<CallEnvelope>,
         /// How long its caller waits from now on.
         patience_ms: Option<u64>,
     },

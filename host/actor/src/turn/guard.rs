@@ -19,10 +19,7 @@ use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::Recheck;
 use tidegate_core::{Client, Failure, Json, Pointer};
-use tidegate_engine::{
-    CallResult, Component, Crash, Flush, Imports, Invocation, NewTimer, Pending, Step, Subject,
-    Unparsed, WayOut,
-};
+use tidegate_engine::{Component, Connections, Crash, StateRead, Step, Subject};
 use tokio::sync::oneshot;
 use tracing::warn;
 
@@ -685,11 +682,7 @@ impl Committed {
     }
 }
 
-fn read_only() -> Failure {
-    Failure::host(code::STATE_READ_ONLY).message("a guard may only read")
-}
-
-impl Imports for Committed {
+impl StateRead for Committed {
     fn token(&mut self) -> u64 {
         self.pinned().token
     }
@@ -700,77 +693,17 @@ impl Imports for Committed {
             .text_at(pinned, Pointer::root(), |text| text.unwrap_or_default())
     }
 
-    fn replace(&mut self, _: String) -> Step<Result<u64, Failure>> {
-        Step::Done(Err(read_only()))
-    }
-
     fn get(&mut self, pointer: Pointer) -> Step<Result<Option<String>, Failure>> {
         let pinned = self.pinned().clone();
         self.live.text_at(pinned, pointer, |text| text)
     }
+}
 
-    fn charge(&mut self, _: usize) -> Result<(), Failure> {
-        Err(read_only())
-    }
-
-    fn patch(&mut self, _: Unparsed) -> Step<Result<u64, Failure>> {
-        Step::Done(Err(read_only()))
-    }
-
-    fn checkpoint(&mut self, _: Flush) -> Pending<Result<(), Failure>> {
-        Box::pin(std::future::ready(Err(read_only())))
-    }
-
-    fn has_ticked(&mut self) -> bool {
-        false
-    }
-
-    fn way_out(&mut self) -> WayOut {
-        Arc::new(|| Box::pin(std::future::ready(Ok(()))))
-    }
-
-    fn is_cancelled(&mut self) -> bool {
-        false
-    }
-
-    fn chunk(&mut self, _: String) -> Pending<Result<(), Failure>> {
-        Box::pin(std::future::ready(Err(read_only())))
-    }
-
-    fn set_timer(&mut self, _: NewTimer) -> Step<Result<u64, Failure>> {
-        Step::Done(Err(read_only()))
-    }
-
-    fn cancel_timer(&mut self, _: u64) -> bool {
-        false
-    }
-
-    fn call(&mut self, calls: Vec<Invocation>) -> Pending<Vec<CallResult>> {
-        let refused = calls.iter().map(|_| Err(read_only())).collect();
-        Box::pin(std::future::ready(refused))
-    }
-
-    fn send(&mut self, _: Invocation) -> Result<(), Failure> {
-        Err(read_only())
-    }
-
-    fn emit(
-        &mut self,
-        _: String,
-        _: String,
-        _: tidegate_engine::Audience,
-    ) -> Step<Result<(), Failure>> {
-        Step::Done(Err(read_only()))
-    }
-
+impl Connections for Committed {
     fn connections(&mut self) -> Vec<String> {
         self.live.guarding().looks();
         let parts = self.live.parts();
         parts.presence.ids().map(|id| id.to_string()).collect()
-    }
-
-    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {
-        self
     }
 }
 

@@ -20,15 +20,16 @@ use tidegate_core::schema::{Refused, Schema};
 use tidegate_core::{ActorId, Document, Failure, Json, Name, PatchOp, Pointer, patch};
 use tidegate_delivery::Recipients;
 use tidegate_engine::{
-    Audience, CallResult, Component, Flush, Imports, Invocation, NewTimer, Pending, Step, Unparsed,
-    WayOut,
+    ActorCalls, Audience, CallResult, Component, Connections, Flush, Invocation, NewTimer, Outbox,
+    Outgoing, Pending, StateRead, StateWrite, Step, Timers, TurnControl, Unparsed, WayOut,
 };
+use tidegate_registry::calls::Caller;
 use tidegate_store::{ActorRecords, Change, Durability, Keyspace, Outcome, Received};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::dispatch::{Caller, Dispatch};
+use super::dispatch::Dispatch;
 use super::idempotency::{Bounds, IdempotencyKey};
 use super::migrate::Fit;
 use super::release::{Chunks, Effects, StagedEvent, let_out};
@@ -798,7 +799,7 @@ impl Stage {
     }
 }
 
-impl Imports for Stage {
+impl StateRead for Stage {
     fn token(&mut self) -> u64 {
         self.live().parts().history.token
     }
@@ -820,6 +821,29 @@ impl Imports for Stage {
         }))
     }
 
+    fn get(&mut self, pointer: Pointer) -> Step<Result<Option<String>, Failure>> {
+        {
+            let parts = self.live().parts();
+            let Some(value) = parts.history.document.get(&pointer) else {
+                return Step::Done(Ok(None));
+            };
+            if let Some(text) = short_text(value, parts.history.document.size().text) {
+                return Step::Done(Ok(Some(text)));
+            }
+        }
+        let stage = self.clone();
+        Step::Later(Box::pin(async move {
+            let read = move |document: &mut Document, meter: &mut TurnMeter| {
+                let text = document.get(&pointer).map(Json::to_text);
+                meter.charge_text(text.as_ref().map_or(0, String::len))?;
+                Ok(text)
+            };
+            stage.on_document(read).await
+        }))
+    }
+}
+
+impl StateWrite for Stage {
     fn replace(&mut self, doc: String) -> Step<Result<u64, Failure>> {
         if let Err(failure) = Stage::charge(self, doc.len()) {
             return Step::Done(Err(failure));
@@ -846,27 +870,6 @@ impl Imports for Stage {
             document.replace(meter.parse(&doc, most, |error| stage.refused(error))?);
             Ok(())
         })
-    }
-
-    fn get(&mut self, pointer: Pointer) -> Step<Result<Option<String>, Failure>> {
-        {
-            let parts = self.live().parts();
-            let Some(value) = parts.history.document.get(&pointer) else {
-                return Step::Done(Ok(None));
-            };
-            if let Some(text) = short_text(value, parts.history.document.size().text) {
-                return Step::Done(Ok(Some(text)));
-            }
-        }
-        let stage = self.clone();
-        Step::Later(Box::pin(async move {
-            let read = move |document: &mut Document, meter: &mut TurnMeter| {
-                let text = document.get(&pointer).map(Json::to_text);
-                meter.charge_text(text.as_ref().map_or(0, String::len))?;
-                Ok(text)
-            };
-            stage.on_document(read).await
-        }))
     }
 
     fn charge(&mut self, bytes: usize) -> Result<(), Failure> {
@@ -896,7 +899,9 @@ impl Imports for Stage {
             false => Step::Done(patched),
         }
     }
+}
 
+impl TurnControl for Stage {
     fn checkpoint(&mut self, when: Flush) -> Pending<Result<(), Failure>> {
         if self.0.context.streaming.is_none() {
             return Box::pin(std::future::ready(Ok(())));
@@ -937,7 +942,9 @@ impl Imports for Stage {
         let context = &self.0.context;
         context.cancel.is_cancelled() || context.chunks.as_ref().is_some_and(Chunks::is_gone)
     }
+}
 
+impl Outbox for Stage {
     fn emit(&mut self, event: String, payload: String, to: Audience) -> Step<Result<(), Failure>> {
         let ids = match &to {
             Audience::Everyone => &[],
@@ -1000,12 +1007,16 @@ impl Imports for Stage {
             }
         })
     }
+}
 
+impl Connections for Stage {
     fn connections(&mut self) -> Vec<String> {
         let parts = self.live().parts();
         parts.presence.ids().map(|id| id.to_string()).collect()
     }
+}
 
+impl Timers for Stage {
     fn set_timer(&mut self, timer: NewTimer) -> Step<Result<u64, Failure>> {
         let input = timer.input.as_ref().map_or(0, String::len);
         let charged = Stage::charge(self, EVENT_COST + timer.method.len() + input);
@@ -1049,7 +1060,9 @@ impl Imports for Stage {
         }
         exists
     }
+}
 
+impl ActorCalls for Stage {
     fn call(&mut self, calls: Vec<Invocation>) -> Pending<Vec<CallResult>> {
         let stage = self.clone();
         let passed = self.live().gate.passed();
@@ -1071,11 +1084,6 @@ impl Imports for Stage {
             let calls: Vec<_> = calls.collect();
             join_all(calls).await
         })
-    }
-
-    fn way_out(&mut self) -> WayOut {
-        let live = self.live().clone();
-        Arc::new(move || Box::pin(live.gate.passed()))
     }
 
     fn send(&mut self, call: Invocation) -> Result<(), Failure> {
@@ -1112,9 +1120,12 @@ impl Imports for Stage {
         staged.sends.push(call);
         Ok(())
     }
+}
 
-    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {
-        self
+impl Outgoing for Stage {
+    fn way_out(&mut self) -> WayOut {
+        let live = self.live().clone();
+        Arc::new(move || Box::pin(live.gate.passed()))
     }
 }
 

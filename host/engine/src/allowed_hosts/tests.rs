@@ -1,3 +1,5 @@
+//! Which entries allow which targets.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -103,7 +103,7 @@ pub enum Choice {
     Kept(Version, &'static str),
     /// The one that the application manifest names.
     Manifest(&'static str),
-    /// None.
+    /// No version serves.
     Nothing(&'static str),
 }
 

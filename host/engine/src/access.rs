@@ -1,6 +1,6 @@
-//! The guard of a component: calls of `access`, on instances that belong to no actor.
+//! `tidegate:realtime/access`: the guard of a component, on instances that belong to no actor.
 //!
-//! `turn` asks here before it lets anybody see an actor. A call takes one of the
+//! `actor` asks here before it lets anybody see an actor. A call takes one of the
 //! component's few guard instances and waits while all of them are busy; it never waits
 //! for an actor's turn.
 //!
@@ -14,11 +14,11 @@ use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Client, Failure};
 use tokio::sync::Semaphore;
 
-use super::bindings::guarded::access;
+use super::bindings::exported::access;
 use super::bindings::types as wit;
 use super::budget::GivesWay;
-use super::imports::Imports;
-use super::instance::{Crash, Instance, within};
+use super::imports::{GuardImports, Imports};
+use super::instance::{Crash, Instance, Stop, within};
 use super::load::{Component, permits};
 
 /// What somebody wants to see.
@@ -39,7 +39,7 @@ pub enum View {
     Document(String),
     /// What the client at this earlier index sees.
     SameAs(usize),
-    /// Nothing.
+    /// They may see nothing.
     Nothing,
 }
 
@@ -75,7 +75,7 @@ impl Component {
         &self,
         this: &ActorKey,
         who: &[(Client, Subject)],
-        state: impl Imports,
+        state: impl GuardImports,
     ) -> Result<Vec<Result<(), Failure>>, Crash> {
         let asked: Vec<_> = who
             .iter()
@@ -104,7 +104,7 @@ impl Component {
         &self,
         this: &ActorKey,
         who: &[Client],
-        state: impl Imports,
+        state: impl GuardImports,
     ) -> Result<Vec<View>, Crash> {
         let asked: Vec<wit::Client> = who.iter().map(Into::into).collect();
         let answers = self
@@ -135,7 +135,7 @@ impl Component {
         &self,
         this: &ActorKey,
         questions: usize,
-        state: impl Imports,
+        state: impl GuardImports,
         call: impl AsyncFnOnce(
             &access::Guest,
             &mut wasmtime::Store<super::instance::GuestContext>,
@@ -156,22 +156,19 @@ impl Component {
             Some(instance) => instance,
             None => self.instantiate().await?,
         };
-        let Some(guest) = instance.access.take() else {
-            return Err(undecided("the component has no guard".to_owned()));
-        };
-        instance.open(deadline, allowed, Box::new(state));
+        instance.open(deadline, allowed, Imports::Guard(Box::new(state)));
         // The limit is for one decision.
         instance.multiply_host_calls(questions);
         let log = &instance.store.data().log;
         log.begin_turn(this, "access", None, self.limits().log_bytes);
-        let result = within(
-            &instance.ticker,
-            deadline,
-            call(&guest, &mut instance.store),
-        )
-        .await;
+        let result = match &instance.guests.access {
+            Some(guest) => {
+                let call = call(guest, &mut instance.store);
+                within(&instance.ticker, deadline, call).await
+            }
+            None => Err(Stop::NotExported("access").into()),
+        };
         let (_, result) = instance.close(result);
-        instance.access = Some(guest);
         if result.is_ok() {
             self.guards.parked().push(instance);
         }

@@ -1,11 +1,12 @@
-//! What the host tells a guest about a turn, in the host's own types.
+//! `tidegate:realtime/types`: what the contract's other interfaces share, in the host's own types.
 
 use std::time::{Duration, Instant};
 
 use tidegate_core::call::Firing;
-use tidegate_core::{ActorKey, Client, Origin, RequestId};
+use tidegate_core::{ActorKey, Client, Failure, Origin, RequestId};
 
 use super::bindings::types as wit;
+use super::instance::GuestContext;
 
 /// The context of one turn, as the guest is told it.
 #[derive(Clone, Debug)]
@@ -93,3 +94,27 @@ impl From<Firing> for wit::Firing {
         }
     }
 }
+
+impl From<Failure> for wit::Failure {
+    fn from(failure: Failure) -> wit::Failure {
+        wit::Failure {
+            code: failure.code.into_owned(),
+            message: failure.message,
+            params: failure.params.map(|params| params.to_string()),
+            http_status: Some(failure.status),
+        }
+    }
+}
+
+impl From<wit::Failure> for Failure {
+    fn from(failure: wit::Failure) -> Failure {
+        Failure::from_guest(
+            failure.code,
+            failure.message,
+            failure.params,
+            failure.http_status,
+        )
+    }
+}
+
+impl wit::Host for GuestContext {}
