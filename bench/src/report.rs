@@ -120,7 +120,7 @@ impl Table {
         }
     }
 
-    /// The same against the best of several rows: `rivals` gives their labels.
+    /// The ratio to the best of several rows: `rivals` gives their labels.
     pub(crate) fn ratio_to_best(
         &mut self,
         name: &'static str,

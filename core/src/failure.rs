@@ -257,14 +257,14 @@ impl Failure {
         })
     }
 
-    /// The same failure with this text for people.
+    /// Sets the text for people.
     #[must_use]
     pub fn message(mut self, message: impl Into<String>) -> Failure {
         self.message = Some(message.into());
         self
     }
 
-    /// The same failure with one more parameter.
+    /// Adds a parameter.
     #[must_use]
     pub fn param(mut self, name: impl Into<String>, value: impl Into<Value>) -> Failure {
         let mut params = match self.params.take() {
@@ -276,14 +276,14 @@ impl Failure {
         self
     }
 
-    /// The same failure with this HTTP status.
+    /// Sets the HTTP status.
     #[must_use]
     pub fn status(mut self, status: u16) -> Failure {
         self.status = status;
         self
     }
 
-    /// The same failure with this for operators, and for nobody else.
+    /// Sets what operators are told, and nobody else.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<Box<str>>) -> Failure {
         self.detail = Some(detail.into());
@@ -308,7 +308,7 @@ impl Failure {
         self.body(None)
     }
 
-    /// The same body for operators: `detail` is in it, where there is one.
+    /// The body of an HTTP error for operators: `detail` is in it, where there is one.
     pub fn operators_body(&self) -> String {
         self.body(self.detail.as_deref())
     }

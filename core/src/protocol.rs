@@ -97,7 +97,7 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// The same, apart from the frame.
+    /// The target apart from the frame.
     pub fn into_owned(self) -> Target<'static> {
         Target {
             actor: Cow::Owned(self.actor.into_owned()),

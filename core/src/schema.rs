@@ -293,7 +293,7 @@ impl Violations {
 }
 
 impl Violations {
-    /// The same of a value that was not sent at all and was checked as `null`: it is missing,
+    /// Those of a value that was not sent at all and was checked as `null`: it is missing,
     /// and nobody is told of a `null` that they have not written.
     pub fn of_absent(mut self) -> Violations {
         for violation in &mut self.listed {

@@ -100,7 +100,7 @@ impl Request {
         patiently(&what, String::new, exchange).await
     }
 
-    /// The same, unless the connection breaks before the answer is there.
+    /// Sends it, unless the connection breaks before the answer is there.
     pub async fn try_send(self) -> Option<Response> {
         let what = self.shown();
         let exchange = async {

@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
 /// The steps, in the order in which they run: the quick ones that fail most come first.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Step {
-    /// Formatting.
+    /// The formatting of all sources.
     Fmt,
     /// Rules of the house: see `cargo xtask tidy`.
     Tidy,
@@ -84,7 +84,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The same tests that the test host serves, with the real Spin in its place.
+/// Runs the tests that the test host serves, with the real Spin in its place.
 fn run_on_spin(project: &Project, filter: Option<&str>) -> Result<()> {
     let version = project::text_of(&mut project.program("spin", ["--version"]))?;
     println!("== {}", version.trim());

@@ -81,7 +81,12 @@ fn sources(project: &Project) -> Result<Vec<Source>> {
 fn openings(sources: &[Source]) -> Vec<String> {
     // Their lines are part of what the compiler's messages are compared with.
     let ours = sources.iter().filter(|s| !s.is_in("sdk/rust/tests/ui"));
-    ours.filter(|source| !source.text.starts_with("//! "))
+    let has_none = |source: &&Source| {
+        !["//! ", "#![doc ="]
+            .iter()
+            .any(|mark| source.text.starts_with(mark))
+    };
+    ours.filter(has_none)
         .map(|source| format!("{}: does not open with `//!`", source.path.display()))
         .collect()
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 pub(crate) struct Method {
     pub(crate) actor: &'static str,
     pub(crate) name: &'static str,
-    /// JSON.
+    /// Its input as JSON text.
     pub(crate) input: String,
 }
 

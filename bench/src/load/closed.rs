@@ -38,7 +38,7 @@ enum Next {
     Any { actors: u64, seed: u64 },
     /// Each of its share once.
     Each { actor: u64, step: u64, end: u64 },
-    /// The same, so often.
+    /// One method, so often.
     Same { left: u64 },
 }
 

@@ -86,7 +86,7 @@ impl Connection {
         Connection::to(server.address(), server.dialect(), number).await
     }
 
-    /// The same, to a server of another process.
+    /// A connection to a server of another process.
     pub(crate) async fn to(
         server: SocketAddr,
         dialect: Dialect,

@@ -36,7 +36,7 @@ pub(crate) fn raise_limit() -> Result<()> {
 /// What has become of attempts to open a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Welcomed.
+    /// Connections that were welcomed.
     pub(crate) opened: usize,
     /// Refused with an answer of HTTP.
     pub(crate) answered: usize,

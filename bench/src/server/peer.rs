@@ -25,7 +25,7 @@ pub(crate) enum Peer {
     Bun,
     /// A Durable Object that holds the sockets and the actors in memory.
     Workerd,
-    /// The same, with the counts in its storage on disk.
+    /// [`Peer::Workerd`] with the counts in its storage on disk.
     WorkerdDisk,
     /// A Durable Object for each actor, in memory; a worker holds the sockets.
     WorkerdEach,
@@ -118,7 +118,7 @@ impl Peer {
         self.start_within(bench, Descriptors::Inherited).await
     }
 
-    /// The same, with so many descriptors.
+    /// Starts it with so many descriptors.
     pub(crate) async fn start_within(
         self,
         bench: &Bench,

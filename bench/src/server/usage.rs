@@ -42,14 +42,15 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(kibibytes.context("a size in KiB")? << 10)
 }
 
-/// The same to within a few pages for each thread, without keeping the process from its memory.
+/// What it holds, to within a few pages for each thread, without keeping the process from its
+/// memory.
 fn about_resident_bytes(pid: u32) -> Result<u64> {
     let text = read(pid, "statm")?;
     let pages: Option<u64> = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());
     Ok(pages.context("a number of pages")? * rustix::param::page_size() as u64)
 }
 
-/// The same with the processes that it has begun.
+/// What it holds together with the processes that it has begun.
 pub(crate) fn about_resident_bytes_of_all(pid: u32) -> Result<u64> {
     let mut bytes = about_resident_bytes(pid)?;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {

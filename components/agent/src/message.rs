@@ -23,7 +23,7 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Message {
-    /// Who.
+    /// Who says it.
     pub role: Role,
     /// The text; a model's grows while it answers.
     pub content: String,

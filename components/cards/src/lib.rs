@@ -56,9 +56,9 @@ pub struct Player {
 /// A card on the table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Played {
-    /// Whose.
+    /// Whose it is.
     pub seat: usize,
-    /// Which.
+    /// Which card.
     pub card: Card,
 }
 
@@ -101,7 +101,7 @@ pub enum CardsEvent {
     },
     /// The last card was played, or the round was abandoned.
     RoundFinished {
-        /// Which.
+        /// Which round it was.
         round: u32,
     },
 }

@@ -112,7 +112,7 @@ pub enum ChatEvent {
     Message(Message),
     /// Somebody else is typing.
     Typing {
-        /// Who.
+        /// Who types.
         name: String,
     },
 }

@@ -98,14 +98,14 @@ struct Helm {
 pub enum GameEvent {
     /// Somebody took a pearl.
     Collected {
-        /// Who.
+        /// Who took it.
         name: String,
-        /// Which.
+        /// Which pearl.
         pearl: Pearl,
     },
     /// The time was up.
     RoundEnded {
-        /// Which.
+        /// Which round it was.
         round: u32,
         /// Nobody, if nobody took a pearl.
         winners: Vec<String>,
@@ -152,7 +152,7 @@ pub enum GameError {
     /// A number is too small or too large.
     #[failure(message = "{name} is from {min} to {max}")]
     OutOfRange {
-        /// Which.
+        /// Which number.
         name: String,
         /// The smallest.
         min: i64,

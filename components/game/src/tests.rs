@@ -1,3 +1,5 @@
+//! Rounds of the game as its players see them.
+
 use super::*;
 use tidegate_sdk::test::{self, Value, json};
 

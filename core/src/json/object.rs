@@ -317,7 +317,7 @@ impl Object {
         self.close_holes();
     }
 
-    /// The same members in another order: those that the other object has as they stand there,
+    /// Its members in another order: those that the other object has as they stand there,
     /// then the rest.
     pub(crate) fn ordered_like(&self, other: &Object) -> Object {
         let kept = other.iter().filter_map(|(name, _)| {

@@ -1,3 +1,5 @@
+//! What a manifest may say, and how one that may not is refused.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -90,7 +90,7 @@ impl<'a, 'm> Evaluator<'a, 'm> {
         Ok(verdict)
     }
 
-    /// The same of a rule with `$ref` or `allOf`.
+    /// Whether a value holds to a rule with `$ref` or `allOf`.
     fn holds_with_all(&mut self, id: Id, value: &Json) -> Verdict {
         let mut open = vec![id];
         let mut at = 0;

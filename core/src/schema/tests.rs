@@ -1,3 +1,5 @@
+//! Which values a schema takes, what is said of others, and what checking costs.
+
 use proptest::prelude::*;
 use serde_json::Map;
 

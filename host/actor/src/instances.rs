@@ -150,7 +150,7 @@ impl Instances {
 /// How many instances give way at once to one that finds no more of the guests' memory. It asks
 /// again where that is not enough, and to drop many takes long.
 pub(super) const A_FEW: usize = 4;
-/// The same where the system has no more memory, and it is asked once.
+/// How many give way where the system has no more memory, and it is asked once.
 pub(super) const MANY: usize = 64;
 
 #[cfg(test)]

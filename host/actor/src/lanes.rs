@@ -90,7 +90,7 @@ const WAITING: u8 = 0;
 const READY: u8 = 1;
 /// A lane polls it.
 const RUNNING: u8 = 2;
-/// The same, and what it waits for has come meanwhile.
+/// A lane polls it, and what it waits for has come meanwhile.
 const WOKEN: u8 = 3;
 /// It has ended.
 const DONE: u8 = 4;

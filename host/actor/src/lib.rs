@@ -537,7 +537,7 @@ impl Actors {
         }
     }
 
-    /// The same, where the caller runs the turn itself, if the actor is at rest: what is
+    /// Queues a call whose caller runs the turn itself, if the actor is at rest: what is
     /// returned is to be run before the caller waits for anything.
     pub fn call_here(&self, key: &ActorKey, call: Call) -> Option<InlineRun> {
         match self.shared.deliver_inline(key, Item::Call(Box::new(call))) {
@@ -852,7 +852,7 @@ const WAKE_RETRY_MS: u64 = 1_000;
 /// What to do about actors in memory that nobody would serve any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InUse {
-    /// Refuse.
+    /// They are a reason to refuse.
     Refuse,
     /// Send them out of memory; their states stay stored.
     Evict,

@@ -53,7 +53,7 @@ pub enum Body {
     Patch {
         /// A JSON array of operations, in plain JSON Patch.
         patches: String,
-        /// The same with `str_ins`, where that makes a difference.
+        /// These operations with `str_ins` among them, where that makes a difference.
         extended: Option<String>,
         /// Which history.
         #[serde(with = "text")]
@@ -352,7 +352,8 @@ impl Subscribers {
         self.lock().events.insert(outlet);
     }
 
-    /// The same, if this is fit to be, which is asked under the subscribers' lock.
+    /// Adds a subscription to the events if it is fit to be, which is asked under the subscribers'
+    /// lock.
     pub fn join_events_if(&self, outlet: Arc<dyn Outlet>, is_fit: impl FnOnce() -> bool) -> bool {
         let mut subscribers = self.lock();
         let joins = !subscribers.has_left && is_fit();

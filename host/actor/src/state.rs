@@ -283,7 +283,8 @@ impl ActorState {
         }
     }
 
-    /// The same, where it may not be at hand when a guard looks at it, which cannot wait.
+    /// The last committed state, where it may not be at hand when a guard looks at it, which cannot
+    /// wait.
     pub(crate) async fn pin_ahead(self: &Arc<Self>) -> Option<Arc<Pinned>> {
         let may_be_long = {
             let parts = self.parts();
@@ -295,7 +296,7 @@ impl ActorState {
         }
     }
 
-    /// The same as of now, or where it is not at hand as it was before.
+    /// The last committed state as of now, or where it is not at hand as it was before.
     pub(crate) fn pin_here(&self, before: Option<&Arc<Pinned>>) -> Arc<Pinned> {
         let mut parts = self.parts();
         let is_at_hand = parts.shown.pinned.is_some() || parts.history.lent.is_none();

@@ -124,7 +124,7 @@ impl KeyFile {
         self.keys.load()
     }
 
-    /// The same, sooner, for a token whose key is not among those in force.
+    /// The keys in force, looked at again sooner, for a token whose key is not among them.
     pub(super) fn newest_keys(&self, now_ms: u64) -> Guard<Arc<Keys>> {
         self.look_after(self.interval_ms.min(FORCED_INTERVAL_MS), now_ms);
         self.keys.load()

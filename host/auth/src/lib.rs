@@ -53,7 +53,7 @@ pub enum AuthError {
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         error: io::Error,
     },
     /// A key file does not hold what is expected.

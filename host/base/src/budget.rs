@@ -259,7 +259,8 @@ impl Budget {
         Ok(Bytes::from_owner(Taken { bytes, _share }))
     }
 
-    /// The same, to be had from again while any of what was had from it exists.
+    /// Takes the bytes that many may hold, to be had from again while any of what was had from them
+    /// exists.
     pub fn shared(self: &Arc<Self>, bytes: Vec<u8>) -> Result<SharedBytes, Exhausted> {
         let _share = self.share(bytes.capacity())?;
         Ok(SharedBytes(Arc::new(Taken { bytes, _share })))

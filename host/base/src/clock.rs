@@ -51,7 +51,7 @@ impl WallClock {
         }
     }
 
-    /// The same in milliseconds.
+    /// What it shows, in milliseconds.
     pub fn now_ms(&self) -> u64 {
         self.now().as_millis() as u64
     }
@@ -63,12 +63,12 @@ pub fn system_time() -> Duration {
     set::apply(since.unwrap_or_default())
 }
 
-/// The same in whole milliseconds.
+/// What the system's clock shows, in whole milliseconds.
 pub fn system_ms() -> u64 {
     system_time().as_millis() as u64
 }
 
-/// The same, up to some milliseconds late and for a fraction of the cost.
+/// What the system's clock shows, up to some milliseconds late and for a fraction of the cost.
 pub fn coarse_system_ms() -> u64 {
     #[cfg(target_os = "linux")]
     {

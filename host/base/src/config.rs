@@ -69,7 +69,7 @@ pub struct Gateway {
     /// File descriptors that sockets leave to everything else: the store's files, compiled
     /// components, what handlers ask of other hosts. Half of all where there are few.
     pub reserved_descriptors: usize,
-    /// The same from one address. Behind a reverse proxy that is not in `trusted-proxies` all
+    /// Connections from one address. Behind a reverse proxy that is not in `trusted-proxies` all
     /// clients have one.
     pub max_connections_per_address: usize,
     /// Places beyond these for requests to `/health`, `/ready` and operators' doors, which are
@@ -94,7 +94,7 @@ pub struct Gateway {
     pub max_discard_bytes: u64,
     /// What one connection may be owed before it counts as a slow consumer, in bytes.
     pub outbound_bytes: usize,
-    /// The same in frames.
+    /// What one connection may be owed before it counts as a slow consumer, in frames.
     pub outbound_frames: usize,
     /// Of so many WebSocket messages, one is timed on its way (`tidegate_call_stage_seconds`), if
     /// it is a call; 0 times none.
@@ -393,7 +393,7 @@ impl Default for Store {
 pub struct Actors {
     /// Calls that wait in one actor's queue; further ones fail with `mailbox.full`.
     pub mailbox_items: usize,
-    /// The same in bytes of input.
+    /// What calls that wait in one actor's queue may weigh, in bytes of input.
     pub mailbox_bytes: usize,
     /// Idle time without subscribers after which an actor leaves memory.
     pub idle_timeout_ms: u64,
@@ -415,14 +415,14 @@ pub struct Actors {
     pub end_grace_ms: u64,
     /// Calls with idempotency keys that one actor remembers; the oldest are forgotten first.
     pub max_keys: usize,
-    /// The same in bytes of results.
+    /// What the answers to such calls may weigh, in bytes of results.
     pub max_keys_bytes: usize,
     /// How long it remembers them.
     pub key_ttl_ms: u64,
     /// Messages of one actor that have not reached their receivers; further ones fail with
     /// `message.limit`.
     pub max_unsettled: usize,
-    /// The same in bytes.
+    /// What such messages of one actor may weigh, in bytes.
     pub max_unsettled_bytes: usize,
     /// Senders of whom one actor remembers the last message that it has heard; the longest
     /// silent are forgotten first.
@@ -483,7 +483,7 @@ pub struct Limits {
     pub tables: usize,
     /// Time for one turn, waiting included.
     pub turn_deadline_ms: u64,
-    /// The same for a streaming method, unless its manifest says otherwise.
+    /// Time for one turn of a streaming method, unless its manifest says otherwise.
     pub streaming_deadline_ms: u64,
     /// The longest deadline that a manifest may give a method; one that asks for more gets this.
     pub max_deadline_ms: u64,
@@ -776,7 +776,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         source: std::io::Error,
     },
     /// A setting is not what is expected.

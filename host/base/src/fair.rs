@@ -250,7 +250,7 @@ impl<T> FairQueue<T> {
         self.charge_standing(share, took, took);
     }
 
-    /// The same, where the piece has kept its thread for longer: the system let others run, or it
+    /// Charges a piece that has kept its thread for longer than it took: the system let others run, or it
     /// stood still for a lock.
     pub fn charge_standing(&self, share: &Share, took: Duration, kept: Duration) {
         let name = std::ptr::from_ref(share).addr();

@@ -9,7 +9,7 @@ pub trait Gather: Send + Sync + 'static {
     /// Keeps things gathering; they are done when it is dropped.
     type Gathering<'g>: Send;
 
-    /// Begins.
+    /// Begins to gather.
     fn gather(&self) -> Self::Gathering<'_>;
 
     /// Whether things have been gathering long enough.

@@ -383,11 +383,11 @@ impl Drop for Connected {
 /// Counters of snapshots, patches and events.
 #[derive(Debug)]
 pub struct Forms {
-    /// Snapshots.
+    /// Whole states.
     pub snapshots: Count,
-    /// Patches.
+    /// Changes of states.
     pub patches: Count,
-    /// Events.
+    /// Events that handlers emit.
     pub events: Count,
 }
 
@@ -411,7 +411,7 @@ pub struct ActorMetrics {
     pub crashes: Count,
     /// What the actors sent.
     pub published: Forms,
-    /// The same, once for each receiver.
+    /// What they sent, counted once for each receiver.
     pub delivered: Forms,
     /// Codes that have a series of their own.
     codes: Mutex<Vec<(Entry, String, Count)>>,

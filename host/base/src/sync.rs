@@ -91,7 +91,7 @@ impl Condvar {
         self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same, for so long at most.
+    /// Waits to be told, for so long at most.
     pub fn wait_timeout<'a, T>(
         &self,
         guard: MutexGuard<'a, T>,

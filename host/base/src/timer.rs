@@ -142,7 +142,7 @@ impl<K: Send + 'static> Timers<K> {
         Timers::start_on(WallClock::default(), on_due)
     }
 
-    /// The same on another wall clock.
+    /// Starts the thread that rings, on another wall clock.
     ///
     /// # Panics
     ///

@@ -64,7 +64,7 @@ struct ConnectionState {
     calls_bytes: usize,
     /// What has been taken of the host's budget for calls.
     calls_taken: Chunks,
-    /// The same for contacts.
+    /// What has been taken of the host's budget for contacts.
     contacts_taken: Chunks,
     /// Sources that owe it their content, each once, by where they are. Few connections ever miss anything.
     missed: Option<Box<KeyedMap<usize, Arc<dyn Source>>>>,

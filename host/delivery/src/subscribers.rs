@@ -20,7 +20,7 @@ pub struct Subscribers(IndexMap<Arc<str>, Arc<dyn Outlet>>);
 /// Which subscribers something is for, by connection id.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Recipients {
-    /// All.
+    /// All of them.
     Everyone,
     /// These, each once.
     Only(HashSet<String>),

@@ -189,7 +189,7 @@ pub(super) async fn method_not_allowed(method: Method) -> Response {
     }
 }
 
-/// The same below an actor, where the last part of the path decides.
+/// Refuses a method below an actor, where the last part of the path decides.
 pub(super) async fn actor_method_not_allowed(path: Target, method: Method) -> Response {
     let is_read = path.is_ok_and(|Path((_, _, what))| is_read(&what));
     refuse_method(is_read, method).await

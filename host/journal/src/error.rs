@@ -83,7 +83,7 @@ pub enum OpenError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Where.
+        /// Where in it, in bytes from its beginning.
         offset: u64,
     },
     /// The end of what was safe is there no longer.
@@ -202,7 +202,7 @@ pub enum JournalError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Where.
+        /// Where in it, in bytes from its beginning.
         offset: u64,
     },
     /// The disk does not give what it holds.

@@ -68,7 +68,7 @@ pub struct Space(pub u8);
 pub enum Entry {
     /// A new base value, in the place of the base and the deltas that were there.
     Put {
-        /// Where.
+        /// Where the key is.
         space: Space,
         /// The key, of at most 65 535 bytes.
         key: Box<str>,
@@ -79,7 +79,7 @@ pub enum Entry {
     },
     /// A value behind what is there. The key must have a base by then.
     Delta {
-        /// Where.
+        /// Where the key is.
         space: Space,
         /// The key.
         key: Box<str>,
@@ -90,7 +90,7 @@ pub enum Entry {
     },
     /// Nothing in the place of what was there, if there was anything.
     Delete {
-        /// Where.
+        /// Where the key is.
         space: Space,
         /// The key.
         key: Box<str>,
@@ -242,7 +242,7 @@ pub struct Stats {
     pub copied_bytes: u64,
     /// Sealed segments that cannot be compacted because they are damaged.
     pub damaged_segments: u64,
-    /// Segments.
+    /// How many segments there are.
     pub segments: usize,
     /// Bytes of values that can be read, with their keys and headers.
     pub live_bytes: u64,

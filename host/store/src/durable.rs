@@ -41,9 +41,9 @@ pub enum DurableError {
     /// The folder cannot be used.
     #[error("cannot use {path} as the store: {error}", path = path.display())]
     Folder {
-        /// Which.
+        /// Which folder.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be used.
         error: std::io::Error,
     },
     /// The journal cannot be opened.

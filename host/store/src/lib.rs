@@ -101,7 +101,7 @@ pub struct Weight {
 }
 
 impl Weight {
-    /// The same of a record that the next commit writes anew, because it says too little.
+    /// The weight of a record that the next commit writes anew, because it says too little.
     pub fn outdated(self) -> Weight {
         Weight {
             count: usize::MAX,

@@ -536,7 +536,7 @@ mod text {
     }
 }
 
-/// The same where there may be none.
+/// Shared text that may be absent.
 mod maybe_text {
     use std::sync::Arc;
 

@@ -47,7 +47,7 @@ pub enum ApplicationError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         source: std::io::Error,
     },
     /// It is not what is expected.

@@ -50,7 +50,7 @@ pub enum StartError {
         name: String,
         /// Its file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         source: std::io::Error,
     },
     /// A component is refused.
@@ -60,7 +60,7 @@ pub enum StartError {
         name: String,
         /// Its file.
         path: PathBuf,
-        /// Why.
+        /// Why it is refused.
         source: Box<LoadError>,
     },
     /// A component's name is not one.
@@ -68,7 +68,7 @@ pub enum StartError {
     Name {
         /// The name.
         name: String,
-        /// Why.
+        /// Why it is none.
         source: NameError,
     },
     /// Two components want one actor type.
@@ -88,7 +88,7 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// Why nobody can listen there.
         source: std::io::Error,
     },
 }

@@ -300,7 +300,7 @@ impl<S: Skim> Decoder<S> {
         self.decode_within(input, &UNLIMITED)
     }
 
-    /// The same, where messages under assembly are taken from a budget, which is always the same.
+    /// The next item of the stream, where messages under assembly are taken from a budget, which is always the same.
     ///
     /// # Errors
     /// The client broke the protocol. The decoder ignores whatever it is fed afterwards.

@@ -97,7 +97,7 @@ impl Default for KeepAlive {
 pub enum Inbound<S = Unread> {
     /// A text.
     Text(String),
-    /// Bytes.
+    /// A binary message.
     Binary(Bytes),
     /// A message over [`Limits::max_message`] that was skipped.
     TooLarge {

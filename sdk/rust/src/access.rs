@@ -213,7 +213,7 @@ impl View {
 pub(crate) enum Shown {
     Whole,
     Document(String),
-    /// The same document as the client at this place of the batch.
+    /// What the client at this place of the batch is shown.
     SameAs(u32),
     Nothing,
 }

@@ -238,7 +238,7 @@ mod tests {
         }
     }
 
-    /// The same with a guard that reads by place.
+    /// An actor with a guard that reads by place.
     #[derive(Default, Serialize, Deserialize, JsonSchema)]
     struct Shelf {
         open: bool,

@@ -38,7 +38,7 @@ pub(crate) trait Host {
     fn call(&self, calls: Vec<Invocation>) -> Vec<Outcome>;
     /// Stages a call that nobody waits for.
     fn send(&self, call: Invocation) -> Result<(), Failure>;
-    /// Waits.
+    /// Waits so long.
     fn sleep(&self, duration: Duration);
     /// The time since some moment of the past.
     fn clock(&self) -> Duration;

@@ -82,7 +82,7 @@ impl<T, E> Returns<Result<T, E>> {
 }
 
 impl Returns<()> {
-    /// Nothing.
+    /// No schema: there is no result.
     pub fn schema(self) -> Option<Document> {
         None
     }

@@ -76,7 +76,7 @@ impl Stored {
         crate::place::decode(&self.text).map_err(|error| state::mismatch(self.actor, &error))
     }
 
-    /// The same as JSON text.
+    /// The stored state as JSON text.
     pub fn text(&self) -> &str {
         &self.text
     }

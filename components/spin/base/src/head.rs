@@ -41,7 +41,7 @@ pub enum Route {
     Wake(Target),
     /// `/_tidegate/look/{actor}/{id}`: within the application only.
     Look(Target),
-    /// Nothing.
+    /// Any other path: nothing is there.
     None,
 }
 

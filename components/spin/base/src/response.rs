@@ -173,7 +173,7 @@ impl Response {
         self.event_within(event, None)
     }
 
-    /// The same, at most so long.
+    /// Sends an event, which the client has so long at most to take.
     pub fn event_within(&mut self, event: &str, patience: Option<Duration>) -> Written {
         match &self.state {
             State::Streaming { stream, .. } => write(stream, event.as_bytes(), patience),

@@ -22,7 +22,7 @@ pub const HOLDS_MS: u64 = 30_000;
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Statement {
-    /// Why.
+    /// What it permits.
     pub purpose: Purpose,
     /// Until when it holds, in milliseconds since the Unix epoch.
     pub until_ms: u64,

@@ -26,7 +26,7 @@ pub(crate) struct Watcher<'a> {
     pub(crate) id: &'a str,
     /// Who watches: verified claims.
     pub(crate) user: Option<&'a str>,
-    /// What.
+    /// What they want to see.
     pub(crate) subject: Subject,
 }
 

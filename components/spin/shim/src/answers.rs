@@ -10,7 +10,7 @@ use tidegate_spin_base::{clock, commit, settings, tables, values};
 /// How many calls an actor remembers, unless `TIDEGATE_MAX_KEYS` says otherwise: the host's
 /// `actors.max-keys`.
 const MAX_KEYS: u64 = 1_000;
-/// The same in bytes of results: `actors.max-keys-bytes`.
+/// How many bytes of results it remembers: the host's `actors.max-keys-bytes`.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// A call that is to run once.

@@ -19,7 +19,7 @@ const MAX_TRIES: u64 = 10;
 const RETRY_MS: u64 = 1_000;
 /// Time for a message to be taken by its receiver, when its sender's turn has ended.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The same when the clock ticks, and others wait behind it.
+/// Time for a message when the clock ticks, and others wait behind it.
 pub(crate) const TICK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A message.

@@ -69,7 +69,7 @@ pub(crate) struct Request {
 pub(crate) enum Listener {
     /// The client, as a stream of events.
     Client,
-    /// Nobody.
+    /// Nobody hears it.
     Nobody,
 }
 
@@ -242,7 +242,7 @@ impl Stage {
         }
     }
 
-    /// The same, with a lease that was taken before.
+    /// The stage with a lease that was taken before.
     #[must_use]
     pub(crate) fn with_lease(mut self, lease: Option<Lease>) -> Stage {
         self.lease = lease;

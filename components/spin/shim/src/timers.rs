@@ -40,7 +40,7 @@ pub(crate) enum TimerChange {
         method: String,
         /// With this input.
         input: Option<String>,
-        /// When.
+        /// When it is due, in milliseconds since the Unix epoch.
         due_ms: u64,
         /// And then again.
         every_ms: Option<u64>,

@@ -1,3 +1,5 @@
+//! A change is checked as the whole would be: compared over generated schemas and values.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -152,7 +152,7 @@ pub(super) struct Books {
     states: HashMap<(ActorKey, String, u64), String>,
     /// The last that was shown of an actor in this life.
     latest: BTreeMap<ActorKey, (String, u64)>,
-    /// The same in the lives before.
+    /// The last that was shown of it in each of the lives before.
     before: BTreeMap<ActorKey, (String, u64)>,
     /// Up to where the store has called the commits of an actor safe.
     safe: HashMap<ActorKey, u64>,
@@ -512,7 +512,7 @@ impl Books {
         }
     }
 
-    /// The same as with ledgers.
+    /// Takes a clock as it is found, as a ledger is.
     pub(super) fn accept_clock(&mut self, id: &'static str) {
         for timer in self.clocks.entry(id).or_default() {
             timer.cancelled_ms = None;

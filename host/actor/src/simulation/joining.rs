@@ -42,7 +42,7 @@ pub(super) enum Kind {
     Gate,
     /// One that shows its owner all of it.
     Owner,
-    /// The same as its guests see it.
+    /// One that shows its guests a part.
     Guest,
 }
 

@@ -81,7 +81,7 @@ impl ActorState {
         pinned.text(&hidden)
     }
 
-    /// The same, encoded elsewhere where it is long.
+    /// The committed state as text, encoded elsewhere where it is long.
     pub(crate) async fn text_elsewhere(
         &self,
         component: &Component,

@@ -148,7 +148,7 @@ impl ReplyTo {
         }
     }
 
-    /// Answers.
+    /// Tells whoever waits what became of the call.
     pub fn send(mut self, result: Result<Option<String>, Failure>) {
         self.answer(result);
     }

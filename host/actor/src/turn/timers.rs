@@ -17,9 +17,9 @@ pub type Clock = Arc<Timers<TimerKey>>;
 /// Names a timer on the host's clock.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TimerKey {
-    /// Whose.
+    /// Whose timer it is.
     pub actor: ActorKey,
-    /// Which.
+    /// Which of the actor's.
     pub which: Which,
 }
 

@@ -70,7 +70,7 @@ impl SteadyClock {
         ahead_ms
     }
 
-    /// The same as it was when the two were compared last.
+    /// How far it was ahead when the two were compared last, in milliseconds.
     pub fn known_ahead_ms(&self) -> i64 {
         self.ahead_ms.load(Ordering::Relaxed)
     }

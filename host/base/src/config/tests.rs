@@ -1,3 +1,5 @@
+//! Where a setting comes from, and how one that makes no sense is refused.
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;

@@ -42,9 +42,9 @@ pub struct DiskFigures {
     pub sync_sum: Duration,
     /// Changes that wait to be written.
     pub waiting_appends: u64,
-    /// The same in bytes.
+    /// What these weigh, in bytes.
     pub waiting_bytes: u64,
-    /// Files.
+    /// How many files there are.
     pub segments: u64,
     /// What of them is still part of an actor.
     pub live_bytes: u64,

@@ -1,3 +1,5 @@
+//! When alarms ring: by each clock, and when that is set.
+
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use proptest::prelude::*;

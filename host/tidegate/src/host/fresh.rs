@@ -48,7 +48,7 @@ impl Fresh {
         self.locked.push((path, Holder::Store(store)));
     }
 
-    /// The same of the components.
+    /// This start has opened the folder of components, and has it to itself.
     pub(super) fn opened_versions(&mut self, path: PathBuf, kept: &Arc<Kept>) {
         self.locked.push((path, Holder::Versions(kept.clone())));
     }

@@ -1,3 +1,5 @@
+//! Requests and answers as handlers see them.
+
 use super::*;
 
 /// A body in these pieces, and then its end or a failure.

@@ -50,7 +50,7 @@ pub enum Answer {
     },
     /// It failed.
     Failure {
-        /// Why.
+        /// Which failure it was.
         code: String,
     },
 }

@@ -79,7 +79,7 @@ pub enum VaultFailure {
     /// It has an owner.
     #[failure(status = 409, message = "taken by {owner}")]
     Taken {
-        /// Who.
+        /// Who owns it.
         owner: String,
     },
     /// An input that the middleware refuses.
@@ -238,7 +238,7 @@ impl Vault {
         visitor
     }
 
-    /// The same, for everybody, on a state that is not decoded.
+    /// Lets everybody knock, on a state that is not decoded.
     pub fn knock(_state: &Tracked<Self>, #[before] visitor: &Visitor) -> Visitor {
         visitor.clone()
     }
@@ -336,9 +336,9 @@ pub struct Lobby {
 /// What is called out.
 #[derive(Event)]
 pub enum LobbyEvent {
-    /// Something.
+    /// Somebody calls something out.
     Called {
-        /// What.
+        /// What is called out.
         text: String,
     },
 }

@@ -56,7 +56,7 @@ impl Ticker {
         count(state, step_ms, for_ms)
     }
 
-    /// The same without streaming.
+    /// Counts without streaming.
     pub fn count_silently(
         &mut self,
         ctx: &mut Context<Self>,

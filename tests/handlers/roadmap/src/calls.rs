@@ -85,7 +85,7 @@ impl Manager {
     }
 }
 
-/// Searches.
+/// Searches what it is asked for.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
 pub struct Researcher {
     queries: u32,
@@ -136,7 +136,7 @@ impl Rally {
         }
     }
 
-    /// The same, waiting for the partner.
+    /// Hits, and waits for the partner.
     pub fn hit_and_wait(
         &mut self,
         ctx: &mut Context<Self>,

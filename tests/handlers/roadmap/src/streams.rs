@@ -52,13 +52,13 @@ impl Writer {
         write(state, &input)
     }
 
-    /// The same for games.
+    /// Writes as often as games are drawn.
     #[stream(interval = "16ms")]
     pub fn generate16(state: &mut Live<Self>, input: Model) -> Result<u64> {
         write(state, &input)
     }
 
-    /// The same with less chatter.
+    /// Writes with less chatter.
     #[stream(interval = "100ms")]
     pub fn generate100(state: &mut Live<Self>, input: Model) -> Result<u64> {
         write(state, &input)

@@ -79,7 +79,7 @@ impl Alarm {
         self.log.push(from);
     }
 
-    /// Counts.
+    /// Counts one more.
     pub fn tick(&mut self) {
         self.ticks += 1;
     }
@@ -106,7 +106,7 @@ impl Alarm {
         ctx.every(millis(every_ms)).tick()
     }
 
-    /// The same, without keeping the actor in memory.
+    /// Begins to tick, without keeping the actor in memory.
     pub fn start_idle(&mut self, ctx: &mut Context<Self>, every_ms: u64) -> TimerId {
         ctx.every(millis(every_ms)).idle().tick()
     }
@@ -159,7 +159,7 @@ impl Metronome {
         ctx.every(millis(1_000)).tick();
     }
 
-    /// Counts.
+    /// Counts one more.
     pub fn tick(&mut self) {
         self.ticks += 1;
     }
