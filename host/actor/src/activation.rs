@@ -269,7 +269,10 @@ impl Activation {
             live.charge()?;
             // Where it finds no room it is still to be woken.
             shared.wake_later(&self.key, None);
-            let held = shared.absent().remove(&self.key).unwrap_or_default();
+            let held = shared
+                .detached_connections()
+                .remove(&self.key)
+                .unwrap_or_default();
             let is_open = |connected: &Connected| shared.remote.presence.is_open(&connected.id);
             live.parts()
                 .presence

@@ -111,7 +111,7 @@ struct Shared {
     itself: Weak<Shared>,
     /// The open connections of actors that are not in memory, where the handler does not
     /// want to be told of their end and the store need not know them.
-    absent: Mutex<HashMap<ActorKey, Vec<Connected>>>,
+    detached_connections: Mutex<HashMap<ActorKey, Vec<Connected>>>,
     settings: config::Actors,
     access: config::Access,
     store: Arc<dyn Keyspace<ActorRecords>>,
@@ -241,17 +241,17 @@ impl Shared {
         self.sleeping.set_again(actor, again_ms, &self.clock);
     }
 
-    fn absent(&self) -> MutexGuard<'_, HashMap<ActorKey, Vec<Connected>>> {
-        self.absent.lock()
+    fn detached_connections(&self) -> MutexGuard<'_, HashMap<ActorKey, Vec<Connected>>> {
+        self.detached_connections.lock()
     }
 
     /// Forgets a connection of an actor that is not in memory.
     fn forget_detached(&self, actor: &ActorKey, connection: &str) {
-        let mut absent = self.absent();
-        if let Some(connections) = absent.get_mut(actor) {
+        let mut detached = self.detached_connections();
+        if let Some(connections) = detached.get_mut(actor) {
             connections.retain(|connected| *connected.id != *connection);
             if connections.is_empty() {
-                absent.remove(actor);
+                detached.remove(actor);
             }
         }
     }
@@ -479,7 +479,7 @@ impl Actors {
             mail_queue: MailQueue::default(),
             remote: Remote::new(placement, presence),
             sleeping: Sleeping::default(),
-            absent: Mutex::default(),
+            detached_connections: Mutex::default(),
             itself: itself.clone(),
             instances: Instances::new(settings.resident_instances, evicted),
             table: Table::new(settings.max_in_memory, metrics.budgets.actors.clone()),
@@ -539,7 +539,7 @@ impl Actors {
 
     /// Queues a call whose caller runs the turn itself, if the actor is at rest: what is
     /// returned is to be run before the caller waits for anything.
-    pub fn call_here(&self, key: &ActorKey, call: Call) -> Option<InlineRun> {
+    pub fn call_inline(&self, key: &ActorKey, call: Call) -> Option<InlineRun> {
         match self.shared.deliver_inline(key, Item::Call(Box::new(call))) {
             Ok(ready) => ready,
             Err(undelivered) => {

@@ -125,20 +125,8 @@ impl Shared {
         let budget = &self.budgets.inputs;
         let share = budget.share(CALL_COST + sent.weight());
         let share = share.map_err(Exhausted::failure)?;
-        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         let call = Call {
-            envelope: CallEnvelope {
-                key: text(&sent.key),
-                mail: Some(Mail {
-                    epoch: sent.epoch.clone(),
-                    seq: sent.seq,
-                }),
-                ..CallEnvelope::new(
-                    &*sent.method,
-                    text(&sent.input),
-                    Origin::Actor(from.clone()),
-                )
-            },
+            envelope: envelope_of(from, sent),
             deadline: None,
             share: Some(share),
             cancel: CancellationToken::new(),
@@ -278,6 +266,23 @@ impl Shared {
         {
             change(&mut live.parts().outbox);
         }
+    }
+}
+
+/// A message as the call that it is to its receiver.
+pub(super) fn envelope_of(from: &ActorKey, sent: &Sent) -> CallEnvelope {
+    let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+    CallEnvelope {
+        key: text(&sent.key),
+        mail: Some(Mail {
+            epoch: sent.epoch.clone(),
+            seq: sent.seq,
+        }),
+        ..CallEnvelope::new(
+            &*sent.method,
+            text(&sent.input),
+            Origin::Actor(from.clone()),
+        )
     }
 }
 

@@ -738,7 +738,7 @@ impl Actors {
             tokio::time::sleep(LOOK_AGAIN / 4).await;
         }
         shared.sleeping.remove_all(&leaves);
-        shared.absent().retain(|key, _| !leaves(key));
+        shared.detached_connections().retain(|key, _| !leaves(key));
     }
 
     /// Sets what wakes those of these actors that have come here.

@@ -573,9 +573,13 @@ impl ActorState {
 
 /// What a caller is told when the store fails.
 pub fn unavailable(error: &StoreError) -> Failure {
+    if *error == StoreError::Fenced {
+        // It left no trace, and may be made again where the actor is at home now.
+        return Failure::host(code::ACTOR_MOVING).message("the actor is at another host now");
+    }
     Failure::host(code::STORE_UNAVAILABLE)
         .message("the store is not available")
-        .detail(error.0.as_str())
+        .detail(error.reason())
 }
 
 impl Source for ActorState {

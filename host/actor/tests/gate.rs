@@ -64,7 +64,7 @@ impl Keyspace<ActorRecords> for Held {
             .expect("the test listens");
         Committed::Later(Box::pin(async {
             told.await
-                .unwrap_or_else(|_| Err(StoreError("nobody decided".to_owned())))
+                .unwrap_or_else(|_| Err(StoreError::Unavailable("nobody decided".to_owned())))
         }))
     }
 
@@ -298,7 +298,7 @@ async fn what_builds_on_a_lost_commit_is_lost_with_it() {
     let (_, second) = scene.commits.recv().await.unwrap();
     second.send(Ok(())).unwrap();
     first
-        .send(Err(StoreError("the disk is full".to_owned())))
+        .send(Err(StoreError::Unavailable("the disk is full".to_owned())))
         .unwrap();
     assert_eq!(lost.await.unwrap().unwrap_err().code, "store.unavailable");
     assert_eq!(behind.await.unwrap().unwrap_err().code, "store.unavailable");
@@ -325,7 +325,7 @@ async fn what_was_lost_is_never_shown() {
     let lost = scene.increment(100);
     let (_, verdict) = scene.commits.recv().await.unwrap();
     verdict
-        .send(Err(StoreError("the disk is full".to_owned())))
+        .send(Err(StoreError::Unavailable("the disk is full".to_owned())))
         .unwrap();
     assert_eq!(lost.await.unwrap().unwrap_err().code, "store.unavailable");
     // Nobody calls it any more; whoever looks finds it as it was last safe.

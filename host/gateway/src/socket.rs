@@ -450,7 +450,7 @@ impl Session {
         }
         self.leave.connection.queued(&rpc.id, &key);
         watch.passed(Stage::Admit);
-        let ready = self.leave.shared.actors.call_here(
+        let ready = self.leave.shared.actors.call_inline(
             &key,
             Call {
                 envelope: CallEnvelope {

@@ -183,7 +183,7 @@ impl<R: Records> Durable<R> {
         if !self.disk.journal.has(R::SPACE, &place.path) {
             return Ok(None);
         }
-        let gone = |_| StoreError("the store is closed".to_owned());
+        let gone = |_| StoreError::Unavailable("the store is closed".to_owned());
         let _permit = self.disk.reads.acquire().await.map_err(gone)?;
         if self.disk.reading == Reading::InPlace {
             return read(&self.disk.journal, &place);
@@ -191,7 +191,7 @@ impl<R: Records> Durable<R> {
         let disk = self.disk.clone();
         tokio::task::spawn_blocking(move || read(&disk.journal, &place))
             .await
-            .unwrap_or_else(|error| Err(StoreError(error.to_string())))
+            .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
     }
 }
 
@@ -212,7 +212,7 @@ impl<R: Records> Place<R> {
     }
 
     fn damaged(&self, error: &dyn std::fmt::Display) -> StoreError {
-        StoreError(format!(
+        StoreError::Damaged(format!(
             "what is stored of {} cannot be read: {error}",
             self.name
         ))
@@ -220,7 +220,13 @@ impl<R: Records> Place<R> {
 }
 
 fn unavailable(error: JournalError) -> StoreError {
-    StoreError(error.to_string())
+    let reason = error.to_string();
+    match error {
+        JournalError::TooLarge { .. } | JournalError::KeyTooLong { .. } => {
+            StoreError::TooLarge(reason)
+        }
+        _ => StoreError::Unavailable(reason),
+    }
 }
 
 fn path_of<R: Records>(key: &R::Key) -> Box<str> {

@@ -111,9 +111,33 @@ impl Weight {
 }
 
 /// Why the store did not do what it was asked.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the store is not available: {0}")]
-pub struct StoreError(pub String);
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot, now or until it is opened again.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// Another host owns what was to be written: nothing was, and nothing will be from here.
+    #[error("the store is not available: another host owns the record")]
+    Fenced,
+    /// What is stored cannot be read.
+    #[error("the store is not available: {0}")]
+    Damaged(String),
+    /// It is longer than what can be stored at once.
+    #[error("the store is not available: {0}")]
+    TooLarge(String),
+}
+
+impl StoreError {
+    /// What is wrong, for operators.
+    pub fn reason(&self) -> &str {
+        match self {
+            StoreError::Fenced => "another host owns the record",
+            StoreError::Unavailable(reason)
+            | StoreError::Damaged(reason)
+            | StoreError::TooLarge(reason) => reason,
+        }
+    }
+}
 
 /// A result that is there later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

@@ -54,7 +54,7 @@ impl<R: Records> Keyspace<R> for Memory<R> {
         Box::pin(std::future::ready(match kept {
             Some(kept) => match R::parse(&kept) {
                 Ok(record) => Ok(Some((record, Weight::default()))),
-                Err(damaged) => Err(StoreError(damaged.to_string())),
+                Err(damaged) => Err(StoreError::Damaged(damaged.to_string())),
             },
             None => Ok(None),
         }))
@@ -78,7 +78,7 @@ impl<R: Records> Keyspace<R> for Memory<R> {
         let mut records = self.lock();
         let full = records.len() >= self.limit && !records.contains_key(key);
         let result = match full {
-            true => Err(StoreError(format!(
+            true => Err(StoreError::Unavailable(format!(
                 "it holds {} {} already",
                 self.limit,
                 R::NAME

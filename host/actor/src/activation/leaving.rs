@@ -94,7 +94,9 @@ impl Activation {
         if !live.announces_ends() {
             let connections = std::mem::take(&mut stored.connections);
             if !connections.is_empty() {
-                shared.absent().insert(self.key.clone(), connections);
+                shared
+                    .detached_connections()
+                    .insert(self.key.clone(), connections);
             }
         }
         // Timers that have fired and come again stand elsewhere now.
@@ -115,7 +117,7 @@ impl Activation {
         };
         if let Err(error) = retired {
             warn!(actor = %self.key, %error, "an actor stays in memory because it cannot be stored");
-            shared.absent().remove(&self.key);
+            shared.detached_connections().remove(&self.key);
             self.touch(shared);
             return false;
         }
@@ -128,7 +130,7 @@ impl Activation {
             // Its new home wakes it.
             true if how == Retire::Moved => {}
             true => shared.wake_later(&self.key, wake),
-            false => drop(shared.absent().remove(&self.key)),
+            false => drop(shared.detached_connections().remove(&self.key)),
         }
         left
     }

@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tidegate_base::sync::Mutex;
-use tidegate_core::call::Mail;
+use tidegate_core::Failure;
 use tidegate_core::failure::code;
-use tidegate_core::{CallEnvelope, Failure, Origin};
 use tidegate_registry::placement::Home;
 use tidegate_store::Sent;
 use tokio::time::timeout;
 
 use super::super::Shared;
+use super::super::mail::envelope_of;
 use super::super::mail_queue::{PAUSES, Pair};
 use super::wire::Ask;
 
@@ -98,22 +98,9 @@ impl Shared {
                 };
             }
         };
-        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
-        let call = CallEnvelope {
-            key: text(&sent.key),
-            mail: Some(Mail {
-                epoch: sent.epoch.clone(),
-                seq: sent.seq,
-            }),
-            ..CallEnvelope::new(
-                &*sent.method,
-                text(&sent.input),
-                Origin::Actor(from.clone()),
-            )
-        };
         let ask = Ask::Call {
             actor: to.clone(),
-            call: Box::new(call),
+            call: Box::new(envelope_of(from, sent)),
             patience_ms: None,
         };
         let failure = match self.ask(&home, &ask).await {

@@ -122,7 +122,7 @@ pub(super) struct Watched {
 impl Watched {
     fn is_busy(&self) -> Result<(), StoreError> {
         match self.dice.percent(self.busy_percent) {
-            true => Err(StoreError("it is busy".to_owned())),
+            true => Err(StoreError::Unavailable("it is busy".to_owned())),
             false => Ok(()),
         }
     }

@@ -186,7 +186,7 @@ impl Owned {
         }
         let what = format!("host {} writes to {key}, which it has not", self.host);
         self.script.wrong(what);
-        Err(StoreError("it belongs to another host".to_owned()))
+        Err(StoreError::Fenced)
     }
 }
 
