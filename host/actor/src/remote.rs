@@ -76,8 +76,9 @@ struct Watch {
     outlet: Arc<dyn Outlet>,
     /// Where the actor is at home.
     home: Incarnation,
-    /// What of the state it has been told.
+    /// What of the state it has been told, as it says, or as this host knows.
     seen: Option<Since>,
+    is_known: bool,
     /// It missed something, and waits for the whole state.
     is_stale: bool,
 }
@@ -144,12 +145,12 @@ async fn tell_waiting(waiting: Arc<Mutex<Waiting>>, links: Arc<dyn Links>, to: I
     }
 }
 
-fn moving() -> Failure {
+pub(super) fn moving() -> Failure {
     Failure::host(code::ACTOR_MOVING).message("the actor is on its way to another host")
 }
 
 /// Whether the actor's host has certainly not run it, and another will.
-fn is_elsewhere(failure: &Failure) -> bool {
+pub(super) fn is_elsewhere(failure: &Failure) -> bool {
     failure.code == code::ACTOR_MOVING
 }
 
@@ -316,6 +317,7 @@ impl Shared {
             outlet,
             home: home.clone(),
             seen: since.cloned(),
+            is_known: matches!(contact, FirstContact::Again),
             is_stale: false,
         };
         self.remote.watches.lock().insert(watched, watch);
@@ -403,6 +405,11 @@ impl Shared {
             }
             return;
         };
+        let seen = watch.seen.as_ref().filter(|_| watch.is_known);
+        if seen.is_some_and(|seen| seen.epoch == next.epoch && seen.version > next.version) {
+            // A host that the actor has left was slow to say so.
+            return;
+        }
         if let Some(from) = from {
             // What comes behind something that was missed is part of what makes up for it.
             if watch.is_stale {
@@ -425,6 +432,7 @@ impl Shared {
         match show(&watch.outlet, &shared_frame, &source, from.is_none()) {
             Told::Now => {
                 watch.seen = Some(next);
+                watch.is_known = true;
                 watch.is_stale = false;
             }
             Told::Later => watch.is_stale = true,
@@ -459,7 +467,7 @@ impl Shared {
     ) {
         let shared = self.clone();
         tokio::spawn(async move {
-            let mut no_contact = FirstContact::Past;
+            let mut no_contact = FirstContact::Again;
             let (receiver, since) = (outlet.clone(), since.as_ref());
             let subscribed = shared.subscribe(&key, stream, receiver, since, &mut no_contact);
             if let Err(failure) = Box::pin(subscribed).await {
@@ -511,17 +519,14 @@ impl Shared {
         let (shared, from) = (self.clone(), from.clone());
         tokio::spawn(async move {
             let (watcher, key, stream) = watched;
-            let moved = || Tell::Moved { actor: key.clone() };
-            if !matches!(shared.remote.home(&key), Home::Here(_)) {
-                return shared.remote.tell(&from, &moved());
-            }
             let mut no_contact = FirstContact::Past;
+            // Never there and back again: whoever watches asks the next host itself.
             let subscribed =
-                shared.subscribe(&key, stream, far.clone(), since.as_ref(), &mut no_contact);
+                shared.subscribe_here(&key, stream, far.clone(), since.as_ref(), &mut no_contact);
             if let Err(failure) = Box::pin(subscribed).await {
                 far.forget();
                 let tell = match is_elsewhere(&failure) {
-                    true => moved(),
+                    true => Tell::Moved { actor: key.clone() },
                     false => Tell::Ended {
                         actor: key.clone(),
                         stream,

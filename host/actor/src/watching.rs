@@ -22,6 +22,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use super::Shared;
 use super::activation::Activation;
 use super::mailbox::{Arrival, Item};
+use super::remote::{is_elsewhere, moving};
 use crate::live::Stream;
 use crate::state::ActorState;
 use crate::turn::{MAX_DECISIONS, Read, Undecided, Which};
@@ -40,6 +41,8 @@ impl Arriving {
 pub enum FirstContact<'c> {
     /// The actor has been told, or the subscriber is no connection.
     Past,
+    /// So it has; and what the subscriber has seen is what this host has shown it.
+    Again,
     /// The actor must be told of this connection.
     Due(&'c Connection),
     /// It is being told.
@@ -52,8 +55,11 @@ impl FirstContact<'_> {
         &mut self,
         connect: impl FnOnce(&Connection) -> Result<Option<Arriving>, Failure>,
     ) -> Result<Option<Arriving>, Failure> {
+        if let FirstContact::Past | FirstContact::Again = self {
+            return Ok(None);
+        }
         match std::mem::replace(self, FirstContact::Past) {
-            FirstContact::Past => Ok(None),
+            FirstContact::Past | FirstContact::Again => Ok(None),
             FirstContact::UnderWay(arriving) => Ok(Some(arriving)),
             FirstContact::Due(connection) => {
                 // An actor that cannot be told has had no contact.
@@ -114,9 +120,6 @@ impl Shared {
         since: Option<&Since>,
         contact: &mut FirstContact<'_>,
     ) -> Result<(), Failure> {
-        let mut decisions = 0;
-        // Taken once a guard could not decide between two commits.
-        let mut still = None;
         loop {
             match self.remote.home(key) {
                 Home::Here(_) => {}
@@ -124,10 +127,40 @@ impl Shared {
                     return self.watch_there(&home, key, stream, outlet, since, contact);
                 }
                 Home::Moving => {
-                    still = None;
                     self.until_arrived(key).await?;
                     continue;
                 }
+            }
+            let subscribed = self
+                .subscribe_here(key, stream, outlet.clone(), since, contact)
+                .await;
+            match subscribed {
+                // It has left meanwhile.
+                Err(failure) if is_elsewhere(&failure) => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Subscribes a receiver to an actor that is at home here.
+    ///
+    /// # Errors
+    /// `actor.moving` where it is not, or is not any more.
+    pub(super) async fn subscribe_here(
+        self: &Arc<Self>,
+        key: &ActorKey,
+        stream: Stream,
+        outlet: Arc<dyn Outlet>,
+        since: Option<&Since>,
+        contact: &mut FirstContact<'_>,
+    ) -> Result<(), Failure> {
+        let is_here = || matches!(self.remote.home(key), Home::Here(_));
+        let mut decisions = 0;
+        // Taken once a guard could not decide between two commits.
+        let mut still = None;
+        loop {
+            if !is_here() {
+                return Err(moving());
             }
             let actor = self.actor(key)?;
             let live = actor.live(self).await?;
@@ -177,6 +210,10 @@ impl Shared {
             // From here on the actor stays; if it has left meanwhile, its successor is
             // subscribed to.
             if !actor.wake(self) {
+                if !is_here() {
+                    // It has taken its watchers along, this one among them.
+                    return Ok(());
+                }
                 still = None;
                 continue;
             }
