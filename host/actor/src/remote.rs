@@ -40,9 +40,6 @@ use super::{Actors, Shared, Undelivered, mailbox_full, random_id};
 use crate::live::{Body, Stream, Update, frame};
 use crate::turn::{Read, ReplyTo};
 
-/// How long somebody who wants to see an actor that is on its way waits for it.
-const MOVE_PATIENCE: Duration = Duration::from_secs(5);
-
 /// When it is looked again where an actor is whose host did not know it.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -563,7 +560,8 @@ impl Shared {
                 }
             }
         };
-        timeout(MOVE_PATIENCE, arrived).await.map_err(|_| moving())
+        let patience = Duration::from_millis(self.settings.move_wait_ms);
+        timeout(patience, arrived).await.map_err(|_| moving())
     }
 
     /// Reads an actor elsewhere.

@@ -408,6 +408,9 @@ pub struct Actors {
     /// Time for which the first snapshot of a connection waits for what its own `connect` does,
     /// behind a busy queue or in a slow hook.
     pub connect_wait_ms: u64,
+    /// How long who wants to see an actor that is on its way to another host waits for it; then it
+    /// is told `actor.moving`.
+    pub move_wait_ms: u64,
     /// Time from a cancellation until the turn is interrupted.
     pub cancel_grace_ms: u64,
     /// Time for the turns of an actor that is to be destroyed, or that no component serves any
@@ -451,6 +454,7 @@ impl Default for Actors {
             max_stored: 10_000_000,
             resident_instances: 4_096,
             connect_wait_ms: 100,
+            move_wait_ms: 5_000,
             cancel_grace_ms: 1_000,
             end_grace_ms: 5_000,
             max_keys: 1_000,
@@ -951,6 +955,7 @@ impl Config {
             ("auth.reload-interval-ms", auth.reload_interval_ms, 10),
             ("access.recheck-ms", access.recheck_ms, 0),
             ("actors.connect-wait-ms", actors.connect_wait_ms, 0),
+            ("actors.move-wait-ms", actors.move_wait_ms, 0),
             ("actors.cancel-grace-ms", actors.cancel_grace_ms, 0),
             ("actors.end-grace-ms", actors.end_grace_ms, 0),
             ("actors.gather-ms", actors.gather_ms, 0),

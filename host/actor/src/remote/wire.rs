@@ -225,3 +225,95 @@ pub(crate) mod text {
         String::deserialize(from).map(Into::into)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tidegate_core::{ActorId, Name, Origin};
+
+    use super::*;
+    use crate::live::Body;
+
+    fn key() -> ActorKey {
+        ActorKey {
+            actor: Name::parse("chat").unwrap(),
+            // Such an id may be stored, though nobody can ask for it any more.
+            id: ActorId::stored("..").unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_is_told_arrives_as_it_was_sent() {
+        let bodies = [
+            Body::Snapshot {
+                state: r#"{"a":1.50,"b":[]}"#.into(),
+                epoch: "e".into(),
+                version: 7,
+            },
+            Body::Patch {
+                patches: r#"[{"op":"remove","path":"/b"}]"#.to_owned(),
+                extended: Some("[]".to_owned()),
+                epoch: "e".into(),
+                from: 6,
+                version: 7,
+            },
+            Body::Event {
+                name: "said".to_owned(),
+                payload: r#""é\n""#.to_owned(),
+            },
+        ];
+        for body in bodies {
+            let (actor, watcher) = (key(), "c1-ab".into());
+            let tell = Tell::Update {
+                watcher,
+                update: Update { actor, body },
+            };
+            let read = Tell::read(&tell.parcel().text).unwrap();
+            assert_eq!(format!("{read:?}"), format!("{tell:?}"));
+        }
+    }
+
+    #[test]
+    fn what_is_asked_arrives_as_it_was_sent() {
+        let call = CallEnvelope {
+            depth: 3,
+            key: Some("k".to_owned()),
+            ..CallEnvelope::new("add", Some("{\"by\":1}".to_owned()), Origin::Host)
+        };
+        let ask = Ask::Call {
+            actor: key(),
+            call: Box::new(call),
+            patience_ms: Some(250),
+        };
+        let read = Ask::read(&ask.parcel().text).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{ask:?}"));
+        assert_eq!(read.actor(), &key());
+    }
+
+    #[test]
+    fn a_failure_arrives_without_what_is_for_operators() {
+        let failure = Failure::host(code::MAILBOX_FULL)
+            .message("full")
+            .param("limit", 3)
+            .detail("where");
+        let read = Answer::read(&Answer::text(Err(failure.clone()))).unwrap_err();
+        let sent = Failure {
+            detail: None,
+            ..failure
+        };
+        assert_eq!(read, sent);
+        assert_eq!(read.params, Some(json!({"limit": 3})));
+        let done = Answer::text(Ok(Some("1".to_owned())));
+        assert_eq!(Answer::read(&done), Ok(Some("1".to_owned())));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error() {
+        assert_eq!(Ask::read("{}").unwrap_err().code, code::INTERNAL);
+        assert_eq!(
+            Tell::read(r#"{"tell":"dance"}"#).unwrap_err().code,
+            code::INTERNAL
+        );
+        assert_eq!(Answer::read("").unwrap_err().code, code::INTERNAL);
+    }
+}
