@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::project::{self, Project};
+use crate::project::Project;
 
 /// A source file of the project.
 struct Source {
@@ -52,29 +52,28 @@ pub(crate) fn run(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// Every Rust source that is committed, or would be.
+/// Every Rust source of the project, apart from what is built or fetched.
 fn sources(project: &Project) -> Result<Vec<Source>> {
-    let mut git = project.program(
-        "git",
-        [
-            "ls-files",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "*.rs",
-        ],
-    );
-    let listed = project::text_of(&mut git)?;
-    let paths = listed.lines().map(PathBuf::from);
-    paths
-        // One that is deleted is still listed.
-        .filter(|path| project.root().join(path).exists())
-        .map(|path| {
-            let text = fs::read_to_string(project.root().join(&path))
-                .with_context(|| path.display().to_string())?;
-            Ok(Source { path, text })
-        })
-        .collect()
+    let mut sources = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(project.root().join(&folder))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let path = folder.join(&*name);
+            if entry.file_type()?.is_dir() {
+                let is_ours = !name.starts_with('.') && name != "target" && name != "node_modules";
+                folders.extend(is_ours.then_some(path));
+            } else if name.ends_with(".rs") {
+                let text =
+                    fs::read_to_string(entry.path()).with_context(|| path.display().to_string())?;
+                sources.push(Source { path, text });
+            }
+        }
+    }
+    sources.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(sources)
 }
 
 /// Every file opens with what it owns.
