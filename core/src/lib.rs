@@ -1,6 +1,6 @@
 //! The pure parts of Tidegate: the wire protocol, the manifest, cron schedules, JSON
-//! documents and their patches, schemas and failures; text that is fit for a log; and what HTTP
-//! headers mean to the doors.
+//! documents and their patches, schemas and failures; the rules of a turn; text that is fit for a
+//! log; and what HTTP headers mean to the doors.
 //!
 //! Nothing here does I/O, spawns, reads a clock or is async, so that the same code runs
 //! in the host and, compiled to wasm, on Spin.
@@ -22,6 +22,7 @@ pub mod pointer;
 pub mod printable;
 pub mod protocol;
 pub mod schema;
+pub mod turn;
 pub mod unambiguous;
 
 pub use call::{CallEnvelope, Origin};

@@ -9,6 +9,7 @@ use tidegate_base::budget::Exhausted;
 use tidegate_base::clock::instant;
 use tidegate_base::metrics::Stopwatch;
 use tidegate_core::failure::code;
+use tidegate_core::turn::calls;
 use tidegate_core::{ActorKey, CallEnvelope, Failure, Origin};
 use tidegate_engine::{CallResult, Invocation, Pending};
 use tidegate_registry::calls::{CallActors, Caller};
@@ -73,16 +74,10 @@ impl CallActors for Ways {
             let key = shared.key(&call.actor, &call.id)?;
             let limit = shared.settings.max_call_depth;
             if from.depth >= limit {
-                return Err(Failure::host(code::CALL_DEPTH_LIMIT)
-                    .message(format!("calls of actors nest deeper than {limit}"))
-                    .param("limit", limit));
+                return Err(calls::too_deep(limit));
             }
-            let wait = shared.wait_graph.begin(&from.actor, &key).ok_or_else(|| {
-                Failure::host(code::CALL_DEADLOCK).message(format!(
-                    "{key} waits for {}, which would wait for it",
-                    from.actor
-                ))
-            })?;
+            let wait = shared.wait_graph.begin(&from.actor, &key);
+            let wait = wait.ok_or_else(|| calls::deadlock(&key, &from.actor))?;
             let timeout = call.timeout_ms.map(Duration::from_millis);
             let timeout = timeout.and_then(|timeout| instant().checked_add(timeout));
             let deadline = timeout.map_or(from.deadline, |end| end.min(from.deadline));
@@ -107,13 +102,13 @@ impl CallActors for Ways {
                 Ok(Ok(Err(failure)))
                     if failure.code == code::TURN_DEADLINE && instant() >= deadline =>
                 {
-                    Err(timed_out())
+                    Err(calls::timed_out())
                 }
                 Ok(Ok(result)) => result,
                 Ok(Err(_)) => {
                     Err(Failure::host(code::INTERNAL).message("the call was not answered"))
                 }
-                Err(_) => Err(timed_out()),
+                Err(_) => Err(calls::timed_out()),
             }
         })
     }
@@ -125,8 +120,4 @@ impl Dispatch for Ways {
             shared.post(from, sent);
         }
     }
-}
-
-fn timed_out() -> Failure {
-    Failure::host(code::CALL_TIMEOUT).message("the called actor did not answer in time")
 }

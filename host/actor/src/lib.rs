@@ -45,6 +45,8 @@ use tidegate_base::timer::{Due, Timers};
 use tidegate_core::failure::code;
 use tidegate_core::place::Incarnation;
 use tidegate_core::protocol::Since;
+use tidegate_core::turn::idempotency::Bounds as KeyBounds;
+use tidegate_core::turn::mail::Bounds as MailBounds;
 use tidegate_core::{ActorId, ActorKey, Client, Failure, Name, Origin};
 use tidegate_delivery::Outlet;
 use tidegate_delivery::connections::{Connection, Connections, Presence};
@@ -77,7 +79,7 @@ pub use self::watching::{Arriving, FirstContact};
 pub use crate::live::Stream;
 use crate::state::unavailable;
 pub use crate::turn::Read;
-use crate::turn::{Bounds, Clock, Dispatch, MailBounds, TimerKey, Undecided, Which};
+use crate::turn::{Clock, Dispatch, TimerKey, Undecided, Which};
 
 /// What is left of the idle timeout when few more actors fit into memory, so that one who
 /// names many keeps others out for no longer.
@@ -162,8 +164,8 @@ impl Shared {
         }
     }
 
-    fn key_bounds(&self) -> Bounds {
-        Bounds {
+    fn key_bounds(&self) -> KeyBounds {
+        KeyBounds {
             calls: self.settings.max_keys,
             age_ms: self.settings.key_ttl_ms,
             bytes: self.settings.max_keys_bytes,

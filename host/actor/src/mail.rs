@@ -19,6 +19,7 @@ use tidegate_base::fair::Share;
 use tidegate_base::metrics::Stopwatch;
 use tidegate_core::call::Mail;
 use tidegate_core::failure::code;
+use tidegate_core::turn::Outbox;
 use tidegate_core::{ActorKey, CallEnvelope, Failure, Name, Origin};
 use tidegate_store::{Received, Sent};
 use tokio::sync::Notify;
@@ -260,7 +261,7 @@ impl Shared {
     }
 
     /// A sender that has left memory learns it from the receiver when it sends again.
-    fn with_outbox_of(&self, from: &ActorKey, change: impl FnOnce(&mut crate::turn::Outbox)) {
+    fn with_outbox_of(&self, from: &ActorKey, change: impl FnOnce(&mut Outbox)) {
         if let Some(actor) = self.table.get(from)
             && let Some(live) = actor.loaded()
         {

@@ -21,6 +21,8 @@ use tidegate_core::failure::code;
 use tidegate_core::manifest::StateSpec;
 use tidegate_core::meter::Exhausted;
 use tidegate_core::protocol::Since;
+use tidegate_core::turn::idempotency::Bounds;
+use tidegate_core::turn::{Answered, IdempotencyKey, Inbox, Outbox};
 use tidegate_core::{ActorKey, Failure, Json, PatchOp, Pointer, patch};
 use tidegate_delivery::Source;
 use tidegate_delivery::write_batch::WriteBatch;
@@ -40,8 +42,6 @@ pub use self::shown::Pinned;
 pub(crate) use self::shown::Shown;
 use crate::live::{ActorFrame, Body, Subscribers, Update, frame};
 use crate::turn::guard::{Basis, Guarding, Guards};
-use crate::turn::idempotency::{Answered, Bounds, IdempotencyKey};
-use crate::turn::mail::{Inbox, Outbox};
 use crate::turn::timers::{ActorTimers, Clock, Which};
 use crate::turn::work::{TurnMeter, at_once_or_elsewhere, is_short};
 

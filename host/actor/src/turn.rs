@@ -10,11 +10,9 @@
 
 mod dispatch;
 pub(crate) mod guard;
-pub(crate) mod idempotency;
 pub(crate) mod input;
 pub(crate) mod joining;
 pub(crate) mod listener;
-pub(crate) mod mail;
 pub(crate) mod migrate;
 pub(crate) mod release;
 pub(crate) mod stage;
@@ -23,12 +21,10 @@ pub(crate) mod work;
 
 pub use dispatch::Dispatch;
 pub use guard::{Basis, Read, Undecided};
-pub use idempotency::{Bounds, IdempotencyKey};
 pub use input::{check_input, check_input_elsewhere};
 pub use joining::MAX_DECISIONS;
 pub use listener::{Chunk, Listener};
-pub use mail::{Inbox, Outbox};
 pub use migrate::{Fitted, fitted};
 pub use release::{Chunks, Effects, Reply, ReplyTo, answer, let_out};
-pub use stage::{MailBounds, Stage, TurnContext};
-pub use timers::{ActorTimers, Clock, TimerKey, Which, next_on_grid};
+pub use stage::{Stage, TurnContext};
+pub use timers::{ActorTimers, Clock, TimerKey, Which};

@@ -2,27 +2,11 @@
 
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
+use tidegate_core::turn::Invocation;
 
 use super::bindings::tidegate::realtime::{actors as wit, types};
 use super::imports::{Pending, Trappable};
 use super::instance::GuestContext;
-
-/// A guest's call to an actor.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Invocation {
-    /// The actor type, as the guest spells it.
-    pub actor: String,
-    /// The actor's id.
-    pub id: String,
-    /// The method.
-    pub method: String,
-    /// Its input.
-    pub input: Option<String>,
-    /// The idempotency key.
-    pub key: Option<String>,
-    /// How long to wait.
-    pub timeout_ms: Option<u64>,
-}
 
 /// What became of a call.
 pub type CallResult = Result<Option<String>, Failure>;

@@ -42,7 +42,7 @@ use std::time::Duration;
 
 pub use access::{Subject, View};
 pub use actor::Hook;
-pub use actors::{ActorCalls, CallResult, Invocation};
+pub use actors::{ActorCalls, CallResult};
 pub use allowed_hosts::{AllowedHosts, InvalidEntry};
 pub use budget::GivesWay;
 pub use compile::Compiling;
@@ -57,7 +57,8 @@ use tidegate_base::clock::Sleeps;
 use tidegate_base::config;
 use tidegate_base::metrics::Metrics;
 use tidegate_base::workers::Workers;
-pub use timers::{NewTimer, Timers};
+pub use tidegate_core::turn::{Invocation, NewTimer};
+pub use timers::Timers;
 pub use turns::{Flush, TurnControl};
 pub use types::Turn;
 

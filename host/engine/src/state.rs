@@ -5,9 +5,8 @@
 //! makes it larger.
 
 use tidegate_core::document::Op;
-use tidegate_core::failure::code;
-use tidegate_core::json::ParseError;
-use tidegate_core::{Failure, Json, Pointer};
+use tidegate_core::turn::state::{Spelled, parse_ops};
+use tidegate_core::{Failure, Pointer};
 
 use super::bindings::tidegate::realtime::{state as wit, types};
 use super::imports::{Step, Trappable};
@@ -33,23 +32,25 @@ pub trait StateWrite: Send {
     fn patch(&mut self, ops: Unparsed) -> Step<Result<u64, Failure>>;
 }
 
-/// What an operation weighs beside its texts.
-const OP_COST: usize = 64;
+/// An operation as the rules of a turn have it.
+fn spelled(op: wit::Op) -> Spelled<String> {
+    match op {
+        wit::Op::Add(entry) => Spelled::Add(entry.pointer, entry.value),
+        wit::Op::Replace(entry) => Spelled::Replace(entry.pointer, entry.value),
+        wit::Op::Remove(pointer) => Spelled::Remove(pointer),
+        wit::Op::Append(tail) => Spelled::Append(tail.pointer, tail.text),
+    }
+}
 
-/// What the ops weigh, in bytes.
-fn weight(ops: &[wit::Op]) -> usize {
-    ops.iter()
-        .map(|op| {
-            OP_COST
-                + match op {
-                    wit::Op::Add(entry) | wit::Op::Replace(entry) => {
-                        entry.pointer.len() + entry.value.len()
-                    }
-                    wit::Op::Remove(pointer) => pointer.len(),
-                    wit::Op::Append(tail) => tail.pointer.len() + tail.text.len(),
-                }
-        })
-        .sum()
+/// What an operation weighs, in bytes.
+fn cost(op: &wit::Op) -> usize {
+    match op {
+        wit::Op::Add(entry) => Spelled::Add(&*entry.pointer, &*entry.value),
+        wit::Op::Replace(entry) => Spelled::Replace(&*entry.pointer, &*entry.value),
+        wit::Op::Remove(pointer) => Spelled::Remove(&**pointer),
+        wit::Op::Append(tail) => Spelled::Append(&*tail.pointer, &*tail.text),
+    }
+    .cost()
 }
 
 /// Operations as a guest hands them over, as text.
@@ -63,54 +64,8 @@ impl Unparsed {
     /// The operations, with their pointers and values parsed, which take so many bytes of memory
     /// at most.
     pub fn parse(self, most: usize) -> Result<Vec<Op>, Failure> {
-        parse_ops(self.ops, most)
+        parse_ops(self.ops.into_iter().map(spelled), most)
     }
-}
-
-fn parse_ops(ops: Vec<wit::Op>, most: usize) -> Result<Vec<Op>, Failure> {
-    let pointer = |text: String| {
-        Pointer::parse(&text).map_err(|_| {
-            Failure::host(code::STATE_NO_SUCH_PLACE)
-                .message(format!("`{text}` is not a JSON pointer"))
-                .param("pointer", text)
-        })
-    };
-    let mut left = most;
-    let mut value = |json: &str| {
-        let value = Json::parse_within(json, left).map_err(|error| match error {
-            ParseError::Malformed(error) => Failure::host(code::STATE_MALFORMED)
-                .message(format!("a value is not JSON: {error}")),
-            ParseError::TooLarge { .. } => Failure::host(code::STATE_TOO_LARGE)
-                .message(format!(
-                    "the operations hold values that take more than {most} bytes of memory \
-                     (`state-memory-bytes`)"
-                ))
-                .param("limit", most)
-                .param("setting", "state-memory-bytes"),
-        })?;
-        left = left.saturating_sub(value.size().memory);
-        Ok::<_, Failure>(value)
-    };
-    let parse = |op| {
-        Ok(match op {
-            wit::Op::Add(entry) => Op::Add {
-                value: value(&entry.value)?,
-                pointer: pointer(entry.pointer)?,
-            },
-            wit::Op::Replace(entry) => Op::Replace {
-                value: value(&entry.value)?,
-                pointer: pointer(entry.pointer)?,
-            },
-            wit::Op::Remove(place) => Op::Remove {
-                pointer: pointer(place)?,
-            },
-            wit::Op::Append(tail) => Op::Append {
-                pointer: pointer(tail.pointer)?,
-                text: tail.text,
-            },
-        })
-    };
-    ops.into_iter().map(parse).collect()
 }
 
 impl wit::Host for GuestContext {
@@ -141,7 +96,7 @@ impl wit::Host for GuestContext {
 
     async fn patch(&mut self, ops: Vec<wit::Op>) -> Trappable<Result<u64, types::Failure>> {
         let state = self.imports()?.state_write();
-        let bytes = weight(&ops);
+        let bytes = ops.iter().map(cost).sum();
         let charged = state.and_then(|state| state.charge(bytes).map(|()| state));
         let patched = match charged {
             Ok(state) => state.patch(Unparsed { ops, bytes }),

@@ -1,27 +1,11 @@
 //! `tidegate:realtime/timers`: calls of an actor to itself, later.
 
 use tidegate_core::Failure;
+use tidegate_core::turn::NewTimer;
 
 use super::bindings::tidegate::realtime::{timers as wit, types};
 use super::imports::{Step, Trappable};
 use super::instance::GuestContext;
-
-/// A timer that a guest sets.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewTimer {
-    /// From now until it fires first, in milliseconds.
-    pub delay_ms: u64,
-    /// From then on until it fires again; none fires once.
-    pub every_ms: Option<u64>,
-    /// The method that it calls.
-    pub method: String,
-    /// With this input.
-    pub input: Option<String>,
-    /// It does not by itself keep the actor in memory.
-    pub idle: bool,
-    /// It survives deactivation and wakes the actor.
-    pub outlive: bool,
-}
 
 /// Stages timers of the actor.
 pub trait Timers: Send {

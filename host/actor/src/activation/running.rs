@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tidegate_base::clock::instant;
 use tidegate_base::metrics::{self, Entry, Stopwatch};
 use tidegate_base::sync::MutexGuard;
@@ -18,6 +17,8 @@ use tidegate_base::timer::Due;
 use tidegate_core::call::Firing;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::Method;
+use tidegate_core::turn::IdempotencyKey;
+use tidegate_core::turn::idempotency::caller_of;
 use tidegate_core::{CallEnvelope, Failure, Origin, RequestId};
 use tidegate_engine::{Component, Crash, Hook, Instance, Turn};
 use tidegate_registry::calls::Caller;
@@ -32,8 +33,8 @@ use super::super::mailbox::Call;
 use super::Activation;
 use crate::state::ActorState;
 use crate::turn::{
-    Chunks, Effects, IdempotencyKey, Reply, ReplyTo, Stage, TurnContext, Which, answer,
-    check_input, check_input_elsewhere, let_out,
+    Chunks, Effects, Reply, ReplyTo, Stage, TurnContext, Which, answer, check_input,
+    check_input_elsewhere, let_out,
 };
 
 /// An input that is longer is compared with others on a worker's thread.
@@ -637,21 +638,6 @@ impl Activation {
 
     fn blocked(&self) -> MutexGuard<'_, Blocked> {
         self.blocked.lock()
-    }
-}
-
-/// The name under which a caller's idempotency keys are its own. Clients without a user
-/// share one.
-fn caller_of(origin: &Origin) -> String {
-    match origin {
-        Origin::Client(client) => {
-            let claims = client.user.as_deref();
-            let claims = claims.and_then(|claims| serde_json::from_str::<Value>(claims).ok());
-            let subject = claims.and_then(|claims| Some(claims.get("sub")?.as_str()?.to_owned()));
-            format!("user {}", subject.unwrap_or_default())
-        }
-        Origin::Actor(key) => format!("actor {key}"),
-        Origin::Timer(_) | Origin::Cron(_) | Origin::Host => "host".to_owned(),
     }
 }
 

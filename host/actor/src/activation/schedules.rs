@@ -8,15 +8,12 @@ use std::sync::atomic::Ordering;
 use tidegate_base::sync::MutexGuard;
 use tidegate_base::timer::{Alarm, Due};
 use tidegate_core::cron::Cron;
+use tidegate_core::turn::timers::next_moment;
 use tidegate_engine::Component;
 
 use super::super::Shared;
 use super::Activation;
 use crate::turn::{TimerKey, Which};
-
-/// A clock that is set back by no more than this has a schedule wait for what it has not shown yet;
-/// beyond it, moments come again. Cron implementations draw the line there, too.
-const SAME_MOMENT_MS: u64 = 3 * 60 * 60 * 1000;
 
 /// The schedules of an actor that is active.
 #[derive(Default)]
@@ -83,11 +80,7 @@ impl Activation {
                 .map(Due::Steady),
             Cron::Schedule(schedule) => {
                 let fired_ms = schedules.all.get(place).map_or(0, |one| one.fired_ms);
-                let now_ms = clock.now_ms();
-                // What a clock that was set back a little shows once more has fired.
-                let again = fired_ms.saturating_sub(now_ms) <= SAME_MOMENT_MS;
-                let after_ms = if again { now_ms.max(fired_ms) } else { now_ms };
-                schedule.next_after(after_ms).map(Due::Calendar)
+                next_moment(schedule, fired_ms, clock.now_ms()).map(Due::Calendar)
             }
         });
         let key = TimerKey {

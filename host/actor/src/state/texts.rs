@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tidegate_base::budget;
 use tidegate_core::failure::code;
+use tidegate_core::turn::views;
 use tidegate_core::{Failure, Json, Pointer, patch};
 use tidegate_engine::{Component, Crash, Step, View as Answer};
 use tokio::runtime::Handle;
@@ -68,9 +69,7 @@ impl ActorState {
             detail: failure.to_string(),
             failure: match &*failure.code {
                 code::HOST_MEMORY => failure,
-                _ => {
-                    Failure::host(code::HANDLER_FAILED).message("the actor's guard did not decide")
-                }
+                _ => views::undecided(),
             },
         })
     }
@@ -226,11 +225,7 @@ fn views_of(
             Answer::Document(text) => {
                 let share = cost::share_of_text(&text, room);
                 let share = share.map_err(budget::Exhausted::failure)?;
-                let document = Json::parse_within(&text, most).map_err(|error| {
-                    Failure::host(code::HANDLER_FAILED)
-                        .message(format!("a view is not JSON that is taken: {error}"))
-                })?;
-                let document = patch::strip_hidden(&document, hidden).into_owned();
+                let document = views::own(&text, hidden, most)?;
                 View::Own(OwnView::new(document, text.len(), share))
             }
         });

@@ -12,10 +12,9 @@ use std::time::Instant;
 
 use tidegate_base::clock::instant;
 use tidegate_base::sync::MutexGuard;
-use tidegate_core::failure::code;
 use tidegate_core::manifest::StateSpec;
 use tidegate_core::meter::{Allowance, Exhausted, Meter};
-use tidegate_core::schema::Refused;
+use tidegate_core::turn::state::{misfit, unfit};
 use tidegate_core::{ActorKey, Document, Failure, Json, Pointer};
 use tidegate_engine::Component;
 use tidegate_store::{
@@ -71,20 +70,8 @@ fn check(
     version: u32,
     meter: &mut dyn Meter,
 ) -> Result<Result<Vec<Pointer>, String>, Exhausted> {
-    if declared.version != version {
-        return Ok(Err(format!(
-            "it is version {version} of the state, expected version {}",
-            declared.version
-        )));
-    }
-    let Some(schema) = &declared.schema else {
-        return Ok(Ok(Vec::new()));
-    };
-    match schema.check_metered(state, meter) {
-        Ok(loose) => Ok(Ok(loose)),
-        Err(Refused::Violations(violations)) => Ok(Err(violations.to_string())),
-        Err(Refused::Exhausted(exhausted)) => Err(exhausted),
-    }
+    let expected = (declared.version, declared.schema.as_ref());
+    misfit(expected, (state, version), meter)
 }
 
 /// What is little is done at once.
@@ -95,12 +82,6 @@ fn little(component: &Component) -> Allowance {
 /// When work for an actor that is loaded or taken in ends at the latest.
 fn deadline(component: &Component) -> Instant {
     instant() + component.limits().turn_deadline()
-}
-
-fn unfit(reason: impl std::fmt::Display) -> Failure {
-    Failure::host(code::STATE_UNFIT)
-        .message("the stored state does not fit the handler that serves the actor now")
-        .detail(reason.to_string())
 }
 
 /// An actor as this component may go on with it: as it is, or with the state that its
@@ -157,7 +138,7 @@ pub async fn fitted(
     let state = match migrated {
         Ok(Ok(state)) => checked(component, declared, state).await?,
         Ok(Err(refusal)) => {
-            let refused = unfit(format_args!("{misfit}; it is not migrated: {refusal}"));
+            let refused = unfit(format!("{misfit}; it is not migrated: {refusal}"));
             return Err(refused.param("refusal", refusal.code.as_ref()));
         }
         Err(crash) => {
@@ -203,7 +184,7 @@ async fn checked(
 }
 
 fn wrong(detail: String) -> Failure {
-    unfit(format_args!("what `migrate` made of it does not: {detail}"))
+    unfit(format!("what `migrate` made of it does not: {detail}"))
 }
 
 impl Parts {

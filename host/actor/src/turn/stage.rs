@@ -1,23 +1,27 @@
 //! What a running turn has staged, and the guest's view of it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use serde_json::value::RawValue;
 use tidegate_base::budget::{FREE, Share};
 use tidegate_base::clock::instant;
-use tidegate_base::config::Limits;
+use tidegate_base::config;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::document::{Op, OpError};
 use tidegate_core::failure::code;
-use tidegate_core::json::{ParseError, Size};
 use tidegate_core::manifest::ActorType;
 use tidegate_core::meter::{Exhausted, Meter};
-use tidegate_core::schema::{Refused, Schema};
-use tidegate_core::{ActorId, Document, Failure, Json, Name, PatchOp, Pointer, patch};
+use tidegate_core::schema::Schema;
+use tidegate_core::turn::idempotency::{self, IdempotencyKey};
+use tidegate_core::turn::state::{self, Before};
+use tidegate_core::turn::{
+    self, Checked, Effects as Taken, Limits, Remembered, calls, check, mail, timers,
+};
+use tidegate_core::{Document, Failure, Json, Name, PatchOp, Pointer, patch};
 use tidegate_delivery::Recipients;
 use tidegate_engine::{
     ActorCalls, Audience, CallResult, Component, Connections, Flush, Invocation, NewTimer, Outbox,
@@ -30,7 +34,6 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch::Dispatch;
-use super::idempotency::{Bounds, IdempotencyKey};
 use super::migrate::Fit;
 use super::release::{Chunks, Effects, StagedEvent, let_out};
 use super::timers::{Clock, StoredTimer, Timer, TimerChange};
@@ -38,12 +41,6 @@ use super::work::{Budget, TurnMeter, elsewhere, is_short};
 use crate::live::{Body, frame};
 use crate::state::replay_buffer;
 use crate::state::{ActorState, Parts, next_token, unavailable};
-
-/// What an event, and each connection that it is addressed to, weighs beside its text.
-const EVENT_COST: usize = 64;
-
-/// Longest delay of a timer: ten years, in milliseconds.
-const MAX_DELAY_MS: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
 
 /// What changed of a state, if anything did.
 type Patches = Option<Vec<PatchOp>>;
@@ -67,11 +64,11 @@ pub struct TurnContext {
     /// The call, if it is to run once.
     pub keyed: Option<IdempotencyKey>,
     /// How many such calls are remembered.
-    pub bounds: Bounds,
+    pub bounds: idempotency::Bounds,
     /// The message that it is the turn of.
     pub received: Option<Received>,
     /// How many messages may be under way, and how many senders are remembered.
-    pub messages: MailBounds,
+    pub messages: mail::Bounds,
     /// Set when its caller wants the result no longer.
     pub cancel: CancellationToken,
     /// When it began.
@@ -84,17 +81,6 @@ pub struct TurnContext {
     pub durability: Durability,
     /// How many of them may be under way.
     pub run_ahead: usize,
-}
-
-/// How much is kept of an actor's messages.
-#[derive(Clone, Copy, Debug)]
-pub struct MailBounds {
-    /// Messages that it has sent and that are not settled.
-    pub unsettled: usize,
-    /// What these may weigh, in bytes.
-    pub bytes: usize,
-    /// Senders whose messages it remembers to have heard.
-    pub senders: usize,
 }
 
 /// What one turn has staged so far. The guest's imports and the runner of the turn share it.
@@ -113,21 +99,11 @@ struct Shared {
 }
 
 struct Staged {
-    events: Vec<StagedEvent>,
-    timers: Vec<TimerChange>,
-    sends: Vec<Invocation>,
-    /// What has been staged since the last commit, in bytes.
-    bytes: usize,
+    effects: turn::Staged<StagedEvent>,
     /// What has been taken for these of the host's budget; most turns stage too little.
     share: Option<Share>,
     /// What the host may yet do on the turn's data.
     budget: Budget,
-    /// Calls to other actors so far.
-    calls: usize,
-    /// A limit that was passed: the turn fails even if the guest does not mind.
-    exceeded: Option<Failure>,
-    /// The guest has declared what is staged fit to be seen.
-    is_fit: bool,
     /// When the next tick is due, on a grid of intervals.
     next_tick: Instant,
     /// A tick has committed since that was last asked.
@@ -160,19 +136,13 @@ impl Stage {
     /// The beginning of a turn.
     pub fn new(context: TurnContext) -> Stage {
         let next_tick = context.began + context.streaming.unwrap_or_default();
-        let budget = Budget::new(context.component.limits().work_steps);
+        let limits = limits_of(context.component.limits());
         Stage(Arc::new(Shared {
             context,
             staged: Mutex::new(Staged {
-                events: Vec::new(),
-                timers: Vec::new(),
-                sends: Vec::new(),
-                bytes: 0,
+                effects: turn::Staged::new(limits),
                 share: None,
-                budget,
-                calls: 0,
-                exceeded: None,
-                is_fit: false,
+                budget: Budget::new(limits.work_steps),
                 next_tick,
                 has_ticked: false,
                 committing: false,
@@ -190,7 +160,7 @@ impl Stage {
         &self.0.context.live
     }
 
-    fn limits(&self) -> &Limits {
+    fn limits(&self) -> &config::Limits {
         self.0.context.component.limits()
     }
 
@@ -200,18 +170,7 @@ impl Stage {
     }
 
     fn charge(&self, bytes: usize) -> Result<(), Failure> {
-        let limit = self.limits().effects_bytes;
-        let all = {
-            let mut staged = self.staged();
-            staged.bytes = staged.bytes.saturating_add(bytes);
-            staged.bytes
-        };
-        if all > limit {
-            let failure = Failure::host(code::TURN_EFFECTS_LIMIT)
-                .message(format!("the turn staged more than {limit} bytes"))
-                .param("limit", limit);
-            return Err(self.exceed(failure));
-        }
+        let all = self.staged().effects.account.charge(bytes)?;
         if all <= FREE {
             return Ok(());
         }
@@ -219,28 +178,19 @@ impl Stage {
         let taken = budget.relieved(|| {
             let staged = &mut *self.staged();
             let share = staged.share.get_or_insert_with(|| budget.empty_share());
-            share.fit(staged.bytes)
+            share.fit(staged.effects.account.bytes())
         });
         taken.map_err(|exhausted| self.exceed(exhausted.failure()))
     }
 
-    /// Fails the turn if the state would take more than it may, as text or in memory.
-    fn charge_state(&self, size: Size) -> Result<(), Failure> {
-        let limits = self.limits();
-        if size.text > limits.state_bytes {
-            return Err(self.exceed(state_too_long(limits.state_bytes)));
-        }
-        if size.memory > limits.state_memory_bytes {
-            return Err(self.exceed(state_too_large(limits.state_memory_bytes)));
-        }
-        Ok(())
+    /// Notes a failure that the turn does not survive.
+    fn exceed(&self, failure: Failure) -> Failure {
+        self.staged().effects.account.exceed(failure)
     }
 
-    /// Notes a limit that was passed.
-    fn exceed(&self, failure: Failure) -> Failure {
-        let mut staged = self.staged();
-        staged.exceeded.get_or_insert_with(|| failure.clone());
-        failure
+    /// Notes why a text does not become the state.
+    fn refused(&self, failure: Failure) -> Failure {
+        self.staged().effects.account.note_state(failure)
     }
 
     /// Has work done elsewhere, within the turn's account. A failure fails the turn.
@@ -291,27 +241,23 @@ impl Stage {
     ) -> Result<T, Failure> {
         let mut staged = self.staged();
         staged.budget.take_used(before, after);
-        if let Err(failure) = &done
-            && matches!(&*failure.code, code::TURN_WORK_LIMIT | code::TURN_DEADLINE)
-        {
-            staged.exceeded.get_or_insert_with(|| failure.clone());
-        }
-        done
+        done.map_err(|failure| staged.effects.account.note_work(failure))
     }
 
-    /// Checks a JSON text against a schema, here if that is little; none where it is not.
-    fn check_text(&self, schema: &Schema, text: &str) -> Option<Checked> {
+    /// Checks a JSON text, if there is a schema against that, here if that is little; none where it
+    /// is not.
+    fn check_text(&self, schema: Option<&Schema>, text: &str) -> Option<Checked> {
         if !is_short(text.len()) {
             return None;
         }
-        let value = match Json::parse_within(text, self.limits().state_memory_bytes) {
-            Ok(value) => value,
-            Err(error) => return Some(Err(error.to_string())),
-        };
+        if schema.is_none() {
+            return Some(check::json(text));
+        }
         let mut allowance = self.staged().budget.at_once();
-        let checked = schema.check_metered(&value, &mut allowance);
+        let most = self.limits().state_memory_bytes;
+        let checked = check::text(schema, text, most, &mut allowance);
         self.staged().budget.settle(&allowance);
-        settled(checked, value)
+        checked.ok()
     }
 
     /// Checks the result of a method: it must be JSON, within the turn's account, and,
@@ -324,21 +270,13 @@ impl Stage {
         validate: bool,
     ) -> Result<String, Failure> {
         self.charge(result.len())?;
-        let invalid = |detail: String| {
-            Failure::host(code::OUTPUT_INVALID)
-                .message(format!("{method} returned an invalid result"))
-                .detail(detail)
-        };
+        let invalid = |detail: String| check::invalid_result(method, detail);
         let schema = self
             .actor_type()
             .and_then(|actor| actor.methods.get(method))
             .and_then(|method| method.output.as_ref())
             .filter(|_| validate);
-        let checked = match schema {
-            Some(schema) => self.check_text(schema, &result),
-            None => is_short(result.len()).then(|| check_json(&result)),
-        };
-        if let Some(checked) = checked {
+        if let Some(checked) = self.check_text(schema, &result) {
             let spelled = checked.map_err(invalid)?;
             return Ok(spelled.unwrap_or(result));
         }
@@ -383,12 +321,15 @@ impl Stage {
             let became_fit = self.0.became_fit.notified();
             let (is_fit, next_tick) = {
                 let staged = self.staged();
-                (staged.is_fit && !staged.committing, staged.next_tick)
+                (
+                    staged.effects.is_fit && !staged.committing,
+                    staged.next_tick,
+                )
             };
             if is_fit {
                 self.0.context.component.sleeps().until(next_tick).await;
                 // It may have changed meanwhile, or have left another way.
-                if self.staged().is_fit {
+                if self.staged().effects.is_fit {
                     return;
                 }
             } else {
@@ -409,7 +350,7 @@ impl Stage {
     /// Lets a tick begin, unless nothing is to be let out or the turn is over.
     fn begin_tick(&self) -> bool {
         let mut staged = self.staged();
-        let begins = staged.open && staged.is_fit && !staged.committing;
+        let begins = staged.open && staged.effects.is_fit && !staged.committing;
         staged.committing |= begins;
         begins
     }
@@ -428,7 +369,7 @@ impl Stage {
             staged.next_tick = grid.max(instant() + interval / 2);
             match &committed {
                 Ok(_) => staged.has_ticked = true,
-                Err(failure) => drop(staged.exceeded.get_or_insert_with(|| failure.clone())),
+                Err(failure) => drop(staged.effects.account.exceed(failure.clone())),
             }
         }
         // Whatever comes behind it is let out behind it.
@@ -454,14 +395,15 @@ impl Stage {
         }
         let (prepared, bytes) = {
             let mut staged = self.staged();
-            if let Some(exceeded) = staged.exceeded.clone() {
-                return Err(exceeded);
-            }
-            staged.is_fit = false;
+            staged.effects.account.check()?;
+            staged.effects.is_fit = false;
             let prepared = self.prepare_at_once(&mut staged.budget)?;
             let patches = prepared.as_ref().and_then(Option::as_deref);
             let shown = self.live().parts().shown_bytes(patches.unwrap_or_default());
-            (prepared, staged.bytes.saturating_add(shown))
+            (
+                prepared,
+                staged.effects.account.bytes().saturating_add(shown),
+            )
         };
         match prepared {
             Some(patches) if is_short(bytes) => self.finish(patches, outcome),
@@ -499,34 +441,9 @@ impl Stage {
         fits: bool,
         meter: &mut dyn Meter,
     ) -> Result<Result<Patches, Failure>, Exhausted> {
-        let mut patches = document.changes_metered(meter)?;
         let declared = self.actor_type();
-        if let Some(schema) = declared.and_then(|actor| actor.state.schema.as_ref())
-            && !patches.is_empty()
-        {
-            let state = document.value();
-            let checked = if fits {
-                schema.check_changes_metered(state, &patches, meter)
-            } else {
-                schema.check_metered(state, meter)
-            };
-            let loose = match checked {
-                Ok(loose) => loose,
-                Err(Refused::Exhausted(exhausted)) => return Err(exhausted),
-                Err(Refused::Violations(violations)) => {
-                    let message = format!("the turn would leave an invalid state: {violations}");
-                    return Ok(Err(Failure::host(code::STATE_INVALID).message(message)));
-                }
-            };
-            if !loose.is_empty() {
-                document.spell_integers(&loose);
-                patches = document.changes_metered(meter)?;
-            }
-        }
-        if patches.is_empty() {
-            return Ok(Ok(None));
-        }
-        Ok(Ok(Some(patches)))
+        let schema = declared.and_then(|actor| actor.state.schema.as_ref());
+        state::changes(document, schema, Before::fits(fits), meter)
     }
 
     /// Commits what is much.
@@ -570,16 +487,15 @@ impl Stage {
     fn finish(&self, patches: Patches, outcome: Outcome) -> Result<Effects, Failure> {
         let context = &self.0.context;
         let live = &context.live;
-        let (share, events, timers, sends) = {
+        let (share, taken) = {
             let mut staged = self.staged();
-            staged.bytes = 0;
-            (
-                staged.share.take(),
-                std::mem::take(&mut staged.events),
-                std::mem::take(&mut staged.timers),
-                std::mem::take(&mut staged.sends),
-            )
+            (staged.share.take(), staged.effects.take())
         };
+        let Taken {
+            events,
+            timers,
+            sends,
+        } = taken;
         let mut parts = live.parts();
         let changed = patches.is_some();
         // A turn that commits more than once has heard its message with the first.
@@ -593,17 +509,13 @@ impl Stage {
             parts.answers.prune(now_ms, context.bounds);
             keyed.answer(now_ms, outcome, context.bounds)
         });
-        let mut change = Change {
-            version: parts.history.version + u64::from(changed),
-            begins: None,
-            patches: patches.unwrap_or_default(),
-            timers: timers.clone(),
-            connections: Vec::new(),
-            answer,
-            sends: parts.outbox.number(sends, &parts.history.epoch),
-            settled: Vec::new(),
-            received,
-        };
+        let mut change = Change::of_turn(
+            parts.history.version,
+            patches,
+            timers.clone(),
+            (sends, &parts.outbox, &parts.history.epoch),
+            Remembered { answer, received },
+        );
         parts.take_for(&change)?;
         parts.add_happenings(&mut change);
         if !change.is_empty() {
@@ -661,7 +573,7 @@ impl Stage {
         change: impl FnOnce(&mut Parts) -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
         // Until the guest says again that it is.
-        self.staged().is_fit = false;
+        self.staged().effects.is_fit = false;
         let (token, size) = {
             let mut parts = self.live().parts();
             change(&mut parts)?;
@@ -669,17 +581,9 @@ impl Stage {
             parts.history.token = token;
             (token, parts.history.document.size())
         };
-        self.charge_state(size)?;
+        let checked = limits_of(self.limits()).check_state(size);
+        checked.map_err(|failure| self.exceed(failure))?;
         Ok(token)
-    }
-
-    /// Why a text does not become the state.
-    fn refused(&self, error: ParseError) -> Failure {
-        match error {
-            ParseError::TooLarge { bytes } => self.exceed(state_too_large(bytes)),
-            ParseError::Malformed(error) => Failure::host(code::STATE_MALFORMED)
-                .message(format!("the state is not JSON: {error}")),
-        }
     }
 
     /// Stages a change of the document that takes long.
@@ -690,7 +594,7 @@ impl Stage {
         let stage = self.clone();
         Step::Later(Box::pin(async move {
             // Until the guest says again that it is.
-            stage.staged().is_fit = false;
+            stage.staged().effects.is_fit = false;
             stage.on_document(change).await?;
             stage.write(|_| Ok(()))
         }))
@@ -702,12 +606,13 @@ impl Stage {
         ops: impl FnOnce() -> Result<Vec<Op>, Failure> + Send + 'static,
         bytes: usize,
     ) -> Step<Result<u64, Failure>> {
+        let work_steps = self.limits().work_steps;
         self.write_elsewhere(move |document, meter| {
             meter.charge_text(bytes)?;
             match document.apply_metered(&ops()?, meter) {
                 Ok(()) => Ok(()),
                 Err(OpError::Exhausted { .. }) => Err(meter.failure()),
-                Err(error) => Err(op_failure(error)),
+                Err(error) => Err(state::op_failure(&error, work_steps)),
             }
         })
     }
@@ -720,11 +625,7 @@ impl Stage {
         to: Audience,
         checked: Checked,
     ) -> Result<(), Failure> {
-        let spelled = checked.map_err(|detail| {
-            Failure::host(code::EVENT_INVALID)
-                .message(format!("the payload of `{event}` is invalid: {detail}"))
-                .param("event", event.clone())
-        })?;
+        let payload = check::event_payload(&event, payload, checked)?;
         let to = match to {
             Audience::Everyone => Recipients::Everyone,
             Audience::Only(ids) => Recipients::Only(HashSet::from_iter(ids)),
@@ -732,41 +633,34 @@ impl Stage {
         };
         let body = Body::Event {
             name: event,
-            payload: spelled.unwrap_or(payload),
+            payload,
         };
         let message = frame(&self.live().key, body);
-        self.staged().events.push(StagedEvent { message, to });
+        self.staged()
+            .effects
+            .events
+            .push(StagedEvent { message, to });
         Ok(())
     }
 
-    /// What a method of the actor takes.
-    fn input_of(&self, method: &Name) -> Option<&Schema> {
-        let method = self.actor_type()?.methods.get(method.as_str())?;
-        method.input.as_ref()
-    }
-
     /// Stages a timer whose input was checked.
-    fn stage_timer(&self, method: Name, timer: NewTimer, checked: Checked) -> Result<u64, Failure> {
-        let spelled = checked.map_err(|detail| {
-            Failure::host(code::TIMER_INVALID_INPUT)
-                .message(format!("the input for `{method}` is invalid: {detail}"))
-                .param("method", method.as_str())
-        })?;
-        let limit = self.limits().timers;
+    fn stage_timer(
+        &self,
+        method: Name,
+        mut timer: NewTimer,
+        checked: Checked,
+    ) -> Result<u64, Failure> {
+        let input = timer.take_input(checked)?;
         let mut staged = self.staged();
+        let staged = &mut staged.effects;
         let mut parts = self.live().parts();
-        let set = staged.timers.iter().filter(|change| change.sets()).count();
-        if parts.timers.len() + set >= limit {
-            return Err(Failure::host(code::TIMER_LIMIT)
-                .message(format!("an actor may have {limit} timers"))
-                .param("limit", limit));
-        }
+        timers::check_room(parts.timers.len(), &staged.timers, staged.account.limits())?;
         let id = parts.timers.next_id();
         let clock = &self.0.context.clock;
         let steady_ms = clock.steady_ms().saturating_add(timer.delay_ms);
         let timer = Timer {
             method,
-            input: spelled.or(timer.input).map(Into::into),
+            input: input.map(Into::into),
             due_ms: steady_ms.saturating_add_signed(clock.ahead_ms()),
             steady_ms: Some(steady_ms),
             every_ms: timer.every_ms,
@@ -777,25 +671,6 @@ impl Stage {
             .timers
             .push(TimerChange::Set(StoredTimer { id, timer }));
         Ok(id)
-    }
-
-    fn check_timer(&self, timer: &NewTimer) -> Result<Name, Failure> {
-        let delays = [Some(timer.delay_ms), timer.every_ms].into_iter().flatten();
-        if delays.clone().any(|delay| delay > MAX_DELAY_MS) || timer.every_ms == Some(0) {
-            return Err(Failure::host(code::TIMER_INVALID_DELAY)
-                .message(format!(
-                    "expected a delay of at most {MAX_DELAY_MS} ms, and an interval of at least 1 ms"
-                ))
-                .param("max", MAX_DELAY_MS));
-        }
-        let methods = self.actor_type().map(|actor| &actor.methods);
-        let found = methods.and_then(|methods| methods.get_key_value(timer.method.as_str()));
-        let Some((name, _)) = found else {
-            return Err(Failure::host(code::TIMER_UNKNOWN_METHOD)
-                .message(format!("there is no method `{}`", timer.method))
-                .param("method", timer.method.as_str()));
-        };
-        Ok(name.clone())
     }
 }
 
@@ -848,26 +723,25 @@ impl StateWrite for Stage {
         if let Err(failure) = Stage::charge(self, doc.len()) {
             return Step::Done(Err(failure));
         }
-        let (limit, most) = {
-            let limits = self.limits();
-            (limits.state_bytes, limits.state_memory_bytes)
-        };
-        if doc.len() > limit {
-            return Step::Done(Err(self.exceed(state_too_long(limit))));
-        }
+        let limits = limits_of(self.limits());
         if is_short(doc.len()) {
-            let value = match Json::parse_within(&doc, most) {
+            let value = match state::parse_whole(&doc, &limits) {
                 Ok(value) => value,
-                Err(error) => return Step::Done(Err(self.refused(error))),
+                Err(failure) => return Step::Done(Err(self.refused(failure))),
             };
             return Step::Done(self.write(|parts| {
                 parts.history.document.replace(value);
                 Ok(())
             }));
         }
+        if let Err(failure) = limits.check_state_text(doc.len()) {
+            return Step::Done(Err(self.refused(failure)));
+        }
         let stage = self.clone();
         self.write_elsewhere(move |document, meter| {
-            document.replace(meter.parse(&doc, most, |error| stage.refused(error))?);
+            meter.charge_text(doc.len())?;
+            let parsed = state::parse_whole(&doc, &limits);
+            document.replace(parsed.map_err(|failure| stage.refused(failure))?);
             Ok(())
         })
     }
@@ -888,10 +762,11 @@ impl StateWrite for Stage {
         };
         let mut allowance = self.staged().budget.at_once();
         let mut is_long = false;
+        let work_steps = self.limits().work_steps;
         let patched = self.write(|parts| {
             let applied = parts.history.document.apply_metered(&ops, &mut allowance);
             is_long = matches!(applied, Err(OpError::Exhausted { .. }));
-            applied.map_err(op_failure)
+            applied.map_err(|error| state::op_failure(&error, work_steps))
         });
         self.staged().budget.settle(&allowance);
         match is_long {
@@ -908,10 +783,10 @@ impl TurnControl for Stage {
         }
         {
             let mut staged = self.staged();
-            if let Some(exceeded) = staged.exceeded.clone() {
+            if let Err(exceeded) = staged.effects.account.check() {
                 return Box::pin(std::future::ready(Err(exceeded)));
             }
-            staged.is_fit = true;
+            staged.effects.is_fit = true;
         }
         self.0.became_fit.notify_waiters();
         match when {
@@ -950,23 +825,16 @@ impl Outbox for Stage {
             Audience::Everyone => &[],
             Audience::Only(ids) | Audience::Except(ids) => ids.as_slice(),
         };
-        let addresses: usize = ids.iter().map(|id| id.len() + EVENT_COST).sum();
-        let charged = EVENT_COST + event.len() + payload.len() + addresses;
-        if let Err(failure) = Stage::charge(self, charged) {
+        let cost = check::event_cost(&event, &payload, ids);
+        if let Err(failure) = Stage::charge(self, cost) {
             return Step::Done(Err(failure));
         }
         let declared = self.actor_type();
         let Some(schema) = declared.and_then(|actor| actor.events.get(event.as_str())) else {
-            return Step::Done(Err(Failure::host(code::EVENT_UNKNOWN)
-                .message(format!("the manifest declares no event `{event}`"))
-                .param("event", event)));
+            return Step::Done(Err(check::unknown_event(&event)));
         };
         let schema = Some(schema).filter(|schema| !schema.takes_all());
-        let checked = match schema {
-            Some(schema) => self.check_text(schema, &payload),
-            None => is_short(payload.len()).then(|| check_json(&payload)),
-        };
-        if let Some(checked) = checked {
+        if let Some(checked) = self.check_text(schema, &payload) {
             return Step::Done(self.stage_event(event, payload, to, checked));
         }
         let (stage, schema) = (self.clone(), schema.cloned());
@@ -985,9 +853,7 @@ impl Outbox for Stage {
         let Some(chunks) = self.0.context.chunks.clone() else {
             return Box::pin(std::future::ready(Ok(())));
         };
-        if let Err(detail) = check_json(&payload) {
-            let failure = Failure::host(code::OUTPUT_INVALID)
-                .message(format!("a chunk is not JSON: {detail}"));
+        if let Err(failure) = check::chunk(&payload) {
             return Box::pin(std::future::ready(Err(failure)));
         }
         let stage = self.clone();
@@ -997,13 +863,7 @@ impl Outbox for Stage {
             let patience = Duration::from_millis(stage.limits().chunk_timeout_ms);
             match tokio::time::timeout(patience, chunks.send(payload)).await {
                 Ok(()) => Ok(()),
-                Err(_) => {
-                    let failure = Failure::host(code::CALL_SLOW_CONSUMER)
-                        .message("the caller does not read what the method streams to it");
-                    let mut staged = stage.staged();
-                    staged.exceeded.get_or_insert_with(|| failure.clone());
-                    Err(failure)
-                }
+                Err(_) => Err(stage.exceed(calls::slow_consumer())),
             }
         })
     }
@@ -1018,26 +878,23 @@ impl Connections for Stage {
 
 impl Timers for Stage {
     fn set_timer(&mut self, timer: NewTimer) -> Step<Result<u64, Failure>> {
-        let input = timer.input.as_ref().map_or(0, String::len);
-        let charged = Stage::charge(self, EVENT_COST + timer.method.len() + input);
-        let method = match charged.and_then(|()| self.check_timer(&timer)) {
-            Ok(method) => method,
+        if let Err(failure) = Stage::charge(self, timer.cost()) {
+            return Step::Done(Err(failure));
+        }
+        let none = BTreeMap::new();
+        let methods = self.actor_type().map_or(&none, |actor| &actor.methods);
+        let (method, schema) = match timer.check(methods) {
+            Ok((name, method)) => (name.clone(), method.input.as_ref()),
             Err(failure) => return Step::Done(Err(failure)),
         };
-        let text = timer.input.as_deref().unwrap_or("null");
-        let schema = self.input_of(&method);
-        let checked = match schema {
-            Some(schema) => self.check_text(schema, text),
-            None => is_short(text.len()).then(|| check_json(text)),
-        };
-        if let Some(checked) = checked {
+        if let Some(checked) = self.check_text(schema, timer.checked_input()) {
             return Step::Done(self.stage_timer(method, timer, checked));
         }
         let (stage, schema) = (self.clone(), schema.cloned());
         let most = self.limits().state_memory_bytes;
         Step::Later(Box::pin(async move {
             let checked = stage.elsewhere(move |meter| {
-                let text = timer.input.as_deref().unwrap_or("null");
+                let text = timer.checked_input();
                 let checked = check_elsewhere(schema.as_ref(), text, most, meter)?;
                 Ok((timer, checked))
             });
@@ -1048,17 +905,9 @@ impl Timers for Stage {
 
     fn cancel_timer(&mut self, id: u64) -> bool {
         let mut staged = self.staged();
-        let before = staged.timers.len();
-        staged.timers.retain(|change| !change.is_setting(id));
-        if staged.timers.len() < before {
-            return true;
-        }
-        let is_cancelled = staged.timers.iter().any(|change| change.cancels(id));
-        let exists = !is_cancelled && self.live().parts().timers.has(id);
-        if exists {
-            staged.timers.push(TimerChange::Cancel(id));
-        }
-        exists
+        let exists = || Ok::<_, Infallible>(self.live().parts().timers.has(id));
+        let Ok(is_cancelled) = timers::cancel(&mut staged.effects.timers, id, exists);
+        is_cancelled
     }
 }
 
@@ -1068,17 +917,12 @@ impl ActorCalls for Stage {
         let passed = self.live().gate.passed();
         Box::pin(async move {
             let passed = passed.await;
-            let limit = stage.limits().calls;
             let context = &stage.0.context;
             let calls = calls.into_iter().map(|call| -> Pending<CallResult> {
-                let mut staged = stage.staged();
-                staged.calls += 1;
-                match &passed {
-                    Err(failure) => Box::pin(std::future::ready(Err(failure.clone()))),
-                    Ok(()) if staged.calls <= limit => {
-                        context.dispatch.call(context.caller.clone(), call)
-                    }
-                    Ok(()) => Box::pin(std::future::ready(Err(too_many_calls(limit)))),
+                let charged = stage.staged().effects.account.charge_call();
+                match passed.clone().and(charged) {
+                    Err(failure) => Box::pin(std::future::ready(Err(failure))),
+                    Ok(()) => context.dispatch.call(context.caller.clone(), call),
                 }
             });
             let calls: Vec<_> = calls.collect();
@@ -1087,36 +931,13 @@ impl ActorCalls for Stage {
     }
 
     fn send(&mut self, call: Invocation) -> Result<(), Failure> {
-        let input = call.input.as_ref().map_or(0, String::len);
-        let names = call.actor.len() + call.id.len() + call.method.len();
-        Stage::charge(self, EVENT_COST + names + input)?;
-        if let Some(input) = &call.input {
-            check_json(input).map_err(|detail| {
-                Failure::host(code::INPUT_INVALID)
-                    .message(format!("the input is not JSON: {detail}"))
-            })?;
-        }
-        ActorId::check(&call.id)?;
-        let limit = self.limits().calls;
-        let bounds = self.0.context.messages;
+        Stage::charge(self, mail::cost(&call))?;
+        mail::check(&call)?;
         let mut staged = self.staged();
-        staged.calls += 1;
-        if staged.calls > limit {
-            return Err(too_many_calls(limit));
-        }
-        let parts = self.live().parts();
-        if parts.outbox.len() + staged.sends.len() >= bounds.unsettled
-            || parts.outbox.bytes() >= bounds.bytes
-        {
-            return Err(Failure::host(code::MESSAGE_LIMIT)
-                .message(format!(
-                    "{} messages of the actor have not reached their receivers",
-                    parts.outbox.len()
-                ))
-                .param("limit", bounds.unsettled)
-                .param("limitBytes", bounds.bytes));
-        }
-        drop(parts);
+        let staged = &mut staged.effects;
+        staged.account.charge_call()?;
+        let unsettled = self.live().parts().outbox.unsettled();
+        unsettled.check_room(staged.sends.len(), self.0.context.messages)?;
         staged.sends.push(call);
         Ok(())
     }
@@ -1129,10 +950,16 @@ impl Outgoing for Stage {
     }
 }
 
-fn too_many_calls(limit: usize) -> Failure {
-    Failure::host(code::CALL_LIMIT)
-        .message(format!("one turn may make {limit} calls to other actors"))
-        .param("limit", limit)
+/// What of a component's limits is that of its turns.
+fn limits_of(limits: &config::Limits) -> Limits {
+    Limits {
+        effects_bytes: limits.effects_bytes,
+        state_bytes: limits.state_bytes,
+        state_memory_bytes: limits.state_memory_bytes,
+        work_steps: limits.work_steps,
+        timers: limits.timers,
+        calls: limits.calls,
+    }
 }
 
 /// A value as JSON text; none where that is long. `at_most` is known of its length.
@@ -1158,23 +985,6 @@ pub(crate) fn short_text(value: &Json, at_most: usize) -> Option<String> {
     String::from_utf8(text.0).ok()
 }
 
-/// What a check has found: the text with its integers written as such, none where they are; or
-/// what is wrong with it.
-type Checked = Result<Option<String>, String>;
-
-/// What a check has found; none if it was given up.
-fn settled(checked: Result<Vec<Pointer>, Refused>, mut value: Json) -> Option<Checked> {
-    match checked {
-        Ok(loose) if loose.is_empty() => Some(Ok(None)),
-        Ok(loose) => {
-            value.spell_integers(&loose);
-            Some(Ok(Some(value.to_text())))
-        }
-        Err(Refused::Violations(violations)) => Some(Err(violations.to_string())),
-        Err(Refused::Exhausted(_)) => None,
-    }
-}
-
 /// Checks a JSON text, if there is a schema against that; fails where that takes too long.
 fn check_elsewhere(
     schema: Option<&Schema>,
@@ -1183,52 +993,39 @@ fn check_elsewhere(
     meter: &mut TurnMeter,
 ) -> Result<Checked, Failure> {
     meter.charge_text(text.len())?;
-    let Some(schema) = schema else {
-        return Ok(check_json(text));
-    };
-    let value = match Json::parse_within(text, most) {
-        Ok(value) => value,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    let checked = schema.check_metered(&value, meter);
-    settled(checked, value).ok_or_else(|| meter.failure())
+    check::text(schema, text, most, meter).map_err(|Exhausted| meter.failure())
 }
 
-/// What a state is that is too long as text.
-fn state_too_long(limit: usize) -> Failure {
-    Failure::host(code::STATE_TOO_LARGE)
-        .message(format!(
-            "the state is longer than {limit} bytes (`state-bytes`)"
-        ))
-        .param("limit", limit)
-        .param("setting", "state-bytes")
-}
+#[cfg(test)]
+mod tests {
+    use tidegate_base::config::Actors;
+    use tidegate_core::turn::limits::Times;
 
-/// What a state is that takes too much memory.
-fn state_too_large(limit: usize) -> Failure {
-    Failure::host(code::STATE_TOO_LARGE)
-        .message(format!(
-            "the state takes more than {limit} bytes of memory (`state-memory-bytes`)"
-        ))
-        .param("limit", limit)
-        .param("setting", "state-memory-bytes")
-}
+    use super::*;
 
-fn check_json(text: &str) -> Checked {
-    match serde_json::from_str::<&RawValue>(text) {
-        Ok(_) => Ok(None),
-        Err(error) => Err(error.to_string()),
+    #[test]
+    fn what_holds_without_settings_is_what_the_rules_say() {
+        let limits = config::Limits::default();
+        assert_eq!(limits_of(&limits), Limits::DEFAULT);
+        let times = Times {
+            turn_ms: limits.turn_deadline_ms,
+            streaming_ms: limits.streaming_deadline_ms,
+            chunk_ms: limits.chunk_timeout_ms,
+        };
+        assert_eq!(times, Times::DEFAULT);
+        let actors = Actors::default();
+        let keys = idempotency::Bounds {
+            calls: actors.max_keys,
+            age_ms: actors.key_ttl_ms,
+            bytes: actors.max_keys_bytes,
+        };
+        assert_eq!(keys, idempotency::Bounds::DEFAULT);
+        let mail = mail::Bounds {
+            unsettled: actors.max_unsettled,
+            bytes: actors.max_unsettled_bytes,
+            senders: actors.max_senders,
+        };
+        assert_eq!(mail, mail::Bounds::DEFAULT);
+        assert_eq!(actors.max_call_depth, calls::MAX_DEPTH);
     }
-}
-
-fn op_failure(error: OpError) -> Failure {
-    let code = match &error {
-        OpError::NoSuchPlace { .. } => code::STATE_NO_SUCH_PLACE,
-        OpError::NotAString { .. } => code::STATE_NOT_A_STRING,
-        OpError::RemovesDocument { .. } | OpError::TooDeep { .. } => code::STATE_MALFORMED,
-        OpError::Exhausted { .. } => code::TURN_WORK_LIMIT,
-    };
-    Failure::host(code)
-        .message(error.to_string())
-        .param("pointer", error.pointer())
 }

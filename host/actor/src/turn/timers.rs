@@ -1,6 +1,6 @@
 //! The timers of one actor: what its turns have set, and which of them are due.
 //!
-//! The parts holds them; turns stage changes to them, which take effect with the commit.
+//! The actor's parts hold them; turns stage changes to them, which take effect with the commit.
 //! Each is set on the host's clock, which tells `actor` when it is due: what was set in this
 //! process after a span of time, what another one has stored at a moment of the wall clock.
 
@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use tidegate_base::timer::{Alarm, Due, Timers};
 use tidegate_core::ActorKey;
-pub(crate) use tidegate_store::{StoredTimer, Timer, TimerChange};
+use tidegate_core::turn::timers::next_on_grid;
+pub(crate) use tidegate_core::turn::{StoredTimer, Timer, TimerChange};
 
 /// The host's clock.
 pub type Clock = Arc<Timers<TimerKey>>;
@@ -72,7 +73,7 @@ impl ActorTimers {
             actor: actor.clone(),
             which: Which::Timer(id),
         };
-        let alarm = clock.set(timer.due(), key);
+        let alarm = clock.set(due_of(&timer), key);
         self.timers.insert(id, (timer, alarm));
     }
 
@@ -81,7 +82,7 @@ impl ActorTimers {
         let ahead_ms = self.ahead_ms();
         let timers = self.timers.values().map(|(timer, _)| timer);
         let first = timers.min_by_key(|timer| timer.due_ms(ahead_ms));
-        self.first_due = first.map(Timer::due);
+        self.first_due = first.map(due_of);
         let timers = self.timers.values();
         let inputs = timers.filter_map(|(timer, _)| timer.input.as_deref());
         self.bytes = inputs.map(str::len).sum();
@@ -253,11 +254,12 @@ impl ActorTimers {
     }
 }
 
-/// The first point of a grid that lies behind now.
-pub fn next_on_grid(due_ms: u64, every_ms: u64, now_ms: u64) -> u64 {
-    let every_ms = every_ms.max(1);
-    let steps = now_ms.saturating_sub(due_ms) / every_ms + 1;
-    due_ms.saturating_add(steps.saturating_mul(every_ms))
+/// When a timer is due.
+fn due_of(timer: &Timer) -> Due {
+    match timer.steady_ms {
+        Some(ms) => Due::Steady(ms),
+        None => Due::Moment(timer.due_ms),
+    }
 }
 
 /// An interval as it is to ring next: on its grid, which from the first firing in this
@@ -274,32 +276,5 @@ fn next(timer: &Timer, every_ms: u64, clock: &Clock) -> Timer {
         due_ms: next_ms.saturating_add_signed(ahead_ms),
         steady_ms: Some(next_ms),
         ..timer.clone()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn missed_points_of_the_grid_are_skipped() {
-        assert_eq!(next_on_grid(1000, 100, 1000), 1100);
-        assert_eq!(next_on_grid(1000, 100, 1099), 1100);
-        assert_eq!(next_on_grid(1000, 100, 1100), 1200);
-        assert_eq!(next_on_grid(1000, 100, 5055), 5100);
-    }
-
-    proptest! {
-        #[test]
-        fn the_next_point_is_on_the_grid_and_to_come(
-            due in 0u64..1 << 50, every in 1u64..1 << 40, late in 0u64..1 << 50,
-        ) {
-            let next = next_on_grid(due, every, due + late);
-            prop_assert!(next > due + late);
-            prop_assert!(next - (due + late) <= every);
-            prop_assert_eq!((next - due) % every, 0);
-        }
     }
 }

@@ -19,6 +19,7 @@ use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::json::ParseError;
 use tidegate_core::meter::{Allowance, Exhausted, Meter, STEP_BYTES};
+use tidegate_core::turn::account::work_limit;
 use tidegate_core::{Document, Failure, Json};
 use tidegate_engine::Component;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -102,7 +103,7 @@ impl TurnMeter {
         match self.is_late {
             true => Failure::host(code::TURN_DEADLINE)
                 .message("the host's work for the turn took longer than the turn may"),
-            false => exceeded(self.budget.limit),
+            false => work_limit(self.budget.limit),
         }
     }
 
@@ -122,14 +123,6 @@ impl TurnMeter {
         self.charge_text(text.len())?;
         Json::parse_within(text, most).map_err(refused)
     }
-}
-
-fn exceeded(limit: u64) -> Failure {
-    Failure::host(code::TURN_WORK_LIMIT)
-        .message(format!(
-            "the turn had the host take more than {limit} steps on its data"
-        ))
-        .param("limit", limit)
 }
 
 impl Meter for TurnMeter {

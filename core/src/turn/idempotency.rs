@@ -8,10 +8,13 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tidegate_core::failure::code;
-use tidegate_core::{Failure, canonical};
-use tidegate_store::{Answer, Outcome};
+
+use super::record::{Answer, Outcome};
+use crate::call::Origin;
+use crate::canonical;
+use crate::failure::{Failure, code};
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +25,29 @@ pub struct Bounds {
     pub age_ms: u64,
     /// How many bytes of results.
     pub bytes: usize,
+}
+
+impl Bounds {
+    /// What holds where nobody says otherwise.
+    pub const DEFAULT: Bounds = Bounds {
+        calls: 1_000,
+        age_ms: 24 * 60 * 60 * 1000,
+        bytes: 1 << 20,
+    };
+}
+
+/// The name under which a caller's keys are its own. Clients without a user share one.
+pub fn caller_of(origin: &Origin) -> String {
+    match origin {
+        Origin::Client(client) => {
+            let claims = client.user.as_deref();
+            let claims = claims.and_then(|claims| serde_json::from_str::<Value>(claims).ok());
+            let subject = claims.and_then(|claims| Some(claims.get("sub")?.as_str()?.to_owned()));
+            format!("user {}", subject.unwrap_or_default())
+        }
+        Origin::Actor(key) => format!("actor {key}"),
+        Origin::Timer(_) | Origin::Cron(_) | Origin::Host => "host".to_owned(),
+    }
 }
 
 /// A call that is to run once.
@@ -52,11 +78,17 @@ impl IdempotencyKey {
         }
     }
 
+    /// The digest of caller, method and key: calls that have it are one.
+    pub fn call(&self) -> &str {
+        &self.call
+    }
+
     fn has_input(&self, digest: &str) -> bool {
         *self.input == *digest || self.spelled.as_deref() == Some(digest)
     }
 
-    pub(crate) fn answer(&self, at_ms: u64, outcome: Outcome, bounds: Bounds) -> Answer {
+    /// What is remembered of the call once it has come to this.
+    pub fn answer(&self, at_ms: u64, outcome: Outcome, bounds: Bounds) -> Answer {
         let outcome = match outcome {
             // It ran, and that is all that is remembered.
             Outcome::Result(result) if result.len() > bounds.bytes => Outcome::Begun,
@@ -68,6 +100,27 @@ impl IdempotencyKey {
             at_ms,
             outcome,
         }
+    }
+
+    /// What the call yields that has run before, by what is remembered of its call; none where
+    /// that is too old.
+    pub fn yields(
+        &self,
+        known: &Answer,
+        now_ms: u64,
+        bounds: Bounds,
+    ) -> Option<Result<Option<String>, Failure>> {
+        if now_ms.saturating_sub(known.at_ms) > bounds.age_ms {
+            return None;
+        }
+        Some(match &known.outcome {
+            _ if !self.has_input(&known.input) => Err(Failure::host(code::CALL_KEY_REUSED)
+                .message("the idempotency key was used with another input before")),
+            Outcome::Begun => Err(Failure::host(code::CALL_INTERRUPTED)
+                .message("a call with this idempotency key was begun and did not end")),
+            Outcome::Nothing => Ok(None),
+            Outcome::Result(result) => Ok(Some(result.as_ref().to_owned())),
+        })
     }
 }
 
@@ -84,13 +137,14 @@ fn digest(parts: &[&str]) -> Arc<str> {
 
 /// The answers of one actor, the oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Answered {
+pub struct Answered {
     answers: IndexMap<Arc<str>, Answer>,
     bytes: usize,
 }
 
 impl Answered {
-    pub(crate) fn restored(stored: Vec<Answer>) -> Answered {
+    /// Those of an actor that comes back into memory.
+    pub fn restored(stored: Vec<Answer>) -> Answered {
         let mut answers = Answered::default();
         for answer in stored {
             answers.add(answer);
@@ -98,17 +152,18 @@ impl Answered {
         answers
     }
 
-    pub(crate) fn to_stored(&self) -> Vec<Answer> {
+    /// What to store of them.
+    pub fn to_stored(&self) -> Vec<Answer> {
         self.answers.values().cloned().collect()
     }
 
     /// What they weigh in bytes.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Makes room for a further one.
-    pub(crate) fn prune(&mut self, now_ms: u64, bounds: Bounds) {
+    pub fn prune(&mut self, now_ms: u64, bounds: Bounds) {
         let is_over = |answers: &Answered| {
             let Some((_, oldest)) = answers.answers.first() else {
                 return false;
@@ -129,7 +184,8 @@ impl Answered {
         }
     }
 
-    pub(crate) fn add(&mut self, answer: Answer) {
+    /// Remembers one.
+    pub fn add(&mut self, answer: Answer) {
         self.bytes += weight(&answer);
         if let Some(older) = self.answers.shift_remove(&answer.call) {
             self.bytes -= weight(&older);
@@ -138,33 +194,24 @@ impl Answered {
     }
 
     /// What a call came to that has run before; none if it has not.
-    pub(crate) fn of(
+    pub fn of(
         &self,
         keyed: &IdempotencyKey,
         now_ms: u64,
         bounds: Bounds,
     ) -> Option<Result<Option<String>, Failure>> {
-        let known = self.answers.get(&keyed.call)?;
-        if now_ms.saturating_sub(known.at_ms) > bounds.age_ms {
-            return None;
-        }
-        Some(match &known.outcome {
-            _ if !keyed.has_input(&known.input) => Err(Failure::host(code::CALL_KEY_REUSED)
-                .message("the idempotency key was used with another input before")),
-            Outcome::Begun => Err(Failure::host(code::CALL_INTERRUPTED)
-                .message("a call with this idempotency key was begun and did not end")),
-            Outcome::Nothing => Ok(None),
-            Outcome::Result(result) => Ok(Some(result.as_ref().to_owned())),
-        })
+        keyed.yields(self.answers.get(&keyed.call)?, now_ms, bounds)
     }
 }
 
 /// How many are forgotten in one turn, each of which moves the others.
 const MAX_FORGOTTEN: usize = 8;
 
+/// What an answer weighs beside its result, in bytes.
+pub const ANSWER_COST: usize = 128;
+
 fn weight(answer: &Answer) -> usize {
-    const FIXED: usize = 128;
-    FIXED
+    ANSWER_COST
         + match &answer.outcome {
             Outcome::Result(result) => result.len(),
             Outcome::Begun | Outcome::Nothing => 0,
@@ -173,7 +220,11 @@ fn weight(answer: &Answer) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::client::Client;
+    use crate::name::{ActorId, ActorKey, Name};
 
     const BOUNDS: Bounds = Bounds {
         calls: 3,
@@ -245,6 +296,47 @@ mod tests {
         answers.prune(4, BOUNDS);
         assert_eq!(answers.to_stored(), []);
         assert_eq!(answers.bytes, 0);
+    }
+
+    #[test]
+    fn a_caller_is_known_by_the_subject_of_its_token_or_by_the_name_of_its_actor() {
+        let client = |user: Option<&str>| {
+            caller_of(&Origin::Client(Client {
+                connection: Some("c".into()),
+                user: user.map(Into::into),
+            }))
+        };
+        assert_eq!(client(Some(r#"{"sub":"ann","role":"x"}"#)), "user ann");
+        assert_eq!(client(Some(r#"{"role":"x"}"#)), client(None));
+        let name = Name::parse("chat").unwrap();
+        let key = ActorKey::new(name, ActorId::parse("ann").unwrap());
+        assert_eq!(caller_of(&Origin::Actor(key)), "actor chat/ann");
+        assert_eq!(caller_of(&Origin::Host), "host");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_remembered_stays_within_bounds(
+            calls in prop::collection::vec(("[a-f]", 0u64..400, 0usize..4_000), 0..40),
+        ) {
+            let mut answers = Answered::default();
+            let mut now_ms = 0;
+            for (key, later_ms, bytes) in calls {
+                now_ms += later_ms;
+                let result = Outcome::Result("x".repeat(bytes).into());
+                answers.prune(now_ms, BOUNDS);
+                answers.add(keyed(&key).answer(now_ms, result, BOUNDS));
+                let stored = answers.to_stored();
+                prop_assert!(stored.len() <= BOUNDS.calls);
+                prop_assert!(stored.iter().map(weight).sum::<usize>() == answers.bytes());
+                // The last one may pass the bound, and is known.
+                prop_assert!(answers.bytes() <= BOUNDS.bytes + weight(&stored[stored.len() - 1]));
+                let known = answers.of(&keyed(&key), now_ms, BOUNDS);
+                prop_assert_eq!(known.unwrap().unwrap().unwrap().len(), bytes);
+                let restored = Answered::restored(stored);
+                prop_assert_eq!(restored.bytes(), answers.bytes());
+            }
+        }
     }
 
     #[test]

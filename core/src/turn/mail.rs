@@ -1,7 +1,7 @@
-//! The messages of one actor: those that it has sent and that are not settled, and how much
-//! it has heard of others.
+//! The mail of one actor: what it has sent and is not settled, and how much it has heard of
+//! others.
 //!
-//! The parts holds them. A message is part of the commit of the turn that sent it; it is
+//! A message is part of the commit of the turn that sent it; it is
 //! settled once the receiver's own commit says that it was received, or once it is certain that
 //! no turn of the receiver will come of it. What is not settled is sent again when the
 //! sender comes into memory, and the receiver drops what it has heard before.
@@ -13,13 +13,86 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use tidegate_engine::Invocation;
-use tidegate_store::{Change, Received, Sent};
+
+use super::calls::Invocation;
+use super::record::{Change, Received, Sent};
+use super::{EFFECT_COST, check};
+use crate::failure::{Failure, code};
+use crate::name::ActorId;
+
+/// How much is kept of an actor's mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Mail that it has sent and that is not settled.
+    pub unsettled: usize,
+    /// What this may weigh, in bytes.
+    pub bytes: usize,
+    /// Senders whose mail it remembers to have received.
+    pub senders: usize,
+}
+
+impl Bounds {
+    /// What holds where nobody says otherwise.
+    pub const DEFAULT: Bounds = Bounds {
+        unsettled: 10_000,
+        bytes: 4 << 20,
+        senders: 1_000,
+    };
+}
+
+/// What mail weighs that a turn stages, in bytes.
+pub fn cost(call: &Invocation) -> usize {
+    let input = call.input.as_ref().map_or(0, String::len);
+    EFFECT_COST + call.actor.len() + call.id.len() + call.method.len() + input
+}
+
+/// Whether this can be mail: its input is JSON, and an actor can have its id.
+///
+/// # Errors
+///
+/// `input.invalid`, `actor.invalid-id`
+pub fn check(call: &Invocation) -> Result<(), Failure> {
+    if let Some(input) = &call.input {
+        check::json(input).map_err(|detail| {
+            Failure::host(code::INPUT_INVALID).message(format!("the input is not JSON: {detail}"))
+        })?;
+    }
+    Ok(ActorId::check(&call.id)?)
+}
+
+/// What of an actor's mail has not reached its receivers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsettled {
+    /// How many there are.
+    pub count: usize,
+    /// What they weigh, in bytes.
+    pub bytes: usize,
+}
+
+impl Unsettled {
+    /// Whether a turn that has staged so many may send a further one.
+    ///
+    /// # Errors
+    ///
+    /// `message.limit`
+    pub fn check_room(self, staged: usize, bounds: Bounds) -> Result<(), Failure> {
+        if self.count + staged < bounds.unsettled && self.bytes < bounds.bytes {
+            return Ok(());
+        }
+        Err(Failure::host(code::MESSAGE_LIMIT)
+            .message(format!(
+                "{} messages of the actor have not reached their receivers",
+                self.count
+            ))
+            .param("limit", bounds.unsettled)
+            .param("limitBytes", bounds.bytes))
+    }
+}
 
 /// What an actor has sent.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    unsettled: BTreeMap<u64, Unsettled>,
+    unsettled: BTreeMap<u64, Kept>,
     bytes: usize,
     last: u64,
     /// What was settled since the last commit.
@@ -27,14 +100,15 @@ pub struct Outbox {
 }
 
 #[derive(Debug)]
-struct Unsettled {
+struct Kept {
     sent: Arc<Sent>,
     /// It is with its receiver, or on the way there.
     under_way: bool,
 }
 
 impl Outbox {
-    pub(crate) fn restored(stored: Vec<Sent>, last: u64) -> Outbox {
+    /// What an actor has sent that comes back into memory.
+    pub fn restored(stored: Vec<Sent>, last: u64) -> Outbox {
         let mut outbox = Outbox {
             last,
             ..Outbox::default()
@@ -47,14 +121,15 @@ impl Outbox {
 
     /// One that has sent nothing, and goes on counting: what is under way must not be taken for
     /// later than what comes.
-    pub(crate) fn emptied(&self) -> Outbox {
+    pub fn emptied(&self) -> Outbox {
         Outbox {
             last: self.last,
             ..Outbox::default()
         }
     }
 
-    pub(crate) fn to_stored(&self) -> Vec<Sent> {
+    /// What to store of it.
+    pub fn to_stored(&self) -> Vec<Sent> {
         let unsettled = self.unsettled.values();
         unsettled
             .map(|unsettled| (*unsettled.sent).clone())
@@ -64,12 +139,12 @@ impl Outbox {
     fn insert(&mut self, sent: Arc<Sent>, under_way: bool) {
         self.last = self.last.max(sent.seq);
         self.bytes += sent.weight();
-        let unsettled = Unsettled { sent, under_way };
-        self.unsettled.insert(unsettled.sent.seq, unsettled);
+        let kept = Kept { sent, under_way };
+        self.unsettled.insert(kept.sent.seq, kept);
     }
 
     /// Numbers messages that a turn sends in this epoch.
-    pub(crate) fn number(&self, sends: Vec<Invocation>, epoch: &Arc<str>) -> Vec<Sent> {
+    pub fn number(&self, sends: Vec<Invocation>, epoch: &Arc<str>) -> Vec<Sent> {
         let numbers = self.last + 1..;
         let numbered = numbers.zip(sends).map(|(seq, call)| Sent {
             seq,
@@ -84,7 +159,7 @@ impl Outbox {
     }
 
     /// Takes in what was committed, which is about to leave.
-    pub(crate) fn add(&mut self, sends: Vec<Sent>) -> Vec<Arc<Sent>> {
+    pub fn add(&mut self, sends: Vec<Sent>) -> Vec<Arc<Sent>> {
         let sends = sends.into_iter().map(Arc::new);
         let sends: Vec<Arc<Sent>> = sends.collect();
         for sent in &sends {
@@ -116,7 +191,7 @@ impl Outbox {
 
     /// What was settled since this was last asked; alone it is not worth a commit, because
     /// receivers know what they have heard.
-    pub(crate) fn take_settled(&mut self, in_any_case: bool) -> Vec<u64> {
+    pub fn take_settled(&mut self, in_any_case: bool) -> Vec<u64> {
         match in_any_case {
             true => std::mem::take(&mut self.settled),
             false => Vec::new(),
@@ -134,20 +209,35 @@ impl Outbox {
     }
 
     /// How many are not settled, with this change.
-    pub(crate) fn len_with(&self, change: &Change) -> usize {
+    pub fn len_with(&self, change: &Change) -> usize {
         self.unsettled.len() + change.sends.len()
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many are not settled.
+    pub fn len(&self) -> usize {
         self.unsettled.len()
     }
 
+    /// Whether all are settled.
+    pub fn is_empty(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+
     /// What they weigh in bytes.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(crate) fn last(&self) -> u64 {
+    /// What has not reached its receivers.
+    pub fn unsettled(&self) -> Unsettled {
+        Unsettled {
+            count: self.len(),
+            bytes: self.bytes,
+        }
+    }
+
+    /// The highest number that one has had.
+    pub fn last(&self) -> u64 {
         self.last
     }
 }
@@ -161,7 +251,8 @@ type Sender = (Arc<str>, Arc<str>, Arc<str>);
 pub struct Inbox(Option<Box<IndexMap<Sender, u64>>>);
 
 impl Inbox {
-    pub(crate) fn restored(stored: Vec<Received>) -> Inbox {
+    /// What an actor has heard that comes back into memory.
+    pub fn restored(stored: Vec<Received>) -> Inbox {
         let mut inbox = Inbox::default();
         for received in stored {
             inbox.note(received, usize::MAX);
@@ -169,7 +260,8 @@ impl Inbox {
         inbox
     }
 
-    pub(crate) fn to_stored(&self) -> Vec<Received> {
+    /// What to store of it.
+    pub fn to_stored(&self) -> Vec<Received> {
         let received = self.0.iter().flat_map(|received| received.iter());
         let received = received.map(|((actor, id, epoch), seq)| Received {
             actor: actor.clone(),
@@ -181,8 +273,13 @@ impl Inbox {
     }
 
     /// Of how many it has heard.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |received| received.len())
+    }
+
+    /// Whether it has heard of none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Whether it has heard this before.
@@ -200,7 +297,7 @@ impl Inbox {
     }
 
     /// Remembers a message, and at most `limit` senders.
-    pub(crate) fn note(&mut self, received: Received, limit: usize) {
+    pub fn note(&mut self, received: Received, limit: usize) {
         let key = (received.actor, received.id, received.epoch);
         let known = self.0.get_or_insert_default();
         known.shift_remove(&key);
