@@ -17,7 +17,7 @@ use crate::canonical;
 use crate::failure::{Failure, code};
 
 /// How much is remembered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// How many calls.
     pub calls: usize,

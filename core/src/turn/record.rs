@@ -99,6 +99,9 @@ pub struct Begun {
     pub run: Arc<str>,
 }
 
+/// What a message to another actor weighs beside its texts, in bytes.
+pub const SENT_COST: usize = 160;
+
 /// A message to another actor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -128,9 +131,8 @@ pub struct Sent {
 impl Sent {
     /// What it takes of the memory, in bytes.
     pub fn weight(&self) -> usize {
-        const FIXED: usize = 160;
         let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
-        FIXED + self.id.len() + self.method.len() + text(&self.input) + text(&self.key)
+        SENT_COST + self.id.len() + self.method.len() + text(&self.input) + text(&self.key)
     }
 }
 

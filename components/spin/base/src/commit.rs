@@ -219,6 +219,8 @@ const WAITED_MS: usize = 28;
 
 #[cfg(test)]
 mod tests {
+    use tidegate_core::turn::idempotency::ANSWER_COST;
+
     use super::*;
 
     #[test]
@@ -232,6 +234,12 @@ mod tests {
                 .join(" ")
                 .contains(fresh.trim())
         );
+    }
+
+    #[test]
+    fn the_trigger_weighs_answers_as_the_rules_do() {
+        let weight = format!("sum({ANSWER_COST} + length(");
+        assert!(TRIGGER.contains(&weight));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The head of a request: its path, its headers, and what they ask for. The rules are the
 //! host's (`host/gateway/src`), so that a client finds the same door.
 
+use tidegate_core::Failure;
 use tidegate_core::failure::code;
 use tidegate_core::http::{self, Authority, Events, accepted_events, default_port, web_origin};
 use tidegate_core::protocol::Since;
-use tidegate_core::{ActorId, Failure};
 
 /// Longest request id that is taken over.
 const REQUEST_ID_MAX_BYTES: usize = 128;
@@ -94,12 +94,6 @@ impl Route {
             Route::None => None,
         }
     }
-}
-
-/// An actor id as clients give it.
-pub fn actor_id(id: &str) -> Result<ActorId, Failure> {
-    ActorId::parse(id)
-        .map_err(|error| Failure::host(code::ACTOR_INVALID_ID).message(error.to_string()))
 }
 
 impl Head {
@@ -342,7 +336,8 @@ mod tests {
         let names = |a: &str, b: &str, c: &str| Ok((a.to_owned(), b.to_owned(), c.to_owned()));
         assert_eq!(target("/actors/a//c"), names("a", "", "c"));
         assert_eq!(target("/actors//b/c"), names("", "b", "c"));
-        assert_eq!(actor_id("").unwrap_err().code, "actor.invalid-id");
+        let refused = tidegate_core::ActorId::check("").map_err(Failure::from);
+        assert_eq!(refused.unwrap_err().code, "actor.invalid-id");
     }
 
     #[test]

@@ -16,6 +16,7 @@
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+use tidegate_core::turn::idempotency::Bounds;
 
 use crate::commit::{TRIGGER, VIEW};
 use crate::database::{Database, DatabaseError};
@@ -219,12 +220,9 @@ pub fn prune_outbox(database: &Database, now_ms: u64) -> Result<(), DatabaseErro
 
 /// How long answers to calls with idempotency keys are kept, in milliseconds.
 pub fn answers_age_ms() -> u64 {
-    settings::number("TIDEGATE_KEY_TTL_MS", ANSWERS_AGE_MS)
+    settings::number("TIDEGATE_KEY_TTL_MS", Bounds::DEFAULT.age_ms)
 }
 
-/// How long they are kept unless `TIDEGATE_KEY_TTL_MS` says otherwise: the host's
-/// `actors.key-ttl-ms`.
-const ANSWERS_AGE_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long patches and events are kept for those who come back, in milliseconds, unless
 /// `TIDEGATE_OUTBOX_AGE_MS` says otherwise.
 pub const OUTBOX_AGE_MS: u64 = 10 * 60 * 1000;

@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_core::{Failure, Json, patch};
+use tidegate_core::{ActorId, Failure, Json, patch};
 use tidegate_spin_base::database::{Database, DatabaseError, Row};
-use tidegate_spin_base::head::{self, Head, Target};
+use tidegate_spin_base::head::{Head, Target};
 use tidegate_spin_base::look::{Answer, Subject};
 use tidegate_spin_base::response::{Response, Written};
 use tidegate_spin_base::tokens::{self, Identity};
@@ -101,7 +101,7 @@ pub(crate) fn serve(
     response: &mut Response,
 ) -> Result<(), Failure> {
     let (actor, id, what) = target.parts()?;
-    head::actor_id(id)?;
+    ActorId::check(id)?;
     let subject = match what {
         "events" => Subject::Events,
         _ => Subject::State,

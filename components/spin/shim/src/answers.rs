@@ -1,114 +1,79 @@
-//! What an actor remembers of calls with idempotency keys, by the host's rules
-//! (`host/actor/src/turn/answers.rs`), and of messages that it has received.
+//! What an actor remembers of calls with idempotency keys, and of messages that it has received:
+//! the rows of what `tidegate_core::turn` says.
+//!
+//! The bounds are kept by the commit's trigger, which forgets the oldest.
 
-use sha2::{Digest, Sha256};
-use tidegate_core::failure::code;
-use tidegate_core::{ActorKey, Failure, canonical};
+use tidegate_core::turn::idempotency::Bounds;
+use tidegate_core::turn::{Answer, IdempotencyKey, Outcome};
+use tidegate_core::{ActorKey, Failure};
 use tidegate_spin_base::database::{Database, DatabaseError};
-use tidegate_spin_base::{clock, commit, settings, tables, values};
+use tidegate_spin_base::{commit, settings, tables, values};
 
-/// How many calls an actor remembers, unless `TIDEGATE_MAX_KEYS` says otherwise: the host's
-/// `actors.max-keys`.
-const MAX_KEYS: u64 = 1_000;
-/// How many bytes of results it remembers: the host's `actors.max-keys-bytes`.
-const MAX_BYTES: u64 = 1 << 20;
-
-/// A call that is to run once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Keyed {
-    call: String,
-    /// The digest that all equal inputs share.
-    input: String,
-    /// That of the input as it is spelled: it may be remembered so.
-    spelled: String,
-}
-
-/// What is remembered of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// A part of it has committed, and the rest has not yet.
-    Begun,
-    /// It had no result.
-    Nothing,
-    /// Its result.
-    Result(String),
-}
-
-impl Keyed {
-    /// The call of this caller, by the name that is theirs alone, to this method.
-    pub(crate) fn new(caller: &str, method: &str, key: &str, input: Option<&str>) -> Keyed {
-        Keyed {
-            // Lengths keep one field from passing for the end of another.
-            call: digest(&[caller, method, key]),
-            input: input.map_or(String::new(), |input| {
-                digest(&[&canonical::spelling(input)])
-            }),
-            spelled: input.map_or(String::new(), |input| digest(&[input])),
-        }
-    }
-
-    /// What the call came to that has run before; none if it has not.
-    pub(crate) fn known(
-        &self,
-        database: &Database,
-        key: &ActorKey,
-        now_ms: u64,
-    ) -> Result<Option<Result<Option<String>, Failure>>, DatabaseError> {
-        let rows = database.read(
-            "SELECT input, outcome, result FROM tidegate_answers
-             WHERE actor = ?1 AND id = ?2 AND call = ?3 AND at_ms >= ?4",
-            &values![
-                key.actor.as_str(),
-                key.id.as_str(),
-                &self.call,
-                now_ms.saturating_sub(tables::answers_age_ms())
-            ],
-        )?;
-        let Some(mut row) = rows.into_iter().next() else {
-            return Ok(None);
-        };
-        let (input, outcome, result) = (row.text()?, row.text()?, row.optional_text()?);
-        Ok(Some(match outcome.as_str() {
-            _ if input != self.input && input != self.spelled => {
-                Err(Failure::host(code::CALL_KEY_REUSED)
-                    .message("the idempotency key was used with another input before"))
-            }
-            "begun" => Err(Failure::host(code::CALL_INTERRUPTED)
-                .message("a call with this idempotency key was begun and did not end")),
-            _ => Ok(result),
-        }))
-    }
-
-    /// What a commit remembers of it; the oldest beyond the limits are forgotten.
-    pub(crate) fn row<'a>(&'a self, answer: &'a Answer) -> commit::Answer<'a> {
-        let (outcome, result) = match answer {
-            Answer::Begun => ("begun", None),
-            // It ran, and that is all that is remembered.
-            Answer::Result(result) if result.len() as u64 > MAX_BYTES => ("begun", None),
-            Answer::Result(result) => ("result", Some(result.as_str())),
-            Answer::Nothing => ("nothing", None),
-        };
-        commit::Answer {
-            call: &self.call,
-            input: &self.input,
-            outcome,
-            result,
-            max_calls: settings::number("TIDEGATE_MAX_KEYS", MAX_KEYS),
-            max_bytes: MAX_BYTES,
-            since_ms: clock::unix_ms().saturating_sub(tables::answers_age_ms()),
-        }
+/// How much an actor remembers.
+pub(crate) fn bounds() -> Bounds {
+    let Bounds { calls, bytes, .. } = Bounds::DEFAULT;
+    let most = settings::number("TIDEGATE_MAX_KEYS", calls as u64);
+    Bounds {
+        calls: usize::try_from(most).unwrap_or(usize::MAX),
+        age_ms: tables::answers_age_ms(),
+        bytes,
     }
 }
 
-fn digest(parts: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
+/// What a message is known by: what is sent twice has the same name.
+pub(crate) fn of_message(method: &str, message: &str) -> IdempotencyKey {
+    IdempotencyKey::new("message", method, message, None)
+}
+
+/// What the call came to that has run before; none if it has not.
+pub(crate) fn known(
+    keyed: &IdempotencyKey,
+    database: &Database,
+    key: &ActorKey,
+    now_ms: u64,
+) -> Result<Option<Result<Option<String>, Failure>>, DatabaseError> {
+    let rows = database.read(
+        "SELECT input, outcome, result, at_ms FROM tidegate_answers
+         WHERE actor = ?1 AND id = ?2 AND call = ?3",
+        &values![key.actor.as_str(), key.id.as_str(), keyed.call()],
+    )?;
+    let Some(mut row) = rows.into_iter().next() else {
+        return Ok(None);
+    };
+    let (input, outcome, result) = (row.text()?, row.text()?, row.optional_text()?);
+    let answer = Answer {
+        call: keyed.call().into(),
+        input: input.into(),
+        at_ms: row.number()?,
+        outcome: match (outcome.as_str(), result) {
+            (BEGUN, _) => Outcome::Begun,
+            (_, Some(result)) => Outcome::Result(result.into()),
+            (_, None) => Outcome::Nothing,
+        },
+    };
+    Ok(keyed.yields(&answer, now_ms, bounds()))
+}
+
+/// What is written for what has begun and not ended.
+const BEGUN: &str = "begun";
+
+/// The row of an answer; the oldest beyond the bounds are forgotten with it.
+pub(crate) fn row(answer: &Answer) -> commit::Answer<'_> {
+    let bounds = bounds();
+    let (outcome, result) = match &answer.outcome {
+        Outcome::Begun => (BEGUN, None),
+        Outcome::Result(result) => ("result", Some(&**result)),
+        Outcome::Nothing => ("nothing", None),
+    };
+    commit::Answer {
+        call: &answer.call,
+        input: &answer.input,
+        outcome,
+        result,
+        max_calls: bounds.calls as u64,
+        max_bytes: bounds.bytes as u64,
+        since_ms: answer.at_ms.saturating_sub(bounds.age_ms),
     }
-    let digest = hash.finalize();
-    let hex = digest.iter().take(16);
-    hex.map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -116,21 +81,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_is_known_by_user_method_key_and_input() {
-        let call = Keyed::new("ann", "add", "k", Some("1"));
-        assert_eq!(call, Keyed::new("ann", "add", "k", Some("1")));
-        assert_ne!(call.call, Keyed::new("an", "nadd", "k", Some("1")).call);
-        assert_ne!(call.call, Keyed::new("ann", "add", "l", Some("1")).call);
-        assert_ne!(call.input, Keyed::new("ann", "add", "k", Some("2")).input);
-        assert_ne!(call.input, Keyed::new("ann", "add", "k", None).input);
+    fn a_message_is_known_by_its_name_and_no_key_of_a_client_is() {
+        let message = of_message("add", "7");
+        assert_eq!(message.call(), of_message("add", "7").call());
+        assert_ne!(message.call(), of_message("add", "8").call());
+        let of_client = IdempotencyKey::new("user message", "add", "7", None);
+        assert_ne!(message.call(), of_client.call());
     }
 
     #[test]
-    fn an_equal_input_is_the_same_however_it_is_spelled() {
-        let input = |text| Keyed::new("ann", "add", "k", Some(text)).input;
-        assert_eq!(
-            input(r#"{"by":1,"to":2}"#),
-            input(r#"{ "to":2.0, "by":1e0 }"#)
-        );
+    fn an_answer_is_written_as_it_is_read() {
+        let keyed = IdempotencyKey::new("user ann", "add", "k", Some("1"));
+        let answer = |outcome| keyed.answer(9, outcome, Bounds::DEFAULT);
+        let written = |outcome| {
+            let answer = answer(outcome);
+            let row = row(&answer);
+            (row.outcome, row.result.map(str::to_owned))
+        };
+        assert_eq!(written(Outcome::Begun), ("begun", None));
+        assert_eq!(written(Outcome::Nothing), ("nothing", None));
+        let result = Outcome::Result("[1]".into());
+        assert_eq!(written(result), ("result", Some("[1]".to_owned())));
     }
 }

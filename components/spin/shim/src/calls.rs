@@ -6,29 +6,11 @@ use std::time::Instant;
 use serde_json::Value;
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
+use tidegate_core::turn::Invocation;
+use tidegate_core::turn::calls::timed_out;
 use tidegate_spin_base::outgoing::{Pending, Request, SendError, actor_path};
 use tidegate_spin_base::settings;
 use tidegate_spin_base::signature::Statement;
-
-/// How deep calls may nest: the host's `actors.max-call-depth`.
-pub(crate) const MAX_DEPTH: usize = 16;
-
-/// A call or message to an actor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Invocation {
-    /// The actor type, as the guest spells it.
-    pub(crate) actor: String,
-    /// The actor's id.
-    pub(crate) id: String,
-    /// The method.
-    pub(crate) method: String,
-    /// Its input.
-    pub(crate) input: Option<String>,
-    /// The idempotency key.
-    pub(crate) key: Option<String>,
-    /// How long to wait.
-    pub(crate) timeout_ms: Option<u64>,
-}
 
 /// A call that is under way.
 pub(crate) struct Begun {
@@ -98,10 +80,6 @@ impl Begun {
             result => result,
         }
     }
-}
-
-fn timed_out() -> Failure {
-    Failure::host(code::CALL_TIMEOUT).message("the called actor did not answer in time")
 }
 
 /// What an answer says.

@@ -1,13 +1,14 @@
 //! Between the contract's types and the project's own.
 
-use tidegate_core::document::Op;
-use tidegate_core::failure::code;
-use tidegate_core::json::ParseError;
-use tidegate_core::{ActorKey, Failure, Json, Pointer};
+use std::sync::Arc;
 
-use crate::bindings::exports::tidegate::realtime::state as wit_state;
+use tidegate_core::call::{Firing, Origin};
+use tidegate_core::turn::Invocation;
+use tidegate_core::turn::state::Spelled;
+use tidegate_core::{ActorKey, Failure};
+
+use crate::bindings::exports::tidegate::realtime::{actors as wit_actors, state as wit_state};
 use crate::bindings::tidegate::realtime::types as wit;
-use crate::stage::{STATE_MEMORY_BYTES, state_too_large};
 
 impl From<Failure> for wit::Failure {
     fn from(failure: Failure) -> Self {
@@ -40,55 +41,56 @@ impl From<&ActorKey> for wit::ActorRef {
     }
 }
 
-/// What an operation weighs beside its texts.
-const OP_COST: usize = 64;
-
-/// What operations weigh, in bytes.
-pub(crate) fn weight(ops: &[wit_state::Op]) -> usize {
-    let weight = |op: &wit_state::Op| match op {
-        wit_state::Op::Add(entry) | wit_state::Op::Replace(entry) => {
-            entry.pointer.len() + entry.value.len()
+impl From<&Origin> for wit::Origin {
+    fn from(origin: &Origin) -> Self {
+        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+        let firing = |firing: &Firing| wit::Firing {
+            id: firing.id,
+            due_ms: firing.due_ms,
+        };
+        match origin {
+            Origin::Client(client) => wit::Origin::Client(wit::Client {
+                connection: text(&client.connection),
+                user: text(&client.user),
+            }),
+            Origin::Actor(key) => wit::Origin::Actor(key.into()),
+            Origin::Timer(timer) => wit::Origin::Timer(firing(timer)),
+            Origin::Cron(schedule) => wit::Origin::Cron(firing(schedule)),
+            Origin::Host => wit::Origin::Host,
         }
-        wit_state::Op::Remove(pointer) => pointer.len(),
-        wit_state::Op::Append(tail) => tail.pointer.len() + tail.text.len(),
-    };
-    ops.iter().map(|op| OP_COST + weight(op)).sum()
+    }
 }
 
-/// Operations with their pointers and values parsed.
-pub(crate) fn parse_ops(ops: Vec<wit_state::Op>) -> Result<Vec<Op>, Failure> {
-    let pointer = |text: String| {
-        Pointer::parse(&text).map_err(|_| {
-            Failure::host(code::STATE_NO_SUCH_PLACE)
-                .message(format!("`{text}` is not a JSON pointer"))
-                .param("pointer", text)
-        })
-    };
-    let value = |json: &str| {
-        Json::parse_within(json, STATE_MEMORY_BYTES).map_err(|error| match error {
-            ParseError::Malformed(error) => Failure::host(code::STATE_MALFORMED)
-                .message(format!("a value is not JSON: {error}")),
-            ParseError::TooLarge { .. } => state_too_large(),
-        })
-    };
-    let parse = |op| {
-        Ok(match op {
-            wit_state::Op::Add(entry) => Op::Add {
-                value: value(&entry.value)?,
-                pointer: pointer(entry.pointer)?,
-            },
-            wit_state::Op::Replace(entry) => Op::Replace {
-                value: value(&entry.value)?,
-                pointer: pointer(entry.pointer)?,
-            },
-            wit_state::Op::Remove(place) => Op::Remove {
-                pointer: pointer(place)?,
-            },
-            wit_state::Op::Append(tail) => Op::Append {
-                pointer: pointer(tail.pointer)?,
-                text: tail.text,
-            },
-        })
-    };
-    ops.into_iter().map(parse).collect()
+impl From<wit_actors::Invocation> for Invocation {
+    fn from(call: wit_actors::Invocation) -> Self {
+        Invocation {
+            actor: call.to.actor,
+            id: call.to.id,
+            method: call.method,
+            input: call.input,
+            key: call.key,
+            timeout_ms: call.timeout_ms,
+        }
+    }
+}
+
+/// What an operation weighs, in bytes.
+pub(crate) fn cost(op: &wit_state::Op) -> usize {
+    match op {
+        wit_state::Op::Add(entry) => Spelled::Add(&*entry.pointer, &*entry.value),
+        wit_state::Op::Replace(entry) => Spelled::Replace(&*entry.pointer, &*entry.value),
+        wit_state::Op::Remove(pointer) => Spelled::Remove(&**pointer),
+        wit_state::Op::Append(tail) => Spelled::Append(&*tail.pointer, &*tail.text),
+    }
+    .cost()
+}
+
+/// An operation as the rules of a turn have it.
+pub(crate) fn spelled(op: wit_state::Op) -> Spelled<String> {
+    match op {
+        wit_state::Op::Add(entry) => Spelled::Add(entry.pointer, entry.value),
+        wit_state::Op::Replace(entry) => Spelled::Replace(entry.pointer, entry.value),
+        wit_state::Op::Remove(pointer) => Spelled::Remove(pointer),
+        wit_state::Op::Append(tail) => Spelled::Append(tail.pointer, tail.text),
+    }
 }

@@ -11,25 +11,18 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::ActorType;
-use tidegate_core::meter::Allowance;
-use tidegate_core::schema::{Refused, SchemaError, Violations};
-use tidegate_core::{Failure, Json, Manifest, Name, Pointer, Schema};
-
-use crate::stage::STATE_MEMORY_BYTES;
-
-/// How much work the data of a turn may take, as [`Allowance`] counts it, and as much the check
-/// of one value: the host's `work-steps`.
-pub(crate) const WORK_STEPS: u64 = 200_000_000;
+use tidegate_core::schema::SchemaError;
+use tidegate_core::{Failure, Json, Manifest, Name, Schema};
 
 /// An actor type. The schemas in the [`ActorType`] that this derefs to are left out: they
-/// are asked by [`Declared::check`].
+/// are read by [`Declared::schema`].
 pub(crate) struct Declared {
     /// Its name.
     pub(crate) name: Name,
     actor: ActorType,
     /// As the manifest has it.
     source: Value,
-    compiled: RefCell<BTreeMap<String, Schema>>,
+    read: RefCell<BTreeMap<String, Schema>>,
 }
 
 /// What a value is checked against.
@@ -96,61 +89,30 @@ impl Declared {
             name,
             actor,
             source,
-            compiled: RefCell::default(),
+            read: RefCell::default(),
         }))
     }
 
-    /// Checks a value. Tells which of its numbers are to be written as integers. Fails when the
-    /// schema itself is none, or when the check takes too much.
-    pub(crate) fn check(
-        &self,
-        against: Against<'_>,
-        value: &Json,
-    ) -> Result<Result<Vec<Pointer>, Violations>, Failure> {
+    /// A schema; none where any JSON will do.
+    pub(crate) fn schema(&self, against: Against<'_>) -> Result<Option<Schema>, Failure> {
         let Some(source) = against.of(&self.source).filter(|source| !is_open(source)) else {
-            return Ok(Ok(Vec::new()));
+            return Ok(None);
         };
         let name = format!("{against:?}");
-        if let Some(schema) = self.compiled.borrow().get(&name) {
-            return check(schema, value);
+        if let Some(schema) = self.read.borrow().get(&name) {
+            return Ok(Some(schema.clone()));
         }
-        let no_schema = |error: SchemaError| {
-            tidegate_spin_base::log!("the handler's manifest: {name}: {error}");
-            Failure::host(code::INTERNAL).message("the handler does not say what it is")
-        };
-        let schema = Schema::trusted(source).map_err(no_schema)?;
-        let checked = check(&schema, value)?;
-        if checked.is_err() {
-            // What is refused may be so because the schema is none.
-            Schema::compile(source).map_err(no_schema)?;
-        }
-        self.compiled.borrow_mut().insert(name, schema);
-        Ok(checked)
+        let schema = Schema::trusted(source).map_err(|error| no_schema(against, &error))?;
+        self.read.borrow_mut().insert(name, schema.clone());
+        Ok(Some(schema))
     }
 
-    /// Checks a JSON text. Returns it with its integers written as such, none where they are.
-    pub(crate) fn check_text(
-        &self,
-        against: Against<'_>,
-        text: &str,
-    ) -> Result<Result<Option<String>, String>, Failure> {
-        let mut value = match Json::parse_within(text, STATE_MEMORY_BYTES) {
-            Ok(value) => value,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        Ok(match self.check(against, &value)? {
-            Ok(loose) if loose.is_empty() => Ok(None),
-            Ok(loose) => {
-                value.spell_integers(&loose);
-                Ok(Some(value.to_text()))
-            }
-            Err(violations) => Err(violations.to_string()),
-        })
-    }
-
-    /// Whether any payload of an event will do, if it is JSON.
-    pub(crate) fn takes_any(&self, event: &str) -> bool {
-        Against::Event(event).of(&self.source).is_none_or(is_open)
+    /// Sees to it that a schema which has refused something is one: that may be why.
+    pub(crate) fn confirm(&self, against: Against<'_>) -> Result<(), Failure> {
+        match against.of(&self.source).map(Schema::compile) {
+            Some(Err(error)) => Err(no_schema(against, &error)),
+            Some(Ok(_)) | None => Ok(()),
+        }
     }
 
     /// Names the state's schema: a state that was committed under it satisfies it.
@@ -164,19 +126,9 @@ impl Declared {
     }
 }
 
-fn check(schema: &Schema, value: &Json) -> Result<Result<Vec<Pointer>, Violations>, Failure> {
-    match schema.check_metered(value, &mut Allowance::new(WORK_STEPS)) {
-        Ok(loose) => Ok(Ok(loose)),
-        Err(Refused::Violations(violations)) => Ok(Err(violations)),
-        Err(Refused::Exhausted(_)) => Err(work_limit()),
-    }
-}
-
-/// `turn.work-limit`
-pub(crate) fn work_limit() -> Failure {
-    Failure::host(code::TURN_WORK_LIMIT)
-        .message(format!("the turn's data took more than {WORK_STEPS} steps"))
-        .param("limit", WORK_STEPS)
+fn no_schema(against: Against<'_>, error: &SchemaError) -> Failure {
+    tidegate_spin_base::log!("the handler's manifest: {against:?}: {error}");
+    Failure::host(code::INTERNAL).message("the handler does not say what it is")
 }
 
 /// Whether a schema accepts everything.
@@ -226,7 +178,8 @@ mod tests {
     }
 
     fn is_valid(against: Against<'_>, value: Value) -> bool {
-        declared().check(against, &value.into()).unwrap().is_ok()
+        let schema = declared().schema(against).unwrap();
+        schema.is_none_or(|schema| schema.check(&value.into()).is_ok())
     }
 
     #[test]
@@ -251,7 +204,17 @@ mod tests {
     fn what_is_not_declared_passes() {
         assert!(is_valid(Against::Input("nope"), json!(1)));
         assert!(is_valid(Against::Event("any"), json!(1)));
-        assert!(declared().takes_any("any") && !declared().takes_any("said"));
+        let takes_any = |event| declared().schema(Against::Event(event)).unwrap().is_none();
+        assert!(takes_any("any") && !takes_any("said"));
+    }
+
+    #[test]
+    fn what_is_no_schema_is_found_once_it_has_refused_something() {
+        let manifest = MANIFEST.replace(r#"{"type": "string"}"#, r#"{"type": "strange"}"#);
+        let declared = Declared::parse(&manifest, "a").unwrap().unwrap();
+        let failure = declared.confirm(Against::Event("said")).unwrap_err();
+        assert_eq!(failure.code, code::INTERNAL);
+        assert!(declared.confirm(Against::Input("add")).is_ok());
     }
 
     #[test]

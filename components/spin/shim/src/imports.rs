@@ -4,26 +4,25 @@
 use std::time::{Duration, Instant};
 
 use tidegate_core::failure::code;
-use tidegate_core::json::ParseError;
-use tidegate_core::{Failure, Json, Pointer};
+use tidegate_core::turn::limits::Times;
+use tidegate_core::turn::timers::check_room;
+use tidegate_core::turn::{
+    Invocation, NewTimer, StoredTimer, Timer, TimerChange, calls as rules_of_calls, check, mail,
+    state as rules, timers as rules_of_timers,
+};
+use tidegate_core::{ActorId, ActorKey, Failure, Json, Name, Pointer};
 use tidegate_spin_base::response::Written;
-use tidegate_spin_base::signature::{Purpose, Statement};
-use tidegate_spin_base::{clock, sse, values};
+use tidegate_spin_base::signature::{ActorRef, Purpose, Statement};
+use tidegate_spin_base::{clock, sse};
 
 use crate::Shim;
 use crate::bindings::exports::tidegate::realtime::{access, actors, outbox, state, timers, turns};
 use crate::bindings::tidegate::realtime::types as wit;
-use crate::calls::{self, Invocation};
-use crate::convert::{parse_ops, weight};
+use crate::calls;
+use crate::convert::{cost, spelled};
 use crate::declared::Against;
-use crate::messages::Message;
-use crate::stage::{
-    self, CALLS, EVENT_COST, Listener, Mode, STATE_MEMORY_BYTES, Stage, TIMERS, check_json,
-};
-use crate::timers::{self as actor_timers, NewTimer, TimerChange};
-
-/// Time for a caller to read a chunk: the host's `chunk-timeout-ms`.
-const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::stage::{self, LIMITS, Listener, Mode, Stage};
+use crate::timers::{self as actor_timers, TimerRow};
 
 type Result<T> = std::result::Result<T, wit::Failure>;
 
@@ -61,12 +60,8 @@ impl state::Guest for Shim {
         change(|stage| {
             stage.charge(doc.len())?;
             stage.charge_text(doc.len())?;
-            let value =
-                Json::parse_within(&doc, STATE_MEMORY_BYTES).map_err(|error| match error {
-                    ParseError::TooLarge { .. } => stage.exceed(stage::state_too_large()),
-                    ParseError::Malformed(error) => Failure::host(code::STATE_MALFORMED)
-                        .message(format!("the state is not JSON: {error}")),
-                })?;
+            let value = rules::parse_whole(&doc, &LIMITS)
+                .map_err(|failure| stage.staged.account.note_state(failure))?;
             drop(doc);
             stage.write(|document, _| {
                 document.replace(value);
@@ -82,15 +77,16 @@ impl state::Guest for Shim {
 
     fn patch(ops: Vec<state::Op>) -> Result<u64> {
         change(|stage| {
-            let bytes = weight(&ops);
+            let bytes = ops.iter().map(cost).sum();
             // Charged before it is parsed, which makes it larger.
             stage.charge(bytes)?;
             stage.charge_text(bytes)?;
-            let ops = parse_ops(ops).map_err(|failure| stage.exceed_if(failure))?;
+            let ops = ops.into_iter().map(spelled);
+            let ops = rules::parse_ops(ops, LIMITS.state_memory_bytes)?;
             stage.write(|document, work| {
                 document
                     .apply_metered(&ops, work)
-                    .map_err(|error| stage::op_failure(&error))
+                    .map_err(|error| rules::op_failure(&error, LIMITS.work_steps))
             })
         })
     }
@@ -120,32 +116,18 @@ impl outbox::Guest for Shim {
                 outbox::Audience::Everyone => &[],
                 outbox::Audience::Only(ids) | outbox::Audience::Except(ids) => ids.as_slice(),
             };
-            let addresses: usize = ids.iter().map(|id| id.len() + EVENT_COST).sum();
-            stage.charge(EVENT_COST + event.len() + payload.len() + addresses)?;
-            let declared = stage.given.declared.clone();
+            stage.charge(check::event_cost(&event, &payload, ids))?;
+            let declared = &stage.given.declared;
             if !declared.events.contains_key(event.as_str()) {
-                return Err(Failure::host(code::EVENT_UNKNOWN)
-                    .message(format!("the manifest declares no event `{event}`"))
-                    .param("event", event));
+                return Err(check::unknown_event(&event));
             }
-            let invalid = |detail: String| {
-                Failure::host(code::EVENT_INVALID)
-                    .message(format!("the payload of `{event}` is invalid: {detail}"))
-                    .param("event", event.clone())
-            };
-            let spelled = if declared.takes_any(&event) {
-                check_json(&payload).map_err(invalid)?;
-                None
-            } else {
-                let checked = declared.check_text(Against::Event(&event), &payload)?;
-                checked.map_err(invalid)?
-            };
-            let payload = spelled.unwrap_or(payload);
+            let checked = stage.check_text(Some(Against::Event(&event)), &payload)?;
+            let payload = check::event_payload(&event, payload, checked)?;
             match to {
                 // There are no connections here that it could reach.
                 outbox::Audience::Only(_) => {}
                 outbox::Audience::Everyone | outbox::Audience::Except(_) => {
-                    stage.events.push((event, payload));
+                    stage.staged.events.push((event, payload));
                 }
             }
             Ok(())
@@ -157,23 +139,17 @@ impl outbox::Guest for Shim {
             if stage.given.listener == Listener::Nobody {
                 return Ok(());
             }
-            check_json(&payload).map_err(|detail| {
-                Failure::host(code::OUTPUT_INVALID)
-                    .message(format!("a chunk is not JSON: {detail}"))
-            })?;
+            check::chunk(&payload)?;
             stage.go_live()?;
             let request = stage.given.request.clone();
             let mut response = request.response.borrow_mut();
             response.begin_stream();
             let event = sse::event("chunk", None, &payload);
-            match response.event_within(&event, Some(CHUNK_TIMEOUT.min(stage.left()))) {
+            let timeout = Duration::from_millis(Times::DEFAULT.chunk_ms);
+            match response.event_within(&event, Some(timeout.min(stage.left()))) {
                 // A listener that is gone hears nothing.
                 Written::Sent | Written::Gone => Ok(()),
-                Written::Late => {
-                    let failure = Failure::host(code::CALL_SLOW_CONSUMER)
-                        .message("the caller does not read what the method streams to it");
-                    Err(stage.exceed(failure))
-                }
+                Written::Late => Err(stage.exceed(rules_of_calls::slow_consumer())),
             }
         })
     }
@@ -183,38 +159,44 @@ impl outbox::Guest for Shim {
     }
 }
 
-fn set_timer(timer: NewTimer) -> Result<u64> {
+fn set_timer(
+    delay_ms: u64,
+    every_ms: Option<u64>,
+    method: String,
+    input: Option<String>,
+    life: timers::Life,
+) -> Result<u64> {
+    let mut timer = NewTimer {
+        delay_ms,
+        every_ms,
+        method,
+        input,
+        idle: life.contains(timers::Life::IDLE),
+        outlive: life.contains(timers::Life::OUTLIVE),
+    };
     change(|stage| {
-        let input = timer.input.as_ref().map_or(0, String::len);
-        stage.charge(EVENT_COST + timer.method.len() + input)?;
-        let (method, spelled) = actor_timers::check(&timer, &stage.given.declared)?;
-        let set = stage.timers.iter();
-        let set = set
-            .filter(|change| matches!(change, TimerChange::Set { .. }))
-            .count();
+        stage.charge(timer.cost())?;
+        let (method, _) = timer.check(&stage.given.declared.methods)?;
+        let method = method.clone();
+        let against = Against::Input(method.as_str());
+        let checked = stage.check_text(Some(against), timer.checked_input())?;
+        let input = timer.take_input(checked)?;
         let given = &mut stage.given;
-        let (actor, id) = (given.key.actor.as_str(), given.key.id.as_str());
-        let count =
-            "SELECT count(*) FROM tidegate_timers WHERE actor = ?1 AND id = ?2 AND timer > 0";
-        let rows = given.request.database.read(count, &values![actor, id])?;
-        let kept = match rows.into_iter().next() {
-            Some(mut row) => row.number()?,
-            None => 0,
-        };
-        if kept.saturating_add(set as u64) >= TIMERS as u64 {
-            return Err(Failure::host(code::TIMER_LIMIT)
-                .message(format!("an actor may have {TIMERS} timers"))
-                .param("limit", TIMERS));
-        }
+        let kept = actor_timers::count(&given.request.database, &given.key)?;
+        check_room(kept, &stage.staged.timers, &LIMITS)?;
         given.place.last_timer += 1;
         let id = given.place.last_timer;
-        stage.timers.push(TimerChange::Set {
-            id: id as i64,
-            method: method.to_string(),
-            input: spelled.or(timer.input),
-            due_ms: clock::unix_ms().saturating_add(timer.delay_ms),
-            every_ms: timer.every_ms,
-        });
+        let timer = Timer {
+            method,
+            input: input.map(Into::into),
+            due_ms: clock::unix_ms().saturating_add(delay_ms),
+            steady_ms: None,
+            every_ms,
+            idle: timer.idle,
+            outlive: timer.outlive,
+        };
+        let set = TimerChange::Set(StoredTimer { id, timer });
+        stage.staged.timers.push(set);
         Ok(id)
     })
 }
@@ -222,70 +204,32 @@ fn set_timer(timer: NewTimer) -> Result<u64> {
 impl timers::Guest for Shim {
     // An actor on Spin never leaves memory, so that how long a timer outlives that, and
     // whether it prevents it, makes no difference.
-    fn after(ms: u64, method: String, input: Option<String>, _: timers::Life) -> Result<u64> {
-        set_timer(NewTimer {
-            delay_ms: ms,
-            every_ms: None,
-            method,
-            input,
-        })
+    fn after(ms: u64, method: String, input: Option<String>, life: timers::Life) -> Result<u64> {
+        set_timer(ms, None, method, input, life)
     }
 
-    fn every(ms: u64, method: String, input: Option<String>, _: timers::Life) -> Result<u64> {
-        set_timer(NewTimer {
-            delay_ms: ms,
-            every_ms: Some(ms),
-            method,
-            input,
-        })
+    fn every(ms: u64, method: String, input: Option<String>, life: timers::Life) -> Result<u64> {
+        set_timer(ms, Some(ms), method, input, life)
     }
 
     fn cancel(id: u64) -> bool {
         let cancel = change(|stage| {
-            let wanted = i64::try_from(id).unwrap_or(i64::MAX);
-            let before = stage.timers.len();
-            stage.timers.retain(|change| !change.sets(wanted));
-            if stage.timers.len() < before {
-                return Ok(true);
-            }
-            let cancelled = TimerChange::Cancel(wanted);
             let given = &stage.given;
-            let has_ended = given.fired.as_ref() == Some(&cancelled);
-            if has_ended || stage.timers.contains(&cancelled) {
-                return Ok(false);
-            }
-            let (actor, name) = (given.key.actor.as_str(), given.key.id.as_str());
-            let found = given.request.database.read(
-                "SELECT 1 FROM tidegate_timers WHERE actor = ?1 AND id = ?2 AND timer = ?3",
-                &values![actor, name, wanted.max(0)],
-            )?;
-            let exists = !found.is_empty();
-            if exists {
-                stage.timers.push(cancelled);
-            }
-            Ok(exists)
+            let exists = || {
+                let has_ended = given.fired == Some(TimerRow::Gone(actor_timers::row_of(id)));
+                match has_ended {
+                    true => Ok::<_, Failure>(false),
+                    false => Ok(actor_timers::exists(
+                        &given.request.database,
+                        &given.key,
+                        id,
+                    )?),
+                }
+            };
+            rules_of_timers::cancel(&mut stage.staged.timers, id, exists)
         });
         cancel.unwrap_or(false)
     }
-}
-
-impl From<actors::Invocation> for Invocation {
-    fn from(call: actors::Invocation) -> Self {
-        Invocation {
-            actor: call.to.actor,
-            id: call.to.id,
-            method: call.method,
-            input: call.input,
-            key: call.key,
-            timeout_ms: call.timeout_ms,
-        }
-    }
-}
-
-fn too_many_calls() -> Failure {
-    Failure::host(code::CALL_LIMIT)
-        .message(format!("one turn may make {CALLS} calls to other actors"))
-        .param("limit", CALLS)
 }
 
 /// Begins a call of the running turn; returns it and when its time is over.
@@ -293,32 +237,24 @@ fn begin_call(
     stage: &mut Stage,
     call: &Invocation,
 ) -> std::result::Result<(calls::Begun, Instant), Failure> {
-    stage.calls += 1;
-    if stage.calls > CALLS {
-        return Err(too_many_calls());
-    }
+    stage.staged.account.charge_call()?;
     let given = &stage.given;
     let request = given.request.clone();
     let Some(key) = &request.internal_key else {
         return Err(calls::no_key());
     };
-    let id = tidegate_spin_base::head::actor_id(&call.id)?;
+    let called = ActorKey {
+        actor: Name::parse(&call.actor).map_err(|_| Failure::unknown_actor(&call.actor))?,
+        id: ActorId::parse(&call.id)?,
+    };
     // The one that called this turn comes first, this actor last.
     let mut chain = given.chain.clone();
     chain.push((&given.key).into());
-    if chain.len() > calls::MAX_DEPTH {
-        let limit = calls::MAX_DEPTH;
-        return Err(Failure::host(code::CALL_DEPTH_LIMIT)
-            .message(format!("calls of actors nest deeper than {limit}"))
-            .param("limit", limit));
+    if chain.len() > rules_of_calls::MAX_DEPTH as usize {
+        return Err(rules_of_calls::too_deep(rules_of_calls::MAX_DEPTH));
     }
-    let waits = |one: &tidegate_spin_base::signature::ActorRef| {
-        one.actor == call.actor && one.id == id.as_str()
-    };
-    if chain.iter().any(waits) {
-        let (to, from) = (format!("{}/{}", call.actor, call.id), &given.key);
-        return Err(Failure::host(code::CALL_DEADLOCK)
-            .message(format!("{to} waits for {from}, which would wait for it")));
+    if chain.contains(&ActorRef::from(&called)) {
+        return Err(rules_of_calls::deadlock(&called, &given.key));
     }
     let left = stage.left();
     let timeout = call
@@ -359,15 +295,8 @@ impl actors::Guest for Shim {
     fn send(call: actors::Invocation) -> Result<()> {
         change(|stage| {
             let call = Invocation::from(call);
-            let input = call.input.as_ref().map_or(0, String::len);
-            let names = call.actor.len() + call.id.len() + call.method.len();
-            stage.charge(EVENT_COST + names + input)?;
-            if let Some(input) = &call.input {
-                check_json(input).map_err(|detail| {
-                    Failure::host(code::INPUT_INVALID)
-                        .message(format!("the input is not JSON: {detail}"))
-                })?;
-            }
+            stage.charge(mail::cost(&call))?;
+            mail::check(&call)?;
             if stage.given.request.internal_key.is_none() {
                 return Err(calls::no_key());
             }
@@ -380,11 +309,9 @@ impl actors::Guest for Shim {
                 return Err(Failure::host(code::UNSUPPORTED_ON_SPIN)
                     .message("a message whose receiver or key has a NUL in it cannot be kept"));
             }
-            stage.calls += 1;
-            if stage.calls > CALLS {
-                return Err(too_many_calls());
-            }
-            stage.messages.push(Message(call));
+            stage.staged.account.charge_call()?;
+            stage.check_mail_room()?;
+            stage.staged.sends.push(call);
             Ok(())
         })
     }

@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tidegate_core::ActorKey;
 use tidegate_core::failure::code;
+use tidegate_core::turn::Invocation;
+use tidegate_core::turn::mail::Unsettled;
+use tidegate_core::turn::record::SENT_COST;
 use tidegate_spin_base::database::{Database, DatabaseError, Row};
 use tidegate_spin_base::signature::{ActorRef, Purpose, Statement};
 use tidegate_spin_base::{clock, values};
 
-use crate::calls::{self, Invocation};
+use crate::calls;
 
 /// How often a message is tried before it is given up.
 const MAX_TRIES: u64 = 10;
@@ -22,10 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Time for a message when the clock ticks, and others wait behind it.
 pub(crate) const TICK_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Message(pub(crate) Invocation);
-
 /// A message that is stored.
 #[derive(Debug)]
 pub(crate) struct Stored {
@@ -35,19 +34,37 @@ pub(crate) struct Stored {
     tries: u64,
 }
 
-impl Message {
-    /// The row of a commit.
-    pub(crate) fn row(&self, due_ms: u64) -> Value {
-        let call = &self.0;
-        json!([
-            call.actor,
-            call.id,
-            call.method,
-            call.input,
-            call.key,
-            due_ms
-        ])
-    }
+/// The row of a message that a turn sends.
+pub(crate) fn row(call: &Invocation, due_ms: u64) -> Value {
+    json!([
+        call.actor,
+        call.id,
+        call.method,
+        call.input,
+        call.key,
+        due_ms
+    ])
+}
+
+/// What of an actor's messages has not reached its receivers.
+pub(crate) fn unsettled(database: &Database, from: &ActorKey) -> Result<Unsettled, DatabaseError> {
+    let rows = database.read(
+        "SELECT count(*), coalesce(sum(?3 + length(CAST(id AS BLOB)) + length(CAST(method AS BLOB))
+            + length(CAST(coalesce(input, '') AS BLOB)) + length(CAST(coalesce(key, '') AS BLOB))), 0)
+         FROM tidegate_messages WHERE from_actor = ?1 AND from_id = ?2",
+        &values![from.actor.as_str(), from.id.as_str(), SENT_COST as u64],
+    )?;
+    let Some(mut row) = rows.into_iter().next() else {
+        return Ok(Unsettled::default());
+    };
+    let mut number = || {
+        row.number()
+            .map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+    };
+    Ok(Unsettled {
+        count: number()?,
+        bytes: number()?,
+    })
 }
 
 /// When a message is due that is stored now: whoever has stored it delivers it, and the clock

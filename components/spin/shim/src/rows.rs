@@ -8,14 +8,14 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tidegate_core::turn::{Answer, Invocation};
 use tidegate_core::{ActorKey, Failure, Json, PatchOp, patch};
 use tidegate_spin_base::database::{Database, DatabaseError, Row};
 use tidegate_spin_base::{clock, commit, tables, values};
 
-use crate::answers::{Answer, Keyed};
 use crate::declared::Declared;
-use crate::messages::{self, Message};
-use crate::timers::{self, TimerChange};
+use crate::timers::{self, TimerRow};
+use crate::{answers, messages};
 
 /// An actor as the database has it.
 #[derive(Clone, Debug)]
@@ -78,12 +78,12 @@ pub(crate) struct Commit<'a> {
     pub(crate) patches: Option<Vec<PatchOp>>,
     /// The events, in their order: names and payloads.
     pub(crate) events: &'a [(String, String)],
-    /// The timers that it sets and cancels.
-    pub(crate) timers: &'a [TimerChange],
+    /// The timers and schedules that it sets and cancels.
+    pub(crate) timers: &'a [TimerRow],
     /// The messages that it sends.
-    pub(crate) messages: &'a [Message],
+    pub(crate) messages: &'a [Invocation],
     /// What became of the call.
-    pub(crate) answer: Option<(&'a Keyed, Answer)>,
+    pub(crate) answer: Option<Answer>,
 }
 
 /// What a commit that was made has left.
@@ -312,11 +312,12 @@ pub(crate) fn commit(
         outbox,
         timers_gone,
         timers_set,
-        messages: commit.messages.iter().map(|one| one.row(due_ms)).collect(),
-        answer: commit
-            .answer
-            .as_ref()
-            .map(|(keyed, answer)| keyed.row(answer)),
+        messages: commit
+            .messages
+            .iter()
+            .map(|one| messages::row(one, due_ms))
+            .collect(),
+        answer: commit.answer.as_ref().map(answers::row),
     };
     tables.write(database)?;
     next.commits += 1;

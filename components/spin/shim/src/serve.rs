@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tidegate_core::failure::code;
-use tidegate_core::{ActorKey, Failure};
+use tidegate_core::{ActorId, ActorKey, Client, Failure, Name, Origin};
 use tidegate_spin_base::database::{self, Database};
-use tidegate_spin_base::head::{self, Head, Route, Target};
+use tidegate_spin_base::head::{Head, Route, Target};
 use tidegate_spin_base::incoming::{self, BODY_MAX_BYTES};
 use tidegate_spin_base::look::{self, Question, Subject};
 use tidegate_spin_base::response::Response;
@@ -17,7 +17,6 @@ use tidegate_spin_base::tokens::{TokenFrom, bearer};
 use tidegate_spin_base::{clock, door, settings, sse, tables};
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 
-use crate::bindings::tidegate::realtime::types as wit;
 use crate::calls::no_key;
 use crate::declared::Declared;
 use crate::stage::{Listener, Request};
@@ -131,6 +130,15 @@ fn reply(request: &Request, result: Result<Option<String>, Failure>) -> Result<(
     Ok(())
 }
 
+/// Logs what of a failure is for operators alone.
+fn tell_operators<T>(key: &ActorKey, result: &Result<T, Failure>) {
+    if let Err(failure) = result
+        && failure.detail.is_some()
+    {
+        tidegate_spin_base::log!("{key}: {failure}");
+    }
+}
+
 /// Opens the database for a request about this actor.
 async fn open(response: Response, target: &Target) -> Result<(Rc<Request>, ActorKey), Refused> {
     let manifest = guest::describe().await;
@@ -143,7 +151,7 @@ async fn open(response: Response, target: &Target) -> Result<(Rc<Request>, Actor
         let declared = declared.ok_or_else(|| Failure::unknown_actor(actor))?;
         let key = ActorKey {
             actor: declared.name.clone(),
-            id: head::actor_id(id)?,
+            id: ActorId::parse(id)?,
         };
         Ok((declared, key, Database::open()?, settings::internal_key()?))
     })();
@@ -240,6 +248,7 @@ async fn call(
     };
     let is_stream = call.listener == Listener::Client;
     let result = turn::call(&request, &key, call).await;
+    tell_operators(&key, &result);
     match is_stream {
         false => reply(&request, result)?,
         true => {
@@ -292,11 +301,11 @@ fn begin(
     let once = head.idempotency_key()?;
     let (origin, chain, message, deadline_ms) = match sender {
         Sender::Client(user) => {
-            let client = wit::Client {
+            let client = Client {
                 connection: None,
-                user,
+                user: user.map(Into::into),
             };
-            (wit::Origin::Client(client), Vec::new(), None, None)
+            (Origin::Client(client), Vec::new(), None, None)
         }
         Sender::Application(statement) => {
             let Statement {
@@ -309,10 +318,10 @@ fn begin(
             let Some(from) = chain.last().filter(|_| is_of_actor(purpose)) else {
                 return Err(unauthorized());
             };
-            let origin = wit::Origin::Actor(wit::ActorRef {
-                actor: from.actor.clone(),
-                id: from.id.clone(),
-            });
+            let (Ok(actor), Ok(id)) = (Name::parse(&from.actor), ActorId::stored(&from.id)) else {
+                return Err(unauthorized());
+            };
+            let origin = Origin::Actor(ActorKey { actor, id });
             // Nobody waits for a message.
             let chain = match purpose {
                 Purpose::Call => chain,
@@ -374,7 +383,9 @@ async fn read(head: &Head, target: Target, response: Response) -> Result<(), Ref
             }
         }
     };
-    let seen = seen.await.map(|seen| {
+    let seen = seen.await;
+    tell_operators(&key, &seen);
+    let seen = seen.map(|seen| {
         let state = seen.state.as_deref().unwrap_or("null");
         let (epoch, version) = (&seen.epoch, seen.version);
         Some(format!(

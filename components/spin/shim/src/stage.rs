@@ -1,5 +1,5 @@
-//! What the running turn has staged, and the guest's view of it. `host/actor/src/turn/stage.rs`
-//! does the same on the host, and its rules are these.
+//! What the running turn has staged, and the guest's view of it. The rules are those of
+//! `tidegate_core::turn`, as on the host.
 //!
 //! Invariant: a turn that is *live*, because something of it has left, holds the lease.
 
@@ -7,34 +7,25 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use serde_json::value::RawValue;
-use tidegate_core::document::{Document, OpError};
 use tidegate_core::failure::code;
 use tidegate_core::meter::{Allowance, Exhausted, Meter, STEP_BYTES};
-use tidegate_core::{ActorKey, Failure, Json};
+use tidegate_core::turn::account::work_limit;
+use tidegate_core::turn::mail::{self, Unsettled};
+use tidegate_core::turn::state::{self, Before};
+use tidegate_core::turn::{Answer, Checked, IdempotencyKey, Limits, Outcome, Staged, check};
+use tidegate_core::{ActorKey, Document, Failure, Json, PatchOp};
 use tidegate_spin_base::database::{self, Database, DatabaseError};
 use tidegate_spin_base::response::Response;
 use tidegate_spin_base::signature::ActorRef;
 use tidegate_spin_base::{clock, settings, tables};
 
-use crate::answers::{Answer, Keyed};
-use crate::declared::{Against, Declared, WORK_STEPS, work_limit};
-use crate::messages::Message;
+use crate::declared::{Against, Declared};
 use crate::rows::{self, Commit, Lease, Leases, Place, Refusal};
-use crate::timers::TimerChange;
+use crate::timers::TimerRow;
+use crate::{answers, messages};
 
-/// What one turn may stage, in bytes: the host's `effects-bytes`.
-const EFFECTS_BYTES: usize = 64 << 20;
-/// Length of a state as JSON: `state-bytes`.
-const STATE_BYTES: usize = 32 << 20;
-/// What a state takes in memory: `state-memory-bytes`.
-pub(crate) const STATE_MEMORY_BYTES: usize = 128 << 20;
-/// Timers of one actor: `timers`.
-pub(crate) const TIMERS: usize = 10_000;
-/// Calls of one turn: `calls`.
-pub(crate) const CALLS: usize = 1_000;
-/// What an event weighs beside its text.
-pub(crate) const EVENT_COST: usize = 64;
+/// What a turn may use: the host's defaults.
+pub(crate) const LIMITS: Limits = Limits::DEFAULT;
 /// How much longer than a turn its lease lasts, in milliseconds.
 const LEASE_GRACE_MS: u64 = 1_000;
 /// How long the end of a lease waits for the database before the answer.
@@ -92,13 +83,13 @@ pub(crate) struct Given {
     /// Who hears parts of its result.
     pub(crate) listener: Listener,
     /// The call, if it is to run once.
-    pub(crate) keyed: Option<Keyed>,
+    pub(crate) keyed: Option<IdempotencyKey>,
     /// The time that it has.
     pub(crate) time: Time,
     /// How often what it stages is committed while it runs.
     pub(crate) streaming: Option<Duration>,
     /// What becomes of the timer that it is the turn of.
-    pub(crate) fired: Option<TimerChange>,
+    pub(crate) fired: Option<TimerRow>,
     /// What may be done with the state.
     pub(crate) mode: Mode,
 }
@@ -155,16 +146,12 @@ pub(crate) struct Stage {
     pub(crate) given: Given,
     pub(crate) document: Document,
     pub(crate) token: u64,
-    pub(crate) events: Vec<(String, String)>,
-    pub(crate) timers: Vec<TimerChange>,
-    pub(crate) messages: Vec<Message>,
-    pub(crate) calls: usize,
-    /// A limit that was passed: the turn fails even if the guest does not mind.
-    pub(crate) exceeded: Option<Failure>,
-    bytes: usize,
+    /// With the names and payloads of events.
+    pub(crate) staged: Staged<(String, String)>,
     /// What is left of the work that its data may take.
     work: Allowance,
-    is_fit: bool,
+    /// What its commits have sent that has not arrived, once that was asked.
+    unsettled: Option<Unsettled>,
     next_tick: Instant,
     lease: Option<Lease>,
     /// Somebody else was faster: it can come to nothing, and runs again.
@@ -228,14 +215,9 @@ impl Stage {
             document: Document::new(state),
             token: next_token(),
             given,
-            events: Vec::new(),
-            timers: Vec::new(),
-            messages: Vec::new(),
-            calls: 0,
-            exceeded: None,
-            bytes: 0,
-            work: Allowance::new(WORK_STEPS),
-            is_fit: false,
+            staged: Staged::new(LIMITS),
+            work: Allowance::new(LIMITS.work_steps),
+            unsettled: None,
             lease: None,
             doomed: false,
             live: false,
@@ -258,47 +240,20 @@ impl Stage {
         }
     }
 
+    /// Charges what is staged.
     pub(crate) fn charge(&mut self, bytes: usize) -> Result<(), Failure> {
-        self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes <= EFFECTS_BYTES {
-            return Ok(());
-        }
-        let failure = Failure::host(code::TURN_EFFECTS_LIMIT)
-            .message(format!("the turn staged more than {EFFECTS_BYTES} bytes"))
-            .param("limit", EFFECTS_BYTES);
-        Err(self.exceed(failure))
+        self.staged.account.charge(bytes).map(drop)
     }
 
     /// Charges the work of reading a text.
     pub(crate) fn charge_text(&mut self, bytes: usize) -> Result<(), Failure> {
         let charged = self.work.charge((bytes / STEP_BYTES) as u64 + 1);
-        charged.map_err(|Exhausted| self.exceed(work_limit()))
-    }
-
-    /// Fails the turn if the state takes more than it may, as text or in memory.
-    pub(crate) fn charge_state(&mut self) -> Result<(), Failure> {
-        let size = self.document.size();
-        if size.text > STATE_BYTES {
-            return Err(self.exceed(state_too_long()));
-        }
-        if size.memory > STATE_MEMORY_BYTES {
-            return Err(self.exceed(state_too_large()));
-        }
-        Ok(())
+        charged.map_err(|Exhausted| self.exceed(out_of_work()))
     }
 
     /// Notes a limit that was passed.
     pub(crate) fn exceed(&mut self, failure: Failure) -> Failure {
-        self.exceeded.get_or_insert_with(|| failure.clone());
-        failure
-    }
-
-    /// Notes a failure if it is that of a limit of the turn.
-    pub(crate) fn exceed_if(&mut self, failure: Failure) -> Failure {
-        match &*failure.code {
-            code::STATE_TOO_LARGE | code::TURN_WORK_LIMIT => self.exceed(failure),
-            _ => failure,
-        }
+        self.staged.account.exceed(failure)
     }
 
     /// Changes the state, and names what it is now.
@@ -307,11 +262,51 @@ impl Stage {
         change: impl FnOnce(&mut Document, &mut Allowance) -> Result<(), Failure>,
     ) -> Result<u64, Failure> {
         // Until the guest says again that it is.
-        self.is_fit = false;
-        change(&mut self.document, &mut self.work).map_err(|failure| self.exceed_if(failure))?;
+        self.staged.is_fit = false;
+        let changed = change(&mut self.document, &mut self.work);
+        changed.map_err(|failure| self.staged.account.note_work(failure))?;
         self.token = next_token();
-        self.charge_state()?;
+        let checked = LIMITS.check_state(self.document.size());
+        checked.map_err(|failure| self.exceed(failure))?;
         Ok(self.token)
+    }
+
+    /// Checks a JSON text, if there is anything against that.
+    pub(crate) fn check_text(
+        &mut self,
+        against: Option<Against<'_>>,
+        text: &str,
+    ) -> Result<Checked, Failure> {
+        let declared = &self.given.declared;
+        let schema = match against {
+            Some(against) => declared.schema(against)?,
+            None => None,
+        };
+        let most = LIMITS.state_memory_bytes;
+        match check::text(schema.as_ref(), text, most, &mut self.work) {
+            Ok(checked) => {
+                if checked.is_err()
+                    && let Some(against) = against
+                {
+                    declared.confirm(against)?;
+                }
+                Ok(checked)
+            }
+            Err(Exhausted) => Err(self.exceed(out_of_work())),
+        }
+    }
+
+    /// Whether the turn may send a further message.
+    pub(crate) fn check_mail_room(&mut self) -> Result<(), Failure> {
+        let unsettled = match self.unsettled {
+            Some(unsettled) => unsettled,
+            None => {
+                let given = &self.given;
+                let found = messages::unsettled(&given.request.database, &given.key)?;
+                *self.unsettled.insert(found)
+            }
+        };
+        unsettled.check_room(self.staged.sends.len(), mail::Bounds::DEFAULT)
     }
 
     /// Time that is left.
@@ -400,10 +395,8 @@ impl Stage {
         if self.given.streaming.is_none() {
             return Ok(());
         }
-        if let Some(exceeded) = &self.exceeded {
-            return Err(exceeded.clone());
-        }
-        self.is_fit = true;
+        self.staged.account.check()?;
+        self.staged.is_fit = true;
         match now {
             true => self.tick(),
             false => self.tick_if_due(),
@@ -414,7 +407,7 @@ impl Stage {
     /// does so: on Spin the guest's own calls are the only clock.
     pub(crate) fn tick_if_due(&mut self) -> Result<(), Failure> {
         self.renew_lease()?;
-        match self.is_fit && Instant::now() >= self.next_tick {
+        match self.staged.is_fit && Instant::now() >= self.next_tick {
             true => self.tick(),
             false => Ok(()),
         }
@@ -422,7 +415,7 @@ impl Stage {
 
     fn tick(&mut self) -> Result<(), Failure> {
         self.go_live()?;
-        let committed = match self.commit(Some(Answer::Begun), Last::No) {
+        let committed = match self.commit(Outcome::Begun, Last::No) {
             End::Committed => Ok(()),
             End::Again => Err(busy()),
             End::Failed(failure) => Err(self.exceed(failure)),
@@ -435,8 +428,8 @@ impl Stage {
     }
 
     /// Commits the rest of what is staged, and the turn with it.
-    pub(crate) fn finish(mut self, answer: Answer) -> End {
-        let end = self.commit(Some(answer), Last::Yes);
+    pub(crate) fn finish(mut self, outcome: Outcome) -> End {
+        let end = self.commit(outcome, Last::Yes);
         self.end_lease_unless(&end);
         end
     }
@@ -447,9 +440,7 @@ impl Stage {
             true => End::Again,
             false => {
                 self.document.rollback();
-                self.events.clear();
-                self.messages.clear();
-                self.timers.clear();
+                drop(self.staged.take());
                 match self.write_out(None, None, Last::Yes) {
                     End::Again => End::Again,
                     End::Committed | End::Failed(_) => End::Failed(failure),
@@ -490,8 +481,8 @@ impl Stage {
         self.doomed && !self.live
     }
 
-    fn commit(&mut self, answer: Option<Answer>, last: Last) -> End {
-        if let Some(exceeded) = self.exceeded.clone() {
+    fn commit(&mut self, outcome: Outcome, last: Last) -> End {
+        if let Err(exceeded) = self.staged.account.check() {
             return End::Failed(exceeded);
         }
         if clock::unix_ms() > self.deadline_ms() {
@@ -502,56 +493,47 @@ impl Stage {
                     .param("limitMs", limit_ms),
             );
         }
-        self.is_fit = false;
+        self.staged.is_fit = false;
         let patches = match self.prepare() {
             Ok(patches) => patches,
             Err(failure) => return End::Failed(failure),
         };
-        let answer = answer.filter(|_| self.given.keyed.is_some());
+        let keyed = self.given.keyed.as_ref();
+        let answer = keyed.map(|keyed| keyed.answer(clock::unix_ms(), outcome, answers::bounds()));
         self.write_out(patches, answer, last)
     }
 
     /// The patch to commit, none when the state has not changed.
-    fn prepare(&mut self) -> Result<Option<Vec<tidegate_core::PatchOp>>, Failure> {
+    fn prepare(&mut self) -> Result<Option<Vec<PatchOp>>, Failure> {
         if !self.document.is_dirty() {
             return Ok(None);
         }
-        let changes = self.document.changes_metered(&mut self.work);
-        let mut patches = changes.map_err(|Exhausted| work_limit())?;
-        if !patches.is_empty() {
-            let declared = &self.given.declared;
-            let loose = declared
-                .check(Against::State, self.document.value())?
-                .map_err(|violations| {
-                    Failure::host(code::STATE_INVALID).message(format!(
-                        "the turn would leave an invalid state: {violations}"
-                    ))
-                })?;
-            if !loose.is_empty() {
-                self.document.spell_integers(&loose);
-                let changes = self.document.changes_metered(&mut self.work);
-                patches = changes.map_err(|Exhausted| work_limit())?;
-            }
+        let declared = &self.given.declared;
+        let schema = declared.schema(Against::State)?;
+        // The state that a manifest begins with is checked by nobody here.
+        let (schema, before) = (schema.as_ref(), Before::Unknown);
+        let changes = state::changes(&mut self.document, schema, before, &mut self.work);
+        let changes = changes.map_err(|Exhausted| out_of_work())?;
+        if changes.is_err() {
+            declared.confirm(Against::State)?;
         }
-        if patches.is_empty() {
+        let patches = changes?;
+        if patches.is_none() {
             self.document.accept();
-            return Ok(None);
         }
-        Ok(Some(patches))
+        Ok(patches)
     }
 
     fn write_out(
         &mut self,
-        patches: Option<Vec<tidegate_core::PatchOp>>,
+        patches: Option<Vec<PatchOp>>,
         answer: Option<Answer>,
         last: Last,
     ) -> End {
         let given = &mut self.given;
         let is_empty = patches.is_none()
-            && self.events.is_empty()
-            && self.timers.is_empty()
+            && self.staged.is_empty()
             && given.fired.is_none()
-            && self.messages.is_empty()
             && answer.is_none();
         // A turn that changes nothing is as good as one that ran when it was read.
         if is_empty {
@@ -564,15 +546,17 @@ impl Stage {
         }
         let is_new = !given.place.exists;
         // What the turn itself does to its timer comes later.
-        let fired = given.fired.iter().chain(&self.timers);
-        let timers: Vec<TimerChange> = fired.cloned().collect();
+        let fired = given.fired.iter().cloned();
+        let timers: Vec<TimerRow> = fired
+            .chain(self.staged.timers.iter().map(TimerRow::of))
+            .collect();
         let commit = Commit {
             state: (patches.is_some() || is_new).then(|| self.document.value()),
             patches,
-            events: &self.events,
+            events: &self.staged.events,
             timers: &timers,
-            messages: &self.messages,
-            answer: given.keyed.as_ref().zip(answer),
+            messages: &self.staged.sends,
+            answer,
         };
         let leases = Leases {
             mine: self.lease.as_ref(),
@@ -594,11 +578,9 @@ impl Stage {
                 request.prunes.set(request.prunes.get() || prunes);
                 given.fired = None;
                 self.document.accept();
-                self.events.clear();
-                self.timers.clear();
-                self.messages.clear();
-                self.bytes = 0;
-                self.work = Allowance::new(WORK_STEPS);
+                drop(self.staged.take());
+                self.unsettled = None;
+                self.work = Allowance::new(LIMITS.work_steps);
                 if last == Last::Yes {
                     self.lease = None;
                 }
@@ -621,17 +603,10 @@ impl Stage {
         result: &str,
     ) -> Result<Option<String>, Failure> {
         self.charge(result.len())?;
-        let invalid = |detail: String| {
-            Failure::host(code::OUTPUT_INVALID)
-                .message(format!("{method} returned an invalid result: {detail}"))
-        };
-        if settings::number("TIDEGATE_VALIDATE_RESULTS", 0) == 0 {
-            return check_json(result).map(|()| None).map_err(invalid);
-        }
-        let declared = &self.given.declared;
-        declared
-            .check_text(Against::Output(method), result)?
-            .map_err(invalid)
+        let validates = settings::number("TIDEGATE_VALIDATE_RESULTS", 0) != 0;
+        let against = validates.then_some(Against::Output(method));
+        let checked = self.check_text(against, result)?;
+        checked.map_err(|detail| check::invalid_result(method, detail))
     }
 }
 
@@ -640,46 +615,13 @@ fn lease_ms() -> u64 {
     settings::number("TIDEGATE_LEASE_MS", LEASE_MS)
 }
 
-/// `state.too-large`: its text is too long.
-pub(crate) fn state_too_long() -> Failure {
-    Failure::host(code::STATE_TOO_LARGE)
-        .message(format!("the state is longer than {STATE_BYTES} bytes"))
-        .param("limit", STATE_BYTES)
-        .param("setting", "state-bytes")
-}
-
-/// `state.too-large`: it takes too much memory.
-pub(crate) fn state_too_large() -> Failure {
-    Failure::host(code::STATE_TOO_LARGE)
-        .message(format!(
-            "the state takes more than {STATE_MEMORY_BYTES} bytes of memory"
-        ))
-        .param("limit", STATE_MEMORY_BYTES)
-        .param("setting", "state-memory-bytes")
+/// `turn.work-limit`
+pub(crate) fn out_of_work() -> Failure {
+    work_limit(LIMITS.work_steps)
 }
 
 /// `actor.busy`
 pub(crate) fn busy() -> Failure {
     Failure::host(code::ACTOR_BUSY)
         .message("other turns of this actor were in the way for too long: try again")
-}
-
-/// Whether a text is JSON.
-pub(crate) fn check_json(text: &str) -> Result<(), String> {
-    serde_json::from_str::<&RawValue>(text)
-        .map(|_| ())
-        .map_err(|error| error.to_string())
-}
-
-/// Why operations cannot be applied, as the guest is told.
-pub(crate) fn op_failure(error: &OpError) -> Failure {
-    let code = match error {
-        OpError::NoSuchPlace { .. } => code::STATE_NO_SUCH_PLACE,
-        OpError::NotAString { .. } => code::STATE_NOT_A_STRING,
-        OpError::RemovesDocument { .. } | OpError::TooDeep { .. } => code::STATE_MALFORMED,
-        OpError::Exhausted { .. } => return work_limit(),
-    };
-    Failure::host(code)
-        .message(error.to_string())
-        .param("pointer", error.pointer())
 }

@@ -5,33 +5,17 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tidegate_core::failure::code;
+use tidegate_core::ActorKey;
+use tidegate_core::cron::Cron;
 use tidegate_core::manifest::ActorType;
-use tidegate_core::{ActorKey, Failure, Name};
+use tidegate_core::turn::timers::{next_moment, next_on_grid};
+use tidegate_core::turn::{StoredTimer, TimerChange};
 use tidegate_spin_base::database::{Database, DatabaseError};
 use tidegate_spin_base::values;
 
-use crate::declared::{Against, Declared};
-
-/// Longest delay of a timer: ten years, in milliseconds.
-const MAX_DELAY_MS: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
-
-/// A timer that a turn sets.
+/// What changes in the rows of an actor's timers and schedules.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NewTimer {
-    /// From now until it fires first, in milliseconds.
-    pub(crate) delay_ms: u64,
-    /// From then on until it fires again; none fires once.
-    pub(crate) every_ms: Option<u64>,
-    /// The method that it calls.
-    pub(crate) method: String,
-    /// With this input.
-    pub(crate) input: Option<String>,
-}
-
-/// A change of an actor's timers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum TimerChange {
+pub(crate) enum TimerRow {
     /// One is set.
     Set {
         /// Its id; below 0 that of a schedule.
@@ -46,7 +30,7 @@ pub(crate) enum TimerChange {
         every_ms: Option<u64>,
     },
     /// One is gone.
-    Cancel(i64),
+    Gone(i64),
 }
 
 /// A timer whose time has come.
@@ -65,34 +49,71 @@ pub(crate) struct Due {
     pub(crate) tries: u64,
 }
 
-impl TimerChange {
-    pub(crate) fn sets(&self, wanted: i64) -> bool {
-        matches!(self, TimerChange::Set { id, .. } if *id == wanted)
+impl TimerRow {
+    /// That of a timer which a turn sets or cancels.
+    pub(crate) fn of(change: &TimerChange) -> TimerRow {
+        match change {
+            TimerChange::Set(StoredTimer { id, timer }) => TimerRow::Set {
+                id: row_of(*id),
+                method: timer.method.to_string(),
+                input: timer.input.as_deref().map(str::to_owned),
+                due_ms: timer.due_ms,
+                every_ms: timer.every_ms,
+            },
+            TimerChange::Cancel(id) => TimerRow::Gone(row_of(*id)),
+        }
     }
 
     fn id(&self) -> i64 {
         match self {
-            TimerChange::Set { id, .. } | TimerChange::Cancel(id) => *id,
+            TimerRow::Set { id, .. } | TimerRow::Gone(id) => *id,
         }
     }
 }
 
+/// The number of a timer's row; schedules have those below 0.
+pub(crate) fn row_of(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+/// How many timers of an actor are stored.
+pub(crate) fn count(database: &Database, key: &ActorKey) -> Result<usize, DatabaseError> {
+    let rows = database.read(
+        "SELECT count(*) FROM tidegate_timers WHERE actor = ?1 AND id = ?2 AND timer > 0",
+        &values![key.actor.as_str(), key.id.as_str()],
+    )?;
+    let count = rows
+        .into_iter()
+        .next()
+        .map_or(Ok(0), |mut row| row.number())?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+/// Whether a timer is stored.
+pub(crate) fn exists(database: &Database, key: &ActorKey, id: u64) -> Result<bool, DatabaseError> {
+    let found = database.read(
+        "SELECT 1 FROM tidegate_timers WHERE actor = ?1 AND id = ?2 AND timer = ?3",
+        &values![key.actor.as_str(), key.id.as_str(), row_of(id)],
+    )?;
+    Ok(!found.is_empty())
+}
+
 /// What changes come to, of which later ones win: the numbers of the timers that are gone, and
 /// the rows of those that are set.
-pub(crate) fn come_to(changes: &[TimerChange]) -> (Vec<i64>, Vec<Value>) {
-    let last: BTreeMap<i64, &TimerChange> =
+pub(crate) fn come_to(changes: &[TimerRow]) -> (Vec<i64>, Vec<Value>) {
+    let last: BTreeMap<i64, &TimerRow> =
         changes.iter().map(|change| (change.id(), change)).collect();
     let (mut gone, mut set) = (Vec::new(), Vec::new());
     for change in last.into_values() {
         match change {
-            TimerChange::Set {
+            TimerRow::Set {
                 id,
                 method,
                 input,
                 due_ms,
                 every_ms,
             } => set.push(json!([id, method, input, due_ms, every_ms])),
-            TimerChange::Cancel(id) => gone.push(*id),
+            TimerRow::Gone(id) => gone.push(*id),
         }
     }
     (gone, set)
@@ -139,24 +160,27 @@ impl Due {
 
     /// What becomes of it once it has fired: it is gone, or set for the next time that is
     /// yet to come.
-    pub(crate) fn fired(&self, declared: &ActorType, since_ms: u64, now_ms: u64) -> TimerChange {
+    pub(crate) fn fired(&self, declared: &ActorType, since_ms: u64, now_ms: u64) -> TimerRow {
         let next = match (self.id < 0, self.every_ms) {
             (true, _) => {
                 let cron = declared.cron.get(self.method.as_str());
-                cron.and_then(|cron| cron.next_after(since_ms, now_ms))
+                cron.and_then(|cron| match cron {
+                    Cron::Every { .. } => cron.next_after(since_ms, now_ms),
+                    Cron::Schedule(schedule) => next_moment(schedule, self.due_ms, now_ms),
+                })
             }
             (false, Some(every_ms)) => Some(next_on_grid(self.due_ms, every_ms, now_ms)),
             (false, None) => None,
         };
         match next {
-            Some(due_ms) => TimerChange::Set {
+            Some(due_ms) => TimerRow::Set {
                 id: self.id,
                 method: self.method.clone(),
                 input: self.input.clone(),
                 due_ms,
                 every_ms: self.every_ms,
             },
-            None => TimerChange::Cancel(self.id),
+            None => TimerRow::Gone(self.id),
         }
     }
 }
@@ -176,14 +200,14 @@ pub(crate) fn begin_schedules(
     before: usize,
     since_ms: u64,
     now_ms: u64,
-) -> Vec<TimerChange> {
+) -> Vec<TimerRow> {
     let place = |place: usize| -1 - i64::try_from(place).unwrap_or(i64::MAX - 1);
     let set = declared
         .cron
         .iter()
         .enumerate()
         .filter_map(|(index, (name, cron))| {
-            Some(TimerChange::Set {
+            Some(TimerRow::Set {
                 id: place(index),
                 method: name.to_string(),
                 input: None,
@@ -191,51 +215,14 @@ pub(crate) fn begin_schedules(
                 every_ms: None,
             })
         });
-    let gone = (0..before).map(|index| TimerChange::Cancel(place(index)));
+    let gone = (0..before).map(|index| TimerRow::Gone(place(index)));
     gone.chain(set).collect()
-}
-
-/// The first point of a grid that lies behind now.
-fn next_on_grid(due_ms: u64, every_ms: u64, now_ms: u64) -> u64 {
-    let every_ms = every_ms.max(1);
-    let steps = now_ms.saturating_sub(due_ms) / every_ms + 1;
-    due_ms.saturating_add(steps.saturating_mul(every_ms))
-}
-
-/// Checks a timer. Returns the name of its method, and its input if that is to be written
-/// otherwise.
-pub(crate) fn check(
-    timer: &NewTimer,
-    declared: &Declared,
-) -> Result<(Name, Option<String>), Failure> {
-    let delays = [Some(timer.delay_ms), timer.every_ms].into_iter().flatten();
-    if delays.clone().any(|delay| delay > MAX_DELAY_MS) || timer.every_ms == Some(0) {
-        return Err(Failure::host(code::TIMER_INVALID_DELAY)
-            .message(format!(
-                "expected a delay of at most {MAX_DELAY_MS} ms, and an interval of at least 1 ms"
-            ))
-            .param("max", MAX_DELAY_MS));
-    }
-    let Some((name, _)) = declared.methods.get_key_value(timer.method.as_str()) else {
-        return Err(Failure::host(code::TIMER_UNKNOWN_METHOD)
-            .message(format!("there is no method `{}`", timer.method))
-            .param("method", timer.method.as_str()));
-    };
-    let invalid = |detail: String| {
-        Failure::host(code::TIMER_INVALID_INPUT)
-            .message(format!("the input for `{name}` is invalid: {detail}"))
-            .param("method", name.as_str())
-    };
-    let input = timer.input.as_deref().unwrap_or("null");
-    let spelled = declared
-        .check_text(Against::Input(name.as_str()), input)?
-        .map_err(invalid)?;
-    Ok((name.clone(), spelled))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::declared::Declared;
 
     fn declared() -> Declared {
         let manifest = r#"{"tidegate": "0.1", "actors": {"a": {
@@ -243,15 +230,6 @@ mod tests {
             "cron": {"tidy": {"everyMs": 1000}}
         }}}"#;
         Declared::parse(manifest, "a").unwrap().unwrap()
-    }
-
-    fn timer(method: &str, input: &str) -> NewTimer {
-        NewTimer {
-            delay_ms: 1,
-            every_ms: None,
-            method: method.to_owned(),
-            input: Some(input.to_owned()),
-        }
     }
 
     fn due(id: i64, every_ms: Option<u64>) -> Due {
@@ -265,35 +243,11 @@ mod tests {
         }
     }
 
-    fn next(change: TimerChange) -> Option<u64> {
+    fn next(change: TimerRow) -> Option<u64> {
         match change {
-            TimerChange::Set { due_ms, .. } => Some(due_ms),
-            TimerChange::Cancel(_) => None,
+            TimerRow::Set { due_ms, .. } => Some(due_ms),
+            TimerRow::Gone(_) => None,
         }
-    }
-
-    #[test]
-    fn a_timer_names_a_method_and_an_input_that_it_accepts() {
-        let code = |timer: &NewTimer| check(timer, &declared()).map_err(|failure| failure.code);
-        assert!(code(&timer("add", "1")).is_ok());
-        assert_eq!(
-            code(&timer("nope", "1")).unwrap_err(),
-            "timer.unknown-method"
-        );
-        assert_eq!(
-            code(&timer("add", "\"x\"")).unwrap_err(),
-            "timer.invalid-input"
-        );
-        let late = NewTimer {
-            delay_ms: MAX_DELAY_MS + 1,
-            ..timer("add", "1")
-        };
-        assert_eq!(code(&late).unwrap_err(), "timer.invalid-delay");
-        let busy = NewTimer {
-            every_ms: Some(0),
-            ..timer("add", "1")
-        };
-        assert_eq!(code(&busy).unwrap_err(), "timer.invalid-delay");
     }
 
     #[test]
@@ -320,7 +274,7 @@ mod tests {
 
     #[test]
     fn of_several_changes_of_a_timer_the_last_counts() {
-        let set = |id: i64, due_ms| TimerChange::Set {
+        let set = |id: i64, due_ms| TimerRow::Set {
             id,
             method: "tidy".to_owned(),
             input: None,
@@ -329,8 +283,8 @@ mod tests {
         };
         let changes = [
             set(1, 10),
-            TimerChange::Cancel(2),
-            TimerChange::Cancel(1),
+            TimerRow::Gone(2),
+            TimerRow::Gone(1),
             set(2, 20),
             set(-1, 30),
         ];
@@ -344,7 +298,7 @@ mod tests {
     fn schedules_are_set_in_the_place_of_others() {
         let changes = begin_schedules(&declared(), 2, 500, 600);
         assert_eq!(changes.len(), 3);
-        assert_eq!(changes[1], TimerChange::Cancel(-2));
+        assert_eq!(changes[1], TimerRow::Gone(-2));
         assert_eq!(next(changes[2].clone()), Some(1_500));
         assert!(schedules_of(&declared()).is_some());
     }

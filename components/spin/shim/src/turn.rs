@@ -4,22 +4,26 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use tidegate_core::call::{Firing, Origin};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::Method;
-use tidegate_core::{ActorKey, Failure, Json, schema};
+use tidegate_core::meter::{Allowance, Exhausted};
+use tidegate_core::turn::idempotency::caller_of;
+use tidegate_core::turn::limits::Times;
+use tidegate_core::turn::state::{misfit, unfit};
+use tidegate_core::turn::{IdempotencyKey, Outcome, check};
+use tidegate_core::{ActorKey, Failure, Json};
 use tidegate_spin_base::signature::ActorRef;
 use tidegate_spin_base::{clock, settings};
 
-use crate::answers::{Answer, Keyed};
 use crate::bindings::tidegate::realtime::types as wit;
 use crate::declared::{Against, Declared};
-use crate::guest;
 use crate::rows::{self, Commit, Lease, Leases, Loaded, Refusal};
 use crate::stage::{
-    self, End, Given, Listener, Mode, Request, STATE_MEMORY_BYTES, Stage, Time, busy,
+    self, End, Given, LIMITS, Listener, Mode, Request, Stage, Time, busy, out_of_work,
 };
-use crate::timers::{self, Due};
+use crate::timers::{self, Due, TimerRow};
+use crate::{answers, guest};
 
 /// How often a turn is run before its caller is told that the actor is busy.
 const MAX_ATTEMPTS: u32 = 8;
@@ -32,10 +36,8 @@ const BUSY_WAIT_MS: u64 = 30_000;
 const WAKE_WAIT: Duration = Duration::from_secs(1);
 /// How often it looks whether another's lease has ended: at first, and at last.
 const BUSY_LOOK: [Duration; 2] = [Duration::from_millis(4), Duration::from_millis(60)];
-/// Time for a turn: the host's `turn-deadline-ms`.
-const TURN_MS: u64 = 5_000;
-/// Time for a streaming turn: `streaming-deadline-ms`.
-const STREAMING_MS: u64 = 300_000;
+/// Time for turns.
+const TIMES: Times = Times::DEFAULT;
 /// How many timers that are due one request runs, at most.
 const MAX_DUE: usize = 64;
 /// How often a timer's turn is begun that never ends.
@@ -48,7 +50,7 @@ pub(crate) struct Call {
     /// Its input.
     pub(crate) input: Option<String>,
     /// Who calls.
-    pub(crate) origin: wit::Origin,
+    pub(crate) origin: Origin,
     /// The actors that wait for it.
     pub(crate) chain: Vec<ActorRef>,
     /// The idempotency key.
@@ -67,14 +69,14 @@ pub(crate) struct Call {
 struct Begin<'a> {
     method: &'a str,
     input: Option<String>,
-    origin: wit::Origin,
+    origin: Origin,
     chain: Vec<ActorRef>,
     key: Option<String>,
-    keyed: Option<Keyed>,
+    keyed: Option<IdempotencyKey>,
     deadline_ms: Option<u64>,
     traceparent: Option<String>,
     listener: Listener,
-    fired: Option<timers::TimerChange>,
+    fired: Option<TimerRow>,
     turn_id: &'a str,
     attempt: u32,
 }
@@ -97,11 +99,10 @@ pub(crate) async fn call(
 ) -> Result<Option<String>, Failure> {
     let turn_id = clock::random_id(8);
     let keyed = match (&call.message, &call.key) {
-        // What is sent twice has the same name.
-        (Some(message), _) => Some(Keyed::new("message", &call.method, message, None)),
+        (Some(message), _) => Some(answers::of_message(&call.method, message)),
         (None, Some(once)) => {
             let caller = caller_of(&call.origin);
-            Some(Keyed::new(
+            Some(IdempotencyKey::new(
                 &caller,
                 &call.method,
                 once,
@@ -118,7 +119,7 @@ pub(crate) async fn call(
             continue;
         };
         if let Some(keyed) = &keyed
-            && let Some(known) = keyed.known(&request.database, key, clock::unix_ms())?
+            && let Some(known) = answers::known(keyed, &request.database, key, clock::unix_ms())?
         {
             return match call.message {
                 Some(_) => Ok(None),
@@ -255,27 +256,27 @@ pub(crate) fn state_of(loaded: &Loaded, declared: &Rc<Declared>) -> Result<Json,
     let Some(stored) = &loaded.state else {
         return Ok(declared.state.initial.clone());
     };
-    let unfit = |why: String| {
-        Failure::host(code::STATE_UNFIT).message(format!(
-            "the stored state does not fit the handler that serves the actor now: {why}"
-        ))
-    };
-    let expected = u64::from(declared.state.version);
-    if stored.version != expected {
-        let version = stored.version;
-        return Err(unfit(format!(
-            "it is of version {version}, expected {expected}; on Spin states are not migrated"
-        )));
-    }
     let mut state = Json::parse(&stored.text).map_err(|error| {
         Failure::host(code::STORE_UNAVAILABLE)
             .message(format!("the stored state is damaged: {error}"))
     })?;
-    if loaded.place.fit != declared.fit() {
-        let loose = declared
-            .check(Against::State, &state)?
-            .map_err(|violations| unfit(violations.to_string()))?;
-        state.spell_integers(&loose);
+    // What was committed under the schema satisfies it.
+    let schema = match loaded.place.fit == declared.fit() {
+        true => None,
+        false => declared.schema(Against::State)?,
+    };
+    let version = u32::try_from(stored.version).unwrap_or(u32::MAX);
+    let found = misfit(
+        (declared.state.version, schema.as_ref()),
+        (&state, version),
+        &mut Allowance::new(LIMITS.work_steps),
+    );
+    match found.map_err(|Exhausted| out_of_work())? {
+        Ok(loose) => state.spell_integers(&loose),
+        Err(misfit) => {
+            declared.confirm(Against::State)?;
+            return Err(unfit(format!("{misfit}; on Spin states are not migrated")));
+        }
     }
     Ok(state)
 }
@@ -317,7 +318,7 @@ async fn activate(
     let mut place = loaded.place.clone();
     place.activated_ms = Some(since_ms);
     place.schedules = schedules;
-    let lease = has_hook.then(|| Lease::new(now_ms + TURN_MS));
+    let lease = has_hook.then(|| Lease::new(now_ms + TIMES.turn_ms));
     let commit = Commit {
         state: (!place.exists).then_some(&declared.state.initial),
         timers: &set,
@@ -344,7 +345,7 @@ async fn activate(
             traceparent: None,
             listener: Listener::Nobody,
             keyed: None,
-            time: Time::new(TURN_MS, None, database),
+            time: Time::new(TIMES.turn_ms, None, database),
             streaming: None,
             fired: None,
             mode: Mode::Turn,
@@ -365,7 +366,7 @@ async fn activate(
         let result = guest::activate(turn).await;
         let stage = stage::leave();
         let end = match result {
-            Ok(()) => stage.finish(Answer::Nothing),
+            Ok(()) => stage.finish(Outcome::Nothing),
             Err(failure) => stage.discard(failure),
         };
         if let End::Failed(failure) = end {
@@ -401,7 +402,7 @@ async fn run_due(
             Err(Refusal::Database(error)) => Err(error.into()),
         };
     }
-    let firing = wit::Firing {
+    let firing = Firing {
         id: due.id.max(0).unsigned_abs(),
         due_ms: due.due_ms,
     };
@@ -410,8 +411,8 @@ async fn run_due(
         method: &due.method,
         input: due.input.clone(),
         origin: match due.id < 0 {
-            true => wit::Origin::Cron(firing),
-            false => wit::Origin::Timer(firing),
+            true => Origin::Cron(firing),
+            false => Origin::Timer(firing),
         },
         chain: Vec::new(),
         key: None,
@@ -460,8 +461,8 @@ async fn run_noted(
     let streaming = streaming.map(|streaming| Duration::from_millis(streaming.interval_ms));
     let limit_ms = match (method.deadline_ms, streaming) {
         (Some(deadline_ms), _) => deadline_ms,
-        (None, Some(_)) => settings::number("TIDEGATE_STREAMING_DEADLINE_MS", STREAMING_MS),
-        (None, None) => settings::number("TIDEGATE_TURN_DEADLINE_MS", TURN_MS),
+        (None, Some(_)) => settings::number("TIDEGATE_STREAMING_DEADLINE_MS", TIMES.streaming_ms),
+        (None, None) => settings::number("TIDEGATE_TURN_DEADLINE_MS", TIMES.turn_ms),
     };
     let mut stage = Stage::new(Given {
         request: request.clone(),
@@ -502,7 +503,7 @@ async fn run_noted(
     let turn = wit::Turn {
         this: key.into(),
         turn_id: begin.turn_id.to_owned(),
-        origin: begin.origin,
+        origin: (&begin.origin).into(),
         now_ms,
         deadline_ms,
         attempt: begin.attempt,
@@ -524,11 +525,11 @@ async fn run_noted(
         // Whatever it says, it said it of a state that is no more.
         Ok(_) if stage.is_doomed() => ended(stage.discard(busy()), None),
         Ok(result) => {
-            let answer = match &result {
-                Some(result) => Answer::Result(result.clone()),
-                None => Answer::Nothing,
+            let outcome = match &result {
+                Some(result) => Outcome::Result(result.as_str().into()),
+                None => Outcome::Nothing,
             };
-            ended(stage.finish(answer), result)
+            ended(stage.finish(outcome), result)
         }
     })
 }
@@ -561,36 +562,18 @@ fn check_call<'d>(
     let Some(found) = declared.methods.get(method) else {
         return Err(Failure::unknown_method(key.actor.as_str(), method));
     };
-    let mut parsed = match input {
-        Some(input) => {
-            Json::parse_unambiguous_within(input, STATE_MEMORY_BYTES).map_err(|error| {
-                Failure::host(code::INPUT_INVALID)
-                    .message(format!("Validation failed for {method}: /: {error}"))
-            })?
-        }
-        None => Json::Null,
-    };
-    let loose = declared
-        .check(Against::Input(method), &parsed)?
-        .map_err(|violations| schema::input_failure(method, input, violations))?;
-    if loose.is_empty() {
-        return Ok((found, None));
+    let against = Against::Input(method);
+    let schema = declared.schema(against)?;
+    let checked = check::input(
+        method,
+        schema.as_ref(),
+        input,
+        LIMITS.state_memory_bytes,
+        &mut Allowance::new(LIMITS.work_steps),
+    );
+    let checked = checked.map_err(|Exhausted| out_of_work())?;
+    if checked.is_err() {
+        declared.confirm(against)?;
     }
-    parsed.spell_integers(&loose);
-    Ok((found, Some(parsed.to_text())))
-}
-
-/// The name under which a caller's idempotency keys are its own. Clients without a user
-/// share one.
-fn caller_of(origin: &wit::Origin) -> String {
-    match origin {
-        wit::Origin::Client(client) => {
-            let claims = client.user.as_deref();
-            let claims = claims.and_then(|claims| serde_json::from_str::<Value>(claims).ok());
-            let subject = claims.and_then(|claims| Some(claims.get("sub")?.as_str()?.to_owned()));
-            format!("user {}", subject.unwrap_or_default())
-        }
-        wit::Origin::Actor(from) => format!("actor {}/{}", from.actor, from.id),
-        wit::Origin::Timer(_) | wit::Origin::Cron(_) | wit::Origin::Host => "host".to_owned(),
-    }
+    Ok((found, checked?))
 }

@@ -1,10 +1,11 @@
 //! Who may see an actor, and what of it: asks the handler's guard, about the last committed
 //! state. Nothing here waits for a turn.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
-use tidegate_core::failure::code;
 use tidegate_core::manifest::{Access, Recheck};
+use tidegate_core::turn::views;
 use tidegate_core::{ActorKey, Failure, Json, patch};
 use tidegate_spin_base::look;
 
@@ -12,7 +13,7 @@ use crate::bindings::exports::tidegate::spin::control::{Looking, Question, Subje
 use crate::bindings::tidegate::realtime::types as wit;
 use crate::guest;
 use crate::rows;
-use crate::stage::{self, Given, Listener, Mode, Request, Stage, Time};
+use crate::stage::{self, Given, LIMITS, Listener, Mode, Request, Stage, Time};
 use crate::turn;
 
 /// What somebody sees.
@@ -70,12 +71,16 @@ pub(crate) async fn look(
         connection: None,
         user: question.user.clone(),
     };
-    let decided = decide(request, key, access, who, question, &state).await;
+    let told = Told {
+        state: &state,
+        hidden: &hidden,
+    };
+    let decided = decide(request, key, access, who, question, told).await;
     stage::leave();
     let is_guarded = !request.is_unguarded.get();
     let shown = decided?;
     Ok(Seen {
-        state: shown.map(|shown| patch::strip_hidden(&shown, &hidden).to_text()),
+        state: shown.map(|shown| shown.to_text()),
         epoch,
         version,
         projected: access.project && is_guarded,
@@ -85,14 +90,27 @@ pub(crate) async fn look(
     })
 }
 
-async fn decide(
+/// What there is to be told.
+#[derive(Clone, Copy)]
+struct Told<'s> {
+    state: &'s Json,
+    hidden: &'s [String],
+}
+
+impl<'s> Told<'s> {
+    fn whole(self) -> Cow<'s, Json> {
+        patch::strip_hidden(self.state, self.hidden)
+    }
+}
+
+async fn decide<'s>(
     request: &Request,
     key: &ActorKey,
     access: Access,
     who: wit::Client,
     question: &look::Question,
-    state: &Json,
-) -> Result<Option<Json>, Failure> {
+    told: Told<'s>,
+) -> Result<Option<Cow<'s, Json>>, Failure> {
     if access.authorize {
         let to = match question.subject {
             look::Subject::State => Subject::State,
@@ -106,15 +124,18 @@ async fn decide(
         return Ok(None);
     }
     if !access.project || request.is_unguarded.get() {
-        return Ok(Some(state.clone()));
+        return Ok(Some(told.whole()));
     }
     let this = key.into();
     Ok(Some(match guest::project(Looking { this, who }).await? {
-        View::Whole => state.clone(),
-        View::Nothing => Json::Null,
-        View::Document(document) => Json::parse(&document).map_err(|error| {
-            tidegate_spin_base::log!("{key}: a view is not JSON: {error}");
-            Failure::host(code::HANDLER_FAILED).message("the actor's guard did not decide")
-        })?,
+        View::Whole => told.whole(),
+        View::Nothing => Cow::Owned(Json::Null),
+        View::Document(document) => {
+            let own = views::own(&document, told.hidden, LIMITS.state_memory_bytes);
+            Cow::Owned(own.map_err(|failure| {
+                tidegate_spin_base::log!("{key}: {failure}");
+                views::undecided()
+            })?)
+        }
     }))
 }
