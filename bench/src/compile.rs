@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use tidegate_base::config;
 use tidegate_base::metrics::Metrics;
+use tidegate_engine::config;
 use tidegate_engine::{Compiling, Engine, Grants};
 
 use crate::bench::Bench;

@@ -8,6 +8,7 @@
 
 mod activation;
 mod backup;
+pub mod config;
 mod dispatch;
 mod gone;
 mod inline;
@@ -37,7 +38,6 @@ use std::time::{Duration, Instant};
 
 use tidegate_base::budget::Budgets;
 use tidegate_base::clock::{WallClock, instant};
-use tidegate_base::config;
 use tidegate_base::metrics::Metrics;
 use tidegate_base::rate::RetryAfter;
 use tidegate_base::sync::{Mutex, MutexGuard};
@@ -441,7 +441,7 @@ impl Setup {
             access: config::Access::default(),
             router,
             store,
-            run_ahead: config::Store::default().run_ahead,
+            run_ahead: tidegate_store::config::Store::default().run_ahead,
             presence: connections.clone(),
             connections,
             placement: Placement::alone(),

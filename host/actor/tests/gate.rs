@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use tidegate_actor::turn::ReplyTo;
 use tidegate_actor::{Actors, Call, FirstContact, Setup, Stream};
 use tidegate_base::budget::Budget;
-use tidegate_base::config::Config;
 use tidegate_base::metrics::Metrics;
 use tidegate_core::{ActorKey, CallEnvelope, Client, Failure, Name, Origin};
 use tidegate_delivery::connections::Connections;
@@ -148,12 +147,13 @@ struct Scene {
 impl Scene {
     /// A counter with one subscriber to both its streams.
     async fn new() -> Scene {
-        let mut config = Config::default();
+        let settings = tidegate_engine::config::Engine {
+            // Nothing is kept outside the project.
+            cache_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled"),
+            ..Default::default()
+        };
         let metrics = Arc::new(Metrics::new());
-        // Nothing is kept outside the project.
-        config.engine.cache_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
-        let engine =
-            Engine::new(&config.engine, Compiling::InThisProcess, metrics.clone()).unwrap();
+        let engine = Engine::new(&settings, Compiling::InThisProcess, metrics.clone()).unwrap();
         let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
         let file = Path::new(&package).join("../../target/handlers/counter.wasm");
         let bytes = std::fs::read(&file).unwrap_or_else(|error| {

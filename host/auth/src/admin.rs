@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tidegate_base::config;
 
 use super::AuthError;
 use super::bearer::{Authorization, authorization};
@@ -51,10 +50,11 @@ impl AdminKey {
     /// The configured key, or that of the key file, which is made if it is not there:
     /// readable by its owner alone, and never seen half written.
     pub fn open(
-        settings: &config::Admin,
+        configured: Option<&str>,
+        key_file: Option<&Path>,
         data_dir: &Path,
     ) -> Result<(AdminKey, KeySource), AuthError> {
-        if let Some(key) = &settings.key {
+        if let Some(key) = configured {
             let key = AdminKey::new(key.as_bytes()).map_err(|problem| AuthError::Setting {
                 name: "admin.key",
                 problem,
@@ -62,7 +62,7 @@ impl AdminKey {
             return Ok((key, KeySource::Configured));
         }
         let default = || data_dir.join("admin.key");
-        let path = settings.key_file.clone().unwrap_or_else(default);
+        let path = key_file.map_or_else(default, Path::to_owned);
         let made = make(&path).map_err(|error| file_error("make", &path, error))?;
         let key = read(&path)?;
         Ok(match made {
@@ -190,11 +190,7 @@ mod tests {
     const KEY: &str = "0123456789abcdef";
 
     fn configured(key: &str) -> Result<AdminKey, String> {
-        let settings = config::Admin {
-            key: Some(key.to_owned()),
-            ..Default::default()
-        };
-        match AdminKey::open(&settings, Path::new("/nowhere")) {
+        match AdminKey::open(Some(key), None, Path::new("/nowhere")) {
             Ok((key, source)) => {
                 assert_eq!(source, KeySource::Configured);
                 Ok(key)
@@ -204,7 +200,7 @@ mod tests {
     }
 
     fn opened(data_dir: &Path) -> Result<(AdminKey, KeySource), String> {
-        AdminKey::open(&config::Admin::default(), data_dir).map_err(|error| error.to_string())
+        AdminKey::open(None, None, data_dir).map_err(|error| error.to_string())
     }
 
     fn allows(key: &AdminKey, values: &[&str]) -> bool {
@@ -336,11 +332,7 @@ mod tests {
         let path = folder.path("other");
         fs::write(&path, format!("{KEY}\r\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
-        let settings = config::Admin {
-            key_file: Some(path.clone()),
-            ..Default::default()
-        };
-        let (key, source) = AdminKey::open(&settings, Path::new("/nowhere")).unwrap();
+        let (key, source) = AdminKey::open(None, Some(&path), Path::new("/nowhere")).unwrap();
         assert_eq!(source, KeySource::File(path));
         assert!(allows(&key, &["Bearer 0123456789abcdef"]));
     }

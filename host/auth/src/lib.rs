@@ -11,6 +11,7 @@ mod address;
 mod admin;
 mod algorithm;
 mod bearer;
+pub mod config;
 mod key_file;
 mod keys;
 pub mod limits;

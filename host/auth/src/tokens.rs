@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tidegate_base::clock::system_ms;
-use tidegate_base::config;
 use tidegate_core::failure::code;
 use tidegate_core::{Failure, unambiguous};
 
+use super::config;
 use super::key_file::KeyFile;
 use super::keys::{Format, NoKey, Signature, decode};
 use super::{Algorithm, AuthError, Reason};

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_base::clock::Sleeps;
-use tidegate_base::config::Limits;
 use tidegate_base::metrics::Metrics;
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
@@ -20,6 +19,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::budget::Budget;
 use super::clocks::Clock;
+use super::config::Limits;
 use super::exports::Guests;
 use super::guest_log::GuestLog;
 use super::imports::Imports;

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use tidegate_base::config::Limits;
 use tidegate_base::sync::Mutex;
 use tidegate_core::Failure;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -31,6 +30,7 @@ use wasmtime_wasi_http::{
 };
 
 use super::allowed_hosts::{AllowedHosts, Target, Verdict, is_internal};
+use super::config::Limits;
 use super::imports::Pending;
 
 /// Different hosts that a component is warned about.

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
 use serde::{Deserialize, Serialize};
-use tidegate_base::config;
 
+use super::config;
 use super::wasmtime_config;
 
 /// What a process is begun for, as its argument has it: JSON.

@@ -5,7 +5,6 @@
 //! very much. Invariant: the pass takes time and memory by the length of the file, whatever
 //! the file says of itself.
 
-use tidegate_base::config;
 use tidegate_core::failure::cut;
 use tidegate_core::printable;
 use wasmparser::{
@@ -14,6 +13,7 @@ use wasmparser::{
 };
 
 use super::LoadError;
+use super::config;
 
 /// What a global takes of an instance, in bytes (wasmtime's `VMGlobalDefinition`).
 const GLOBAL_BYTES: u64 = 16;

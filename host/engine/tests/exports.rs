@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tidegate_base::config::Config;
 use tidegate_base::metrics::Metrics;
 use tidegate_core::{ActorId, ActorKey, Client, Failure, Name, Pointer};
+use tidegate_engine::config;
 use tidegate_engine::{
     Compiling, Component, Connections, Engine, Grants, LoadError, StateRead, Step, Subject, View,
 };
@@ -17,11 +17,13 @@ const AN_ACTOR: &str = r#"{"tidegate": "0.1", "actors": {"small": {"methods": {"
 const A_GUARD: &str = r#"{"tidegate": "0.1", "actors": {"small": {"access": ["project"]}}}"#;
 
 fn engine() -> Engine {
-    let mut config = Config::default();
-    // Nothing is kept outside the project.
-    config.engine.cache_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
+    let settings = config::Engine {
+        // Nothing is kept outside the project.
+        cache_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled"),
+        ..config::Engine::default()
+    };
     let metrics = Arc::new(Metrics::new());
-    Engine::new(&config.engine, Compiling::InThisProcess, metrics).expect("an engine")
+    Engine::new(&settings, Compiling::InThisProcess, metrics).expect("an engine")
 }
 
 /// Every set of exports.

@@ -41,8 +41,8 @@ use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidegate_auth::AdminKey;
+use tidegate_base::metrics;
 use tidegate_base::sync::Mutex;
-use tidegate_base::{config, metrics};
 use tidegate_core::failure::code;
 use tidegate_core::{ActorId, ActorKey, Failure, Name};
 use tidegate_engine::{Component, Engine, Grants};
@@ -51,6 +51,7 @@ use tidegate_store::Listing;
 use tokio::sync::Semaphore;
 
 use super::Shared;
+use super::config;
 use super::http::{self as answers, ErrorResponse, Refused, failure};
 
 /// Actors on a page when nobody says how many.

@@ -14,9 +14,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::Request;
 use http::header;
-use tidegate_base::config;
 use tidegate_ws::handshake;
 
+use super::config;
 use super::{Shared, upgrade};
 
 const HTML: &str = "text/html; charset=utf-8";

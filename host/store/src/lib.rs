@@ -9,6 +9,7 @@
 //! all that were told to be safe; an epoch and a version name one content, also where folders
 //! are copied or put back.
 
+pub mod config;
 mod durable;
 mod gate;
 mod memory;

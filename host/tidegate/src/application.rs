@@ -19,8 +19,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use tidegate_base::config::{Config, Durability, Limits};
+use tidegate_base::config::{self, Durability};
 use tidegate_engine::AllowedHosts;
+use tidegate_engine::config::Limits;
+
+use crate::config::Config;
 
 /// A handler to load.
 #[derive(Clone, Debug)]
@@ -157,7 +160,7 @@ fn override_limits(defaults: &Limits, overrides: toml::Table) -> Result<Limits, 
     let limits: Limits = toml::Value::Table(table)
         .try_into()
         .map_err(|error: toml::de::Error| error.to_string())?;
-    limits.check()?;
+    config::Settings::check(&limits).map_err(|wrong| wrong.to_string())?;
     Ok(limits)
 }
 

@@ -25,7 +25,8 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use tidegate_base::config::{ConfigError, Effective, Layers};
+use tidegate::config::{Effective, Layers};
+use tidegate_base::config::ConfigError;
 pub(crate) use up::Up;
 
 #[derive(Parser)]

@@ -12,7 +12,6 @@ use std::time::Duration;
 use tidegate_actor::{Actors, Setup, new_incarnation};
 use tidegate_auth::{AdminKey, AuthError, ClientAddress, KeySource, Tokens};
 use tidegate_base::budget::Budgets;
-use tidegate_base::config::Config;
 use tidegate_base::disk::FolderDisk;
 use tidegate_base::metrics::Metrics;
 use tidegate_core::name::NameError;
@@ -27,6 +26,7 @@ use tracing::{info, warn};
 use self::fresh::Fresh;
 use self::loading::Loading;
 use crate::application::Handler;
+use crate::config::Config;
 
 /// A running host.
 pub struct Host {
@@ -108,7 +108,8 @@ impl Host {
             .unwrap_or_else(|| PathBuf::from(".tidegate"));
         let kept_versions = config.admin.kept_versions;
         let mut fresh = Fresh::note(&data_dir);
-        let (admin, source) = AdminKey::open(&config.admin, &data_dir)?;
+        let (key, key_file) = (&config.admin.key, &config.admin.key_file);
+        let (admin, source) = AdminKey::open(key.as_deref(), key_file.as_deref(), &data_dir)?;
         if let KeySource::Made(path) = &source {
             fresh.made_key(path);
         }

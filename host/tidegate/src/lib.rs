@@ -4,4 +4,5 @@
 
 pub mod application;
 pub mod compose;
+pub mod config;
 pub mod host;

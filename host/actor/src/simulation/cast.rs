@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tidegate_base::config::{self, Durability};
+use tidegate_base::config::Durability;
 use tidegate_base::metrics::Metrics;
 use tidegate_base::sync::Mutex;
 use tidegate_core::{ActorId, ActorKey, Client, Failure, Json, Name, PatchOp, patch};
@@ -43,11 +43,11 @@ pub(super) fn components() -> &'static Components {
         let bytes = std::fs::read(&file).unwrap_or_else(|error| {
             panic!("{}: {error}; run `cargo xtask handlers`", file.display())
         });
-        let settings = config::Engine {
+        let settings = tidegate_engine::config::Engine {
             cache_dir: folder.join("compiled"),
             // Guests that yield by the system's clock would differ from run to run.
             epoch_tick_ms: 60 * 60 * 1000,
-            ..config::Engine::default()
+            ..tidegate_engine::config::Engine::default()
         };
         let engine = Engine::new(
             &settings,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use tidegate_base::config;
 use tidegate_core::ActorKey;
 use tidegate_journal as journal;
 use tidegate_testkit::disk::{Fault, Loss, SimDisk};
@@ -12,6 +11,7 @@ use tidegate_testkit::disk::{Fault, Loss, SimDisk};
 use super::books::{Book, Counts};
 use super::cast::{self, Dice, Seen};
 use super::life::{Ended, Life};
+use crate::config;
 
 /// What its clock shows at first.
 const START_MS: u64 = 1_700_000_000_000;

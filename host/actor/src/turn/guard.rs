@@ -14,7 +14,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tidegate_base::clock::instant;
-use tidegate_base::config::{self, AccessDefault};
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::manifest::Recheck;
@@ -23,6 +22,7 @@ use tidegate_engine::{Component, Connections, Crash, StateRead, Step, Subject};
 use tokio::sync::oneshot;
 use tracing::warn;
 
+use crate::config::{self, AccessDefault};
 use crate::live::{ActorFrame, OwnView, Shown, Steps, Stream, View};
 use crate::state::{ActorState, Pinned};
 

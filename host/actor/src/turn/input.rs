@@ -5,12 +5,12 @@
 
 use std::time::Instant;
 
-use tidegate_base::config::Limits;
 use tidegate_core::Failure;
 use tidegate_core::meter::Exhausted;
 use tidegate_core::schema::Schema;
 use tidegate_core::turn::check;
 use tidegate_engine::Component;
+use tidegate_engine::config::Limits;
 
 use super::work::{Budget, TurnMeter, elsewhere, is_short};
 

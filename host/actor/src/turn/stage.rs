@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tidegate_base::budget::{FREE, Share};
 use tidegate_base::clock::instant;
-use tidegate_base::config;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::document::{Op, OpError};
 use tidegate_core::failure::code;
@@ -25,7 +24,7 @@ use tidegate_core::{Document, Failure, Json, Name, PatchOp, Pointer, patch};
 use tidegate_delivery::Recipients;
 use tidegate_engine::{
     ActorCalls, Audience, CallResult, Component, Connections, Flush, Invocation, NewTimer, Outbox,
-    Outgoing, Pending, StateRead, StateWrite, Step, Timers, TurnControl, Unparsed, WayOut,
+    Outgoing, Pending, StateRead, StateWrite, Step, Timers, TurnControl, Unparsed, WayOut, config,
 };
 use tidegate_registry::calls::Caller;
 use tidegate_store::{ActorRecords, Change, Durability, Keyspace, Outcome, Received};
@@ -998,10 +997,10 @@ fn check_elsewhere(
 
 #[cfg(test)]
 mod tests {
-    use tidegate_base::config::Actors;
     use tidegate_core::turn::limits::Times;
 
     use super::*;
+    use crate::config::Actors;
 
     #[test]
     fn what_holds_without_settings_is_what_the_rules_say() {

@@ -3,32 +3,27 @@
 //! The command line adds the layers in that order and resolves them; `tidegate config`
 //! shows what came out. Invariants: of two layers that name a setting the later one wins,
 //! whatever is wrong is reported with the place it stands in, and a secret leaves this
-//! module only inside the [`Config`].
+//! module only inside the settings themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
-use super::{Config, ConfigError};
+use super::declare::dotted;
+use super::{ConfigError, Settings};
 
 /// What the names of all variables begin with.
 const PREFIX: &str = "TIDEGATE_";
-/// Short names of variables, and the settings they stand for. The long name wins.
-const ALIASES: [(&str, &str); 2] = [
-    ("TIDEGATE_LISTEN", "gateway.listen"),
-    (
-        "TIDEGATE_ENGINE_GROWN_MEMORY_BYTES",
-        "engine.guest-memory-bytes",
-    ),
-];
-/// Other names of settings, and those that they stand for.
-const OTHER_NAMES: [(&str, &str); 1] = [("engine.grown-memory-bytes", "engine.guest-memory-bytes")];
-/// Variables that arguments of the command line are read from.
-const ARGUMENTS: [&str; 2] = ["TIDEGATE_CONFIG", "TIDEGATE_URL"];
-/// Settings that are never shown.
-const SECRETS: [&str; 1] = ["admin.key"];
+
+/// The settings of a whole program.
+pub trait Program: Settings {
+    /// Variables that arguments of the command line are read from.
+    const ARGUMENTS: &'static [&'static str];
+    /// What a word of the command line looks like.
+    const EXAMPLE: &'static str;
+}
 
 /// Where a setting's value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,9 +60,9 @@ impl Source {
 
 /// The settings that hold, and where each comes from.
 #[derive(Clone, Debug)]
-pub struct Effective {
+pub struct Effective<C> {
     /// What the host is run with.
-    pub config: Config,
+    pub config: C,
     /// Every setting there is, in alphabetical order.
     pub settings: Vec<Setting>,
     /// What is odd but no error: variables that look like settings and are none.
@@ -107,35 +102,54 @@ enum Kind {
     List,
 }
 
-/// Every setting by its dotted name. JSON, other than TOML, also has what is absent.
-static KNOWN: LazyLock<BTreeMap<String, Kind>> = LazyLock::new(|| {
-    let mut known = BTreeMap::new();
-    let defaults = serde_json::to_value(Config::default());
-    collect_kinds("", &defaults.unwrap_or_default(), &mut known);
-    known
-});
-
-fn collect_kinds(key: &str, value: &serde_json::Value, known: &mut BTreeMap<String, Kind>) {
-    let kind = match value {
-        serde_json::Value::Object(members) => {
-            for (name, value) in members {
-                collect_kinds(&joined(key, name), value, known);
-            }
-            return;
-        }
-        serde_json::Value::Null => Kind::OptionalText,
-        serde_json::Value::Bool(_) => Kind::Boolean,
-        serde_json::Value::Number(_) => Kind::Number,
-        serde_json::Value::String(_) => Kind::Text,
-        serde_json::Value::Array(_) => Kind::List,
-    };
-    known.insert(key.to_owned(), kind);
+/// What is known of all settings, by dotted names.
+struct Known {
+    kinds: BTreeMap<String, Kind>,
+    /// Settings that are never shown.
+    secrets: BTreeSet<String>,
+    /// Other names of settings, and those that they stand for.
+    other_names: BTreeMap<String, String>,
+    /// Further names of variables, and the settings that they stand for. The usual name wins.
+    variables: BTreeMap<String, String>,
 }
 
-fn joined(key: &str, name: &str) -> String {
-    match key {
-        "" => name.to_owned(),
-        _ => format!("{key}.{name}"),
+impl Known {
+    fn of<C: Settings>() -> Known {
+        let mut known = Known {
+            kinds: BTreeMap::new(),
+            secrets: BTreeSet::new(),
+            other_names: BTreeMap::new(),
+            variables: BTreeMap::new(),
+        };
+        // JSON, other than TOML, also has what is absent.
+        let defaults = serde_json::to_value(C::default()).unwrap_or_default();
+        for (key, declared) in C::declared().all() {
+            if let Some(kind) = Kind::of(&defaults, &key) {
+                known.kinds.insert(key.clone(), kind);
+            }
+            if declared.is_secret {
+                known.secrets.insert(key.clone());
+            }
+            if let Some(name) = declared.variable {
+                known.variables.insert(name.to_owned(), key.clone());
+            }
+            if let Some(alias) = declared.alias {
+                let section = key.rsplit_once('.').map_or("", |(section, _)| section);
+                let alias = dotted(section, alias);
+                known.variables.insert(variable_of(&alias), key.clone());
+                known.other_names.insert(alias, key);
+            }
+        }
+        known
+    }
+
+    /// The variable whose name is like this one, unless it is as good as any other.
+    fn nearest_variable(&self, name: &str) -> Option<String> {
+        let variables = self.kinds.keys().map(|key| variable_of(key));
+        let (distance, nearest) = variables
+            .map(|variable| (edits_between(name, &variable), variable))
+            .min()?;
+        (distance * 3 <= name.len()).then_some(nearest)
     }
 }
 
@@ -146,6 +160,21 @@ pub fn variable_of(key: &str) -> String {
 }
 
 impl Kind {
+    /// That of a setting, among these defaults.
+    fn of(defaults: &serde_json::Value, key: &str) -> Option<Kind> {
+        let default = key
+            .split('.')
+            .try_fold(defaults, |section, name| section.get(name))?;
+        Some(match default {
+            serde_json::Value::Null => Kind::OptionalText,
+            serde_json::Value::Bool(_) => Kind::Boolean,
+            serde_json::Value::Number(_) => Kind::Number,
+            serde_json::Value::String(_) => Kind::Text,
+            serde_json::Value::Array(_) => Kind::List,
+            serde_json::Value::Object(_) => return None,
+        })
+    }
+
     /// Reads what somebody wrote without minding TOML's quotes.
     fn read(self, text: &str) -> Result<toml::Value, String> {
         let parsed = || text.trim().parse::<toml::Value>().ok();
@@ -172,21 +201,34 @@ impl Kind {
 }
 
 /// Layers that are being laid; each one covers those before it.
-#[derive(Default)]
-pub struct Layers {
+pub struct Layers<C> {
+    known: Known,
     table: toml::Table,
     sources: BTreeMap<String, Source>,
     warnings: Vec<String>,
+    of: PhantomData<C>,
 }
 
-impl Layers {
+impl<C: Program> Default for Layers<C> {
+    fn default() -> Self {
+        Layers::new()
+    }
+}
+
+impl<C: Program> Layers<C> {
     /// The defaults alone.
-    pub fn new() -> Layers {
-        Layers::default()
+    pub fn new() -> Layers<C> {
+        Layers {
+            known: Known::of::<C>(),
+            table: toml::Table::new(),
+            sources: BTreeMap::new(),
+            warnings: Vec::new(),
+            of: PhantomData,
+        }
     }
 
     /// Lays a TOML file on top.
-    pub fn file(mut self, path: &Path) -> Result<Layers, ConfigError> {
+    pub fn file(mut self, path: &Path) -> Result<Layers<C>, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
             source,
@@ -203,12 +245,12 @@ impl Layers {
         let table: toml::Table = text.parse().map_err(located)?;
         let leaves = leaves_of(table);
         for (key, value) in &leaves {
-            if SECRETS.contains(&key.as_str()) && !value.is_str() {
+            if self.known.secrets.contains(key) && !value.is_str() {
                 let detail = format!("{key}: expected a string");
                 return Err(refused(path.display().to_string(), detail));
             }
         }
-        toml::from_str::<Config>(&text).map_err(located)?;
+        toml::from_str::<C>(&text).map_err(located)?;
         for (key, value) in leaves {
             self.put(key, value, Source::File(path.to_owned()));
         }
@@ -222,29 +264,26 @@ impl Layers {
     pub fn variables(
         mut self,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Layers, ConfigError> {
+    ) -> Result<Layers<C>, ConfigError> {
         let mut ours: BTreeMap<String, OsString> = variables
             .into_iter()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
             .filter(|(name, _)| name.starts_with(PREFIX))
             .collect();
-        for (alias, key) in ALIASES {
-            if let Some(value) = ours.remove(alias) {
-                self.put_variable(alias, key, &value)?;
-            }
-        }
-        for key in KNOWN.keys() {
-            let name = variable_of(key);
+        let usual = self.known.kinds.keys();
+        let usual = usual.map(|key| (variable_of(key), key.clone()));
+        let further = self.known.variables.clone().into_iter();
+        for (name, key) in further.chain(usual.collect::<Vec<_>>()) {
             if let Some(value) = ours.remove(&name) {
-                self.put_variable(&name, key, &value)?;
+                self.put_variable(&name, &key, &value)?;
             }
         }
         for name in ours.into_keys() {
-            if ARGUMENTS.contains(&name.as_str()) {
+            if C::ARGUMENTS.contains(&name.as_str()) {
                 continue;
             }
             let mut warning = format!("the environment variable {name} is no setting");
-            if let Some(near) = nearest_variable(&name) {
+            if let Some(near) = self.known.nearest_variable(&name) {
                 warning.push_str(&format!("; did you mean {near}?"));
             }
             self.warnings.push(warning);
@@ -253,11 +292,12 @@ impl Layers {
     }
 
     /// Lays `key=value` words on top; a value is read as that of a variable is.
-    pub fn words(mut self, words: &[String]) -> Result<Layers, ConfigError> {
+    pub fn words(mut self, words: &[String]) -> Result<Layers<C>, ConfigError> {
         for word in words {
-            let (key, value) = word
-                .split_once('=')
-                .ok_or_else(|| ConfigError::Word { word: word.clone() })?;
+            let (key, value) = word.split_once('=').ok_or_else(|| ConfigError::Word {
+                word: word.clone(),
+                example: C::EXAMPLE,
+            })?;
             self.put_text(key.trim(), value, Source::Argument("--set"))?;
         }
         Ok(self)
@@ -269,14 +309,14 @@ impl Layers {
         argument: &'static str,
         key: &str,
         value: &str,
-    ) -> Result<Layers, ConfigError> {
+    ) -> Result<Layers<C>, ConfigError> {
         self.put_text(key, value, Source::Argument(argument))?;
         Ok(self)
     }
 
     /// What holds under all layers.
-    pub fn resolve(self) -> Result<Effective, ConfigError> {
-        let config = parse(self.table).map_err(|detail| ConfigError::Invalid {
+    pub fn resolve(self) -> Result<Effective<C>, ConfigError> {
+        let config: C = parse(self.table).map_err(|detail| ConfigError::Invalid {
             place: "configuration".to_owned(),
             detail,
         })?;
@@ -292,10 +332,10 @@ impl Layers {
             detail: error.to_string(),
         })?;
         let mut values: BTreeMap<String, toml::Value> = leaves_of(effective).into_iter().collect();
-        let settings = KNOWN.keys().map(|key| Setting {
+        let settings = self.known.kinds.keys().map(|key| Setting {
             key: key.clone(),
             value: match values.remove(key) {
-                Some(_) if SECRETS.contains(&key.as_str()) => Shown::Hidden,
+                Some(_) if self.known.secrets.contains(key) => Shown::Hidden,
                 Some(value) => Shown::Value(value),
                 None => Shown::Absent,
             },
@@ -316,14 +356,14 @@ impl Layers {
                 detail: "expected UTF-8".to_owned(),
             });
         };
-        if value.is_empty() && KNOWN.get(key) == Some(&Kind::OptionalText) {
+        if value.is_empty() && self.known.kinds.get(key) == Some(&Kind::OptionalText) {
             return Ok(());
         }
         self.put_text(key, value, source)
     }
 
     fn put_text(&mut self, key: &str, text: &str, source: Source) -> Result<(), ConfigError> {
-        let value = match KNOWN.get(key) {
+        let value = match self.known.kinds.get(key) {
             Some(kind) => kind.read(text),
             // A whole section, or a name that is refused below with a list of the right ones.
             None => Ok(text.parse().unwrap_or_else(|_| text.into())),
@@ -334,7 +374,7 @@ impl Layers {
         };
         let mut alone = toml::Table::new();
         insert(&mut alone, key, value.map_err(refused)?);
-        parse(alone.clone()).map_err(refused)?;
+        parse::<C>(alone.clone()).map_err(refused)?;
         for (key, value) in leaves_of(alone) {
             self.put(key, value, source.clone());
         }
@@ -342,15 +382,14 @@ impl Layers {
     }
 
     fn put(&mut self, key: String, value: toml::Value, source: Source) {
-        let known = OTHER_NAMES.iter().find(|(other, _)| *other == key);
-        let key = known.map_or(key, |(_, name)| (*name).to_owned());
+        let key = self.known.other_names.get(&key).cloned().unwrap_or(key);
         insert(&mut self.table, &key, value);
         self.sources.insert(key, source);
     }
 }
 
-fn parse(table: toml::Table) -> Result<Config, String> {
-    let parsed: Result<Config, toml::de::Error> = toml::Value::Table(table).try_into();
+fn parse<C: Settings>(table: toml::Table) -> Result<C, String> {
+    let parsed: Result<C, toml::de::Error> = toml::Value::Table(table).try_into();
     parsed.map_err(|error| error.message().to_owned())
 }
 
@@ -362,7 +401,7 @@ fn leaves_of(table: toml::Table) -> Vec<(String, toml::Value)> {
             toml::Value::Table(members) => leaves.extend(
                 leaves_of(members)
                     .into_iter()
-                    .map(|(inner, value)| (joined(&name, &inner), value)),
+                    .map(|(inner, value)| (dotted(&name, &inner), value)),
             ),
             value => leaves.push((name, value)),
         }
@@ -386,15 +425,6 @@ fn insert(table: &mut toml::Table, key: &str, value: toml::Value) {
 fn line_of(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().iter().take(offset);
     before.filter(|byte| **byte == b'\n').count() + 1
-}
-
-/// The variable whose name is like this one, unless it is as good as any other.
-fn nearest_variable(name: &str) -> Option<String> {
-    let variables = KNOWN.keys().map(|key| variable_of(key));
-    let (distance, nearest) = variables
-        .map(|variable| (edits_between(name, &variable), variable))
-        .min()?;
-    (distance * 3 <= name.len()).then_some(nearest)
 }
 
 /// Letters to insert, remove or replace (Levenshtein's distance).

@@ -5,7 +5,8 @@
 //! makes the same settings hold, but for secrets, which are not shown.
 
 use serde_json::json;
-use tidegate_base::config::{Effective, Shown};
+use tidegate::config::Effective;
+use tidegate_base::config::Shown;
 
 use super::{Settings, print};
 

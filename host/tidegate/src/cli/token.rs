@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
+use tidegate_auth::config::Auth;
 use tidegate_auth::{Algorithm, Tokens};
-use tidegate_base::config::Auth;
 
 use super::{Settings, print};
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use tidegate_base::config::Config;
+use tidegate::config::Config;
 use tidegate_base::memory;
 
 use super::Settings;

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use tidegate_base::config::{ConfigError, Setting, Settings, Shown, Source, variable_of};
 
 use super::*;
 
@@ -243,24 +245,35 @@ fn every_setting_can_be_made_by_its_variable() {
 
 #[test]
 fn every_field_of_the_settings_is_known() {
-    // Each `pub field:` above the functions of this module is a setting, a section, or both.
-    let source = include_str!("../config.rs");
     let effective = Layers::new().resolve().unwrap();
-    let known: BTreeSet<&str> = effective
+    let known: BTreeSet<String> = effective
         .settings
-        .iter()
-        .flat_map(|setting| setting.key.split('.'))
+        .into_iter()
+        .map(|setting| setting.key)
         .collect();
-    let fields = source.lines().filter_map(|line| {
-        let (name, _) = line.strip_prefix("    pub ")?.split_once(": ")?;
-        (!name.contains('(')).then(|| name.replace('_', "-"))
-    });
-    let mut count = 0;
-    for field in fields {
-        assert!(known.contains(field.as_str()), "{field} is not known");
-        count += 1;
+    let declared = Config::declared();
+    let declared: BTreeSet<String> = declared.all().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(known, declared);
+    assert!(known.len() > 60, "{} settings", known.len());
+    // Nothing has a place in a file that is not declared.
+    let mut in_files = Vec::new();
+    leaves(
+        "",
+        &serde_json::to_value(Config::default()).unwrap(),
+        &mut in_files,
+    );
+    assert_eq!(in_files.into_iter().collect::<BTreeSet<_>>(), declared);
+}
+
+/// The dotted names of all values.
+fn leaves(key: &str, value: &serde_json::Value, found: &mut Vec<String>) {
+    let Some(members) = value.as_object() else {
+        return found.push(key.to_owned());
+    };
+    for (name, value) in members {
+        let dot = if key.is_empty() { "" } else { "." };
+        leaves(&format!("{key}{dot}{name}"), value, found);
     }
-    assert!(count > 60, "{count} fields");
 }
 
 #[test]
