@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use tidegate_base::metrics::Metrics;
 use tidegate_engine::config;
 use tidegate_engine::{Compiling, Engine, Grants};
 
@@ -35,8 +34,7 @@ pub(crate) async fn all_into(folder: &Path, handlers: &Path) -> Result<()> {
         cache_dir: folder.to_owned(),
         ..config::Engine::default()
     };
-    let metrics = Arc::new(Metrics::new());
-    let engine = Engine::new(&settings, Compiling::InThisProcess, metrics);
+    let engine = Engine::new(&settings, Compiling::InThisProcess, Arc::default());
     let engine = engine.map_err(|error| anyhow::anyhow!("{error:#}"))?;
     for name in HANDLERS {
         let file = handlers.join(name).with_extension("wasm");

@@ -16,7 +16,6 @@ use tidegate_core::failure::code;
 use tidegate_core::manifest::ActorType;
 use tidegate_core::{ActorKey, Failure, Origin};
 use tidegate_engine::{Component, Hook, Instance};
-use tidegate_registry::router::Slot;
 use tidegate_store::{Change, Commit, Committed, Connected, Durability, Stored, Weight};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
@@ -32,6 +31,7 @@ use super::lanes::Consumer;
 use super::mail::Blocked;
 use super::mailbox::{Bounds, Call, Delivered, Ending, Item, Mailbox};
 use super::{Shared, new_epoch, shutting_down};
+use crate::claim::Slot;
 use crate::state::{ActorState, unavailable};
 use crate::turn::{Fitted, Undecided, fitted};
 

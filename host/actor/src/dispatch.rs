@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use tidegate_base::budget::Exhausted;
 use tidegate_base::clock::instant;
-use tidegate_base::metrics::Stopwatch;
 use tidegate_core::failure::code;
 use tidegate_core::turn::calls;
 use tidegate_core::{ActorKey, CallEnvelope, Failure, Origin};
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::mailbox::{Call, Item};
 use super::{CALL_COST, Shared, Undelivered, shutting_down};
+use crate::metrics::Stopwatch;
 use crate::turn::{Dispatch, ReplyTo};
 
 /// The way from one actor to others.

@@ -8,6 +8,7 @@
 
 mod activation;
 mod backup;
+mod claim;
 pub mod config;
 mod dispatch;
 mod gone;
@@ -19,6 +20,7 @@ pub mod live;
 mod mail;
 mod mail_queue;
 mod mailbox;
+pub mod metrics;
 mod remote;
 #[cfg(test)]
 mod simulation;
@@ -38,7 +40,6 @@ use std::time::{Duration, Instant};
 
 use tidegate_base::budget::Budgets;
 use tidegate_base::clock::{WallClock, instant};
-use tidegate_base::metrics::Metrics;
 use tidegate_base::rate::RetryAfter;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_base::timer::{Due, Timers};
@@ -53,7 +54,7 @@ use tidegate_delivery::connections::{Connection, Connections, Presence};
 use tidegate_engine::{Component, GivesWay};
 use tidegate_registry::claims::ClaimKind;
 use tidegate_registry::placement::{Home, Placement};
-use tidegate_registry::router::{Conflict, Router};
+use tidegate_registry::router::Conflict;
 use tidegate_store::{ActorRecords, Connected, Keyspace};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
@@ -62,6 +63,7 @@ use tracing::warn;
 
 use self::activation::Activation;
 pub use self::backup::Existing;
+pub use self::claim::{Router, Slot, router};
 use self::dispatch::Ways;
 pub use self::inline::InlineRun;
 pub use self::inspect::{About, Listed, Page};
@@ -70,6 +72,7 @@ use self::lanes::Lanes;
 use self::mail_queue::MailQueue;
 pub use self::mailbox::Call;
 use self::mailbox::{Delivered, Ending, Item, Retire};
+use self::metrics::Metrics;
 use self::remote::Remote;
 pub use self::remote::new_incarnation;
 use self::sleeping::{Sleeping, Wake};

@@ -16,7 +16,6 @@ use std::time::Duration;
 use tidegate_base::budget::Exhausted;
 use tidegate_base::clock::instant;
 use tidegate_base::fair::Share;
-use tidegate_base::metrics::Stopwatch;
 use tidegate_core::call::Mail;
 use tidegate_core::failure::code;
 use tidegate_core::turn::Outbox;
@@ -32,6 +31,7 @@ use super::lanes::{BATCH, Consumer};
 use super::mail_queue::{Before, Crowd, Due, PAUSES, Pair, Refused};
 use super::mailbox::{Call, Item};
 use super::{CALL_COST, Shared, Undelivered};
+use crate::metrics::Stopwatch;
 use crate::turn::ReplyTo;
 
 /// How long a receiver that no component serves may take to be served: a host that starts, or

@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use tidegate_base::budget::Share;
 use tidegate_base::clock::instant;
-use tidegate_base::metrics::Stopwatch;
 use tidegate_base::timer::Due;
 use tidegate_core::{ActorKey, CallEnvelope, Client, Failure};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::metrics::Stopwatch;
 use crate::turn::{ReplyTo, Which};
 
 /// One piece of work for an actor.

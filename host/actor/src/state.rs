@@ -27,7 +27,6 @@ use tidegate_core::{ActorKey, Failure, Json, PatchOp, Pointer, patch};
 use tidegate_delivery::Source;
 use tidegate_delivery::write_batch::WriteBatch;
 use tidegate_engine::Component;
-use tidegate_registry::router::Slot;
 use tidegate_store::{
     ActorRecords, Change, Commit, Committed, Durability, Gate, Keyspace, Received, StoreError,
     Stored, Weight,
@@ -35,11 +34,13 @@ use tidegate_store::{
 
 pub(crate) use self::cost::BASE_COST;
 pub(crate) use self::history::{History, next_token};
+pub(crate) use self::shown::Shown;
+
 use self::lineage::Lineage;
 use self::presence::Presence;
 use self::replay_buffer::{LookedUp, ReplayBuffer};
 pub use self::shown::Pinned;
-pub(crate) use self::shown::Shown;
+use crate::claim::Slot;
 use crate::live::{ActorFrame, Body, Subscribers, Update, frame};
 use crate::turn::guard::{Basis, Guarding, Guards};
 use crate::turn::timers::{ActorTimers, Clock, Which};

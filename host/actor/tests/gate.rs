@@ -6,15 +6,14 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use tidegate_actor::metrics::Metrics;
 use tidegate_actor::turn::ReplyTo;
 use tidegate_actor::{Actors, Call, FirstContact, Setup, Stream};
 use tidegate_base::budget::Budget;
-use tidegate_base::metrics::Metrics;
 use tidegate_core::{ActorKey, CallEnvelope, Client, Failure, Name, Origin};
 use tidegate_delivery::connections::Connections;
 use tidegate_delivery::{Close, Dialect, Offer, Outlet, SharedFrame, Source};
 use tidegate_engine::{Compiling, Engine, Grants};
-use tidegate_registry::router::Router;
 use tidegate_store::{
     ActorRecords, Change, Commit, Committed, Durability, Keyspace, Later, Listing, Memory, Store,
     StoreError, StoreFigures, Stored, Weight,
@@ -153,7 +152,7 @@ impl Scene {
             ..Default::default()
         };
         let metrics = Arc::new(Metrics::new());
-        let engine = Engine::new(&settings, Compiling::InThisProcess, metrics.clone()).unwrap();
+        let engine = Engine::new(&settings, Compiling::InThisProcess, Arc::default()).unwrap();
         let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
         let file = Path::new(&package).join("../../target/handlers/counter.wasm");
         let bytes = std::fs::read(&file).unwrap_or_else(|error| {
@@ -163,7 +162,7 @@ impl Scene {
             .load("counter", bytes, Grants::default())
             .await
             .unwrap();
-        let router = Arc::new(Router::new(metrics.clone()));
+        let router = Arc::new(tidegate_actor::router(Arc::default(), metrics.clone()));
         let name = Name::parse("counter").unwrap();
         router.install(name, Arc::new(component)).unwrap();
         let (sender, commits) = mpsc::unbounded_channel();

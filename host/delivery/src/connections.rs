@@ -14,7 +14,6 @@ use arc_swap::ArcSwapOption;
 use indexmap::IndexMap;
 use tidegate_base::budget::{Chunks, Exhausted};
 use tidegate_base::hash::{KeyedHash, KeyedMap, KeyedSet};
-use tidegate_base::metrics::Metrics;
 use tidegate_base::sync::{Mutex, MutexGuard, RwLock};
 use tidegate_core::protocol::Envelope;
 use tidegate_core::{ActorKey, Client, Failure, protocol};
@@ -22,6 +21,7 @@ use tidegate_ws::{CloseCode, Counters, Frame, Outbound, Refused};
 use tokio_util::sync::CancellationToken;
 
 use self::contacts::Contacts;
+use super::metrics::Metrics;
 use crate::frame::{Dialect, SharedFrame};
 use crate::outlet::{Close, Offer, Outlet, Source};
 

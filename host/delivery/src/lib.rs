@@ -9,6 +9,7 @@
 
 pub mod connections;
 mod frame;
+pub mod metrics;
 mod outlet;
 mod subscribers;
 pub mod write_batch;

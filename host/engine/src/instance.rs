@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_base::clock::Sleeps;
-use tidegate_base::metrics::Metrics;
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
 use wasmtime::{Store, UpdateDeadline};
@@ -24,6 +23,7 @@ use super::exports::Guests;
 use super::guest_log::GuestLog;
 use super::imports::Imports;
 use super::load::{Component, Template};
+use super::metrics::Metrics;
 use super::outbound::{self, Outbound};
 use super::ticker::Ticker;
 

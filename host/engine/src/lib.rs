@@ -26,6 +26,7 @@ mod imports;
 mod instance;
 mod load;
 mod manifest;
+pub mod metrics;
 mod migrate;
 mod outbound;
 mod outbox;
@@ -55,7 +56,6 @@ pub use outbox::{Audience, Connections, Outbox};
 pub use process::{COMMAND as COMPILE_COMMAND, run as compile_for_another};
 pub use state::{StateRead, StateWrite, Unparsed};
 use tidegate_base::clock::Sleeps;
-use tidegate_base::metrics::Metrics;
 use tidegate_base::workers::Workers;
 pub use tidegate_core::turn::{Invocation, NewTimer};
 pub use timers::Timers;
@@ -64,6 +64,7 @@ pub use types::Turn;
 
 use self::budget::Budget;
 use self::compile::Compiler;
+use self::metrics::Metrics;
 use self::ticker::Ticker;
 
 /// A cheap handle to the one engine of a host.

@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tidegate_base::metrics::Metrics;
 use tidegate_core::{ActorId, ActorKey, Client, Failure, Name, Pointer};
 use tidegate_engine::config;
 use tidegate_engine::{
@@ -22,8 +21,7 @@ fn engine() -> Engine {
         cache_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled"),
         ..config::Engine::default()
     };
-    let metrics = Arc::new(Metrics::new());
-    Engine::new(&settings, Compiling::InThisProcess, metrics).expect("an engine")
+    Engine::new(&settings, Compiling::InThisProcess, Arc::default()).expect("an engine")
 }
 
 /// Every set of exports.

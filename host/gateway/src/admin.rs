@@ -339,7 +339,7 @@ async fn metrics_page(State(shared): State<Arc<Shared>>) -> Response {
     for connection in shared.connections.all() {
         connection.count_traffic();
     }
-    let mut response = Response::new(Body::from(shared.metrics.page()));
+    let mut response = Response::new(Body::from(shared.page.page()));
     let headers = response.headers_mut();
     headers.insert(
         CONTENT_TYPE,

@@ -30,12 +30,12 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::body::Body as _;
 use serde_json::value::RawValue;
+use tidegate_actor::metrics::Stopwatch;
 use tidegate_actor::turn::{Listener, ReplyTo};
 use tidegate_actor::{Call, FirstContact, Stream, random_id};
 use tidegate_auth::Identity;
 use tidegate_auth::limits::AddressPermit;
 use tidegate_base::budget::{Budget, Exhausted, Share};
-use tidegate_base::metrics::{Kind, Metrics, Stopwatch};
 use tidegate_base::rate::RetryAfter;
 use tidegate_core::failure::code;
 use tidegate_core::http::{self as http_rules, Events, accepted_events, is_read_as_json};
@@ -47,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::EVENT_STREAM;
 use super::caller::{Arrival, Caller, TokenFrom, expired};
+use super::metrics::{Kind, Metrics};
 use super::relief::{Cut, Receiver};
 use super::sse::{SseOutlet, SseStream};
 use super::{Peer, Shared, body};
@@ -228,7 +229,7 @@ pub(super) async fn call(
     check_content_type(&headers, &body)?;
     let place = shared.admit_behind_proxy(peer, arrival.address)?;
     let patience = Duration::from_millis(shared.settings.body_timeout_ms);
-    let budgets = &shared.metrics.budgets;
+    let budgets = &shared.budgets;
     let reading = read_input(body, shared.settings.max_frame_bytes, &budgets.inputs);
     let (input, share) = tokio::time::timeout(patience, reading)
         .await
@@ -447,7 +448,7 @@ fn last_event(headers: &HeaderMap) -> Option<Since> {
 fn stream_outlet(shared: &Shared, caller: &Caller, dialect: Dialect) -> Arc<SseOutlet> {
     let id: Arc<str> = format!("sse-{}", random_id(8)).into();
     let limits = shared.socket_settings.outbound;
-    let budget = shared.metrics.budgets.outbound.clone();
+    let budget = shared.budgets.outbound.clone();
     let outlet = SseOutlet::new(id, caller.user(), dialect, limits, budget);
     Arc::new(outlet)
 }

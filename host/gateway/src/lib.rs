@@ -17,6 +17,7 @@ mod connection;
 mod cors;
 mod descriptors;
 mod http;
+pub mod metrics;
 mod origin;
 mod page;
 mod relief;
@@ -43,11 +44,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::upgrade::OnUpgrade;
 use tidegate_actor::Actors;
+use tidegate_actor::metrics::Stages;
 use tidegate_auth::limits::{AddressLimits, AddressPermit, CallLimits};
 use tidegate_auth::{AdminKey, ClientAddress, Tokens};
 use tidegate_base::budget::Budgets;
 use tidegate_base::clock::Steps;
-use tidegate_base::metrics::Metrics;
+use tidegate_base::metrics::Registry;
 use tidegate_base::rate::RateLimit;
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
@@ -63,6 +65,7 @@ use tracing::{debug, info, warn};
 use self::accept::Accepting;
 use self::caller::{Arrival, REQUEST_ID, TokenFrom};
 use self::http::ErrorResponse;
+use self::metrics::Metrics;
 use self::reserved::{Reserved, ReservedPlace};
 use self::wire::Wire;
 
@@ -73,6 +76,14 @@ pub(crate) struct Shared {
     pub(crate) actors: Arc<Actors>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) metrics: Arc<Metrics>,
+    /// What is counted of what is sent.
+    pub(crate) sent: Arc<tidegate_delivery::metrics::Metrics>,
+    /// Where the time of calls goes.
+    pub(crate) stages: Arc<Stages>,
+    /// What the host counts, for operators.
+    pub(crate) page: Arc<Registry>,
+    /// What the host may hold for clients.
+    pub(crate) budgets: Budgets,
     /// Verifies tokens; without it everybody is anonymous.
     pub(crate) tokens: Option<Tokens>,
     allow_anonymous: bool,
@@ -182,8 +193,16 @@ pub struct Services {
     pub scratch: PathBuf,
     /// Longest record of the store, in bytes.
     pub max_record_bytes: usize,
-    /// What is counted.
+    /// What is counted at the doors.
     pub metrics: Arc<Metrics>,
+    /// What is counted of what is sent.
+    pub sent: Arc<tidegate_delivery::metrics::Metrics>,
+    /// Where the time of calls goes.
+    pub stages: Arc<Stages>,
+    /// What the host counts, for operators.
+    pub page: Arc<Registry>,
+    /// What the host may hold for clients.
+    pub budgets: Budgets,
 }
 
 /// Who is let in.
@@ -227,6 +246,10 @@ impl Gateway {
             scratch,
             max_record_bytes,
             metrics,
+            sent,
+            stages,
+            page,
+            budgets,
         } = services;
         let listener = accept::listen(settings.listen, settings.accept_backlog)?;
         let address = listener.local_addr()?;
@@ -263,11 +286,15 @@ impl Gateway {
                 scratch,
                 max_record_bytes,
             ),
-            socket_settings: Arc::new(socket_settings(&settings, &metrics.budgets)),
+            socket_settings: Arc::new(socket_settings(&settings, &budgets)),
             settings,
             actors,
             connections,
             metrics,
+            sent,
+            stages,
+            page,
+            budgets,
             ending: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             tasks: TaskTracker::new(),

@@ -169,7 +169,7 @@ impl Shared {
         if bytes <= FREE {
             return Ok(Bytes::copy_from_slice(text.as_ref().as_bytes()));
         }
-        let budget = &self.metrics.budgets.outbound;
+        let budget = &self.budgets.outbound;
         let share = budget.relieved(|| budget.share(bytes))?;
         let cut = cut.clone();
         let answer = Arc::new(Answer {
@@ -191,7 +191,7 @@ impl Shared {
 pub(super) async fn relieve(shared: Weak<Shared>) {
     let budget = shared
         .upgrade()
-        .map(|shared| shared.metrics.budgets.outbound.clone());
+        .map(|shared| shared.budgets.outbound.clone());
     let Some(budget) = budget else {
         return;
     };
@@ -220,7 +220,7 @@ impl Relief for Shared {
             open.values().filter_map(Weak::upgrade).collect()
         };
         let all = connections.chain(others);
-        let closed = close_fullest(&self.metrics.budgets.outbound, all);
+        let closed = close_fullest(&self.budgets.outbound, all);
         if closed > 0 {
             warn!(
                 connections = closed,

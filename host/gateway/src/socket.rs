@@ -11,11 +11,11 @@ use std::task::Poll;
 use std::time::Instant;
 
 use serde_json::value::RawValue;
+use tidegate_actor::metrics::{Stage, Stopwatch};
 use tidegate_actor::turn::ReplyTo;
 use tidegate_actor::{Arriving, Call, FirstContact, InlineRun, Stream};
 use tidegate_auth::Identity;
 use tidegate_base::clock::Steps;
-use tidegate_base::metrics::{Kind, Stage, Stopwatch};
 use tidegate_base::rate::RateLimit;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::caller::{Caller, has_expired};
+use super::metrics::Kind;
 use super::{Shared, http};
 
 /// Serves one WebSocket from its welcome to its end, which is the future's. `kept` is dropped
@@ -51,7 +52,7 @@ pub(super) fn serve(
         caller.user(),
         dialect,
         socket.outbound().clone(),
-        shared.metrics.clone(),
+        shared.sent.clone(),
     );
     let connected = shared.metrics.connected(Kind::WebSocket);
     connection.send(Frame::text(protocol::welcome(&id)));
@@ -244,7 +245,7 @@ impl Session {
         let metrics = &self.leave.shared.metrics;
         let nth = metrics.frames_received.inc() + 1;
         let watch = match nth.checked_rem(self.leave.shared.settings.watch_every) {
-            Some(0) => metrics.stages.start(),
+            Some(0) => self.leave.shared.stages.start(),
             _ => Stopwatch::default(),
         };
         metrics.bytes_received.inc_by(match &message {

@@ -14,7 +14,6 @@ use futures_util::Stream;
 use tidegate_actor::{self as actor, Actors};
 use tidegate_auth::limits::AddressPermit;
 use tidegate_base::budget::{Budget, Chunks, Exhausted};
-use tidegate_base::metrics::Connected;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::{ActorKey, Client, Failure};
 use tidegate_delivery::{Close, Dialect, Offer, Outlet, SharedFrame, Source, sse};
@@ -22,6 +21,7 @@ use tidegate_ws::OutboundLimits;
 use tokio::time::{Sleep, sleep};
 
 use super::caller::{expired, has_expired};
+use super::metrics::Connected;
 use super::relief::Listed;
 
 /// What something that is queued costs beside its bytes.

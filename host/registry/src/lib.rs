@@ -7,6 +7,7 @@
 
 pub mod calls;
 pub mod claims;
+pub mod metrics;
 pub mod placement;
 pub mod router;
 pub mod versions;

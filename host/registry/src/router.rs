@@ -13,16 +13,16 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use tidegate_base::config::Durability;
 use tidegate_base::fair::Share;
-use tidegate_base::metrics::{ActorMetrics, Metrics};
 use tidegate_base::sync::{RwLock, RwLockReadGuard};
 use tidegate_core::Name;
 use tidegate_engine::Component;
 
 use super::claims::{ClaimKind, Claimant};
+use super::metrics::Metrics;
 
 /// The place of one claim: the component that serves it now.
 #[derive(Debug)]
-pub struct Slot<M = ActorMetrics, C = Component> {
+pub struct Slot<M, C = Component> {
     /// What is claimed: an actor type.
     pub name: Name,
     /// What is counted for it.
@@ -99,15 +99,20 @@ impl<M, C> Slots<M, C> {
     }
 }
 
-/// The components of a host, by name and by what they claim.
-pub struct Router<C = Component> {
-    table: RwLock<Table<C>>,
+/// The components of a host, by name and by what they claim. `M` is what is counted of an actor
+/// type.
+pub struct Router<M, C = Component> {
+    table: RwLock<Table<M, C>>,
     metrics: Arc<Metrics>,
+    of_actors: Box<OfActors<M>>,
 }
 
-struct Table<C> {
+/// Makes what is counted of an actor type.
+type OfActors<M> = dyn Fn(&str) -> M + Send + Sync;
+
+struct Table<M, C> {
     components: BTreeMap<Name, Arc<C>>,
-    actors: Slots<ActorMetrics, C>,
+    actors: Slots<M, C>,
 }
 
 /// Two components claim the same.
@@ -124,9 +129,12 @@ pub struct Conflict {
     pub second: String,
 }
 
-impl<C: Claimant> Router<C> {
-    /// No components.
-    pub fn new(metrics: Arc<Metrics>) -> Router<C> {
+impl<M: 'static, C: Claimant> Router<M, C> {
+    /// No components. `of_actors` makes what is counted of an actor type, when it is claimed first.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        of_actors: impl Fn(&str) -> M + Send + Sync + 'static,
+    ) -> Router<M, C> {
         let table = Table {
             components: BTreeMap::new(),
             actors: Slots::default(),
@@ -134,10 +142,11 @@ impl<C: Claimant> Router<C> {
         Router {
             table: RwLock::new(table),
             metrics,
+            of_actors: Box::new(of_actors),
         }
     }
 
-    fn table(&self) -> RwLockReadGuard<'_, Table<C>> {
+    fn table(&self) -> RwLockReadGuard<'_, Table<M, C>> {
         self.table.read()
     }
 
@@ -162,7 +171,7 @@ impl<C: Claimant> Router<C> {
         let mut table = self.table.write();
         table.check(&name, &component)?;
         for (kind, claimed) in component.claims() {
-            table.give(kind, claimed, &component, &self.metrics);
+            table.give(kind, claimed, &component, &self.of_actors);
         }
         let replaced = table.components.insert(name, component.clone());
         for (kind, claimed) in replaced.iter().flat_map(|old| old.claims()) {
@@ -189,7 +198,7 @@ impl<C: Claimant> Router<C> {
     }
 
     /// The slot of an actor type that has a component.
-    pub fn resolve(&self, actor: &str) -> Option<Arc<Slot<ActorMetrics, C>>> {
+    pub fn resolve(&self, actor: &str) -> Option<Arc<Slot<M, C>>> {
         self.table().actors.held(actor)
     }
 
@@ -207,7 +216,7 @@ impl<C: Claimant> Router<C> {
     }
 }
 
-impl<C: Claimant> Table<C> {
+impl<M: 'static, C: Claimant> Table<M, C> {
     fn check(&self, name: &Name, component: &C) -> Result<(), Conflict> {
         for (other, loaded) in self.components.iter().filter(|(other, _)| *other != name) {
             let mut claims = component.claims();
@@ -223,10 +232,10 @@ impl<C: Claimant> Table<C> {
         Ok(())
     }
 
-    fn give(&mut self, kind: ClaimKind, name: &Name, to: &Arc<C>, metrics: &Arc<Metrics>) {
+    fn give(&mut self, kind: ClaimKind, name: &Name, to: &Arc<C>, of_actors: &OfActors<M>) {
         match kind {
             ClaimKind::Actor => {
-                let metrics = || metrics.actor(name.as_str());
+                let metrics = || of_actors(name.as_str());
                 self.actors.give(name, to.clone(), metrics);
             }
         }

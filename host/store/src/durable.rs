@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use tidegate_base::budget::Budget;
 use tidegate_base::disk::FolderDisk;
-use tidegate_base::metrics::DiskFigures;
 use tidegate_journal::{Entry, Health, Journal, JournalError, OpenError, Safety, Settings};
 use tokio::sync::Semaphore;
 use tracing::info;
 
 use super::config;
+use super::metrics::DiskFigures;
 use super::runs::Run;
 use super::{
     Commit, Committed, Durability, History, Keyspace, Later, Listing, Memory, Records, Store,

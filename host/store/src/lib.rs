@@ -13,6 +13,7 @@ pub mod config;
 mod durable;
 mod gate;
 mod memory;
+pub mod metrics;
 mod record;
 mod runs;
 
@@ -22,7 +23,6 @@ use std::hash::Hash;
 use std::pin::Pin;
 
 pub use tidegate_base::config::Durability;
-pub use tidegate_base::metrics::StoreFigures;
 pub use tidegate_core::turn::{
     Answer, Begun, Change, Connected, ConnectionChange, Earlier, Outcome, Received, Sent, Stored,
     StoredTimer, Timer, TimerChange,
@@ -32,6 +32,7 @@ pub use tidegate_journal::Space;
 pub use self::durable::{Disk, Durable, DurableError, Reading};
 pub use self::gate::Gate;
 pub use self::memory::Memory;
+pub use self::metrics::StoreFigures;
 pub use self::record::ActorRecords;
 pub use self::runs::Run;
 

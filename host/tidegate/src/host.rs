@@ -9,16 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_actor::{Actors, Setup, new_incarnation};
+use tidegate_actor::{Actors, Setup, new_incarnation, router};
 use tidegate_auth::{AdminKey, AuthError, ClientAddress, KeySource, Tokens};
 use tidegate_base::budget::Budgets;
 use tidegate_base::disk::FolderDisk;
-use tidegate_base::metrics::Metrics;
 use tidegate_core::name::NameError;
 use tidegate_delivery::connections::Connections;
 use tidegate_engine::{Compiling, Engine, Grants, LoadError};
 use tidegate_gateway::{Gateway, Keys, Services};
-use tidegate_registry::router::{Conflict, Router};
+use tidegate_registry::router::Conflict;
 use tidegate_registry::versions::{Kept, Versions, VersionsError};
 use tidegate_store::{ActorRecords, Disk, Durable, DurableError, Keyspace, Memory};
 use tracing::{info, warn};
@@ -27,6 +26,7 @@ use self::fresh::Fresh;
 use self::loading::Loading;
 use crate::application::Handler;
 use crate::config::Config;
+use crate::metrics::Metrics;
 
 /// A running host.
 pub struct Host {
@@ -101,7 +101,7 @@ impl Host {
         compiling: Compiling,
     ) -> Result<Host, StartError> {
         let budgets = Budgets::new(&config.memory);
-        let metrics = Arc::new(Metrics::with_budgets(budgets));
+        let metrics = Metrics::new(budgets.clone());
         // What can be wrong with settings shows before components are compiled.
         let data_dir = config
             .data_dir
@@ -125,12 +125,12 @@ impl Host {
             KeySource::File(path) => info!(path = %path.display(), "the admin key is kept here"),
             KeySource::Made(path) => info!(path = %path.display(), "an admin key was made here"),
         }
-        let engine = Engine::new(&config.engine, compiling, metrics.clone())
+        let engine = Engine::new(&config.engine, compiling, metrics.engine.clone())
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
         let max_stored = config.actors.max_stored;
         let (store, kept): (Arc<dyn Keyspace<ActorRecords>>, _) = match config.store.memory {
             true => {
-                let budget = metrics.budgets.actors.clone();
+                let budget = budgets.actors.clone();
                 (Arc::new(Memory::new(max_stored).within(budget)), None)
             }
             false => {
@@ -138,7 +138,7 @@ impl Host {
                 let open = move || Disk::open(&folder, &settings);
                 let opened = tokio::task::spawn_blocking(open).await;
                 let disk = opened.map_err(|error| StartError::Engine(error.to_string()))??;
-                let store = Durable::on(disk, max_stored).within(metrics.budgets.actors.clone());
+                let store = Durable::on(disk, max_stored).within(budgets.actors.clone());
                 let store: Arc<dyn Keyspace<ActorRecords>> = Arc::new(store);
                 fresh.opened_store(data_dir.join("store"), store.clone());
                 let kept = Arc::new(open_versions(&data_dir, kept_versions, &handlers)?);
@@ -148,14 +148,14 @@ impl Host {
         };
         {
             let store = store.clone();
-            metrics.watch_store(move || store.figures());
+            metrics.store.watch(move || store.figures());
         }
         let grants = Grants {
             limits: config.component,
             durability: config.store.durability,
             ..Grants::default()
         };
-        let router = Arc::new(Router::new(metrics.clone()));
+        let router = Arc::new(router(metrics.components.clone(), metrics.actors.clone()));
         let loading = Loading {
             engine: &engine,
             router: &router,
@@ -174,7 +174,7 @@ impl Host {
             incarnation: incarnation.clone(),
             ..Setup::alone(router, store, connections.clone())
         };
-        let actors = Arc::new(Actors::new(setup, &metrics));
+        let actors = Arc::new(Actors::new(setup, &metrics.actors));
         engine.add_keeper(actors.keeper());
         engine.be_polite();
         let address = config.gateway.listen;
@@ -191,7 +191,11 @@ impl Host {
             },
             kept,
             max_record_bytes: config.store.max_record_bytes,
-            metrics,
+            metrics: metrics.doors,
+            sent: metrics.sent,
+            stages: metrics.actors.stages.clone(),
+            page: metrics.page,
+            budgets,
         };
         let gateway = Gateway::open(config.gateway, inside, keys)
             .await

@@ -6,3 +6,4 @@ pub mod application;
 pub mod compose;
 pub mod config;
 pub mod host;
+mod metrics;

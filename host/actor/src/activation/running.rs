@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_base::clock::instant;
-use tidegate_base::metrics::{self, Entry, Stopwatch};
 use tidegate_base::sync::MutexGuard;
 use tidegate_base::timer::Due;
 use tidegate_core::call::Firing;
@@ -31,6 +30,7 @@ use super::super::instances;
 use super::super::mail::Blocked;
 use super::super::mailbox::Call;
 use super::Activation;
+use crate::metrics::{self, Entry, Stopwatch};
 use crate::state::ActorState;
 use crate::turn::{
     Chunks, Effects, Reply, ReplyTo, Stage, TurnContext, Which, answer, check_input,

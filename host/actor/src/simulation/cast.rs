@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tidegate_base::config::Durability;
-use tidegate_base::metrics::Metrics;
 use tidegate_base::sync::Mutex;
 use tidegate_core::{ActorId, ActorKey, Client, Failure, Json, Name, PatchOp, patch};
 use tidegate_delivery::{Close, Offer, Outlet, SharedFrame, Source};
@@ -49,12 +48,8 @@ pub(super) fn components() -> &'static Components {
             epoch_tick_ms: 60 * 60 * 1000,
             ..tidegate_engine::config::Engine::default()
         };
-        let engine = Engine::new(
-            &settings,
-            Compiling::InThisProcess,
-            Arc::new(Metrics::new()),
-        )
-        .expect("an engine");
+        let engine =
+            Engine::new(&settings, Compiling::InThisProcess, Arc::default()).expect("an engine");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

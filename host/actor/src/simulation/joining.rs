@@ -9,14 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tidegate_base::metrics::Metrics;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, CallEnvelope, Client, Failure, Json, Name, Origin, PatchOp, patch};
 use tidegate_delivery::connections::Connections;
 use tidegate_delivery::{Close, Offer, Outlet, SharedFrame, Source};
 use tidegate_journal::{self as journal, Journal};
-use tidegate_registry::router::Router;
 use tidegate_store::{Disk, Durable, Reading};
 use tidegate_testkit::disk::SimDisk;
 use tokio::sync::{Notify, oneshot};
@@ -25,6 +23,7 @@ use super::super::{Actors, Call, FirstContact, Stream};
 use super::cast::{self, Dice};
 use crate::Setup;
 use crate::live::{Body, Update};
+use crate::metrics::Metrics;
 use crate::turn::ReplyTo;
 
 /// Far beyond what a round takes on the slowest machine.
@@ -256,7 +255,7 @@ impl Stage {
         let disk = Disk::on(journal.expect("an empty disk"), Reading::InThreads);
         let store = Durable::on(disk, 1_000);
         let metrics = Arc::new(Metrics::new());
-        let router = Arc::new(Router::new(metrics.clone()));
+        let router = Arc::new(crate::router(Arc::default(), metrics.clone()));
         let lab = Name::parse("lab").expect("a name");
         let installed = router.install(lab, cast::components().strict[0].clone());
         installed.expect("there is no other component");

@@ -8,14 +8,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate_base::clock::{WallClock, instant};
-use tidegate_base::metrics::Metrics;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, CallEnvelope, Client, Failure, Json, Name, Origin};
 use tidegate_delivery::connections::Connections;
 use tidegate_engine::Component;
 use tidegate_journal::{Health, Journal, Next, Stepper};
-use tidegate_registry::router::Router;
 use tidegate_store::{Disk, Durable, Reading, Store};
 use tidegate_testkit::disk::SimDisk;
 use tokio::sync::Notify;
@@ -26,6 +24,7 @@ use super::books::{Book, Books, Fate, Timer, Way, fate_of};
 use super::cast::{self, Dice, Watched, Watcher};
 use super::schedule::{CLOCKS, LEDGERS, SENDERS, Schedule, all_actors};
 use crate::Setup;
+use crate::metrics::Metrics;
 use crate::turn::ReplyTo;
 
 /// How a life ended.
@@ -131,7 +130,7 @@ impl Life {
             false => &cast::components().relaxed,
         };
         let metrics = Arc::new(Metrics::new());
-        let router = Arc::new(Router::new(metrics.clone()));
+        let router = Arc::new(crate::router(Arc::default(), metrics.clone()));
         let lab = Name::parse("lab").expect("a name");
         let installed = router.install(lab, components[0].clone());
         installed.expect("there is no other component");

@@ -10,7 +10,6 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidegate_base::metrics::Metrics;
 use tidegate_base::sync::Mutex;
 use tidegate_core::failure::code;
 use tidegate_core::place::{EntityKey, Incarnation, Shard, Term};
@@ -20,7 +19,6 @@ use tidegate_delivery::{Close, Offer, Outlet, SharedFrame, Source};
 use tidegate_engine::Pending;
 use tidegate_journal::{self as journal, Journal};
 use tidegate_registry::placement::{Home, Homes, Links, Parcel, Placement, lost};
-use tidegate_registry::router::Router;
 use tidegate_store::{
     ActorRecords, Change, Commit, Committed, Disk, Durability, Durable, Keyspace, Later, Listing,
     Reading, Store, StoreError, StoreFigures, Stored, Weight,
@@ -30,6 +28,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cast::{self, Dice};
 use crate::live::{Body, Stream, Update};
+use crate::metrics::Metrics;
 use crate::turn::ReplyTo;
 use crate::{Actors, Call, FirstContact, Setup};
 
@@ -395,7 +394,7 @@ impl Play {
         });
         let hosts = [0, 1].map(|host| {
             let metrics = Arc::new(Metrics::new());
-            let router = Arc::new(Router::new(metrics.clone()));
+            let router = Arc::new(crate::router(Arc::default(), metrics.clone()));
             let lab = Name::parse("lab").expect("a name");
             let installed = router.install(lab, cast::components().strict[0].clone());
             installed.expect("there is no other component");

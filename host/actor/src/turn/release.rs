@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_base::budget::Share;
-use tidegate_base::metrics::Stopwatch;
 use tidegate_core::failure::code;
 use tidegate_core::{Failure, protocol};
 use tidegate_delivery::Recipients;
@@ -18,6 +17,7 @@ use super::dispatch::Dispatch;
 use super::guard::Guards;
 use super::listener::Listener;
 use crate::live::ActorFrame;
+use crate::metrics::Stopwatch;
 use crate::state::ActorState;
 
 /// What a committed turn lets out.

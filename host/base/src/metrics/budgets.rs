@@ -9,11 +9,19 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
+use super::Registry;
 use crate::budget::{Budget, Budgets};
+
+impl Budgets {
+    /// Puts them on the page.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.collect("memory", BudgetPage(self.clone()));
+    }
+}
 
 /// Asks the budgets when the page is asked for.
 #[derive(Debug)]
-pub(super) struct BudgetPage(pub(super) Budgets);
+struct BudgetPage(Budgets);
 
 impl BudgetPage {
     fn family(
@@ -55,7 +63,7 @@ impl Collector for BudgetPage {
 #[cfg(test)]
 mod tests {
     use crate::budget::{Budget, Budgets};
-    use crate::metrics::Metrics;
+    use crate::metrics::Registry;
 
     #[test]
     fn each_budget_shows_what_is_held_and_what_may_be() {
@@ -66,7 +74,9 @@ mod tests {
         };
         let _share = budgets.outbound.share(7).unwrap();
         assert!(budgets.inputs.share(101).is_err());
-        let page = Metrics::with_budgets(budgets).page();
+        let mut registry = Registry::in_order(&[]);
+        budgets.register(&mut registry);
+        let page = registry.page();
         for line in [
             r#"tidegate_memory_used_bytes{budget="inputs"} 0"#,
             r#"tidegate_memory_used_bytes{budget="outbound"} 7"#,

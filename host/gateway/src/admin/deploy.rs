@@ -510,7 +510,7 @@ pub(super) async fn rollback(
     let in_use = InUse::from(&query_of(query)?);
     kept(&shared.admin)?;
     let patience = Duration::from_millis(shared.admin.settings.upload_timeout_ms);
-    let budget = &shared.metrics.budgets.inputs;
+    let budget = &shared.budgets.inputs;
     let (body, _share) =
         tokio::time::timeout(patience, answers::read_input(body, MAX_BODY, budget))
             .await

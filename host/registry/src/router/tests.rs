@@ -34,12 +34,12 @@ fn program<'a>(actors: impl IntoIterator<Item = &'a str>) -> Arc<Program> {
     Arc::new(Program(actors.into_iter().map(name).collect()))
 }
 
-fn router() -> Router<Program> {
-    Router::new(Arc::new(Metrics::new()))
+fn router() -> Router<(), Program> {
+    Router::new(Arc::new(Metrics::default()), |_| ())
 }
 
 /// Who holds each actor type, by address.
-fn holders(router: &Router<Program>) -> Vec<(&'static str, Option<*const Program>)> {
+fn holders(router: &Router<(), Program>) -> Vec<(&'static str, Option<*const Program>)> {
     let holder = |actor: &'static str| {
         let slot = router.resolve(actor);
         let holder = slot.and_then(|slot| slot.component());
@@ -48,7 +48,7 @@ fn holders(router: &Router<Program>) -> Vec<(&'static str, Option<*const Program
     ACTORS.into_iter().map(holder).collect()
 }
 
-fn loaded(router: &Router<Program>) -> Vec<(Name, *const Program)> {
+fn loaded(router: &Router<(), Program>) -> Vec<(Name, *const Program)> {
     let loaded = router.components().into_iter();
     loaded
         .map(|(name, program)| (name, Arc::as_ptr(&program)))

@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
+use tidegate_actor::Router;
 use tidegate_core::Name;
 use tidegate_engine::{Component, Engine, Grants, LoadError};
-use tidegate_registry::router::{Conflict, Router};
+use tidegate_registry::router::Conflict;
 use tidegate_registry::versions::{Choice, Digest, History, Kept, Source, Version, VersionsError};
 use tracing::{error, info, warn};
 

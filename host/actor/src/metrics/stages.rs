@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use tidegate_base::label_values;
 
 /// A part of a call's way through the host.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -41,6 +42,18 @@ impl Stage {
         Stage::Commit,
         Stage::Release,
     ];
+}
+
+label_values! {
+    Stage {
+        Parse => "parse",
+        Admit => "admit",
+        Queue => "queue",
+        Prepare => "prepare",
+        Handler => "handler",
+        Commit => "commit",
+        Release => "release",
+    }
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -119,6 +132,8 @@ impl Stopwatch {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_base::metrics::Registry;
+
     use super::*;
     use crate::metrics::Metrics;
 
@@ -139,7 +154,9 @@ mod tests {
         answered.passed(Stage::Parse);
         answered.finish();
         Stopwatch::default().finish();
-        let page = metrics.page();
+        let mut registry = Registry::in_order(&[]);
+        metrics.register(&mut registry);
+        let page = registry.page();
         for stage in ["parse", "handler", "release"] {
             let count = format!("tidegate_call_stage_seconds_count{{stage=\"{stage}\"}} 1\n");
             assert!(page.contains(&count), "{page}");

@@ -1,7 +1,6 @@
-//! The store's part of the page.
+//! What is counted of the store.
 //!
-//! The store counts for itself, because it stands beside this module; it is asked when the
-//! page is.
+//! The store counts for itself; it is asked when the page is.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -13,6 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
+use tidegate_base::metrics::Registry;
 
 /// How a store is doing.
 #[derive(Clone, Debug, Default)]
@@ -70,16 +70,22 @@ type Figures = dyn Fn() -> StoreFigures + Send + Sync;
 
 /// Asks the store, once there is one.
 #[derive(Clone, Default)]
-pub(super) struct StorePage(Arc<OnceLock<Box<Figures>>>);
+pub struct Metrics(Arc<OnceLock<Box<Figures>>>);
 
-impl fmt::Debug for StorePage {
+impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StorePage").finish_non_exhaustive()
+        f.debug_struct("Metrics").finish_non_exhaustive()
     }
 }
 
-impl StorePage {
-    pub(super) fn watch(&self, figures: impl Fn() -> StoreFigures + Send + Sync + 'static) {
+impl Metrics {
+    /// Puts the store on the page, once it is there.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.collect("store", self.clone());
+    }
+
+    /// Puts the store's figures on the page, as they are when it is asked for. Once.
+    pub fn watch(&self, figures: impl Fn() -> StoreFigures + Send + Sync + 'static) {
         // A host has one store.
         let _ = self.0.set(Box::new(figures));
     }
@@ -137,7 +143,7 @@ impl Lines<'_> {
     }
 }
 
-impl Collector for StorePage {
+impl Collector for Metrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Some(figures) = self.0.get() else {
             return Ok(());
@@ -253,22 +259,27 @@ fn sync_seconds(page: &mut Lines<'_>, disk: &DiskFigures) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Metrics;
+
+    fn page(metrics: &Metrics) -> String {
+        let mut registry = Registry::in_order(&[]);
+        metrics.register(&mut registry);
+        registry.page()
+    }
 
     #[test]
     fn a_host_without_a_store_has_no_lines_for_it() {
-        assert!(!Metrics::new().page().contains("store_"));
+        assert!(!page(&Metrics::default()).contains("store_"));
     }
 
     #[test]
     fn a_store_in_memory_has_but_two() {
-        let metrics = Metrics::new();
-        metrics.watch_store(|| StoreFigures {
+        let metrics = Metrics::default();
+        metrics.watch(|| StoreFigures {
             is_up: true,
             in_memory: 3,
             disk: None,
         });
-        let page = metrics.page();
+        let page = page(&metrics);
         let lines: Vec<&str> = page
             .lines()
             .filter(|line| line.starts_with("tidegate_store"))
@@ -284,8 +295,8 @@ mod tests {
 
     #[test]
     fn syncs_are_a_histogram_in_seconds() {
-        let metrics = Metrics::new();
-        metrics.watch_store(|| StoreFigures {
+        let metrics = Metrics::default();
+        metrics.watch(|| StoreFigures {
             disk: Some(DiskFigures {
                 sync_buckets: vec![
                     (Some(Duration::from_millis(1)), 2),
@@ -298,7 +309,7 @@ mod tests {
             }),
             ..StoreFigures::default()
         });
-        let page = metrics.page();
+        let page = page(&metrics);
         for line in [
             "tidegate_store_sync_seconds_sum 1.5",
             "tidegate_store_sync_seconds_count 7",
