@@ -1,5 +1,5 @@
-//! What every crate of the host stands on: clocks and alarms, disks, who runs when, what may be held, what
-//! is counted, and the settings.
+//! What every crate of the host stands on: clocks and alarms, disks, who runs when, what may be held,
+//! and what metrics and settings are made of.
 //!
 //! Knows nothing of actors, of components, or of the network.
 

@@ -17,6 +17,7 @@ mod progress;
 mod remote;
 mod remove;
 mod rollback;
+mod settings;
 mod token;
 mod up;
 mod versions;
@@ -66,6 +67,9 @@ pub(crate) enum Command {
     New(new::New),
     /// Mints a token for development.
     Token(token::Token),
+    /// Writes the page of all settings, as Markdown.
+    #[command(hide = true)]
+    Settings(settings::Settings),
     /// Compiles a component for the process that has begun this one.
     #[command(name = tidegate_engine::COMPILE_COMMAND, hide = true)]
     Compile(compile::Compile),

@@ -1,4 +1,8 @@
 //! The settings of the whole host, put together from those that each crate declares.
+//!
+//! `docs/settings.md` lists them: `tidegate settings` writes it, see [`page`].
+
+pub mod page;
 
 use std::path::PathBuf;
 

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Compose(compose) => compose.run(),
         Command::New(new) => new.run(),
         Command::Token(token) => token.run(),
+        Command::Settings(settings) => settings.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
