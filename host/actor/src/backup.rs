@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tidegate_core::failure::code;
+use tidegate_core::turn::Stored;
 use tidegate_core::{ActorKey, Failure};
-use tidegate_store::Stored;
 
 use super::activation::Activation;
 use super::mailbox::Retire;

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use tidegate_base::budget::Exhausted;
 use tidegate_base::clock::instant;
 use tidegate_core::failure::code;
+use tidegate_core::turn::Sent;
 use tidegate_core::turn::calls;
 use tidegate_core::{ActorKey, CallEnvelope, Failure, Origin};
 use tidegate_engine::{CallResult, Invocation, Pending};
 use tidegate_registry::calls::{CallActors, Caller};
-use tidegate_store::Sent;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 

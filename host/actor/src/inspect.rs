@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use tidegate_core::{ActorKey, Failure, Json};
-use tidegate_store::{ActorRecords, Listing};
+use tidegate_store::Listing;
 
 use super::{Actors, not_found};
+use crate::records::ActorRecords;
 use crate::state::unavailable;
 
 /// One actor of a listing.

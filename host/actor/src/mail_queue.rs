@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use tidegate_base::fair::Share;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
+use tidegate_core::turn::Sent;
 use tidegate_core::{ActorKey, Failure, Name};
-use tidegate_store::Sent;
 use tokio::sync::Notify;
 
 /// Time until a receiver that has no room is tried again: doubled from the first to the last.

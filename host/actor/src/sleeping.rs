@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_base::timer::{Alarm, Due};
 use tidegate_core::ActorKey;
-use tidegate_store::{Stored, StoredTimer};
+use tidegate_core::turn::{Stored, StoredTimer};
 
 use crate::turn::{Clock, TimerKey, Which};
 

@@ -4,11 +4,12 @@
 //!
 //! Invariant: the lock is held for single operations only, never across a wait.
 
+mod commit;
 pub(crate) mod cost;
 mod history;
 mod lineage;
 mod presence;
-pub(crate) mod replay_buffer;
+mod replay_buffer;
 mod shown;
 mod texts;
 
@@ -17,31 +18,30 @@ use std::time::Duration;
 
 use tidegate_base::budget::Share;
 use tidegate_base::sync::{Mutex, MutexGuard};
-use tidegate_core::failure::code;
 use tidegate_core::manifest::StateSpec;
 use tidegate_core::meter::Exhausted;
 use tidegate_core::protocol::Since;
 use tidegate_core::turn::idempotency::Bounds;
 use tidegate_core::turn::{Answered, IdempotencyKey, Inbox, Outbox};
+use tidegate_core::turn::{Received, Stored};
 use tidegate_core::{ActorKey, Failure, Json, PatchOp, Pointer, patch};
 use tidegate_delivery::Source;
 use tidegate_delivery::write_batch::WriteBatch;
 use tidegate_engine::Component;
-use tidegate_store::{
-    ActorRecords, Change, Commit, Committed, Durability, Gate, Keyspace, Received, StoreError,
-    Stored, Weight,
-};
+use tidegate_store::{Gate, Keyspace, Weight};
 
+pub(crate) use self::commit::TurnCommit;
+pub use self::commit::unavailable;
 pub(crate) use self::cost::BASE_COST;
 pub(crate) use self::history::{History, next_token};
-pub(crate) use self::shown::Shown;
-
 use self::lineage::Lineage;
 use self::presence::Presence;
 use self::replay_buffer::{LookedUp, ReplayBuffer};
 pub use self::shown::Pinned;
+pub(crate) use self::shown::Shown;
 use crate::claim::Slot;
 use crate::live::{ActorFrame, Body, Subscribers, Update, frame};
+use crate::records::ActorRecords;
 use crate::turn::guard::{Basis, Guarding, Guards};
 use crate::turn::timers::{ActorTimers, Clock, Which};
 use crate::turn::work::{TurnMeter, at_once_or_elsewhere, is_short};
@@ -493,68 +493,6 @@ impl ActorState {
         is_safe.then(|| self.snapshot_of(&mut parts))
     }
 
-    /// Makes what has happened beside turns safe, if there is any.
-    pub fn commit_happenings(&self, store: &dyn Keyspace<ActorRecords>, durability: Durability) {
-        let mut parts = self.parts_at_rest();
-        let mut change = Change {
-            version: parts.history.version,
-            ..Change::default()
-        };
-        parts.add_happenings(&mut change);
-        if change.is_empty() {
-            return;
-        }
-        let state = &|parts: &Parts| parts.history.document.committed().into_owned();
-        if let Err(error) = self.commit(&mut parts, &change, store, durability, state) {
-            tracing::warn!(actor = %self.key, %error, "an actor's connections and timers are not stored");
-        }
-    }
-
-    /// Commits a change, and has what comes behind it wait at the gate. `state` is the
-    /// document with this change.
-    pub(crate) fn commit(
-        &self,
-        parts: &mut Parts,
-        change: &Change,
-        store: &dyn Keyspace<ActorRecords>,
-        durability: Durability,
-        state: &dyn Fn(&Parts) -> Json,
-    ) -> Result<(), StoreError> {
-        let mut weight = parts.weight;
-        let whole = || {
-            let mut stored = parts.to_stored(state(parts));
-            stored.version = change.version;
-            stored.apply_happenings(change);
-            stored
-        };
-        let commit = Commit {
-            key: &self.key,
-            change,
-            durability,
-            due_ms: match parts.outbox.len_with(change) {
-                0 => parts.timers.first_due_ms(&change.timers),
-                // It is to come into memory in any case.
-                _ => Some(0),
-            },
-        };
-        match store.commit(commit, &mut weight, &whole) {
-            Committed::Now => {}
-            Committed::Later(safe) => self
-                .gate
-                .commit(async move { safe.await.map_err(|error| unavailable(&error)) }),
-            Committed::Refused(error) => {
-                // The next one says everything, also what happened beside this turn.
-                parts.weight = parts.weight.outdated();
-                return Err(error);
-            }
-        }
-        parts.weight = weight;
-        if let Some(lineage) = &mut parts.history.lineage {
-            lineage.is_stored();
-        }
-        Ok(())
-    }
-
     pub(crate) fn itself(&self) -> Arc<ActorState> {
         let live = self.source.get().and_then(Weak::upgrade);
         live.expect("a reference to it exists while one of its methods runs")
@@ -570,17 +508,6 @@ impl ActorState {
         let state = parts.history.document.committed().into_owned();
         parts.to_stored(state)
     }
-}
-
-/// What a caller is told when the store fails.
-pub fn unavailable(error: &StoreError) -> Failure {
-    if *error == StoreError::Fenced {
-        // It left no trace, and may be made again where the actor is at home now.
-        return Failure::host(code::ACTOR_MOVING).message("the actor is at another host now");
-    }
-    Failure::host(code::STORE_UNAVAILABLE)
-        .message("the store is not available")
-        .detail(error.reason())
 }
 
 impl Source for ActorState {
@@ -687,21 +614,6 @@ impl Parts {
     /// Whether it must stay in memory by itself.
     pub fn keeps_awake(&self) -> bool {
         self.timers.keep_awake() || self.outbox.is_under_way()
-    }
-
-    /// Adds to a change what has happened beside the turn: connections that came and went, if
-    /// the handler wants to be told of their end, timers that have fired, messages that were
-    /// settled.
-    pub(crate) fn add_happenings(&mut self, change: &mut Change) {
-        change.connections = self.presence.take_changes();
-        let mut fired = self.timers.take_fired(!change.is_empty());
-        // What the turn itself does to its timers comes later.
-        fired.append(&mut change.timers);
-        change.timers = fired;
-        change.settled = self.outbox.take_settled(!change.is_empty());
-        if !change.is_empty() {
-            change.begins = self.begins();
-        }
     }
 
     /// Makes what is staged the committed content.

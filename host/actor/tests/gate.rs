@@ -6,17 +6,19 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use tidegate_actor::ActorRecords;
 use tidegate_actor::metrics::Metrics;
 use tidegate_actor::turn::ReplyTo;
 use tidegate_actor::{Actors, Call, FirstContact, Setup, Stream};
 use tidegate_base::budget::Budget;
+use tidegate_core::turn::{Change, Stored};
 use tidegate_core::{ActorKey, CallEnvelope, Client, Failure, Name, Origin};
 use tidegate_delivery::connections::Connections;
 use tidegate_delivery::{Close, Dialect, Offer, Outlet, SharedFrame, Source};
 use tidegate_engine::{Compiling, Engine, Grants};
 use tidegate_store::{
-    ActorRecords, Change, Commit, Committed, Durability, Keyspace, Later, Listing, Memory, Store,
-    StoreError, StoreFigures, Stored, Weight,
+    Commit, Committed, Durability, Keyspace, Later, Listing, Memory, Store, StoreError,
+    StoreFigures, Weight,
 };
 use tokio::sync::{mpsc, oneshot};
 

@@ -14,7 +14,6 @@ mod durable;
 mod gate;
 mod memory;
 pub mod metrics;
-mod record;
 mod runs;
 
 use std::collections::BinaryHeap;
@@ -23,17 +22,12 @@ use std::hash::Hash;
 use std::pin::Pin;
 
 pub use tidegate_base::config::Durability;
-pub use tidegate_core::turn::{
-    Answer, Begun, Change, Connected, ConnectionChange, Earlier, Outcome, Received, Sent, Stored,
-    StoredTimer, Timer, TimerChange,
-};
 pub use tidegate_journal::Space;
 
-pub use self::durable::{Disk, Durable, DurableError, Reading};
+pub use self::durable::{CHANGES, Disk, Durable, DurableError, Reading};
 pub use self::gate::Gate;
 pub use self::memory::Memory;
 pub use self::metrics::StoreFigures;
-pub use self::record::ActorRecords;
 pub use self::runs::Run;
 
 /// What a concern keeps: records of one kind under keys, and how they are written.

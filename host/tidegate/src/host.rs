@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_actor::ActorRecords;
 use tidegate_actor::{Actors, Setup, new_incarnation, router};
 use tidegate_auth::{AdminKey, AuthError, ClientAddress, KeySource, Tokens};
 use tidegate_base::budget::Budgets;
@@ -19,7 +20,7 @@ use tidegate_engine::{Compiling, Engine, Grants, LoadError};
 use tidegate_gateway::{Gateway, Keys, Services};
 use tidegate_registry::router::Conflict;
 use tidegate_registry::versions::{Kept, Versions, VersionsError};
-use tidegate_store::{ActorRecords, Disk, Durable, DurableError, Keyspace, Memory};
+use tidegate_store::{Disk, Durable, DurableError, Keyspace, Memory};
 use tracing::{info, warn};
 
 use self::fresh::Fresh;

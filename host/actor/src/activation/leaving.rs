@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tidegate_core::turn::Stored;
 use tidegate_core::{Client, Failure, Origin};
 use tidegate_engine::Hook;
-use tidegate_store::Stored;
 use tracing::warn;
 
 use super::super::mailbox::Retire;

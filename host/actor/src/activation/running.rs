@@ -17,11 +17,11 @@ use tidegate_core::call::Firing;
 use tidegate_core::failure::code;
 use tidegate_core::manifest::Method;
 use tidegate_core::turn::IdempotencyKey;
+use tidegate_core::turn::Received;
 use tidegate_core::turn::idempotency::caller_of;
 use tidegate_core::{CallEnvelope, Failure, Origin, RequestId};
 use tidegate_engine::{Component, Crash, Hook, Instance, Turn};
 use tidegate_registry::calls::Caller;
-use tidegate_store::Received;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 

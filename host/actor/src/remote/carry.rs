@@ -13,8 +13,8 @@ use std::time::Duration;
 use tidegate_base::sync::Mutex;
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
+use tidegate_core::turn::Sent;
 use tidegate_registry::placement::Home;
-use tidegate_store::Sent;
 use tokio::time::timeout;
 
 use super::super::Shared;

@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use tidegate_base::config::Durability;
 use tidegate_base::sync::Mutex;
+use tidegate_core::turn::{Change, Stored};
 use tidegate_core::{ActorId, ActorKey, Client, Failure, Json, Name, PatchOp, patch};
 use tidegate_delivery::{Close, Offer, Outlet, SharedFrame, Source};
 use tidegate_engine::{Compiling, Component, Engine, Grants};
 use tidegate_store::{
-    ActorRecords, Change, Commit, Committed, Durable, Keyspace, Later, Listing, Store, StoreError,
-    StoreFigures, Stored, Weight,
+    Commit, Committed, Durable, Keyspace, Later, Listing, Store, StoreError, StoreFigures, Weight,
 };
 use tidegate_testkit::dice::Rng;
 use tokio::sync::Notify;
 
 use super::books::Book;
 use crate::live::{Body, Update};
+use crate::records::ActorRecords;
 
 /// The key of an actor.
 pub(super) fn key(actor: &str, id: &str) -> ActorKey {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tidegate_base::sync::Mutex;
 use tidegate_core::failure::code;
 use tidegate_core::place::{EntityKey, Incarnation, Shard, Term};
+use tidegate_core::turn::{Change, Stored};
 use tidegate_core::{ActorKey, CallEnvelope, Client, Failure, Json, Name, Origin, PatchOp, patch};
 use tidegate_delivery::connections::Connections;
 use tidegate_delivery::{Close, Offer, Outlet, SharedFrame, Source};
@@ -20,8 +21,8 @@ use tidegate_engine::Pending;
 use tidegate_journal::{self as journal, Journal};
 use tidegate_registry::placement::{Home, Homes, Links, Parcel, Placement, lost};
 use tidegate_store::{
-    ActorRecords, Change, Commit, Committed, Disk, Durability, Durable, Keyspace, Later, Listing,
-    Reading, Store, StoreError, StoreFigures, Stored, Weight,
+    Commit, Committed, Disk, Durability, Durable, Keyspace, Later, Listing, Reading, Store,
+    StoreError, StoreFigures, Weight,
 };
 use tidegate_testkit::disk::SimDisk;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -29,6 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::cast::{self, Dice};
 use crate::live::{Body, Stream, Update};
 use crate::metrics::Metrics;
+use crate::records::ActorRecords;
 use crate::turn::ReplyTo;
 use crate::{Actors, Call, FirstContact, Setup};
 

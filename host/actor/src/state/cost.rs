@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tidegate_base::budget::{Budget, Exhausted, FREE, Share};
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
-use tidegate_store::{Change, Outcome, TimerChange};
+use tidegate_core::turn::{Change, Outcome, TimerChange};
 
 use super::{ActorState, Parts};
 

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidegate_core::turn::Stored;
 use tidegate_core::{Document, Json};
-use tidegate_store::Stored;
 use tokio_util::sync::CancellationToken;
 
 use super::lineage::Lineage;
@@ -77,6 +77,13 @@ impl History {
     pub(crate) fn accept(&mut self) {
         self.document.accept();
         self.committed_token = self.token;
+    }
+
+    /// Makes what is staged the next version, which fits a component so.
+    pub(crate) fn advance(&mut self, fit: Fit) {
+        self.accept();
+        self.fit = fit;
+        self.version += 1;
     }
 
     /// Brings the document back to its last committed content.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use tidegate_core::protocol::Since;
-use tidegate_store::{Begun, Change, Earlier, Stored};
+use tidegate_core::turn::{Begun, Change, Earlier, Stored};
 
 use super::Parts;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use tidegate_core::Client;
-use tidegate_store::{Connected, ConnectionChange};
+use tidegate_core::turn::{Connected, ConnectionChange};
 
 /// Those that have contact, in the order in which they came.
 #[derive(Default)]

@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidegate_core::meter::{Exhausted, Meter, STEP_BYTES};
+use tidegate_core::turn::{Change, Stored};
 use tidegate_core::{ActorKey, Json, PatchOp, patch};
-use tidegate_store::{Change, Stored};
 
 use crate::live::{ActorFrame, Body, frame};
 

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use tidegate_core::{Json, patch};
+use tidegate_core::{ActorKey, Json, PatchOp, patch};
 
-use super::replay_buffer::ReplayBuffer;
-use crate::live::ActorFrame;
+use super::replay_buffer::{self, ReplayBuffer};
+use crate::live::{ActorFrame, frame};
 
 /// What is shown, and what was.
 pub(crate) struct Shown {
@@ -49,6 +49,32 @@ impl Shown {
         self.encoded = None;
         self.pinned = None;
         self.replay = ReplayBuffer::default();
+    }
+
+    /// Goes on to a version of the state that these patches have led to. Returns what subscribers are
+    /// shown of them, if there are any and something of it is not hidden.
+    pub(crate) fn advance(
+        &mut self,
+        key: &ActorKey,
+        patches: Vec<PatchOp>,
+        state: &Json,
+        version: u64,
+    ) -> Option<Arc<ActorFrame>> {
+        self.pinned = None;
+        self.encoded = None;
+        let shown = patch::without_hidden(patches, &self.hidden);
+        if shown.is_empty() {
+            return None;
+        }
+        let from = std::mem::replace(&mut self.version, version);
+        if !self.is_watched {
+            // Who comes back to it from another time finds the change in the store.
+            return None;
+        }
+        let body = replay_buffer::body(&shown, state, self.epoch.clone(), from, version);
+        let message = Arc::new(frame(key, body));
+        self.replay.add(from, version, &message);
+        Some(message)
     }
 
     /// What subscribers are told an epoch is called. What is hidden is part of the name: who has

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use tidegate_core::ActorKey;
+use tidegate_core::turn::Sent;
 use tidegate_registry::calls::CallActors;
-use tidegate_store::Sent;
 
 /// The way from one actor to others.
 pub trait Dispatch: CallActors {

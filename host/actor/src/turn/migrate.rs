@@ -15,14 +15,14 @@ use tidegate_base::sync::MutexGuard;
 use tidegate_core::manifest::StateSpec;
 use tidegate_core::meter::{Allowance, Exhausted, Meter};
 use tidegate_core::turn::state::{misfit, unfit};
+use tidegate_core::turn::{Change, Stored};
 use tidegate_core::{ActorKey, Document, Failure, Json, Pointer};
 use tidegate_engine::Component;
-use tidegate_store::{
-    ActorRecords, Change, Commit, Committed, Durability, Keyspace, Stored, Weight,
-};
+use tidegate_store::{Commit, Committed, Durability, Keyspace, Weight};
 use tracing::{info, warn};
 
 use super::work::{Budget, TurnMeter, at_once_or_elsewhere, elsewhere};
+use crate::records::ActorRecords;
 use crate::state::{ActorState, Parts, unavailable};
 
 /// Whether a state fits a component; about no component at first.

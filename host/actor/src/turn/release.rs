@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tidegate_base::budget::Share;
 use tidegate_core::failure::code;
+use tidegate_core::turn::Sent;
 use tidegate_core::{Failure, protocol};
 use tidegate_delivery::Recipients;
 use tidegate_delivery::connections::Connection;
 use tidegate_engine::Component;
-use tidegate_store::Sent;
 use tidegate_ws::Frame;
 use tokio::sync::oneshot;
 

@@ -17,29 +17,27 @@ use tidegate_core::meter::{Exhausted, Meter};
 use tidegate_core::schema::Schema;
 use tidegate_core::turn::idempotency::{self, IdempotencyKey};
 use tidegate_core::turn::state::{self, Before};
-use tidegate_core::turn::{
-    self, Checked, Effects as Taken, Limits, Remembered, calls, check, mail, timers,
-};
-use tidegate_core::{Document, Failure, Json, Name, PatchOp, Pointer, patch};
+use tidegate_core::turn::{self, Checked, Effects as Taken, Limits, calls, check, mail, timers};
+use tidegate_core::turn::{Outcome, Received};
+use tidegate_core::{Document, Failure, Json, Name, PatchOp, Pointer};
 use tidegate_delivery::Recipients;
 use tidegate_engine::{
     ActorCalls, Audience, CallResult, Component, Connections, Flush, Invocation, NewTimer, Outbox,
     Outgoing, Pending, StateRead, StateWrite, Step, Timers, TurnControl, Unparsed, WayOut, config,
 };
 use tidegate_registry::calls::Caller;
-use tidegate_store::{ActorRecords, Change, Durability, Keyspace, Outcome, Received};
+use tidegate_store::{Durability, Keyspace};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch::Dispatch;
-use super::migrate::Fit;
 use super::release::{Chunks, Effects, StagedEvent, let_out};
 use super::timers::{Clock, StoredTimer, Timer, TimerChange};
 use super::work::{Budget, TurnMeter, elsewhere, is_short};
 use crate::live::{Body, frame};
-use crate::state::replay_buffer;
-use crate::state::{ActorState, Parts, next_token, unavailable};
+use crate::records::ActorRecords;
+use crate::state::{ActorState, Parts, TurnCommit, next_token};
 
 /// What changed of a state, if anything did.
 type Patches = Option<Vec<PatchOp>>;
@@ -485,7 +483,6 @@ impl Stage {
 
     fn finish(&self, patches: Patches, outcome: Outcome) -> Result<Effects, Failure> {
         let context = &self.0.context;
-        let live = &context.live;
         let (share, taken) = {
             let mut staged = self.staged();
             (staged.share.take(), staged.effects.take())
@@ -495,74 +492,28 @@ impl Stage {
             timers,
             sends,
         } = taken;
-        let mut parts = live.parts();
-        let changed = patches.is_some();
-        // A turn that commits more than once has heard its message with the first.
+        let keyed = context.keyed.as_ref();
         let received = context.received.as_ref();
-        let received = received
-            .filter(|received| !parts.inbox.knows(received))
-            .cloned();
-        let answer = context.keyed.as_ref().map(|keyed| {
-            // Their age is a span of time.
-            let now_ms = context.clock.steady_ms();
-            parts.answers.prune(now_ms, context.bounds);
-            keyed.answer(now_ms, outcome, context.bounds)
-        });
-        let mut change = Change::of_turn(
-            parts.history.version,
+        let committed = context.live.commit_turn(TurnCommit {
             patches,
-            timers.clone(),
-            (sends, &parts.outbox, &parts.history.epoch),
-            Remembered { answer, received },
-        );
-        parts.take_for(&change)?;
-        parts.add_happenings(&mut change);
-        if !change.is_empty() {
-            // It shares what the document holds.
-            let state = &|parts: &Parts| parts.history.document.value().clone();
-            let store = &*context.store;
-            live.commit(&mut parts, &change, store, context.durability, state)
-                .map_err(|error| unavailable(&error))?;
-        }
-        if let Some(answer) = change.answer {
-            parts.answers.add(answer);
-        }
-        if let Some(received) = change.received {
-            parts.inbox.note(received, context.messages.senders);
-        }
-        let sends = parts.outbox.add(change.sends);
-        parts.timers.change(&live.key, timers, &context.clock);
-        let patch = changed.then(|| {
-            parts.accept();
-            // `prepare` has checked it.
-            parts.history.fit = Fit::of(&context.component);
-            parts.history.version += 1;
-            parts.shown.encoded = None;
-            let shown = patch::without_hidden(change.patches, &parts.shown.hidden);
-            if shown.is_empty() {
-                return None;
-            }
-            let version = parts.history.version;
-            let from = std::mem::replace(&mut parts.shown.version, version);
-            if !parts.shown.is_watched {
-                // Who comes back to it from another time finds the change in the store.
-                return None;
-            }
-            let (state, epoch) = (parts.history.document.value(), parts.shown.epoch.clone());
-            let body = replay_buffer::body(&shown, state, epoch, from, version);
-            let message = Arc::new(frame(&live.key, body));
-            parts.shown.replay.add(from, version, &message);
-            Some((message, version))
-        });
-        drop(parts);
+            timers,
+            sends,
+            outcome,
+            keyed: keyed.map(|keyed| (keyed, context.bounds)),
+            received: received.map(|received| (received, context.messages.senders)),
+            component: &context.component,
+            clock: &context.clock,
+            store: &*context.store,
+            durability: context.durability,
+        })?;
         Ok(Effects {
-            live: live.clone(),
+            live: context.live.clone(),
             component: context.component.clone(),
             dispatch: context.dispatch.clone(),
-            changed,
-            patch: patch.flatten(),
+            changed: committed.changed,
+            patch: committed.patch,
             events,
-            sends,
+            sends: committed.sends,
             _share: share,
         })
     }

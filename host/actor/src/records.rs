@@ -1,4 +1,4 @@
-//! Actors as a store keeps them: what of their records a [`Keyspace`](super::Keyspace) asks for.
+//! Actors as a store keeps them: what of their records a [`Keyspace`](tidegate_store::Keyspace) asks for.
 //!
 //! What the records are is `tidegate_core::turn`'s. Invariant: what of them does not fit together
 //! is reported as damage.
@@ -7,8 +7,7 @@ use std::fmt::Display;
 
 use tidegate_core::turn::{Begun, Change, Stored};
 use tidegate_core::{ActorId, ActorKey, Name};
-
-use super::{Damaged, Records, Run, Space};
+use tidegate_store::{Damaged, Records, Run, Space};
 
 /// Actors, as a store keeps them.
 #[derive(Debug)]
@@ -74,3 +73,6 @@ impl Records for ActorRecords {
 fn damaged(reason: impl Display) -> Damaged {
     Damaged(reason.to_string())
 }
+
+#[cfg(test)]
+mod tests;
