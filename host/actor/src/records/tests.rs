@@ -396,6 +396,7 @@ fn an_actor_leaves_memory_also_where_that_is_used_up() {
         assert_eq!(stored.state.to_text(), json!(text).to_string());
     }
     assert!(budget.used() - before < 2_000, "the first is given back");
-    store.forget(&actor);
+    let removed = store.remove(&actor).now_or_never();
+    assert!(removed.unwrap().unwrap(), "it was there");
     assert_eq!(budget.used(), before);
 }
