@@ -45,7 +45,7 @@ use tidegate_base::rate::RetryAfter;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_base::timer::{Due, Timers};
 use tidegate_core::failure::code;
-use tidegate_core::place::Incarnation;
+use tidegate_core::place::{Incarnation, Shard};
 use tidegate_core::protocol::Since;
 use tidegate_core::turn::Connected;
 use tidegate_core::turn::idempotency::Bounds as KeyBounds;
@@ -266,7 +266,13 @@ impl Shared {
 
     /// Sets what wakes the actors of these types that have timers and are not in memory.
     fn wake_sleeping(&self, is_served: impl Fn(&Name) -> bool) {
-        for (actor, due_ms) in self.store.sleeping() {
+        for shard in 0..self.store.shards() {
+            self.wake_shard(Shard(shard), &is_served);
+        }
+    }
+
+    fn wake_shard(&self, shard: Shard, is_served: impl Fn(&Name) -> bool) {
+        for (actor, due_ms) in self.store.sleeping(shard) {
             if is_served(&actor.actor) && self.table.get(&actor).is_none() {
                 self.wake_later(&actor, Some(Wake::at(due_ms)));
             }

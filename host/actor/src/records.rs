@@ -5,16 +5,17 @@
 
 use std::fmt::Display;
 
+use tidegate_core::place::Kind;
 use tidegate_core::turn::{Begun, Change, Stored};
 use tidegate_core::{ActorId, ActorKey, Name};
-use tidegate_store::{Damaged, Records, Run, Space};
+use tidegate_store::{Damaged, Records, Run};
 
 /// Actors, as a store keeps them.
 #[derive(Debug)]
 pub struct ActorRecords;
 
 impl Records for ActorRecords {
-    const SPACE: Space = Space(1);
+    const KIND: Kind = Kind::Actor;
     const NAME: &'static str = "actors";
 
     type Key = ActorKey;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tidegate_base::clock::instant;
 use tidegate_base::sync::Mutex;
 use tidegate_core::failure::code;
-use tidegate_core::place::{EntityKey, Incarnation};
+use tidegate_core::place::{EntityKey, Incarnation, Shard};
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, CallEnvelope, Failure};
 use tidegate_delivery::connections::Presence;
@@ -722,10 +722,12 @@ impl Actors {
         }
     }
 
-    /// Sends those of these actors that are in memory out of it, stored as they are: they go on at
+    /// Sends the actors of a shard that are in memory out of it, stored as they are: they go on at
     /// another host. They are on their way already, so that nothing comes for them meanwhile.
-    pub async fn move_out(&self, leaves: impl Fn(&ActorKey) -> bool) {
+    pub async fn move_out(&self, shard: Shard) {
         let shared = &self.shared;
+        let shards = shared.store.shards();
+        let leaves = |key: &ActorKey| Shard::of(EntityKey::of_actor(key), shards) == shard;
         loop {
             let leaving: Vec<_> = shared
                 .table
@@ -740,18 +742,13 @@ impl Actors {
             }
             tokio::time::sleep(LOOK_AGAIN / 4).await;
         }
-        shared.sleeping.remove_all(&leaves);
+        shared.sleeping.remove_all(leaves);
         shared.detached_connections().retain(|key, _| !leaves(key));
     }
 
-    /// Sets what wakes those of these actors that have come here.
-    pub fn move_in(&self, comes: impl Fn(&ActorKey) -> bool) {
-        for (actor, due_ms) in self.shared.store.sleeping() {
-            if comes(&actor) && self.shared.table.get(&actor).is_none() {
-                let wake = super::sleeping::Wake::at(due_ms);
-                self.shared.wake_later(&actor, Some(wake));
-            }
-        }
+    /// Sets what wakes the actors of a shard that has come here, and that the store has opened.
+    pub fn move_in(&self, shard: Shard) {
+        self.shared.wake_shard(shard, |_| true);
     }
 }
 

@@ -11,6 +11,7 @@ use tidegate_actor::metrics::Metrics;
 use tidegate_actor::turn::ReplyTo;
 use tidegate_actor::{Actors, Call, FirstContact, Setup, Stream};
 use tidegate_base::budget::Budget;
+use tidegate_core::place::{Shard, Term};
 use tidegate_core::turn::{Change, Stored};
 use tidegate_core::{ActorKey, CallEnvelope, Client, Failure, Name, Origin};
 use tidegate_delivery::connections::Connections;
@@ -32,6 +33,18 @@ struct Held {
 }
 
 impl Store for Held {
+    fn shards(&self) -> u16 {
+        self.memory.shards()
+    }
+
+    fn open(&self, shard: Shard) -> Later<'_, Term> {
+        self.memory.open(shard)
+    }
+
+    fn release(&self, shard: Shard) {
+        self.memory.release(shard);
+    }
+
     fn failed(&self) -> Option<String> {
         None
     }
@@ -86,7 +99,7 @@ impl Keyspace<ActorRecords> for Held {
         self.memory.list(listing)
     }
 
-    fn sleeping(&self) -> Vec<(ActorKey, u64)> {
+    fn sleeping(&self, _: Shard) -> Vec<(ActorKey, u64)> {
         Vec::new()
     }
 }

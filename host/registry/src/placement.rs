@@ -62,6 +62,22 @@ pub trait Links: Send + Sync + 'static {
     fn room(&self, to: &Incarnation) -> Pending<()>;
 }
 
+/// Carries what all hosts are to hear that care for a subject: broadcasts to a room whose members
+/// are connected to several. What somebody says on this host its concern tells on this host itself;
+/// the others hear it by the bus, where they listen, or not at all. What one host says of a subject
+/// is heard in the order in which it was said.
+pub trait Bus: Send + Sync + 'static {
+    /// Tells the other hosts that listen to a subject. False where it takes no more now: then
+    /// nothing was sent.
+    fn publish(&self, subject: &str, parcel: Parcel) -> bool;
+
+    /// Listens to a subject, until what is returned is dropped.
+    fn listen(&self, subject: &str, hear: Box<dyn Fn(Parcel) + Send + Sync>) -> Listening;
+}
+
+/// Somebody listens to a subject of a [`Bus`] as long as it is kept.
+pub type Listening = Box<dyn Send + Sync>;
+
 /// Where a host stands among the others.
 #[derive(Clone)]
 pub struct Placement {
@@ -69,6 +85,8 @@ pub struct Placement {
     pub homes: Arc<dyn Homes>,
     /// The way to those that are elsewhere.
     pub links: Arc<dyn Links>,
+    /// What all hosts hear that listen.
+    pub bus: Arc<dyn Bus>,
 }
 
 impl Placement {
@@ -77,6 +95,7 @@ impl Placement {
         Placement {
             homes: Arc::new(Alone),
             links: Arc::new(Alone),
+            bus: Arc::new(Alone),
         }
     }
 }
@@ -112,5 +131,15 @@ impl Links for Alone {
 
     fn room(&self, _: &Incarnation) -> Pending<()> {
         Box::pin(std::future::ready(()))
+    }
+}
+
+impl Bus for Alone {
+    fn publish(&self, _: &str, _: Parcel) -> bool {
+        true
+    }
+
+    fn listen(&self, _: &str, _: Box<dyn Fn(Parcel) + Send + Sync>) -> Listening {
+        Box::new(())
     }
 }

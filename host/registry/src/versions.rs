@@ -1,10 +1,10 @@
 //! Components that outlast the process: the files of uploads, by digest, and which version
 //! of each name serves.
 //!
-//! `host` asks what to serve when it starts, `gateway` keeps what operators upload and
-//! switches between versions. The folder holds one file `DIGEST.wasm` for each component and
-//! one file `index`, which is replaced as a whole: it stays readable when the store is not,
-//! and is copied together with the files that it speaks of.
+//! `host` asks a [`Catalog`] what to serve when it starts, `gateway` keeps there what operators
+//! upload and switches between versions. [`Versions`] is one in a folder, which holds one file
+//! `DIGEST.wasm` for each component and one file `index`, which is replaced as a whole: it stays
+//! readable when the store is not, and is copied together with the files that it speaks of.
 //!
 //! Invariants: what the index refers to was safe on disk before the index was, and is
 //! removed only after no index refers to it. A file that does not have its digest is never
@@ -27,6 +27,7 @@ use tracing::{error, warn};
 
 pub use self::index::{Choice, Digest, History, Source, Version};
 use self::index::{FORMAT, Index, Unreadable};
+use crate::placement::Pending;
 
 /// The file that says what there is.
 const INDEX: &str = "index";
@@ -102,7 +103,42 @@ pub enum VersionsError {
     },
 }
 
-/// The versions of components on one disk.
+/// Where components and their versions are kept. What may wait for a disk or for others blocks the
+/// thread: it is not called where tasks run.
+pub trait Catalog: Send + Sync + 'static {
+    /// All names with their versions, in order.
+    fn all(&self) -> Result<Vec<(Name, History)>, VersionsError>;
+    /// The versions of a name.
+    fn history(&self, name: &Name) -> Result<Option<History>, VersionsError>;
+    /// The file of a version.
+    fn read(&self, version: &Version) -> Result<Vec<u8>, VersionsError>;
+    /// Keeps a component as the newest and current version of the name. `manifest` is the
+    /// file that the application manifest names now.
+    fn add(
+        &self,
+        name: &Name,
+        bytes: &[u8],
+        source: Source,
+        manifest: Option<Digest>,
+    ) -> Result<(Version, Change), VersionsError>;
+    /// Makes another version of the name the current one.
+    fn switch(
+        &self,
+        name: &Name,
+        version: u64,
+        manifest: Option<Digest>,
+    ) -> Result<Change, VersionsError>;
+    /// Forgets a name with all its versions; none when it has none.
+    fn forget(&self, name: &Name) -> Result<Option<Change>, VersionsError>;
+    /// Ends a change that holds, and removes what nothing refers to any more.
+    fn settle(&self, change: Change);
+    /// Takes a change back.
+    fn undo(&self, change: Change) -> Result<(), VersionsError>;
+    /// Completes once another host has changed what serves, after this call.
+    fn changed(&self) -> Pending<()>;
+}
+
+/// The versions of components on one disk, which no other host changes.
 pub struct Versions {
     disk: Arc<dyn Disk>,
     limit: usize,
@@ -113,7 +149,7 @@ pub struct Versions {
 /// The versions, and what the application manifest names beside them.
 pub struct Kept {
     /// The versions.
-    pub versions: Versions,
+    pub versions: Box<dyn Catalog>,
     /// The files of the application manifest, by component.
     pub manifest: BTreeMap<Name, PathBuf>,
 }
@@ -192,98 +228,6 @@ impl Versions {
         state.index = index;
         versions.sweep(&versions.state());
         Ok(versions)
-    }
-
-    /// All names with their versions, in order.
-    pub fn all(&self) -> Vec<(Name, History)> {
-        let state = self.state();
-        let all = state.index.all();
-        all.map(|(name, history)| (name.clone(), history.clone()))
-            .collect()
-    }
-
-    /// The versions of a name.
-    pub fn history(&self, name: &Name) -> Option<History> {
-        self.state().index.history(name).cloned()
-    }
-
-    /// The file of a version.
-    pub fn read(&self, version: &Version) -> Result<Vec<u8>, VersionsError> {
-        self.read_component(&version.digest, version.bytes)
-    }
-
-    /// Keeps a component as the newest and current version of the name. `manifest` is the
-    /// file that the application manifest names now.
-    pub fn add(
-        &self,
-        name: &Name,
-        bytes: &[u8],
-        source: Source,
-        manifest: Option<Digest>,
-    ) -> Result<(Version, Change), VersionsError> {
-        let version = Version {
-            version: 0,
-            digest: Digest::of(bytes),
-            bytes: bytes.len() as u64,
-            deployed_ms: system_ms(),
-            source,
-            withdrawn: false,
-        };
-        let mut state = self.state();
-        if self.read_component(&version.digest, version.bytes).is_err() {
-            self.write(&file_of(&version.digest), bytes)?;
-        }
-        let mut index = state.index.clone();
-        let version = index.add(name, version, manifest, self.limit);
-        Ok((version, self.begin(&mut state, name, index)?))
-    }
-
-    /// Makes another version of the name the current one.
-    pub fn switch(
-        &self,
-        name: &Name,
-        version: u64,
-        manifest: Option<Digest>,
-    ) -> Result<Change, VersionsError> {
-        let mut state = self.state();
-        let mut index = state.index.clone();
-        if !index.switch(name, version, manifest) {
-            let name = name.clone();
-            return Err(VersionsError::Unknown { name, version });
-        }
-        self.begin(&mut state, name, index)
-    }
-
-    /// Forgets a name with all its versions; none when it has none.
-    pub fn forget(&self, name: &Name) -> Result<Option<Change>, VersionsError> {
-        let mut state = self.state();
-        let mut index = state.index.clone();
-        if index.history(name).is_none() {
-            return Ok(None);
-        }
-        index.restore(name, None);
-        self.begin(&mut state, name, index).map(Some)
-    }
-
-    /// Ends a change that holds, and removes the files that nothing refers to any more.
-    pub fn settle(&self, change: Change) {
-        let mut state = self.state();
-        state.before.remove(&change.name);
-        self.sweep(&state);
-    }
-
-    /// Takes a change back.
-    pub fn undo(&self, change: Change) -> Result<(), VersionsError> {
-        let mut state = self.state();
-        let Some(before) = state.before.remove(&change.name) else {
-            return Ok(());
-        };
-        let mut index = state.index.clone();
-        index.restore(&change.name, before);
-        self.write_index(&index)?;
-        state.index = index;
-        self.sweep(&state);
-        Ok(())
     }
 
     fn begin(&self, state: &mut State, name: &Name, index: Index) -> Result<Change, VersionsError> {
@@ -401,6 +345,96 @@ impl Versions {
                 warn!(path = %path.display(), %error, "a file that is not needed stays on disk");
             }
         }
+    }
+}
+
+impl Catalog for Versions {
+    fn all(&self) -> Result<Vec<(Name, History)>, VersionsError> {
+        let state = self.state();
+        let all = state.index.all();
+        Ok(all
+            .map(|(name, history)| (name.clone(), history.clone()))
+            .collect())
+    }
+
+    fn history(&self, name: &Name) -> Result<Option<History>, VersionsError> {
+        Ok(self.state().index.history(name).cloned())
+    }
+
+    fn read(&self, version: &Version) -> Result<Vec<u8>, VersionsError> {
+        self.read_component(&version.digest, version.bytes)
+    }
+
+    fn add(
+        &self,
+        name: &Name,
+        bytes: &[u8],
+        source: Source,
+        manifest: Option<Digest>,
+    ) -> Result<(Version, Change), VersionsError> {
+        let version = Version {
+            version: 0,
+            digest: Digest::of(bytes),
+            bytes: bytes.len() as u64,
+            deployed_ms: system_ms(),
+            source,
+            withdrawn: false,
+        };
+        let mut state = self.state();
+        if self.read_component(&version.digest, version.bytes).is_err() {
+            self.write(&file_of(&version.digest), bytes)?;
+        }
+        let mut index = state.index.clone();
+        let version = index.add(name, version, manifest, self.limit);
+        Ok((version, self.begin(&mut state, name, index)?))
+    }
+
+    fn switch(
+        &self,
+        name: &Name,
+        version: u64,
+        manifest: Option<Digest>,
+    ) -> Result<Change, VersionsError> {
+        let mut state = self.state();
+        let mut index = state.index.clone();
+        if !index.switch(name, version, manifest) {
+            let name = name.clone();
+            return Err(VersionsError::Unknown { name, version });
+        }
+        self.begin(&mut state, name, index)
+    }
+
+    fn forget(&self, name: &Name) -> Result<Option<Change>, VersionsError> {
+        let mut state = self.state();
+        let mut index = state.index.clone();
+        if index.history(name).is_none() {
+            return Ok(None);
+        }
+        index.restore(name, None);
+        self.begin(&mut state, name, index).map(Some)
+    }
+
+    fn settle(&self, change: Change) {
+        let mut state = self.state();
+        state.before.remove(&change.name);
+        self.sweep(&state);
+    }
+
+    fn undo(&self, change: Change) -> Result<(), VersionsError> {
+        let mut state = self.state();
+        let Some(before) = state.before.remove(&change.name) else {
+            return Ok(());
+        };
+        let mut index = state.index.clone();
+        index.restore(&change.name, before);
+        self.write_index(&index)?;
+        state.index = index;
+        self.sweep(&state);
+        Ok(())
+    }
+
+    fn changed(&self) -> Pending<()> {
+        Box::pin(std::future::pending())
     }
 }
 

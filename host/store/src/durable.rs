@@ -1,4 +1,4 @@
-//! The store on disk: records in a [`Journal`].
+//! Records in a log of their shard.
 //!
 //! One key for each record, in the space of its kind: its base is the whole record, its deltas are
 //! the changes since. A record is written whole when it is stored for the first time, and when
@@ -7,25 +7,17 @@
 //!
 //! Records without durability are kept in memory beside it.
 //!
-//! Invariant: of a record that is in memory and on disk, what is in memory is newer.
+//! Invariant: of a record that is in memory and in the log, what is in memory is newer.
 
-use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidegate_base::budget::Budget;
-use tidegate_base::disk::FolderDisk;
-use tidegate_journal::{Entry, Health, Journal, JournalError, OpenError, Safety, Settings};
-use tokio::sync::Semaphore;
-use tracing::info;
+use tidegate_core::place::{EntityKey, Shard, Term};
+use tidegate_journal::{Entry, Safety, Value};
 
-use super::config;
-use super::metrics::DiskFigures;
-use super::runs::Run;
 use super::{
-    Commit, Committed, Durability, History, Keyspace, Later, Listing, Memory, Records, Store,
-    StoreError, StoreFigures, Weight,
+    Commit, Committed, Durability, History, Keyspace, Later, Listing, Memory, Records, ShardLog,
+    Store, StoreError, StoreFigures, Weight,
 };
 
 /// Ends the name in keys: below all that names may have, so that keys are in order.
@@ -35,110 +27,20 @@ const CHANGES_BYTES: usize = 64 << 10;
 /// How many of them.
 pub const CHANGES: usize = 1_000;
 
-/// Why the store on disk cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum DurableError {
-    /// The folder cannot be used.
-    #[error("cannot use {path} as the store: {error}", path = path.display())]
-    Folder {
-        /// Which folder.
-        path: PathBuf,
-        /// Why it cannot be used.
-        error: std::io::Error,
-    },
-    /// The journal cannot be opened.
-    #[error(transparent)]
-    Journal(#[from] OpenError),
-}
-
-/// A journal that is open, which keyspaces share.
-pub struct Disk {
-    journal: Journal,
-    run: Run,
-    reading: Reading,
-    /// One for each read that may be under way.
-    reads: Semaphore,
-}
-
-/// Keeps records of one kind on disk.
+/// Keeps records of one kind in a log.
 pub struct Durable<R: Records> {
-    disk: Arc<Disk>,
+    log: Arc<dyn ShardLog>,
+    shards: u16,
     /// Those that need not outlast the process.
     memory: Memory<R>,
 }
 
-/// Where it waits for the disk when a record is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// In threads of their own.
-    InThreads,
-    /// In place, for a disk in memory, so that a simulation takes the same course each time.
-    InPlace,
-}
-
-impl Disk {
-    /// Opens the store in this folder, which is made if it is not there.
-    ///
-    /// # Errors
-    ///
-    /// Another process has it open, it is damaged or of a newer format, or the disk does
-    /// not let it be used. Nothing is changed then.
-    pub fn open(folder: &Path, settings: &config::Store) -> Result<Arc<Disk>, DurableError> {
-        let failed = |error| DurableError::Folder {
-            path: folder.to_owned(),
-            error,
-        };
-        std::fs::create_dir_all(folder).map_err(failed)?;
-        let disk = FolderDisk::new(folder).map_err(failed)?;
-        let journal = Journal::open(
-            disk,
-            Settings {
-                segment_bytes: settings.segment_bytes,
-                queue_bytes: settings.queue_bytes,
-                max_append_bytes: settings.max_record_bytes,
-                sync_interval: Duration::from_millis(settings.sync_interval_ms),
-                accept_loss: settings.accept_loss,
-                ..Settings::default()
-            },
-        )?;
-        let found = journal.stats().recovery;
-        info!(
-            folder = %folder.display(),
-            actors = found.keys,
-            ending = ?found.ending,
-            cut_bytes = found.cut_bytes,
-            took_ms = found.took.as_millis() as u64,
-            "opened the store"
-        );
-        Ok(Disk::on(journal, Reading::InThreads))
-    }
-
-    /// The store on a journal that is open.
-    pub fn on(journal: Journal, reading: Reading) -> Arc<Disk> {
-        Arc::new(Disk {
-            journal,
-            run: Run::new(),
-            reading,
-            reads: Semaphore::new(READS),
-        })
-    }
-
-    /// The journal that it stands on.
-    pub fn journal(&self) -> &Journal {
-        &self.journal
-    }
-
-    fn append(&self, entry: Entry, safety: Safety) -> Later<'static, ()> {
-        let appended = self.journal.append(vec![entry], safety);
-        Box::pin(async move { appended.await.map_err(unavailable) })
-    }
-}
-
 impl<R: Records> Durable<R> {
-    /// Keeps them on this disk, and at most so many without durability.
-    pub fn on(disk: Arc<Disk>, max_stored: usize) -> Durable<R> {
+    /// Keeps them in this log, and at most so many without durability.
+    pub fn on(log: Arc<dyn ShardLog>, max_stored: usize) -> Durable<R> {
         Durable {
-            disk,
+            shards: log.shards(),
+            log,
             memory: Memory::new(max_stored),
         }
     }
@@ -151,13 +53,17 @@ impl<R: Records> Durable<R> {
         }
     }
 
-    /// What it stands on.
-    pub fn disk(&self) -> &Disk {
-        &self.disk
+    fn shard_of(&self, key: &R::Key) -> Shard {
+        if self.shards == 1 {
+            return Shard(0);
+        }
+        let (name, id) = R::parts(key);
+        let kind = R::KIND;
+        Shard::of(EntityKey { kind, name, id }, self.shards)
     }
 
     fn put(&self, key: &R::Key, mut record: R::Record, weight: &mut Weight) -> Entry {
-        R::sign(&mut record, &self.disk.run);
+        R::sign(&mut record, self.log.run());
         let value = R::to_text(&record);
         *weight = Weight {
             whole: value.len(),
@@ -172,61 +78,30 @@ impl<R: Records> Durable<R> {
         }
     }
 
-    /// Reads something of a record that there is. Reading waits for the disk, in a thread, of
-    /// which there are to be few.
+    /// Reads what is stored of a record. What is long is parsed in a thread of its own.
     async fn look_up<T: Send + 'static>(
         &self,
         key: &R::Key,
-        read: fn(&Journal, &Place<R>) -> Result<Option<T>, StoreError>,
+        read: fn(&Value, &str) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let place = Place::of(key);
-        if !self.disk.journal.has(R::SPACE, &place.path) {
+        let path = path_of::<R>(key);
+        let loaded = self.log.load(self.shard_of(key), R::SPACE, &path);
+        let Some(value) = loaded.await? else {
             return Ok(None);
+        };
+        let name = key.to_string();
+        let bytes: usize = value.deltas.iter().map(|delta| delta.len()).sum();
+        if value.base.len() + bytes <= PARSED_AT_ONCE {
+            return read(&value, &name).map(Some);
         }
-        let gone = |_| StoreError::Unavailable("the store is closed".to_owned());
-        let _permit = self.disk.reads.acquire().await.map_err(gone)?;
-        if self.disk.reading == Reading::InPlace {
-            return read(&self.disk.journal, &place);
-        }
-        let disk = self.disk.clone();
-        tokio::task::spawn_blocking(move || read(&disk.journal, &place))
+        tokio::task::spawn_blocking(move || read(&value, &name).map(Some))
             .await
             .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
     }
 }
 
-/// Where a record is in the journal, and what it is called in errors.
-struct Place<R> {
-    path: Box<str>,
-    name: String,
-    kind: PhantomData<fn() -> R>,
-}
-
-impl<R: Records> Place<R> {
-    fn of(key: &R::Key) -> Place<R> {
-        Place {
-            path: path_of::<R>(key),
-            name: key.to_string(),
-            kind: PhantomData,
-        }
-    }
-
-    fn damaged(&self, error: &dyn std::fmt::Display) -> StoreError {
-        StoreError::Damaged(format!(
-            "what is stored of {} cannot be read: {error}",
-            self.name
-        ))
-    }
-}
-
-fn unavailable(error: JournalError) -> StoreError {
-    let reason = error.to_string();
-    match error {
-        JournalError::TooLarge { .. } | JournalError::KeyTooLong { .. } => {
-            StoreError::TooLarge(reason)
-        }
-        _ => StoreError::Unavailable(reason),
-    }
+fn damaged(name: &str, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Damaged(format!("what is stored of {name} cannot be read: {error}"))
 }
 
 fn path_of<R: Records>(key: &R::Key) -> Box<str> {
@@ -245,84 +120,57 @@ fn tag_of(due_ms: Option<u64>) -> u64 {
 }
 
 /// What is stored of one record: as it once was, and what has changed since.
-fn read_history<R: Records>(
-    journal: &Journal,
-    place: &Place<R>,
-) -> Result<Option<(History<R>, Weight)>, StoreError> {
-    let Some(value) = journal.read(R::SPACE, &place.path).map_err(unavailable)? else {
-        return Ok(None);
-    };
+fn read_history<R: Records>(value: &Value, name: &str) -> Result<(History<R>, Weight), StoreError> {
     let mut weight = Weight {
         whole: value.base.len(),
         changes: 0,
         count: value.deltas.len(),
     };
-    let text = |bytes| std::str::from_utf8(bytes).map_err(|error| place.damaged(&error));
-    let record = R::parse(text(&value.base)?).map_err(|error| place.damaged(&error))?;
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|error| damaged(name, &error));
+    let record = R::parse(text(&value.base)?).map_err(|error| damaged(name, &error))?;
     let mut changes = Vec::with_capacity(value.deltas.len());
     for delta in &value.deltas {
         weight.changes += delta.len();
-        changes.push(R::parse_change(text(delta)?).map_err(|error| place.damaged(&error))?);
+        changes.push(R::parse_change(text(delta)?).map_err(|error| damaged(name, &error))?);
     }
-    Ok(Some(((record, changes), weight)))
+    Ok(((record, changes), weight))
 }
 
 /// What is stored of one record, as it is now.
-fn read<R: Records>(
-    journal: &Journal,
-    place: &Place<R>,
-) -> Result<Option<(R::Record, Weight)>, StoreError> {
-    let Some(((mut record, changes), weight)) = read_history(journal, place)? else {
-        return Ok(None);
-    };
+fn read<R: Records>(value: &Value, name: &str) -> Result<(R::Record, Weight), StoreError> {
+    let ((mut record, changes), weight) = read_history::<R>(value, name)?;
     for change in changes {
-        R::apply(&mut record, change).map_err(|error| place.damaged(&error))?;
+        R::apply(&mut record, change).map_err(|error| damaged(name, &error))?;
     }
-    Ok(Some((record, weight)))
+    Ok((record, weight))
 }
 
 impl<R: Records> Store for Durable<R> {
+    fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    fn open(&self, shard: Shard) -> Later<'_, Term> {
+        self.log.take(shard)
+    }
+
+    fn release(&self, shard: Shard) {
+        self.log.release(shard);
+    }
+
     fn failed(&self) -> Option<String> {
-        match self.disk.journal.health() {
-            Health::Running => None,
-            Health::Stopped { reason } => Some(reason.to_string()),
-            Health::Closed => Some("the store is closed".to_owned()),
-        }
+        self.log.failed()
     }
 
     fn figures(&self) -> StoreFigures {
-        let stats = self.disk.journal.stats();
-        let recovery = stats.recovery;
         StoreFigures {
-            is_up: stats.health == Health::Running,
             in_memory: self.memory.figures().in_memory,
-            disk: Some(DiskFigures {
-                keys: stats.keys as u64,
-                appends: stats.appends,
-                appended_bytes: stats.appended_bytes,
-                writes: stats.writes,
-                sync_buckets: stats.sync_times.buckets,
-                sync_sum: stats.sync_times.sum,
-                waiting_appends: stats.waiting_appends as u64,
-                waiting_bytes: stats.waiting_bytes as u64,
-                segments: stats.segments as u64,
-                live_bytes: stats.live_bytes,
-                dead_bytes: stats.dead_bytes,
-                index_bytes: stats.index_bytes as u64,
-                compactions: stats.compactions,
-                copied_bytes: stats.copied_bytes,
-                damaged_segments: stats.damaged_segments,
-                recovery: recovery.took,
-                recovery_bytes: recovery.scanned_bytes,
-                recovery_cut_bytes: recovery.cut_bytes,
-            }),
+            ..self.log.figures()
         }
     }
 
     fn close(&self) {
-        if let Err(error) = self.disk.journal.close() {
-            tracing::error!(%error, "the store was not closed well");
-        }
+        self.log.close();
     }
 }
 
@@ -332,9 +180,9 @@ impl<R: Records> Keyspace<R> for Durable<R> {
             if let Some(kept) = self.memory.load(key).await? {
                 return Ok(Some(kept));
             }
-            let mut found = self.look_up(key, read).await?;
+            let mut found = self.look_up(key, read::<R>).await?;
             if let Some((record, _)) = &mut found {
-                R::take_over(record, &self.disk.run);
+                R::take_over(record, self.log.run());
             }
             Ok(found)
         })
@@ -342,7 +190,7 @@ impl<R: Records> Keyspace<R> for Durable<R> {
 
     fn history<'a>(&'a self, key: &'a R::Key) -> Later<'a, Option<History<R>>> {
         Box::pin(async move {
-            let found = self.look_up(key, read_history).await?;
+            let found = self.look_up(key, read_history::<R>).await?;
             Ok(found.map(|(history, _)| history))
         })
     }
@@ -378,16 +226,20 @@ impl<R: Records> Keyspace<R> for Durable<R> {
                 value: value.into(),
             }
         };
-        let appended = self.disk.journal.append(vec![entry], safety);
-        if let Some(error) = appended.refused() {
-            *weight = before;
-            return Committed::Refused(unavailable(error.clone()));
+        let shard = self.shard_of(commit.key);
+        match self.log.append(shard, vec![entry], safety) {
+            Ok(appended) => {
+                if is_whole {
+                    // It may be from when it had no durability.
+                    self.memory.forget(commit.key);
+                }
+                Committed::Later(appended)
+            }
+            Err(error) => {
+                *weight = before;
+                Committed::Refused(error)
+            }
         }
-        if is_whole {
-            // It may be from when it had no durability.
-            self.memory.forget(commit.key);
-        }
-        Committed::Later(Box::pin(async move { appended.await.map_err(unavailable) }))
     }
 
     fn retire<'a>(
@@ -401,9 +253,10 @@ impl<R: Records> Keyspace<R> for Durable<R> {
             Durability::None => self.memory.retire(key, record, changed, durability),
             _ if changed => {
                 let entry = self.put(key, record, &mut Weight::default());
-                let appended = self.disk.append(entry, Safety::Written);
+                let shard = self.shard_of(key);
+                let appended = self.log.append(shard, vec![entry], Safety::Written);
                 self.memory.forget(key);
-                appended
+                appended.unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))))
             }
             _ => Box::pin(std::future::ready(Ok(()))),
         }
@@ -412,12 +265,12 @@ impl<R: Records> Keyspace<R> for Durable<R> {
     fn remove<'a>(&'a self, key: &'a R::Key) -> Later<'a, bool> {
         Box::pin(async move {
             let was_in_memory = self.memory.remove(key).await?;
+            let (shard, space) = (self.shard_of(key), R::SPACE);
             let key = path_of::<R>(key);
-            let was_on_disk = self.disk.journal.has(R::SPACE, &key);
-            let space = R::SPACE;
-            let deleted = Entry::Delete { space, key };
-            self.disk.append(deleted, Safety::Synced).await?;
-            Ok(was_in_memory || was_on_disk)
+            let was_in_log = self.log.has(shard, space, &key).await?;
+            let deleted = vec![Entry::Delete { space, key }];
+            self.log.append(shard, deleted, Safety::Synced)?.await?;
+            Ok(was_in_memory || was_in_log)
         })
     }
 
@@ -432,10 +285,9 @@ impl<R: Records> Keyspace<R> for Durable<R> {
             let mut found = in_memory;
             let mut missing = listing.limit;
             while missing > 0 {
-                let keys =
-                    self.disk
-                        .journal
-                        .keys(R::SPACE, &prefix, after.as_deref(), PAGE.max(missing));
+                let limit = PAGE.max(missing);
+                let keys = self.log.keys(R::SPACE, &prefix, after.as_deref(), limit);
+                let keys = keys.await?;
                 let Some(last) = keys.last() else {
                     break;
                 };
@@ -449,16 +301,17 @@ impl<R: Records> Keyspace<R> for Durable<R> {
         })
     }
 
-    fn sleeping(&self) -> Vec<(R::Key, u64)> {
-        let tagged = self.disk.journal.tagged(R::SPACE).into_iter();
+    fn sleeping(&self, shard: Shard) -> Vec<(R::Key, u64)> {
+        let tagged = self.log.tagged(shard, R::SPACE).into_iter();
         tagged
             .filter_map(|(key, due_ms)| Some((key_at::<R>(&key)?, due_ms)))
+            .filter(|(key, _)| self.shard_of(key) == shard)
             .collect()
     }
 }
 
-/// How many records are read at once.
-const READS: usize = 16;
+/// What is parsed where it is asked for, in bytes; longer values elsewhere.
+const PARSED_AT_ONCE: usize = 64 << 10;
 
 /// How many keys are looked at in one go.
 const PAGE: usize = 256;

@@ -2,19 +2,22 @@
 //!
 //! A concern says what its [`Records`] are, and keeps them in a [`Keyspace`]: it commits changes
 //! there, and lets nothing that builds on one leave the host before it is safe, which is what a
-//! [`Gate`] is for. [`Durable`] keeps records in a [journal](tidegate_journal) on disk, [`Memory`]
-//! in this process, with which it forgets them.
+//! [`Gate`] is for. [`Durable`] keeps records in a [`ShardLog`], which for a host that is alone is a
+//! [journal](tidegate_journal) on its [`Disk`]; [`Memory`] keeps them in this process, with which
+//! it forgets them.
 //!
 //! Invariants: what is loaded is the effect of a prefix of a record's commits, which holds
 //! all that were told to be safe; an epoch and a version name one content, also where folders
 //! are copied or put back.
 
 pub mod config;
+mod disk;
 mod durable;
 mod gate;
 mod memory;
 pub mod metrics;
 mod runs;
+mod shard_log;
 
 use std::collections::BinaryHeap;
 use std::fmt::{Debug, Display};
@@ -22,18 +25,23 @@ use std::hash::Hash;
 use std::pin::Pin;
 
 pub use tidegate_base::config::Durability;
+use tidegate_core::place::{Kind, Shard, Term};
 pub use tidegate_journal::Space;
 
-pub use self::durable::{CHANGES, Disk, Durable, DurableError, Reading};
+pub use self::disk::{Disk, DiskError, Reading};
+pub use self::durable::{CHANGES, Durable};
 pub use self::gate::Gate;
 pub use self::memory::Memory;
 pub use self::metrics::StoreFigures;
 pub use self::runs::Run;
+pub use self::shard_log::ShardLog;
 
 /// What a concern keeps: records of one kind under keys, and how they are written.
 pub trait Records: Sized + Send + Sync + 'static {
-    /// Where they are in a journal. No two concerns have the same.
-    const SPACE: Space;
+    /// What they are records of. No two concerns have the same.
+    const KIND: Kind;
+    /// Where they are in a log.
+    const SPACE: Space = space_of(Self::KIND);
     /// What they are called to operators.
     const NAME: &'static str;
 
@@ -152,8 +160,26 @@ pub enum Committed {
     Refused(StoreError),
 }
 
+/// The part of a log in which records of a kind are. It never changes.
+const fn space_of(kind: Kind) -> Space {
+    Space(match kind {
+        Kind::Actor => 1,
+        Kind::Channel => 2,
+        Kind::Run => 3,
+        Kind::Room => 4,
+    })
+}
+
 /// What keyspaces stand on.
 pub trait Store: Send + Sync {
+    /// How many shards its records are in. It never changes.
+    fn shards(&self) -> u16;
+    /// Takes a shard: from here on this host alone changes what is in it, until another one opens
+    /// it. A host that is alone owns all of them from the start.
+    fn open(&self, shard: Shard) -> Later<'_, Term>;
+    /// Gives a shard back: from here on nothing in it is changed. What was committed before
+    /// becomes safe, or fails, all the same.
+    fn release(&self, shard: Shard);
     /// Why it takes nothing any more, if so.
     fn failed(&self) -> Option<String>;
     /// How it is doing, for operators.
@@ -194,9 +220,9 @@ pub trait Keyspace<R: Records>: Store + 'static {
     /// The keys of stored records, of one name or of all, behind `after`, in the order of
     /// keys and at most so many.
     fn list<'a>(&'a self, listing: &'a Listing<R>) -> Later<'a, Vec<R::Key>>;
-    /// The records about which something is to be done, and when, in milliseconds since the Unix
-    /// epoch.
-    fn sleeping(&self) -> Vec<(R::Key, u64)>;
+    /// The records of a shard about which something is to be done, and when, in milliseconds since
+    /// the Unix epoch.
+    fn sleeping(&self, shard: Shard) -> Vec<(R::Key, u64)>;
 }
 
 /// Which records to list.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tidegate_base::budget::{Budget, Share};
 use tidegate_base::sync::{Mutex, MutexGuard};
+use tidegate_core::place::{Shard, Term};
 
 use super::{
     Commit, Committed, Durability, History, Keyspace, Later, Listing, Records, Store, StoreError,
@@ -33,6 +34,16 @@ struct Kept {
 const ENTRY_COST: usize = 256;
 
 impl<R: Records> Store for Memory<R> {
+    fn shards(&self) -> u16 {
+        1
+    }
+
+    fn open(&self, _: Shard) -> Later<'_, Term> {
+        Box::pin(std::future::ready(Ok(Term::default())))
+    }
+
+    fn release(&self, _: Shard) {}
+
     fn failed(&self) -> Option<String> {
         None
     }
@@ -103,7 +114,7 @@ impl<R: Records> Keyspace<R> for Memory<R> {
         Box::pin(std::future::ready(Ok(first)))
     }
 
-    fn sleeping(&self) -> Vec<(R::Key, u64)> {
+    fn sleeping(&self, _: Shard) -> Vec<(R::Key, u64)> {
         // It begins empty; later on the concern knows who sleeps.
         Vec::new()
     }

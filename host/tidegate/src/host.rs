@@ -20,7 +20,7 @@ use tidegate_engine::{Compiling, Engine, Grants, LoadError};
 use tidegate_gateway::{Gateway, Keys, Services};
 use tidegate_registry::router::Conflict;
 use tidegate_registry::versions::{Kept, Versions, VersionsError};
-use tidegate_store::{Disk, Durable, DurableError, Keyspace, Memory};
+use tidegate_store::{Disk, DiskError, Durable, Keyspace, Memory};
 use tracing::{info, warn};
 
 use self::fresh::Fresh;
@@ -77,7 +77,7 @@ pub enum StartError {
     Conflict(#[from] Conflict),
     /// The store cannot be opened.
     #[error(transparent)]
-    Store(#[from] DurableError),
+    Store(#[from] DiskError),
     /// What was deployed cannot be read.
     #[error(transparent)]
     Versions(#[from] VersionsError),
@@ -241,7 +241,7 @@ fn open_versions(data_dir: &Path, limit: usize, handlers: &[Handler]) -> Result<
         error,
     })?;
     Ok(Kept {
-        versions: Versions::open(disk, limit)?,
+        versions: Box::new(Versions::open(disk, limit)?),
         manifest,
     })
 }

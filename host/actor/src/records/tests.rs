@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use futures_util::FutureExt;
 use serde_json::json;
 use tidegate_base::budget::{Budget, Share};
+use tidegate_core::place::Shard;
 use tidegate_core::turn::{Begun, Change, Earlier, Stored, StoredTimer, Timer, TimerChange};
 use tidegate_core::{ActorId, ActorKey, Name, PatchOp};
 use tidegate_store::{
@@ -278,7 +279,7 @@ async fn what_need_not_last_is_not_written() {
             store.list(&all()).await.unwrap(),
             std::slice::from_ref(&actor)
         );
-        assert_eq!(store.disk().journal().stats().appends, 0);
+        assert_eq!(store.figures().disk.map(|disk| disk.appends), Some(0));
         store.close();
     }
     assert_eq!(folder.open().load(&actor).await.unwrap(), None);
@@ -344,7 +345,7 @@ async fn the_first_timer_of_an_actor_is_known_without_reading_it() {
         store.close();
     }
     let store = folder.open();
-    let sleeping = store.sleeping();
+    let sleeping = store.sleeping(Shard(0));
     assert_eq!(sleeping, [(early.clone(), 100), (late.clone(), 200)]);
     // It fires, and the actor's next turn is committed.
     let (_, mut weight) = store.load(&early).await.unwrap().unwrap();
@@ -361,7 +362,7 @@ async fn the_first_timer_of_an_actor_is_known_without_reading_it() {
         &mut weight,
     ))
     .await;
-    assert_eq!(store.sleeping(), [(late, 200)]);
+    assert_eq!(store.sleeping(Shard(0)), [(late, 200)]);
 }
 
 fn all() -> Listing<ActorRecords> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tidegate_base::config::Durability;
 use tidegate_base::sync::Mutex;
+use tidegate_core::place::{Shard, Term};
 use tidegate_core::turn::{Change, Stored};
 use tidegate_core::{ActorId, ActorKey, Client, Failure, Json, Name, PatchOp, patch};
 use tidegate_delivery::{Close, Offer, Outlet, SharedFrame, Source};
@@ -125,6 +126,18 @@ impl Watched {
 }
 
 impl Store for Watched {
+    fn shards(&self) -> u16 {
+        self.durable.shards()
+    }
+
+    fn open(&self, shard: Shard) -> Later<'_, Term> {
+        self.durable.open(shard)
+    }
+
+    fn release(&self, shard: Shard) {
+        self.durable.release(shard);
+    }
+
     fn failed(&self) -> Option<String> {
         self.durable.failed()
     }
@@ -215,8 +228,8 @@ impl Keyspace<ActorRecords> for Watched {
         self.durable.list(listing)
     }
 
-    fn sleeping(&self) -> Vec<(ActorKey, u64)> {
-        self.durable.sleeping()
+    fn sleeping(&self, shard: Shard) -> Vec<(ActorKey, u64)> {
+        self.durable.sleeping(shard)
     }
 }
 

@@ -109,8 +109,9 @@ impl Life {
             }
         };
         let (appended, died) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let log = Disk::on(journal, Reading::InPlace);
         let store = Arc::new(Watched {
-            durable: Durable::on(Disk::on(journal, Reading::InPlace), 1_000),
+            durable: Durable::on(log.clone(), 1_000),
             book: book.clone(),
             appended: appended.clone(),
             dice: dice.clone(),
@@ -187,7 +188,7 @@ impl Life {
             // In place, since a thread would come between at any time.
             store.close();
             let ended = writer.await;
-            match store.durable.disk().journal().health() {
+            match log.journal().health() {
                 Health::Closed if ended.is_ok() => Ended::Stopped,
                 health => {
                     if !has_fault {

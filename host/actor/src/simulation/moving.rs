@@ -9,28 +9,24 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tidegate_base::sync::Mutex;
 use tidegate_core::failure::code;
 use tidegate_core::place::{EntityKey, Incarnation, Shard, Term};
-use tidegate_core::turn::{Change, Stored};
 use tidegate_core::{ActorKey, CallEnvelope, Client, Failure, Json, Name, Origin, PatchOp, patch};
 use tidegate_delivery::connections::Connections;
 use tidegate_delivery::{Close, Offer, Outlet, SharedFrame, Source};
 use tidegate_engine::Pending;
-use tidegate_journal::{self as journal, Journal};
+use tidegate_journal::{self as journal, Entry, Journal, Safety, Space, Value as Kept};
 use tidegate_registry::placement::{Home, Homes, Links, Parcel, Placement, lost};
-use tidegate_store::{
-    Commit, Committed, Disk, Durability, Durable, Keyspace, Later, Listing, Reading, Store,
-    StoreError, StoreFigures, Weight,
-};
+use tidegate_store::{Disk, Durable, Later, Reading, Run, ShardLog, StoreError, StoreFigures};
 use tidegate_testkit::disk::SimDisk;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cast::{self, Dice};
 use crate::live::{Body, Stream, Update};
 use crate::metrics::Metrics;
-use crate::records::ActorRecords;
 use crate::turn::ReplyTo;
 use crate::{Actors, Call, FirstContact, Setup};
 
@@ -48,24 +44,17 @@ struct Script {
     /// The host that a shard is at, or was at last, and whether it is on its way from there.
     at: Mutex<Vec<(usize, bool)>>,
     changes: watch::Sender<u64>,
+    /// How often each shard was taken.
+    terms: Mutex<HashMap<Shard, Term>>,
     dice: Dice,
     /// What no host may do was done.
     wrong: Mutex<Vec<String>>,
 }
 
 impl Script {
-    fn shard_of(key: &ActorKey) -> usize {
-        usize::from(Shard::of(EntityKey::of_actor(key), SHARDS).0)
-    }
-
     fn set(&self, shard: usize, host: usize, is_moving: bool) {
         self.at.lock()[shard] = (host, is_moving);
         self.changes.send_modify(|changes| *changes += 1);
-    }
-
-    /// Whether a host may write to what is stored of an actor.
-    fn owns(&self, host: usize, key: &ActorKey) -> bool {
-        self.at.lock()[Script::shard_of(key)].0 == host
     }
 
     fn wrong(&self, what: String) {
@@ -92,7 +81,7 @@ impl Homes for Scripted {
         let shard = Shard::of(key, SHARDS);
         match self.script.at.lock()[usize::from(shard.0)] {
             (_, true) => Home::Moving,
-            (host, false) if host == self.host => Home::Here(Term(0)),
+            (host, false) if host == self.host => Home::Here(self.script.terms.lock()[&shard]),
             (host, false) => Home::There(name_of(host)),
         }
     }
@@ -173,84 +162,94 @@ async fn carry(
     }
 }
 
-/// The store that both share, as one of them may use it.
-struct Owned {
+/// The log that both share, as one of them may use it.
+struct Fenced {
     host: usize,
-    durable: Arc<Durable<ActorRecords>>,
+    disk: Arc<Disk>,
     script: Arc<Script>,
+    /// The terms for which it has the shards that it has.
+    held: Mutex<HashMap<Shard, Term>>,
 }
 
-impl Owned {
-    fn check(&self, key: &ActorKey) -> Result<(), StoreError> {
-        if self.script.owns(self.host, key) {
-            return Ok(());
-        }
-        let what = format!("host {} writes to {key}, which it has not", self.host);
-        self.script.wrong(what);
-        Err(StoreError::Fenced)
+impl Fenced {
+    fn owns(&self, shard: Shard) -> bool {
+        let last = self.script.terms.lock().get(&shard).copied();
+        last.is_some() && self.held.lock().get(&shard).copied() == last
     }
 }
 
-impl Store for Owned {
+impl ShardLog for Fenced {
+    fn shards(&self) -> u16 {
+        SHARDS
+    }
+
+    fn run(&self) -> &Run {
+        self.disk.run()
+    }
+
+    fn take(&self, shard: Shard) -> Later<'_, Term> {
+        let term = {
+            let mut terms = self.script.terms.lock();
+            let last = terms.entry(shard).or_default();
+            last.0 += 1;
+            *last
+        };
+        self.held.lock().insert(shard, term);
+        Box::pin(std::future::ready(Ok(term)))
+    }
+
+    fn release(&self, shard: Shard) {
+        self.held.lock().remove(&shard);
+    }
+
+    fn append(
+        &self,
+        shard: Shard,
+        entries: Vec<Entry>,
+        safety: Safety,
+    ) -> Result<Later<'static, ()>, StoreError> {
+        if !self.owns(shard) {
+            let what = format!("host {} writes to {shard:?}, which it has not", self.host);
+            self.script.wrong(what);
+            return Err(StoreError::Fenced);
+        }
+        self.disk.append(shard, entries, safety)
+    }
+
+    fn load<'a>(&'a self, shard: Shard, space: Space, key: &'a str) -> Later<'a, Option<Kept>> {
+        self.disk.load(shard, space, key)
+    }
+
+    fn has<'a>(&'a self, shard: Shard, space: Space, key: &'a str) -> Later<'a, bool> {
+        self.disk.has(shard, space, key)
+    }
+
+    fn keys<'a>(
+        &'a self,
+        space: Space,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: usize,
+    ) -> Later<'a, Vec<Box<str>>> {
+        self.disk.keys(space, prefix, after, limit)
+    }
+
+    fn tagged(&self, shard: Shard, space: Space) -> Vec<(Box<str>, u64)> {
+        match self.owns(shard) {
+            true => self.disk.tagged(shard, space),
+            false => Vec::new(),
+        }
+    }
+
     fn failed(&self) -> Option<String> {
-        self.durable.failed()
+        self.disk.failed()
     }
 
     fn figures(&self) -> StoreFigures {
-        self.durable.figures()
+        self.disk.figures()
     }
 
     fn close(&self) {}
-}
-
-impl Keyspace<ActorRecords> for Owned {
-    fn load<'a>(&'a self, key: &'a ActorKey) -> Later<'a, Option<(Stored, Weight)>> {
-        self.durable.load(key)
-    }
-
-    fn history<'a>(&'a self, key: &'a ActorKey) -> Later<'a, Option<(Stored, Vec<Change>)>> {
-        self.durable.history(key)
-    }
-
-    fn commit(
-        &self,
-        commit: Commit<'_, ActorRecords>,
-        weight: &mut Weight,
-        whole: &dyn Fn() -> Stored,
-    ) -> Committed {
-        match self.check(commit.key) {
-            Ok(()) => self.durable.commit(commit, weight, whole),
-            Err(error) => Committed::Refused(error),
-        }
-    }
-
-    fn retire<'a>(
-        &'a self,
-        key: &'a ActorKey,
-        stored: Stored,
-        changed: bool,
-        durability: Durability,
-    ) -> Later<'a, ()> {
-        match self.check(key) {
-            Ok(()) => self.durable.retire(key, stored, changed, durability),
-            Err(error) => Box::pin(std::future::ready(Err(error))),
-        }
-    }
-
-    fn remove<'a>(&'a self, key: &'a ActorKey) -> Later<'a, bool> {
-        match self.check(key) {
-            Ok(()) => self.durable.remove(key),
-            Err(error) => Box::pin(std::future::ready(Err(error))),
-        }
-    }
-
-    fn list<'a>(&'a self, listing: &'a Listing<ActorRecords>) -> Later<'a, Vec<ActorKey>> {
-        self.durable.list(listing)
-    }
-
-    fn sleeping(&self) -> Vec<(ActorKey, u64)> {
-        self.durable.sleeping()
-    }
 }
 
 /// Somebody who watches the state of an actor, and applies what is shown.
@@ -359,6 +358,7 @@ enum Fate {
 /// Both hosts, and what clients know.
 struct Play {
     hosts: [Arc<Actors>; 2],
+    logs: [Arc<Fenced>; 2],
     script: Arc<Script>,
     /// For each ledger, what became of each of its entries.
     entries: Mutex<Vec<BTreeMap<u64, Fate>>>,
@@ -378,12 +378,26 @@ impl Play {
         let script = Arc::new(Script {
             at: Mutex::new(at),
             changes: watch::Sender::new(0),
+            terms: Mutex::default(),
             dice,
             wrong: Mutex::default(),
         });
         let journal = Journal::open(SimDisk::new(seed), journal::Settings::default());
         let disk = Disk::on(journal.expect("an empty disk"), Reading::InThreads);
-        let durable = Arc::new(Durable::on(disk, 1_000));
+        let logs = [0, 1].map(|host| {
+            let (disk, script) = (disk.clone(), script.clone());
+            let held = Mutex::default();
+            Arc::new(Fenced {
+                host,
+                disk,
+                script,
+                held,
+            })
+        });
+        for (shard, (host, _)) in (0..).map(Shard).zip(&*script.at.lock()) {
+            let taken = logs[*host].take(shard).now_or_never();
+            taken.expect("it does not wait").expect("it is free");
+        }
         let ways = [0, 1].map(|from| {
             let (letters, carried) = mpsc::unbounded_channel();
             let script = script.clone();
@@ -400,16 +414,13 @@ impl Play {
             let lab = Name::parse("lab").expect("a name");
             let installed = router.install(lab, cast::components().strict[0].clone());
             installed.expect("there is no other component");
-            let (durable, script) = (durable.clone(), script.clone());
-            let store = Arc::new(Owned {
-                host,
-                durable,
-                script: script.clone(),
-            });
+            let script = script.clone();
+            let store = Arc::new(Durable::on(logs[host].clone(), 1_000));
             let setup = Setup {
                 placement: Placement {
                     homes: Arc::new(Scripted { host, script }),
                     links: ways[host].0.clone(),
+                    ..Placement::alone()
                 },
                 incarnation: name_of(host),
                 ..Setup::alone(router, store, Arc::new(Connections::default()))
@@ -423,6 +434,7 @@ impl Play {
         }
         Arc::new(Play {
             hosts,
+            logs,
             script,
             entries: Mutex::new(vec![BTreeMap::new(); LEDGERS]),
             next_entry: AtomicUsize::new(0),
@@ -502,14 +514,17 @@ impl Play {
     async fn move_one(&self, shard: usize) {
         let (from, _) = self.script.at.lock()[shard];
         self.script.set(shard, from, true);
-        let is_of_it = |key: &ActorKey| Script::shard_of(key) == shard;
-        let left = self.hosts[from].move_out(is_of_it);
+        let moving = Shard(u16::try_from(shard).expect("one of few"));
+        let left = self.hosts[from].move_out(moving);
         tokio::time::timeout(PATIENCE, left)
             .await
             .expect("it leaves");
+        self.logs[from].release(moving);
         tokio::time::sleep(Duration::from_millis(self.script.dice.below(5) as u64)).await;
+        let taken = self.logs[1 - from].take(moving);
+        taken.await.expect("it is free");
         self.script.set(shard, 1 - from, false);
-        self.hosts[1 - from].move_in(is_of_it);
+        self.hosts[1 - from].move_in(moving);
         self.moves.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -111,7 +111,14 @@ impl Upload {
     }
 }
 
-/// What becomes of the index with a component that is about to serve.
+/// A component that is fit to serve: it is compiled, has described itself, and has passed its own
+/// test.
+struct Prepared {
+    component: Component,
+    next: Next,
+}
+
+/// What becomes of the catalog with a component that is about to serve.
 enum Next {
     /// These bytes are a new version.
     New(Bytes),
@@ -217,19 +224,22 @@ async fn take_in(
             let _ = progress.try_send("checking");
         }
     };
-    let component = load(&shared, &name, bytes.clone(), compiled).await?;
+    let next = Next::New(bytes.clone());
+    let prepared = prepare(&shared, &name, bytes, next, compiled).await?;
     let _ = progress.try_send("swapping");
     drop(progress);
-    place(&shared, &upload.claim, component, in_use, Next::New(bytes)).await
+    activate(&shared, &upload.claim, prepared, in_use).await
 }
 
-/// Compiles a component, has it describe itself, and test itself if it can.
-async fn load(
+/// Compiles a component, has it describe itself, and test itself if it can. Nothing changes by
+/// that for those whom another one serves.
+async fn prepare(
     shared: &Shared,
     name: &Name,
     bytes: Bytes,
+    next: Next,
     compiled: impl FnOnce() + Send + 'static,
-) -> Result<Component, Failure> {
+) -> Result<Prepared, Failure> {
     let admin = &shared.admin;
     let grants = match shared.actors.component(name.as_str()) {
         Some(current) => current.grants.clone(),
@@ -251,7 +261,9 @@ async fn load(
         Err(failure(code::COMPONENT_TIMEOUT, message))
     });
     admin.engine.prune_cache().await;
-    loaded.inspect_err(|failure| warn!(component = %name, %failure, "a component is refused"))
+    let component = loaded
+        .inspect_err(|failure| warn!(component = %name, %failure, "a component is refused"))?;
+    Ok(Prepared { component, next })
 }
 
 /// What its uploader is told of a component that is refused.
@@ -282,13 +294,13 @@ fn refusal(error: &LoadError) -> Failure {
 }
 
 /// Lets a component serve, once it is safe that it will after the next start.
-async fn place(
+async fn activate(
     shared: &Shared,
     claim: &Claim,
-    component: Component,
+    prepared: Prepared,
     in_use: InUse,
-    next: Next,
 ) -> Result<Value, Failure> {
+    let Prepared { component, next } = prepared;
     let name = claim.name.clone();
     let done = match &next {
         Next::New(_) => "deployed",
@@ -393,7 +405,7 @@ fn confirm(kept: &Kept, name: &Name, bytes: &[u8]) -> Result<u64, VersionsError>
     let versions = &kept.versions;
     let manifest = kept.manifest_digest(name);
     let digest = Digest::of(bytes);
-    let history = versions.history(name);
+    let history = versions.history(name)?;
     let current = history.as_ref().map(History::current);
     let current = current.filter(|current| current.digest == digest);
     let (version, change) = match current.filter(|current| versions.read(current).is_ok()) {
@@ -426,7 +438,7 @@ async fn forget(shared: Arc<Shared>, claim: Claim, in_use: InUse) -> Result<Valu
     let name = claim.name.clone();
     let forgotten = on_disk(&shared.admin, move |kept| {
         let kept = &kept.versions;
-        let history = kept.history(&name);
+        let history = kept.history(&name)?;
         let digest = history.map(|history| history.current().digest.clone());
         Ok(digest.zip(kept.forget(&name)?))
     });
@@ -474,7 +486,7 @@ pub(super) async fn versions(
     kept(&shared.admin)?;
     let history = {
         let name = name.clone();
-        on_disk(&shared.admin, move |kept| Ok(kept.versions.history(&name))).await?
+        on_disk(&shared.admin, move |kept| kept.versions.history(&name)).await?
     };
     let history = history.flatten().ok_or_else(unknown_component)?;
     Ok(answer(&listed(&shared, &name, &history)))
@@ -484,7 +496,7 @@ pub(super) async fn all_versions(
     State(shared): State<Arc<Shared>>,
 ) -> Result<Response, ErrorResponse> {
     kept(&shared.admin)?;
-    let all = on_disk(&shared.admin, |kept| Ok(kept.versions.all())).await?;
+    let all = on_disk(&shared.admin, |kept| kept.versions.all()).await?;
     let all = all.unwrap_or_default();
     let components: Vec<Value> = all
         .iter()
@@ -540,7 +552,7 @@ async fn go_back(
     let read = {
         let name = name.clone();
         on_disk(&shared.admin, move |kept| {
-            let history = kept.versions.history(&name);
+            let history = kept.versions.history(&name)?;
             let target = history.map(|history| target(&history, digest.as_deref(), version));
             Ok(match target {
                 None => Err(unknown_component()),
@@ -560,15 +572,9 @@ async fn go_back(
         settle(&shared.admin, change.await?).await;
         return Ok(outcome(&upload.claim.name, &serving, None, Some(number)));
     }
-    let component = load(&shared, &upload.claim.name, bytes.into(), || {}).await?;
-    place(
-        &shared,
-        &upload.claim,
-        component,
-        in_use,
-        Next::Version(number),
-    )
-    .await
+    let (name, next) = (&upload.claim.name, Next::Version(number));
+    let prepared = prepare(&shared, name, bytes.into(), next, || {}).await?;
+    activate(&shared, &upload.claim, prepared, in_use).await
 }
 
 /// The version that is asked for; the one before that which serves, when none is.

@@ -20,7 +20,7 @@ fn add(versions: &Versions, content: &[u8]) -> Result<u64, VersionsError> {
 
 /// The current version, and that all versions have their files.
 fn current(versions: &Versions) -> Option<Vec<u8>> {
-    let history = versions.history(&name())?;
+    let history = versions.history(&name()).unwrap()?;
     for version in history.versions() {
         versions.read(version).unwrap();
     }
@@ -79,21 +79,21 @@ fn a_change_that_is_taken_back_leaves_all_as_it_was() {
     for content in [b"a", b"b", b"c"] {
         add(&versions, content).unwrap();
     }
-    let before = versions.history(&name());
+    let before = versions.history(&name()).unwrap();
     let (_, change) = versions.add(&name(), b"d", Source::Upload, None).unwrap();
     // Another name's sweep must leave what the first may need again.
     let other = Name::parse("other").unwrap();
     let (_, settled) = versions.add(&other, b"x", Source::Upload, None).unwrap();
     versions.settle(settled);
     versions.undo(change).unwrap();
-    assert_eq!(versions.history(&name()), before);
+    assert_eq!(versions.history(&name()).unwrap(), before);
     assert_eq!(current(&versions), Some(b"c".to_vec()));
     let change = versions.forget(&name()).unwrap().unwrap();
     versions.undo(change).unwrap();
     drop(versions);
     disk.restart(Loss::Power);
     let versions = open(&disk);
-    assert_eq!(versions.history(&name()), before);
+    assert_eq!(versions.history(&name()).unwrap(), before);
     assert_eq!(current(&versions), Some(b"c".to_vec()));
 }
 
@@ -117,7 +117,12 @@ fn a_damaged_file_is_never_handed_out_and_mended_by_an_upload() {
     let disk = SimDisk::new(1);
     let versions = open(&disk);
     add(&versions, b"good").unwrap();
-    let version = versions.history(&name()).unwrap().current().clone();
+    let version = versions
+        .history(&name())
+        .unwrap()
+        .unwrap()
+        .current()
+        .clone();
     let file = file_of(&version.digest);
     for bytes in [&b"baad"[..], b"goo", b"good!", b""] {
         put(&disk, &file, bytes);
@@ -234,7 +239,7 @@ fn run(disk: impl Disk) -> Vec<Option<&'static [u8]>> {
             may_be.push(Some(b"bad"));
         } else {
             // Whoever is told of a failure sees what was before.
-            let now = versions.history(&name());
+            let now = versions.history(&name()).unwrap();
             let now = now.map(|history| history.current().digest.clone());
             assert_eq!(now, told.map(Digest::of));
         }
@@ -313,7 +318,7 @@ fn without_syncs_something_is_lost() {
         disk.restart(Loss::Power);
         let found = Versions::open(disk, 3).ok();
         let found = found.and_then(|versions| {
-            let history = versions.history(&name())?;
+            let history = versions.history(&name()).unwrap()?;
             versions.read(history.current()).ok()
         });
         !may_be.contains(&found.as_deref())

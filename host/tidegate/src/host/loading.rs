@@ -78,7 +78,7 @@ impl Loading<'_> {
     pub(super) async fn run(&self, handlers: Vec<Handler>) -> Result<(), StartError> {
         let mut deployed = Vec::new();
         let mut others = match self.kept {
-            Some(kept) => kept.versions.all(),
+            Some(kept) => kept.versions.all()?,
             None => Vec::new(),
         };
         for handler in handlers {
