@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::failure::{Failure, code};
+use crate::failure::Failure;
 use crate::protocol::RPC_ID_MAX_BYTES;
 
 /// What an `Accept` header (RFC 9110, section 12.5.1) says of a stream of events.
@@ -193,7 +193,7 @@ pub fn idempotency_key<'a>(
                 continue;
             }
         };
-        return Err(Failure::host(code::REQUEST_MALFORMED).message(message));
+        return Err(Failure::request_malformed(message));
     }
     Ok(key.map(str::to_owned))
 }
@@ -286,6 +286,7 @@ pub fn default_port(scheme: &str) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::code;
 
     #[test]
     fn the_more_welcome_form_is_chosen() {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::failure::{Failure, code, cut};
+use crate::failure::{Failure, cut};
 
 /// The most bytes of a [`Name`].
 pub const NAME_MAX_BYTES: usize = 64;
@@ -222,15 +222,13 @@ impl fmt::Display for ActorKey {
 
 impl From<NameError> for Failure {
     fn from(error: NameError) -> Failure {
-        Failure::host(code::REQUEST_MALFORMED).message(error.to_string())
+        Failure::request_malformed(error)
     }
 }
 
 impl From<ActorIdError> for Failure {
     fn from(error: ActorIdError) -> Failure {
-        Failure::host(code::ACTOR_INVALID_ID)
-            .message(error.to_string())
-            .param("max", ACTOR_ID_MAX_BYTES)
+        Failure::actor_invalid_id(error, ACTOR_ID_MAX_BYTES)
     }
 }
 
@@ -254,6 +252,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::failure::code;
 
     #[test]
     fn names_are_letters_then_letters_digits_underscores_and_hyphens() {

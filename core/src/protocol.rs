@@ -23,7 +23,7 @@ use serde_json::value::RawValue;
 
 pub use self::envelope::{Envelope, FrameKind, Scan};
 use crate::document::MAX_NESTING;
-use crate::failure::{Failure, code, cut, json};
+use crate::failure::{Failure, cut, json};
 
 /// The most bytes of a call's `id`.
 pub const RPC_ID_MAX_BYTES: usize = 128;
@@ -159,14 +159,7 @@ fn frame<'a>(text: &'a str) -> Result<ClientFrame<'a>, Failure> {
             return Ok(ClientFrame::Auth { token });
         }
         unknown => {
-            let message = format!(
-                "/type: expected rpc, rpc:cancel, state:sub, state:unsub, event:sub, event:unsub or \
-                 auth, found {:?}",
-                cut(unknown)
-            );
-            return Err(Failure::host(code::FRAME_UNKNOWN_TYPE)
-                .message(message)
-                .param("path", "/type"));
+            return Err(Failure::frame_unknown_type(&cut(unknown)));
         }
     };
     Ok(subscription(target(fields)?))
@@ -282,17 +275,13 @@ impl<'a> Field<'a> {
     }
 }
 
-fn malformed(message: String) -> Failure {
-    Failure::host(code::FRAME_MALFORMED).message(message)
-}
-
 fn malformed_field(name: &str, message: &str) -> Failure {
-    malformed(format!("/{name}: {message}")).param("path", format!("/{name}"))
+    Failure::frame_malformed_at(&format!("/{name}"), message)
 }
 
 /// Reads the fields of a frame, or says why the text is no JSON object.
 fn read(text: &str) -> Result<Fields<'_>, Failure> {
-    let not_json = |error| malformed(format!("not JSON: {error}"));
+    let not_json = |error| Failure::frame_malformed(format_args!("not JSON: {error}"));
     let first = text.bytes().find(|b| !b" \t\r\n".contains(b));
     if first == Some(b'{') {
         let mut json = serde_json::Deserializer::from_str(text);
@@ -309,7 +298,9 @@ fn read(text: &str) -> Result<Fields<'_>, Failure> {
         Some(b'n') => "null",
         _ => "number",
     };
-    Err(malformed(format!("expected an object, found {found}")))
+    Err(Failure::frame_malformed(format_args!(
+        "expected an object, found {found}"
+    )))
 }
 
 struct FieldsVisitor;

@@ -30,7 +30,7 @@ use jsonschema::{Draft, PatternOptions, ValidationError};
 use rules::Rules;
 use serde_json::{Value, json};
 
-use crate::failure::{Failure, code, cut};
+use crate::failure::{Failure, cut};
 use crate::json::Json;
 use crate::meter::{Exhausted, Meter, Unmetered};
 use crate::patch::PatchOp;
@@ -280,15 +280,13 @@ impl Violations {
         &self.listed
     }
 
-    /// `{"issues": [{"path", "message"}]}`: the parameters of a failure. A path is a JSON
-    /// pointer, so that of the whole value is empty.
-    pub fn as_params(&self) -> Value {
-        let issues: Vec<Value> = self
-            .listed
+    /// `[{"path", "message"}]`: the parameter `issues` of a failure. A path is a JSON pointer, so
+    /// that of the whole value is empty.
+    pub fn issues(&self) -> Vec<Value> {
+        self.listed
             .iter()
             .map(|violation| json!({"path": violation.path, "message": violation.message}))
-            .collect();
-        json!({"issues": issues})
+            .collect()
     }
 }
 
@@ -353,10 +351,7 @@ pub fn input_failure(method: &str, input: Option<&str>, violations: Violations) 
         Some(_) => violations,
         None => violations.of_absent(),
     };
-    let mut failure = Failure::host(code::INPUT_INVALID)
-        .message(format!("Validation failed for {method}: {violations}"));
-    failure.params = Some(violations.as_params());
-    failure
+    Failure::input_invalid(method, &violations, violations.issues())
 }
 
 /// A JSON pointer as people are shown it: the root is `/` rather than nothing.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use tidegate_core::failure::{Failure, code};
+use tidegate_core::failure::{Declared, Failure, code};
 use tidegate_core::protocol::{self, ClientFrame, Envelope, FrameKind};
 use tidegate_core::{PatchOp, patch};
 
@@ -143,18 +143,27 @@ fn the_host_takes_every_client_frame_as_the_page_shows_it() {
 fn the_page_lists_every_code_with_its_status_and_meaning() {
     let rows = PAGE
         .lines()
-        .filter(|line| line.starts_with("| `") && line.matches('|').count() == 4);
+        .filter(|line| line.starts_with("| `") && line.matches('|').count() == 5);
     let listed: Vec<&str> = rows
         .filter(|row| row.contains('.') && !row.contains('/'))
         .collect();
-    for (code, status, meaning) in code::ALL {
-        let row = format!("| `{code}` | {status} | {meaning} |");
+    for Declared {
+        code,
+        status,
+        meaning,
+        params,
+    } in code::ALL
+    {
+        let params: BTreeSet<&&str> = params.iter().collect();
+        let params = params.into_iter().map(|name| format!("`{name}`"));
+        let params = params.collect::<Vec<_>>().join(", ");
+        let row = format!("| `{code}` | {status} | {meaning} | {params} |");
         assert!(PAGE.contains(&row), "docs/protocol.md lacks the row: {row}");
     }
     for row in listed {
         let code = row.split('`').nth(1).unwrap();
         assert!(
-            code::ALL.iter().any(|(known, ..)| *known == code),
+            code::ALL.iter().any(|known| known.code == code),
             "docs/protocol.md lists `{code}`, which the host does not have"
         );
     }

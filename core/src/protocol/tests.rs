@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::failure::code;
 
 fn rpc(text: &str) -> Rpc<'_> {
     match parse(text) {

@@ -345,15 +345,15 @@ fn violations_as_parameters_use_json_pointers() {
         schema(source.clone())
             .check(&Json::from(&value))
             .unwrap_err()
-            .as_params()
+            .issues()
     };
     assert_eq!(
         params(json!({"text": 1})),
-        json!({"issues": [{"path": "/text", "message": "expected string, found number"}]})
+        [json!({"path": "/text", "message": "expected string, found number"})]
     );
     assert_eq!(
         params(json!(1)),
-        json!({"issues": [{"path": "", "message": "expected object, found number"}]})
+        [json!({"path": "", "message": "expected object, found number"})]
     );
 }
 
@@ -363,7 +363,7 @@ fn an_input_failure_reads_as_zockets_clients_expect() {
     let violations = schema(source)
         .check(&Json::from(json!({"text": 1})))
         .unwrap_err();
-    let params = violations.as_params();
+    let params = json!({"issues": violations.issues()});
     let failure = input_failure("send", Some(r#"{"text": 1}"#), violations);
     assert_eq!(failure.code, "input.invalid");
     assert_eq!(failure.status, 400);

@@ -49,9 +49,7 @@ impl Account {
         if self.bytes <= limit {
             return Ok(self.bytes);
         }
-        let failure = Failure::host(code::TURN_EFFECTS_LIMIT)
-            .message(format!("the turn staged more than {limit} bytes"))
-            .param("limit", limit);
+        let failure = Failure::turn_effects_limit(limit);
         Err(self.exceed(failure))
     }
 
@@ -64,9 +62,7 @@ impl Account {
         self.calls += 1;
         let limit = self.limits.calls;
         match self.calls > limit {
-            true => Err(Failure::host(code::CALL_LIMIT)
-                .message(format!("one turn may make {limit} calls to other actors"))
-                .param("limit", limit)),
+            true => Err(Failure::call_limit(limit)),
             false => Ok(()),
         }
     }
@@ -113,15 +109,6 @@ impl Account {
     }
 }
 
-/// `turn.work-limit`: work on the turn's data has taken all of its steps.
-pub fn work_limit(limit: u64) -> Failure {
-    Failure::host(code::TURN_WORK_LIMIT)
-        .message(format!(
-            "the turn had the host take more than {limit} steps on its data"
-        ))
-        .param("limit", limit)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -137,12 +124,16 @@ mod tests {
     #[test]
     fn work_that_was_given_up_fails_the_turn_and_what_is_invalid_does_not() {
         let mut account = Account::new(LIMITS);
-        account.note_work(Failure::host(code::EVENT_INVALID));
-        account.note_state(Failure::host(code::STATE_MALFORMED));
+        account.note_work(Failure::event_invalid("said", "no"));
+        account.note_state(Failure::state_not_json("no"));
         assert_eq!(account.check(), Ok(()));
-        account.note_work(work_limit(7));
-        account.note_state(Failure::host(code::STATE_TOO_LARGE));
-        assert_eq!(account.check(), Err(work_limit(7)), "the first one counts");
+        account.note_work(Failure::turn_work_limit(7));
+        account.note_state(Failure::state_too_large(1));
+        assert_eq!(
+            account.check(),
+            Err(Failure::turn_work_limit(7)),
+            "the first one counts"
+        );
     }
 
     proptest! {

@@ -1,9 +1,5 @@
 //! Calls of other actors: what one says, and the failures of those that are not made.
 
-use std::fmt::Display;
-
-use crate::failure::{Failure, code};
-
 /// How deep calls between actors may nest, where nobody says otherwise.
 pub const MAX_DEPTH: u32 = 16;
 
@@ -22,29 +18,4 @@ pub struct Invocation {
     pub key: Option<String>,
     /// How long to wait.
     pub timeout_ms: Option<u64>,
-}
-
-/// `call.depth-limit`
-pub fn too_deep(limit: u32) -> Failure {
-    Failure::host(code::CALL_DEPTH_LIMIT)
-        .message(format!("calls of actors nest deeper than {limit}"))
-        .param("limit", limit)
-}
-
-/// `call.deadlock`: the called actor waits for the caller already.
-pub fn deadlock(called: impl Display, caller: impl Display) -> Failure {
-    Failure::host(code::CALL_DEADLOCK).message(format!(
-        "{called} waits for {caller}, which would wait for it"
-    ))
-}
-
-/// `call.timeout`
-pub fn timed_out() -> Failure {
-    Failure::host(code::CALL_TIMEOUT).message("the called actor did not answer in time")
-}
-
-/// `call.slow-consumer`: the caller has not read a part of the result in time.
-pub fn slow_consumer() -> Failure {
-    Failure::host(code::CALL_SLOW_CONSUMER)
-        .message("the caller does not read what the method streams to it")
 }

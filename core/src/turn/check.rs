@@ -7,7 +7,7 @@
 
 use serde_json::value::RawValue;
 
-use crate::failure::{Failure, code};
+use crate::failure::Failure;
 use crate::json::{Json, ParseError};
 use crate::meter::{Exhausted, Meter};
 use crate::schema::{self, Refused, Schema};
@@ -88,22 +88,10 @@ pub fn input(
 }
 
 fn malformed_input(method: &str, error: &ParseError) -> Failure {
-    let failure = Failure::host(code::INPUT_INVALID);
-    let text = format!("Validation failed for {method}: /: {error}");
     match error {
-        ParseError::Malformed(_) => failure.message(text),
-        ParseError::TooLarge { bytes } => failure
-            .message(format!("{text} (`state-memory-bytes`)"))
-            .param("limit", *bytes)
-            .param("setting", "state-memory-bytes"),
+        ParseError::Malformed(_) => Failure::input_malformed(method, error),
+        ParseError::TooLarge { bytes } => Failure::input_too_large(method, error, *bytes),
     }
-}
-
-/// `output.invalid`: a method has returned what it must not.
-pub fn invalid_result(method: &str, detail: String) -> Failure {
-    Failure::host(code::OUTPUT_INVALID)
-        .message(format!("{method} returned an invalid result"))
-        .detail(detail)
 }
 
 /// A part of a result must be JSON.
@@ -114,18 +102,8 @@ pub fn invalid_result(method: &str, detail: String) -> Failure {
 pub fn chunk(payload: &str) -> Result<(), Failure> {
     match json(payload) {
         Ok(_) => Ok(()),
-        Err(detail) => {
-            Err(Failure::host(code::OUTPUT_INVALID)
-                .message(format!("a chunk is not JSON: {detail}")))
-        }
+        Err(detail) => Err(Failure::chunk_not_json(detail)),
     }
-}
-
-/// `event.unknown`
-pub fn unknown_event(event: &str) -> Failure {
-    Failure::host(code::EVENT_UNKNOWN)
-        .message(format!("the manifest declares no event `{event}`"))
-        .param("event", event)
 }
 
 /// The payload of an event as it is sent.
@@ -136,9 +114,7 @@ pub fn unknown_event(event: &str) -> Failure {
 pub fn event_payload(event: &str, payload: String, checked: Checked) -> Result<String, Failure> {
     match checked {
         Ok(spelled) => Ok(spelled.unwrap_or(payload)),
-        Err(detail) => Err(Failure::host(code::EVENT_INVALID)
-            .message(format!("the payload of `{event}` is invalid: {detail}"))
-            .param("event", event)),
+        Err(detail) => Err(Failure::event_invalid(event, detail)),
     }
 }
 
@@ -154,6 +130,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::failure::code;
     use crate::meter::{Allowance, Unmetered};
     use crate::patch::samples::document;
 

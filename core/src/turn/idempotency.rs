@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::record::{Answer, Outcome};
 use crate::call::Origin;
 use crate::canonical;
-use crate::failure::{Failure, code};
+use crate::failure::Failure;
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,10 +114,8 @@ impl IdempotencyKey {
             return None;
         }
         Some(match &known.outcome {
-            _ if !self.has_input(&known.input) => Err(Failure::host(code::CALL_KEY_REUSED)
-                .message("the idempotency key was used with another input before")),
-            Outcome::Begun => Err(Failure::host(code::CALL_INTERRUPTED)
-                .message("a call with this idempotency key was begun and did not end")),
+            _ if !self.has_input(&known.input) => Err(Failure::call_key_reused()),
+            Outcome::Begun => Err(Failure::call_interrupted()),
             Outcome::Nothing => Ok(None),
             Outcome::Result(result) => Ok(Some(result.as_ref().to_owned())),
         })

@@ -1,6 +1,6 @@
 //! How much one turn may use, and what holds where nobody says otherwise.
 
-use crate::failure::{Failure, code};
+use crate::failure::Failure;
 use crate::json::Size;
 
 /// What one turn of an actor may use.
@@ -40,7 +40,7 @@ impl Limits {
     pub fn check_state(&self, size: Size) -> Result<(), Failure> {
         self.check_state_text(size.text)?;
         match size.memory > self.state_memory_bytes {
-            true => Err(state_too_large(self.state_memory_bytes)),
+            true => Err(Failure::state_too_large(self.state_memory_bytes)),
             false => Ok(()),
         }
     }
@@ -53,25 +53,10 @@ impl Limits {
     pub fn check_state_text(&self, bytes: usize) -> Result<(), Failure> {
         let limit = self.state_bytes;
         match bytes > limit {
-            true => Err(Failure::host(code::STATE_TOO_LARGE)
-                .message(format!(
-                    "the state is longer than {limit} bytes (`state-bytes`)"
-                ))
-                .param("limit", limit)
-                .param("setting", "state-bytes")),
+            true => Err(Failure::state_too_long(limit)),
             false => Ok(()),
         }
     }
-}
-
-/// `state.too-large`: what would be the state takes too much memory.
-pub(super) fn state_too_large(limit: usize) -> Failure {
-    Failure::host(code::STATE_TOO_LARGE)
-        .message(format!(
-            "the state takes more than {limit} bytes of memory (`state-memory-bytes`)"
-        ))
-        .param("limit", limit)
-        .param("setting", "state-memory-bytes")
 }
 
 impl Default for Limits {

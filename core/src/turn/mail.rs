@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use super::calls::Invocation;
 use super::record::{Change, Received, Sent};
 use super::{EFFECT_COST, check};
-use crate::failure::{Failure, code};
+use crate::failure::Failure;
 use crate::name::ActorId;
 
 /// How much is kept of an actor's mail.
@@ -53,9 +53,7 @@ pub fn cost(call: &Invocation) -> usize {
 /// `input.invalid`, `actor.invalid-id`
 pub fn check(call: &Invocation) -> Result<(), Failure> {
     if let Some(input) = &call.input {
-        check::json(input).map_err(|detail| {
-            Failure::host(code::INPUT_INVALID).message(format!("the input is not JSON: {detail}"))
-        })?;
+        check::json(input).map_err(Failure::input_not_json)?;
     }
     Ok(ActorId::check(&call.id)?)
 }
@@ -79,13 +77,11 @@ impl Unsettled {
         if self.count + staged < bounds.unsettled && self.bytes < bounds.bytes {
             return Ok(());
         }
-        Err(Failure::host(code::MESSAGE_LIMIT)
-            .message(format!(
-                "{} messages of the actor have not reached their receivers",
-                self.count
-            ))
-            .param("limit", bounds.unsettled)
-            .param("limitBytes", bounds.bytes))
+        Err(Failure::message_limit(
+            self.count,
+            bounds.unsettled,
+            bounds.bytes,
+        ))
     }
 }
 

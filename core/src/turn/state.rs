@@ -4,10 +4,9 @@
 //! Invariant: what a turn commits satisfies the schema of the state, and is no larger than it may
 //! be; of what is refused nothing is left in the document.
 
-use super::account::work_limit;
-use super::limits::{Limits, state_too_large};
+use super::limits::Limits;
 use crate::document::{Document, Op, OpError};
-use crate::failure::{Failure, code};
+use crate::failure::Failure;
 use crate::json::{Json, ParseError};
 use crate::meter::{Exhausted, Meter};
 use crate::patch::PatchOp;
@@ -52,25 +51,12 @@ pub fn parse_ops(
     ops: impl IntoIterator<Item = Spelled<String>>,
     most: usize,
 ) -> Result<Vec<Op>, Failure> {
-    let pointer = |text: String| {
-        Pointer::parse(&text).map_err(|_| {
-            Failure::host(code::STATE_NO_SUCH_PLACE)
-                .message(format!("`{text}` is not a JSON pointer"))
-                .param("pointer", text)
-        })
-    };
+    let pointer = |text: String| Pointer::parse(&text).map_err(|_| Failure::not_a_pointer(text));
     let mut left = most;
     let mut value = |json: &str| {
         let value = Json::parse_within(json, left).map_err(|error| match error {
-            ParseError::Malformed(error) => Failure::host(code::STATE_MALFORMED)
-                .message(format!("a value is not JSON: {error}")),
-            ParseError::TooLarge { .. } => Failure::host(code::STATE_TOO_LARGE)
-                .message(format!(
-                    "the operations hold values that take more than {most} bytes of memory \
-                     (`state-memory-bytes`)"
-                ))
-                .param("limit", most)
-                .param("setting", "state-memory-bytes"),
+            ParseError::Malformed(error) => Failure::value_not_json(error),
+            ParseError::TooLarge { .. } => Failure::values_too_large(most),
         })?;
         left = left.saturating_sub(value.size().memory);
         Ok::<_, Failure>(value)
@@ -99,24 +85,20 @@ pub fn parse_ops(
 
 /// Why an operation is not applied, as the guest is told. `work_steps` are those of the turn.
 pub fn op_failure(error: &OpError, work_steps: u64) -> Failure {
-    let code = match error {
-        OpError::NoSuchPlace { .. } => code::STATE_NO_SUCH_PLACE,
-        OpError::NotAString { .. } => code::STATE_NOT_A_STRING,
-        OpError::RemovesDocument { .. } | OpError::TooDeep { .. } => code::STATE_MALFORMED,
-        OpError::Exhausted { .. } => return work_limit(work_steps),
+    let failure = match error {
+        OpError::NoSuchPlace { .. } => Failure::state_no_such_place,
+        OpError::NotAString { .. } => Failure::state_not_a_string,
+        OpError::RemovesDocument { .. } | OpError::TooDeep { .. } => Failure::state_malformed_at,
+        OpError::Exhausted { .. } => return Failure::turn_work_limit(work_steps),
     };
-    Failure::host(code)
-        .message(error.to_string())
-        .param("pointer", error.pointer())
+    failure(error, error.pointer().to_owned())
 }
 
 /// Why a text does not become the state.
 pub fn parse_failure(error: &ParseError) -> Failure {
     match error {
-        ParseError::TooLarge { bytes } => state_too_large(*bytes),
-        ParseError::Malformed(error) => {
-            Failure::host(code::STATE_MALFORMED).message(format!("the state is not JSON: {error}"))
-        }
+        ParseError::TooLarge { bytes } => Failure::state_too_large(*bytes),
+        ParseError::Malformed(error) => Failure::state_not_json(error),
     }
 }
 
@@ -174,8 +156,7 @@ pub fn changes(
             Ok(loose) => loose,
             Err(Refused::Exhausted(exhausted)) => return Err(exhausted),
             Err(Refused::Violations(violations)) => {
-                let message = format!("the turn would leave an invalid state: {violations}");
-                return Ok(Err(Failure::host(code::STATE_INVALID).message(message)));
+                return Ok(Err(Failure::state_invalid(violations)));
             }
         };
         if !loose.is_empty() {
@@ -214,9 +195,7 @@ pub fn misfit(
 
 /// `state.unfit`; why it is so is for operators.
 pub fn unfit(reason: impl Into<Box<str>>) -> Failure {
-    Failure::host(code::STATE_UNFIT)
-        .message("the stored state does not fit the handler that serves the actor now")
-        .detail(reason)
+    Failure::state_unfit().detail(reason)
 }
 
 #[cfg(test)]
@@ -225,6 +204,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::failure::code;
     use crate::meter::{Allowance, Unmetered};
     use crate::patch;
     use crate::patch::samples::document;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::record::TimerChange;
 use super::{Checked, EFFECT_COST, Limits};
 use crate::cron::Schedule;
-use crate::failure::{Failure, code};
+use crate::failure::Failure;
 use crate::manifest::Method;
 use crate::name::Name;
 
@@ -55,17 +55,11 @@ impl NewTimer {
     ) -> Result<(&'m Name, &'m Method), Failure> {
         let mut delays = [Some(self.delay_ms), self.every_ms].into_iter().flatten();
         if delays.any(|delay| delay > MAX_DELAY_MS) || self.every_ms == Some(0) {
-            return Err(Failure::host(code::TIMER_INVALID_DELAY)
-                .message(format!(
-                    "expected a delay of at most {MAX_DELAY_MS} ms, and an interval of at least 1 ms"
-                ))
-                .param("max", MAX_DELAY_MS));
+            return Err(Failure::timer_invalid_delay(MAX_DELAY_MS));
         }
-        methods.get_key_value(self.method.as_str()).ok_or_else(|| {
-            Failure::host(code::TIMER_UNKNOWN_METHOD)
-                .message(format!("there is no method `{}`", self.method))
-                .param("method", self.method.as_str())
-        })
+        methods
+            .get_key_value(self.method.as_str())
+            .ok_or_else(|| Failure::timer_unknown_method(&self.method))
     }
 
     /// Its input as its method is called with it.
@@ -76,12 +70,7 @@ impl NewTimer {
     pub fn take_input(&mut self, checked: Checked) -> Result<Option<String>, Failure> {
         match checked {
             Ok(spelled) => Ok(spelled.or_else(|| self.input.take())),
-            Err(detail) => Err(Failure::host(code::TIMER_INVALID_INPUT)
-                .message(format!(
-                    "the input for `{}` is invalid: {detail}",
-                    self.method
-                ))
-                .param("method", self.method.as_str())),
+            Err(detail) => Err(Failure::timer_invalid_input(&self.method, detail)),
         }
     }
 }
@@ -95,9 +84,7 @@ pub fn check_room(kept: usize, staged: &[TimerChange], limits: &Limits) -> Resul
     let limit = limits.timers;
     let set = staged.iter().filter(|change| change.sets()).count();
     match kept.saturating_add(set) >= limit {
-        true => Err(Failure::host(code::TIMER_LIMIT)
-            .message(format!("an actor may have {limit} timers"))
-            .param("limit", limit)),
+        true => Err(Failure::timer_limit(limit)),
         false => Ok(()),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::failure::{Failure, code};
+use crate::failure::Failure;
 use crate::json::Json;
 use crate::patch;
 
@@ -15,19 +15,11 @@ use crate::patch;
 ///
 /// `handler.failed`: it is not JSON, or takes more.
 pub fn own(text: &str, hidden: &[String], most: usize) -> Result<Json, Failure> {
-    let document = Json::parse_within(text, most).map_err(|error| {
-        Failure::host(code::HANDLER_FAILED)
-            .message(format!("a view is not JSON that is taken: {error}"))
-    })?;
+    let document = Json::parse_within(text, most).map_err(Failure::view_not_json)?;
     if let Cow::Owned(shown) = patch::strip_hidden(&document, hidden) {
         return Ok(shown);
     }
     Ok(document)
-}
-
-/// What those are told whom a guard was to decide about and did not.
-pub fn undecided() -> Failure {
-    Failure::host(code::HANDLER_FAILED).message("the actor's guard did not decide")
 }
 
 #[cfg(test)]
@@ -35,6 +27,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::failure::code;
     use crate::patch::samples::{document, name};
 
     #[test]

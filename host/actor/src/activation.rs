@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tidegate_base::sync::{Mutex, MutexGuard};
-use tidegate_core::failure::code;
 use tidegate_core::manifest::ActorType;
 use tidegate_core::turn::{Change, Connected, Stored};
 use tidegate_core::{ActorKey, Failure, Origin};
@@ -31,7 +30,7 @@ use super::instances;
 use super::lanes::Consumer;
 use super::mail::Blocked;
 use super::mailbox::{Bounds, Call, Delivered, Ending, Item, Mailbox};
-use super::{Shared, new_epoch, shutting_down};
+use super::{Shared, new_epoch};
 use crate::claim::Slot;
 use crate::state::{ActorState, unavailable};
 use crate::turn::{Fitted, Undecided, fitted};
@@ -211,11 +210,9 @@ impl Activation {
 
     fn ended(&self, ending: Ending) -> Failure {
         match ending {
-            Ending::Destroyed => {
-                Failure::host(code::ACTOR_DESTROYED).message("the actor was destroyed meanwhile")
-            }
+            Ending::Destroyed => Failure::actor_destroyed(),
             Ending::Withdrawn => self.withdrawn(),
-            Ending::Stopping => shutting_down(),
+            Ending::Stopping => Failure::host_shutting_down(),
         }
     }
 

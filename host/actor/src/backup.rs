@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tidegate_core::failure::code;
 use tidegate_core::turn::Stored;
 use tidegate_core::{ActorKey, Failure};
 
@@ -102,8 +101,7 @@ impl Actors {
         if existing == Existing::Stays {
             let found = shared.store.load(key).await;
             if found.map_err(|error| unavailable(&error))?.is_some() {
-                return Err(Failure::host(code::ACTOR_EXISTS)
-                    .message(format!("there is an actor {key} already")));
+                return Err(Failure::actor_exists(key));
             }
         }
         Ok((actor, stored))
@@ -111,5 +109,5 @@ impl Actors {
 }
 
 fn in_use(key: &ActorKey) -> Failure {
-    Failure::host(code::ACTOR_IN_USE).message(format!("the actor {key} is in memory"))
+    Failure::actor_in_use(key)
 }

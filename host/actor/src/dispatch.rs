@@ -9,7 +9,6 @@ use tidegate_base::budget::Exhausted;
 use tidegate_base::clock::instant;
 use tidegate_core::failure::code;
 use tidegate_core::turn::Sent;
-use tidegate_core::turn::calls;
 use tidegate_core::{ActorKey, CallEnvelope, Failure, Origin};
 use tidegate_engine::{CallResult, Invocation, Pending};
 use tidegate_registry::calls::{CallActors, Caller};
@@ -17,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::mailbox::{Call, Item};
-use super::{CALL_COST, Shared, Undelivered, shutting_down};
+use super::{CALL_COST, Shared, Undelivered};
 use crate::metrics::Stopwatch;
 use crate::turn::{Dispatch, ReplyTo};
 
@@ -70,14 +69,14 @@ struct Rest {
 impl CallActors for Ways {
     fn call(&self, from: Caller, call: Invocation) -> Pending<CallResult> {
         let begun = || {
-            let shared = self.0.upgrade().ok_or_else(shutting_down)?;
+            let shared = self.0.upgrade().ok_or_else(Failure::host_shutting_down)?;
             let key = shared.key(&call.actor, &call.id)?;
             let limit = shared.settings.max_call_depth;
             if from.depth >= limit {
-                return Err(calls::too_deep(limit));
+                return Err(Failure::call_depth_limit(limit));
             }
             let wait = shared.wait_graph.begin(&from.actor, &key);
-            let wait = wait.ok_or_else(|| calls::deadlock(&key, &from.actor))?;
+            let wait = wait.ok_or_else(|| Failure::call_deadlock(&key, &from.actor))?;
             let timeout = call.timeout_ms.map(Duration::from_millis);
             let timeout = timeout.and_then(|timeout| instant().checked_add(timeout));
             let deadline = timeout.map_or(from.deadline, |end| end.min(from.deadline));
@@ -102,13 +101,11 @@ impl CallActors for Ways {
                 Ok(Ok(Err(failure)))
                     if failure.code == code::TURN_DEADLINE && instant() >= deadline =>
                 {
-                    Err(calls::timed_out())
+                    Err(Failure::call_timeout())
                 }
                 Ok(Ok(result)) => result,
-                Ok(Err(_)) => {
-                    Err(Failure::host(code::INTERNAL).message("the call was not answered"))
-                }
-                Err(_) => Err(calls::timed_out()),
+                Ok(Err(_)) => Err(Failure::unanswered()),
+                Err(_) => Err(Failure::call_timeout()),
             }
         })
     }

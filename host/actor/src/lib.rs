@@ -303,7 +303,7 @@ impl Shared {
     /// The actor in memory, made if need be, unless the host stops.
     fn actor(&self, key: &ActorKey) -> Result<Arc<Activation>, Failure> {
         match self.is_closing() {
-            true => Err(shutting_down()),
+            true => Err(Failure::host_shutting_down()),
             false => self.resident(key, Admission::IfRoom),
         }
     }
@@ -411,10 +411,6 @@ pub fn random_id(bytes: usize) -> String {
     let random = &mut random[..bytes.min(16)];
     getrandom::fill(random).expect("the system has random numbers");
     random.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn shutting_down() -> Failure {
-    Failure::host(code::HOST_SHUTTING_DOWN).message("the host is shutting down")
 }
 
 /// What actors stand on.
@@ -696,10 +692,8 @@ impl Actors {
     ) -> Result<Option<Arc<Component>>, Failure> {
         let component = Arc::new(component);
         let conflict = |conflict: Conflict| {
-            Failure::host(code::COMPONENT_CONFLICT)
+            Failure::component_conflict(&conflict, conflict.first.as_str())
                 .param(conflict.kind.key(), conflict.name.as_str())
-                .param("component", conflict.first.as_str())
-                .message(conflict.to_string())
         };
         self.shared
             .router
@@ -726,9 +720,7 @@ impl Actors {
     /// Takes a component away; refused, unless that is forced, when actors that it serves
     /// are in memory.
     pub fn remove(&self, name: &str, in_use: InUse) -> Result<Arc<Component>, Failure> {
-        let unknown = || {
-            Failure::host(code::COMPONENT_UNKNOWN).message("no component of this name is loaded")
-        };
+        let unknown = || Failure::component_unknown();
         let component = self.shared.router.component(name).ok_or_else(unknown)?;
         let actors: Vec<Name> = component.manifest.actors.keys().cloned().collect();
         self.check_unused(&actors, in_use)?;
@@ -745,11 +737,7 @@ impl Actors {
         let used = self.shared.table.all().filter(served).count();
         match used {
             0 => Ok(()),
-            used => Err(Failure::host(code::COMPONENT_IN_USE)
-                .message(format!(
-                    "{used} actors that only this component serves are in memory"
-                ))
-                .param("actors", used)),
+            used => Err(Failure::component_in_use(used)),
         }
     }
 
@@ -794,7 +782,7 @@ impl Actors {
         tokio::spawn(end_turns(actors, Ending::Destroyed, grace));
         destroyed
             .await
-            .unwrap_or_else(|_| Err(Failure::host(code::INTERNAL).message("the host failed")))
+            .unwrap_or_else(|_| Err(Failure::host_failed()))
     }
 
     /// Lets nothing new in and waits until every queue is empty. Turns that are not finished
@@ -907,15 +895,13 @@ async fn follow(shared: Arc<Shared>, component: Arc<Component>) {
 }
 
 fn not_found(key: &ActorKey) -> Failure {
-    Failure::host(code::ACTOR_NOT_FOUND).message(format!("there is no actor {key}"))
+    Failure::actor_not_found(key)
 }
 
 fn too_many_actors() -> Failure {
-    Failure::host(code::ACTOR_LIMIT)
-        .message("the host has too many actors in memory")
-        .param("retryAfterMs", ROOM_AFTER.as_millis() as u64)
+    Failure::actor_limit(ROOM_AFTER.as_millis() as u64)
 }
 
 fn mailbox_full() -> Failure {
-    Failure::host(code::MAILBOX_FULL).message("the actor has too many calls waiting")
+    Failure::mailbox_full()
 }

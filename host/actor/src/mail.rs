@@ -75,7 +75,7 @@ impl Shared {
     /// Takes charge of a message whose turn has committed.
     pub(super) fn post(&self, from: &ActorKey, sent: Arc<Sent>) {
         let Some(to) = address(&sent) else {
-            let failure = Failure::host(code::ACTOR_INVALID_ID);
+            let failure = Failure::receiver_invalid();
             return self.give_up_message(from, &sent, &failure);
         };
         let pair = (from.clone(), to);

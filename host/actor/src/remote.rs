@@ -25,7 +25,7 @@ use tidegate_core::{ActorKey, CallEnvelope, Failure};
 use tidegate_delivery::connections::Presence;
 use tidegate_delivery::{Close, Outlet, Source, Told, show};
 use tidegate_engine::Pending;
-use tidegate_registry::placement::{Home, Links, Parcel, Placement, lost};
+use tidegate_registry::placement::{Home, Links, Parcel, Placement};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -143,7 +143,7 @@ async fn tell_waiting(waiting: Arc<Mutex<Waiting>>, links: Arc<dyn Links>, to: I
 }
 
 pub(super) fn moving() -> Failure {
-    Failure::host(code::ACTOR_MOVING).message("the actor is on its way to another host")
+    Failure::actor_moving()
 }
 
 /// Whether the actor's host has certainly not run it, and another will.
@@ -274,8 +274,7 @@ impl Shared {
                 biased;
                 answer = asked => answer,
                 () = call.cancel.cancelled() => {
-                    let failure = Failure::host(code::CALL_CANCELLED);
-                    Err(failure.message("the caller has cancelled the call"))
+                    Err(Failure::call_cancelled())
                 }
             };
             let again = match &answer {
@@ -617,9 +616,11 @@ impl Actors {
             } => {
                 let patience = patience_ms.map(Duration::from_millis);
                 let answered = begin_for_another(&shared, &actor, *call, patience);
-                Box::pin(
-                    async move { Ok(Answer::text(answered.await.unwrap_or_else(|_| Err(lost())))) },
-                )
+                Box::pin(async move {
+                    Ok(Answer::text(
+                        answered.await.unwrap_or_else(|_| Err(Failure::call_lost())),
+                    ))
+                })
             }
             Ask::Read { actor, client } => Box::pin(async move {
                 let read = shared.read(&actor, client).await;
@@ -629,7 +630,9 @@ impl Actors {
                 let (done, destroyed) = oneshot::channel();
                 let delivered = shared.deliver(&actor, Item::Destroy(done));
                 let gone = match delivered {
-                    Ok(()) => destroyed.await.unwrap_or_else(|_| Err(lost())),
+                    Ok(()) => destroyed
+                        .await
+                        .unwrap_or_else(|_| Err(Failure::call_lost())),
                     Err(undelivered) => Err(undelivered.failure),
                 };
                 Ok(Answer::text(gone.map(|()| None)))

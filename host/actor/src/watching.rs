@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_base::timer::Due;
-use tidegate_core::failure::code;
 use tidegate_core::manifest::Hooks;
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, Client, Failure};
@@ -254,9 +253,7 @@ impl Shared {
         let (done, fitted) = oneshot::channel();
         self.deliver(key, Item::Fit(done))
             .map_err(|undelivered| undelivered.failure)?;
-        fitted
-            .await
-            .unwrap_or_else(|_| Err(Failure::host(code::INTERNAL).message("the host failed")))
+        fitted.await.unwrap_or_else(|_| Err(Failure::host_failed()))
     }
 
     /// The last committed state, as this client may see it. Never waits for a turn, but for those

@@ -28,7 +28,6 @@ pub use admin::{AdminKey, KeySource};
 pub use algorithm::Algorithm;
 pub use bearer::bearer;
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 pub use tokens::{Identity, Tokens};
 
 /// Fewest bytes of a secret for HS256 (RFC 7518, section 3.2).
@@ -102,9 +101,7 @@ impl Reason {
     }
 
     /// `auth.invalid`, with a message that repeats nothing of the token.
-    fn failure(self, message: impl Into<String>) -> Failure {
-        Failure::host(code::AUTH_INVALID)
-            .message(message)
-            .param("reason", self.name())
+    fn failure(self, message: impl std::fmt::Display) -> Failure {
+        Failure::auth_invalid(message, self.name())
     }
 }

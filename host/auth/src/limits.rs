@@ -18,7 +18,6 @@ use governor::{Quota, RateLimiter};
 use tidegate_base::rate::{RetryAfter, quota};
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 
 use super::address::counted;
 
@@ -173,12 +172,7 @@ impl AddressLimits {
         let mut open = lock(&self.open);
         let count = open.entry(address).or_insert(0);
         if *count >= self.max {
-            return Err(Failure::host(code::CONNECTION_ADDRESS_LIMIT)
-                .message(format!(
-                    "one address may have {} connections at the same time",
-                    self.max
-                ))
-                .param("limit", self.max));
+            return Err(Failure::connection_address_limit(self.max));
         }
         *count += 1;
         Ok(AddressPermit {
@@ -210,6 +204,7 @@ fn lock(open: &Mutex<HashMap<IpAddr, usize>>) -> MutexGuard<'_, HashMap<IpAddr, 
 #[cfg(test)]
 mod tests {
     use governor::clock::FakeRelativeClock;
+    use tidegate_core::failure::code;
 
     use super::*;
 

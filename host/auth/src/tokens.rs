@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tidegate_base::clock::system_ms;
-use tidegate_core::failure::code;
 use tidegate_core::{Failure, unambiguous};
 
 use super::config;
@@ -215,7 +214,7 @@ impl Tokens {
         }
         let refused_from_ms = expires_at_ms.map(|ms| ms.saturating_add(self.leeway_ms));
         if refused_from_ms.is_some_and(|end| now_ms >= end) {
-            return Err(Failure::host(code::AUTH_EXPIRED).message("the token has expired"));
+            return Err(Failure::auth_expired());
         }
         if expires_at_ms.is_some_and(|end| end.saturating_sub(now_ms) > self.max_lifetime_ms) {
             return Err(Reason::TooFar.failure(in_seconds("exp", &claims, now_ms)));

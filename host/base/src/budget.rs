@@ -18,7 +18,6 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use tokio::sync::Notify;
 use tracing::info;
 
@@ -129,15 +128,10 @@ impl Exhausted {
 
     /// `host.memory`, with the budget's name, and `retryAfterMs` where that may help.
     pub fn failure(self) -> Failure {
-        let failure = Failure::host(code::HOST_MEMORY);
-        if self.is_for_good {
-            let failure = failure.message(self.to_string());
-            return failure.param("budget", self.budget);
+        match self.is_for_good {
+            true => Failure::host_memory(self, self.budget),
+            false => Failure::host_memory_for_now(self, self.budget, RETRY_AFTER_MS),
         }
-        failure
-            .message(format!("{self}: try again in {RETRY_AFTER_MS} ms"))
-            .param("budget", self.budget)
-            .param("retryAfterMs", RETRY_AFTER_MS)
     }
 }
 

@@ -9,7 +9,6 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{NotUntil, Quota, RateLimiter};
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 
 /// Something came too fast: when it may be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,23 +35,17 @@ impl RetryAfter {
 
     /// `rate.frames`, with `retryAfterMs`.
     pub fn frames(self) -> Failure {
-        self.failure(code::RATE_FRAMES, "frames")
+        Failure::rate_frames(self.ms)
     }
 
     /// `rate.calls`, with `retryAfterMs`.
     pub fn calls(self) -> Failure {
-        self.failure(code::RATE_CALLS, "calls")
+        Failure::rate_calls(self.ms)
     }
 
     /// `rate.actors`, with `retryAfterMs`.
     pub fn actors(self) -> Failure {
-        self.failure(code::RATE_ACTORS, "new actors")
-    }
-
-    fn failure(self, code: &'static str, what: &str) -> Failure {
-        Failure::host(code)
-            .message(format!("too many {what}: try again in {} ms", self.ms))
-            .param("retryAfterMs", self.ms)
+        Failure::rate_actors(self.ms)
     }
 }
 
@@ -106,6 +99,7 @@ impl<C: Clock> fmt::Debug for RateLimit<C> {
 mod tests {
     use governor::clock::FakeRelativeClock;
     use serde_json::json;
+    use tidegate_core::failure::code;
 
     use super::*;
 

@@ -10,7 +10,6 @@
 use std::time::{Duration, Instant};
 
 use tidegate_base::sync::{Mutex, MutexGuard};
-use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Client, Failure};
 use tokio::sync::Semaphore;
 
@@ -147,8 +146,7 @@ impl Component {
         let _permit = within(&self.template.ticker, deadline, permit)
             .await
             .map_err(|_: wasmtime::Error| Crash {
-                failure: Failure::host(code::TURN_DEADLINE)
-                    .message("the actor's guard is busy for too long"),
+                failure: Failure::guard_busy(),
                 detail: "no guard instance became free".to_owned(),
             })?;
         let parked = self.guards.parked().pop();
@@ -187,7 +185,7 @@ fn complete(found: usize, expected: usize) -> Result<(), Crash> {
 
 fn undecided(detail: String) -> Crash {
     Crash {
-        failure: Failure::host(code::HANDLER_FAILED).message("the actor's guard did not decide"),
+        failure: Failure::guard_undecided(),
         detail,
     }
 }

@@ -1,7 +1,6 @@
 //! `tidegate:realtime/actors`: calls to other actors.
 
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use tidegate_core::turn::Invocation;
 
 use super::bindings::tidegate::realtime::{actors as wit, types};
@@ -48,9 +47,7 @@ impl wit::Host for GuestContext {
         call: wit::Invocation,
     ) -> Trappable<Result<Option<String>, types::Failure>> {
         let mut results = self.call_actors(vec![call.into()]).await?;
-        let result = results.pop().unwrap_or_else(|| {
-            Err(Failure::host(code::INTERNAL).message("the call was not answered"))
-        });
+        let result = results.pop().unwrap_or_else(|| Err(Failure::unanswered()));
         Ok(result.map_err(Into::into))
     }
 

@@ -9,7 +9,6 @@ use std::any::Any;
 use std::pin::Pin;
 
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 
 use super::actors::ActorCalls;
 use super::instance::{GuestContext, Stop};
@@ -126,9 +125,7 @@ impl Imports {
     fn turn(&mut self) -> Result<&mut dyn TurnImports, Failure> {
         match self {
             Imports::Turn(turn) => Ok(&mut **turn),
-            Imports::Guard(_) => {
-                Err(Failure::host(code::STATE_READ_ONLY).message("a guard may only read"))
-            }
+            Imports::Guard(_) => Err(Failure::state_read_only()),
         }
     }
 }
@@ -147,6 +144,7 @@ impl GuestContext {
 #[cfg(test)]
 mod tests {
     use tidegate_core::Pointer;
+    use tidegate_core::failure::code;
 
     use super::*;
 

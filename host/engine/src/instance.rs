@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use tidegate_base::clock::Sleeps;
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::clocks::WasiClocksCtxView;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -79,28 +78,17 @@ impl GuestContext {
             error.downcast_ref::<wasmtime::Trap>(),
         ) {
             (Some(Stop::Deadline), _) | (_, Some(wasmtime::Trap::Interrupt)) => {
-                Failure::host(code::TURN_DEADLINE)
-                    .message(format!("the turn took longer than {allowed_ms} ms"))
-                    .param("limitMs", allowed_ms)
+                Failure::turn_deadline(allowed_ms)
             }
-            (Some(Stop::HostCalls), _) => Failure::host(code::TURN_HOST_CALL_LIMIT)
-                .message(format!(
-                    "the turn called the host more than {} times",
-                    limits.host_calls
-                ))
-                .param("limit", limits.host_calls),
+            (Some(Stop::HostCalls), _) => Failure::turn_host_call_limit(limits.host_calls),
             (Some(Stop::Failed(failure)), _) => failure.clone(),
-            (Some(Stop::NotExported(_)), _) => {
-                Failure::host(code::INTERNAL).message("the host failed")
-            }
-            (_, Some(wasmtime::Trap::StackOverflow)) => {
-                Failure::host(code::TURN_STACK_LIMIT).message("the handler's recursion is too deep")
-            }
+            (Some(Stop::NotExported(_)), _) => Failure::host_failed(),
+            (_, Some(wasmtime::Trap::StackOverflow)) => Failure::turn_stack_limit(),
             // A guest that is refused memory ends itself, with a trap that does not say why.
-            _ if account.refused.is_some() => Failure::host(code::TURN_MEMORY_LIMIT)
-                .message("the handler needs more memory than it may have")
-                .param("which", account.refused.unwrap_or_default()),
-            _ => Failure::host(code::HANDLER_TRAPPED).message("the handler has crashed"),
+            _ if account.refused.is_some() => {
+                Failure::turn_memory_limit(account.refused.unwrap_or_default())
+            }
+            _ => Failure::handler_trapped(),
         };
         Crash {
             failure,
@@ -393,8 +381,7 @@ impl Instance {
 
 fn no_memory(detail: String) -> Crash {
     Crash {
-        failure: Failure::host(code::HOST_MEMORY)
-            .message("the host has no memory for another instance of the handler"),
+        failure: Failure::guest_memory(),
         detail,
     }
 }

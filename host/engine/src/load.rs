@@ -15,7 +15,6 @@ use tidegate_base::config::Durability;
 use tidegate_base::fair::Share;
 use tidegate_base::rate::RateLimit;
 use tidegate_base::workers::Workers;
-use tidegate_core::failure::code;
 use tidegate_core::manifest::Access;
 use tidegate_core::{Failure, Manifest};
 use tokio::sync::Semaphore;
@@ -107,7 +106,7 @@ impl Component {
             done
         };
         let done = self.workers.run(&self.work_share, work).await;
-        done.ok_or_else(|| Failure::host(code::INTERNAL).message("the host failed"))
+        done.ok_or_else(Failure::host_failed)
     }
 
     /// Makes an instance.

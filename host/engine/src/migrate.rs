@@ -4,7 +4,6 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Failure};
 
 use super::instance::{Crash, Stop, within};
@@ -32,8 +31,7 @@ impl Component {
         )
         .await
         .map_err(|_: wasmtime::Error| Crash {
-            failure: Failure::host(code::TURN_DEADLINE)
-                .message("too many other states are being migrated"),
+            failure: Failure::migration_busy(),
             detail: "no instance became free".to_owned(),
         })?;
         let mut instance = self.instantiate().await?;

@@ -22,7 +22,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use tokio::runtime::Handle;
 use tracing::{debug, warn};
 
@@ -147,9 +146,7 @@ impl Acceptor {
     fn take(&mut self, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
         self.reserve = self.reserve.take().or_else(open_reserve);
         if self.reserve.is_none() {
-            let failure = Failure::host(code::CONNECTION_LIMIT)
-                .message("the host has too many connections")
-                .detail("it is out of file descriptors");
+            let failure = Failure::connection_limit().detail("it is out of file descriptors");
             self.refuse(stream, peer, &failure);
             self.reserve = open_reserve();
             return Ok(());

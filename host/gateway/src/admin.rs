@@ -43,7 +43,6 @@ use serde_json::{Value, json};
 use tidegate_auth::AdminKey;
 use tidegate_base::metrics;
 use tidegate_base::sync::Mutex;
-use tidegate_core::failure::code;
 use tidegate_core::{ActorId, ActorKey, Failure, Name};
 use tidegate_engine::{Component, Engine, Grants};
 use tidegate_registry::versions::Kept;
@@ -52,7 +51,7 @@ use tokio::sync::Semaphore;
 
 use super::Shared;
 use super::config;
-use super::http::{self as answers, ErrorResponse, Refused, failure};
+use super::http::{self as answers, ErrorResponse, Refused};
 
 /// Actors on a page when nobody says how many.
 const DEFAULT_PAGE: usize = 100;
@@ -136,7 +135,7 @@ async fn check_key(State(shared): State<Arc<Shared>>, request: Request, next: Ne
         return with_details(next.run(request).await);
     }
     let message = "send the admin key: `Authorization: Bearer …`";
-    ErrorResponse(failure(code::ADMIN_UNAUTHORIZED, message)).into_response()
+    ErrorResponse(Failure::admin_unauthorized(message)).into_response()
 }
 
 /// What clients are not told of a failure, operators are.
@@ -160,9 +159,8 @@ fn answer(body: &impl Serialize) -> Response {
 type NamePath = Result<Path<String>, PathRejection>;
 
 fn name_of(path: NamePath) -> Result<Name, Failure> {
-    let Path(name) =
-        path.map_err(|rejection| failure(code::REQUEST_MALFORMED, rejection.body_text()))?;
-    Name::parse(&name).map_err(|error| failure(code::COMPONENT_INVALID_NAME, error.to_string()))
+    let Path(name) = path.map_err(|rejection| Failure::request_malformed(rejection.body_text()))?;
+    Name::parse(&name).map_err(Failure::component_invalid_name)
 }
 
 fn describe(
@@ -204,7 +202,7 @@ async fn component(
     let name = name_of(path)?;
     let all = shared.actors.components();
     let found = all.iter().find(|(other, _)| *other == name);
-    let (name, component) = found.ok_or_else(unknown_component)?;
+    let (name, component) = found.ok_or_else(Failure::component_unknown)?;
     Ok(answer(&describe(
         name,
         component,
@@ -212,16 +210,8 @@ async fn component(
     )))
 }
 
-fn unknown_component() -> Failure {
-    failure(
-        code::COMPONENT_UNKNOWN,
-        "no component of this name is loaded",
-    )
-}
-
 fn query_of<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Failure> {
-    let query =
-        query.map_err(|rejection| failure(code::REQUEST_MALFORMED, rejection.body_text()))?;
+    let query = query.map_err(|rejection| Failure::request_malformed(rejection.body_text()))?;
     Ok(query.0)
 }
 
@@ -240,8 +230,7 @@ fn key_of(actor: &str, id: &str) -> Result<ActorKey, Failure> {
     Ok(ActorKey {
         actor: Name::parse(actor).map_err(|_| Failure::unknown_actor(actor))?,
         // Operators name any actor that there is.
-        id: ActorId::stored(id)
-            .map_err(|error| failure(code::ACTOR_INVALID_ID, error.to_string()))?,
+        id: ActorId::stored(id).map_err(Failure::actor_invalid_stored_id)?,
     })
 }
 
@@ -259,12 +248,11 @@ async fn actors(
     let limit = limit.unwrap_or(DEFAULT_PAGE.min(max));
     if !(1..=max).contains(&limit) {
         let message = format!("limit: expected 1 to {max}, found {limit}");
-        return Err(failure(code::REQUEST_MALFORMED, message).into());
+        return Err(Failure::request_malformed(message).into());
     }
     let after = after.map(|after| match after.split_once('/') {
         Some((actor, id)) => key_of(actor, id),
-        None => Err(failure(
-            code::REQUEST_MALFORMED,
+        None => Err(Failure::request_malformed(
             "after: expected actor/id, as the page before gave it",
         )),
     });
@@ -286,7 +274,7 @@ type ActorPath = Result<Path<(String, String)>, PathRejection>;
 
 fn actor_of(path: ActorPath) -> Result<ActorKey, Failure> {
     let Path((actor, id)) =
-        path.map_err(|rejection| failure(code::REQUEST_MALFORMED, rejection.body_text()))?;
+        path.map_err(|rejection| Failure::request_malformed(rejection.body_text()))?;
     key_of(&actor, &id)
 }
 

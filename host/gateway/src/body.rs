@@ -16,10 +16,8 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tidegate_base::budget::{Budget, Exhausted, FREE, Share};
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 
 use super::Shared;
-use super::http::too_long;
 use super::wire::Conversation;
 
 /// How much of a body is read until others have their turn, in bytes.
@@ -113,13 +111,13 @@ pub(super) async fn read_within(
     let mut share = None;
     let mut at_a_stretch = 0;
     while let Some(frame) = body.frame().await {
-        let early = |_| Failure::host(code::REQUEST_MALFORMED).message("the body ended early");
+        let early = |_| Failure::body_ended_early();
         let Ok(data) = frame.map_err(early)?.into_data() else {
             continue;
         };
         let needed = bytes.len() + data.len();
         if needed > limit {
-            return Err(too_long(limit as u64));
+            return Err(Failure::request_too_large(limit as u64));
         }
         if needed > bytes.capacity() {
             let end = body.size_hint().exact();

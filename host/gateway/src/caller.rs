@@ -10,7 +10,6 @@ use http::{HeaderMap, HeaderName};
 use tidegate_actor::random_id;
 use tidegate_auth::{self as auth, Identity};
 use tidegate_base::clock::{Steps, coarse_system_ms};
-use tidegate_core::failure::code;
 use tidegate_core::{Client, Failure};
 use tidegate_ws::handshake;
 
@@ -84,11 +83,6 @@ impl Caller {
     }
 }
 
-/// What whoever still goes by such a token is told.
-pub(super) fn expired() -> Failure {
-    Failure::host(code::AUTH_EXPIRED).message("the token has expired")
-}
-
 /// Whether a token that is refused from this moment is good no longer. Cheap enough to be asked
 /// for each frame: nobody is told by a timer the moment that the clock is set.
 pub(super) fn has_expired(refused_from_ms: Option<u64>) -> bool {
@@ -113,7 +107,7 @@ impl Shared {
                 identity: Some(tokens.verify(&token)?.into()),
             }),
             None if self.allow_anonymous => Ok(Caller::default()),
-            None => Err(Failure::host(code::AUTH_REQUIRED).message("a token is required")),
+            None => Err(Failure::auth_required()),
         }
     }
 

@@ -11,7 +11,6 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tracing::debug;
@@ -110,8 +109,7 @@ async fn read_over(mut stream: TcpStream, shared: &Shared) {
 
 /// What a client is told whose request's head did not arrive in time.
 fn head_too_late() -> Bytes {
-    let failure = Failure::host(code::REQUEST_TIMEOUT)
-        .message("the head of the request did not arrive in time");
+    let failure = Failure::request_timeout("the head of the request");
     last_answer(&failure, "")
 }
 

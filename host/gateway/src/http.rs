@@ -37,7 +37,6 @@ use tidegate_auth::Identity;
 use tidegate_auth::limits::AddressPermit;
 use tidegate_base::budget::{Budget, Exhausted, Share};
 use tidegate_base::rate::RetryAfter;
-use tidegate_core::failure::code;
 use tidegate_core::http::{self as http_rules, Events, accepted_events, is_read_as_json};
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, CallEnvelope, Failure, Origin, RequestId};
@@ -46,7 +45,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::EVENT_STREAM;
-use super::caller::{Arrival, Caller, TokenFrom, expired};
+use super::caller::{Arrival, Caller, TokenFrom};
 use super::metrics::{Kind, Metrics};
 use super::relief::{Cut, Receiver};
 use super::sse::{SseOutlet, SseStream};
@@ -137,15 +136,10 @@ pub(super) fn check_content_type(headers: &HeaderMap, body: &Body) -> Result<(),
     let is_json = |kind: &HeaderValue| kind.to_str().is_ok_and(is_read_as_json);
     match headers.get_all(CONTENT_TYPE).iter().all(is_json) || body.is_end_stream() {
         true => Ok(()),
-        false => Err(failure(
-            code::REQUEST_UNSUPPORTED_MEDIA,
+        false => Err(Failure::request_unsupported_media(
             "Content-Type: expected application/json in UTF-8",
         )),
     }
-}
-
-pub(super) fn failure(code: &'static str, message: impl Into<String>) -> Failure {
-    Failure::host(code).message(message)
 }
 
 type Target = Result<Path<(String, String, String)>, PathRejection>;
@@ -153,7 +147,7 @@ type Target = Result<Path<(String, String, String)>, PathRejection>;
 /// The actor, and what comes behind its id in the path.
 fn target(shared: &Shared, path: Target) -> Result<(ActorKey, String), Failure> {
     let Path((actor, id, what)) =
-        path.map_err(|rejection| failure(code::REQUEST_MALFORMED, rejection.body_text()))?;
+        path.map_err(|rejection| Failure::request_malformed(rejection.body_text()))?;
     Ok((shared.actors.key(&actor, &id)?, what))
 }
 
@@ -164,17 +158,17 @@ pub(super) async fn health() -> Response {
 /// Whether the host takes work: it does once it listens, until it stops or its store does.
 pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Result<Response, ErrorResponse> {
     if let Some(reason) = shared.actors.store_failed() {
-        let failure = failure(code::STORE_UNAVAILABLE, "the store takes nothing any more");
+        let failure = Failure::store_stopped();
         return Err(failure.detail(reason).into());
     }
     match shared.is_ready() {
         true => Ok(json(StatusCode::OK, r#"{"ready":true}"#)),
-        false => Err(failure(code::HOST_SHUTTING_DOWN, "the host is shutting down").into()),
+        false => Err(Failure::host_shutting_down().into()),
     }
 }
 
 pub(super) async fn not_found() -> ErrorResponse {
-    failure(code::REQUEST_NOT_FOUND, "there is nothing at this path").into()
+    Failure::request_not_found().into()
 }
 
 /// A method that a path does not take; the router says in `Allow` which it does.
@@ -182,8 +176,7 @@ pub(super) async fn method_not_allowed(method: Method) -> Response {
     match method {
         // RFC 9110, section 9.3.7.
         Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
-        _ => ErrorResponse(failure(
-            code::REQUEST_METHOD_NOT_ALLOWED,
+        _ => ErrorResponse(Failure::request_method_not_allowed(
             "this path does not take this HTTP method",
         ))
         .into_response(),
@@ -233,7 +226,7 @@ pub(super) async fn call(
     let reading = read_input(body, shared.settings.max_frame_bytes, &budgets.inputs);
     let (input, share) = tokio::time::timeout(patience, reading)
         .await
-        .map_err(|_| failure(code::REQUEST_TIMEOUT, "the body did not arrive in time"))??;
+        .map_err(|_| Failure::request_timeout("the body"))??;
     let input = match input.len() > LONG_INPUT {
         true => shared.actors.aside(&key, || json_of(input)).await?,
         false => json_of(input),
@@ -272,7 +265,7 @@ pub(super) async fn call(
     let result = async move {
         let result = result.await;
         drop(guard);
-        result.unwrap_or_else(|_| Err(failure(code::INTERNAL, "the call was not answered")))
+        result.unwrap_or_else(|_| Err(Failure::unanswered()))
     };
     if let Some(chunks) = chunks {
         // The channel ends with the turn, and the result comes behind it.
@@ -323,17 +316,9 @@ fn single<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 /// (RFC 9110, section 10.1.1).
 pub(super) fn check_length(body: &Body, limit: u64) -> Result<(), Failure> {
     match body.size_hint().lower() > limit {
-        true => Err(too_long(limit)),
+        true => Err(Failure::request_too_large(limit)),
         false => Ok(()),
     }
-}
-
-pub(super) fn too_long(limit: u64) -> Failure {
-    failure(
-        code::REQUEST_TOO_LARGE,
-        format!("the body is longer than {limit} bytes"),
-    )
-    .param("limit", limit)
 }
 
 /// The longest input that is looked at where it arrives, in bytes.
@@ -354,12 +339,7 @@ pub(super) fn json_of(bytes: Vec<u8>) -> Result<Option<String>, Failure> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    let malformed = |detail: String| {
-        failure(
-            code::REQUEST_MALFORMED,
-            format!("the body is not JSON: {detail}"),
-        )
-    };
+    let malformed = |detail: String| Failure::body_not_json(detail);
     let text = String::from_utf8(bytes).map_err(|error| malformed(error.to_string()))?;
     serde_json::from_str::<&RawValue>(&text).map_err(|error| malformed(error.to_string()))?;
     Ok(Some(text))
@@ -390,8 +370,7 @@ pub(super) async fn read(
         return Ok(refuse_method(false, Method::GET).await);
     }
     if is_stream && events == Events::Refused {
-        let message = "events come as text/event-stream alone";
-        return Err(failure(code::REQUEST_NOT_ACCEPTABLE, message).into());
+        return Err(Failure::request_not_acceptable().into());
     }
     let place = match is_stream {
         true => shared.admit_behind_proxy(peer, arrival.address)?,
@@ -468,7 +447,7 @@ async fn subscribe(
         tokio::select! {
             () = stopped => None,
             () = Caller::expired(refused_from_ms, steps) => {
-                Some(expired())
+                Some(Failure::auth_expired())
             }
         }
     };

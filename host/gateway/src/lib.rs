@@ -52,7 +52,6 @@ use tidegate_base::clock::Steps;
 use tidegate_base::metrics::Registry;
 use tidegate_base::rate::RateLimit;
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use tidegate_core::place::Incarnation;
 use tidegate_delivery::connections::{Connection, Connections};
 use tidegate_engine::{Engine, Grants};
@@ -377,9 +376,11 @@ impl Drop for OpenSocket {
 
 /// Finds a place for a socket, or says why there is none.
 fn admit(peer: IpAddr, shared: &Shared) -> Result<Place, Failure> {
-    let socket = shared.sockets.clone().try_acquire_owned().map_err(|_| {
-        Failure::host(code::CONNECTION_LIMIT).message("the host has too many connections")
-    })?;
+    let socket = shared
+        .sockets
+        .clone()
+        .try_acquire_owned()
+        .map_err(|_| Failure::connection_limit())?;
     let address = match shared.client_addresses.trusts(peer) {
         true => None,
         false => {
@@ -515,7 +516,7 @@ async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request<Body>) 
         request.extensions().get::<Peer>(),
         request.extensions().get::<Arrival>().cloned(),
     ) else {
-        return ErrorResponse(Failure::host(code::INTERNAL)).into_response();
+        return ErrorResponse(Failure::host_failed()).into_response();
     };
     let headers: &HeaderMap = request.headers();
     if !handshake::is_upgrade(headers) {
@@ -524,19 +525,19 @@ async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request<Body>) 
     let accepted = match handshake::accept(request.method(), request.version(), headers) {
         Ok(accepted) => accepted,
         Err(error) => {
-            let code = match error.status() {
-                StatusCode::METHOD_NOT_ALLOWED => code::REQUEST_METHOD_NOT_ALLOWED,
-                StatusCode::UPGRADE_REQUIRED => code::REQUEST_UPGRADE_REQUIRED,
-                _ => code::REQUEST_MALFORMED,
+            let failure = match error.status() {
+                StatusCode::METHOD_NOT_ALLOWED => Failure::request_method_not_allowed,
+                StatusCode::UPGRADE_REQUIRED => Failure::request_upgrade_required,
+                _ => Failure::request_malformed,
             };
-            let failure = Failure::host(code).message(error.to_string());
+            let failure = failure(&error);
             let mut response = ErrorResponse(failure).into_response();
             response.headers_mut().extend(error.headers());
             return response;
         }
     };
     if shared.is_stopping() {
-        let failure = Failure::host(code::HOST_SHUTTING_DOWN);
+        let failure = Failure::host_shutting_down();
         return ErrorResponse(failure).into_response();
     }
     let query = request.uri().query();
@@ -552,7 +553,7 @@ async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request<Body>) 
         Err(failure) => return ErrorResponse(failure).into_response(),
     };
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        let failure = Failure::host(code::INTERNAL).message("this connection cannot be upgraded");
+        let failure = Failure::internal("this connection cannot be upgraded");
         return ErrorResponse(failure).into_response();
     };
     let place = request.extensions_mut().remove::<Place>();

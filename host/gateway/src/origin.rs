@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, Request, Version};
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use tidegate_core::http::{Authority, default_port, web_origin};
 
 /// The host that a proxy's own client has named; its own `Host` may be another.
@@ -59,13 +58,10 @@ impl Policy {
             };
         for host in named.iter().chain(&forwarded) {
             if !self.allows_host(host) {
-                return Err(Failure::host(code::REQUEST_FORBIDDEN_HOST).message(format!(
-                    "this host does not answer to `{}`: add it to gateway.hosts",
-                    host.host
-                )));
+                return Err(Failure::request_forbidden_host(&host.host));
             }
         }
-        let forbidden = |message| Failure::host(code::REQUEST_FORBIDDEN_ORIGIN).message(message);
+        let forbidden = |message| Failure::request_forbidden_origin(message);
         if !headers.contains_key(ORIGIN) {
             // A page of another site may send a plain GET without saying so (W3C Fetch
             // Metadata); following a link is something else.
@@ -165,11 +161,13 @@ fn is_loopback_name(host: &str) -> bool {
 }
 
 fn malformed(message: String) -> Failure {
-    Failure::host(code::REQUEST_MALFORMED).message(message)
+    Failure::request_malformed(message)
 }
 
 #[cfg(test)]
 mod tests {
+    use tidegate_core::failure::code;
+
     use super::*;
 
     fn policy(hosts: &[&str], origins: &[&str], listen: &str) -> Policy {

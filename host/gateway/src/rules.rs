@@ -5,19 +5,16 @@
 use ::http::header::{CONTENT_ENCODING, EXPECT, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use ::http::{Method, Request, Version};
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 
 /// The methods that some route takes.
 pub(super) const METHODS: &str = "GET,HEAD,POST,PUT,DELETE,OPTIONS";
 
 /// Says why a request cannot be any route's.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Failure> {
-    let refused = |code, message: &str| Err(Failure::host(code).message(message));
     let headers = request.headers();
     let uri = request.uri();
     if request.method() == Method::CONNECT {
-        let message = "this host is no proxy";
-        return refused(code::REQUEST_METHOD_NOT_ALLOWED, message);
+        return Err(Failure::request_method_not_allowed("this host is no proxy"));
     }
     // RFC 9112, section 3.2: a path, an address of the web, or `*` for the host as a whole.
     let is_web = |scheme: &str| ["http", "https"].contains(&scheme);
@@ -27,26 +24,25 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Failure> {
     };
     if !is_target || (uri.scheme().is_none() && uri.authority().is_some()) {
         let message = "expected a path, or an address of http or https, as the request's target";
-        return refused(code::REQUEST_MALFORMED, message);
+        return Err(Failure::request_malformed(message));
     }
     if !all_are(headers, &TRANSFER_ENCODING, "chunked") {
         let message = "Transfer-Encoding: expected chunked";
-        return refused(code::REQUEST_MALFORMED, message).map_err(|failure| failure.status(501));
+        return Err(Failure::request_malformed(message).status(501));
     }
     // RFC 9112, section 6.1: it is applied once, and who reads it otherwise than somebody on the
     // way sees other requests.
     if elements(headers, &TRANSFER_ENCODING).count() > 1 {
         let message = "Transfer-Encoding: expected chunked once";
-        return refused(code::REQUEST_MALFORMED, message);
+        return Err(Failure::request_malformed(message));
     }
     // An older client's is to be ignored (RFC 9110, section 10.1.1).
     if request.version() >= Version::HTTP_11 && !all_are(headers, &EXPECT, "100-continue") {
-        let message = "Expect: expected 100-continue";
-        return refused(code::REQUEST_EXPECTATION, message);
+        return Err(Failure::request_expectation());
     }
     if !all_are(headers, &CONTENT_ENCODING, "identity") {
         let message = "Content-Encoding: expected none";
-        return refused(code::REQUEST_UNSUPPORTED_MEDIA, message);
+        return Err(Failure::request_unsupported_media(message));
     }
     Ok(())
 }
@@ -65,6 +61,8 @@ fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item
 
 #[cfg(test)]
 mod tests {
+    use tidegate_core::failure::code;
+
     use super::*;
 
     fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<(), (u16, String)> {

@@ -18,7 +18,6 @@ use tidegate_auth::Identity;
 use tidegate_base::clock::Steps;
 use tidegate_base::rate::RateLimit;
 use tidegate_base::sync::{Mutex, MutexGuard};
-use tidegate_core::failure::code;
 use tidegate_core::protocol::{
     self, ClientFrame, Envelope, FrameError, FrameKind, Rpc, Scan, Since, Target,
 };
@@ -258,8 +257,7 @@ impl Session {
             Inbound::Binary(bytes) => match std::str::from_utf8(&bytes) {
                 Ok(text) => self.handle(protocol::parse(text), watch),
                 Err(error) => {
-                    let failure = Failure::host(code::FRAME_NOT_UTF8)
-                        .message(format!("expected a frame of UTF-8 text: {error}"));
+                    let failure = Failure::frame_not_utf8(error);
                     let to = Box::new(Envelope::find(&bytes));
                     self.handle(Err(FrameError { failure, to }), watch)
                 }
@@ -273,10 +271,7 @@ impl Session {
             }
             Inbound::TooLarge { size, seen } => {
                 let limit = self.leave.shared.settings.max_frame_bytes;
-                let message = format!("expected a frame of at most {limit} bytes, found {size}");
-                let failure = Failure::host(code::FRAME_TOO_LARGE)
-                    .message(message)
-                    .param("limit", limit);
+                let failure = Failure::frame_too_large(limit, size);
                 let to = Box::new(seen.0.finish());
                 self.handle(Err(FrameError { failure, to }), watch)
             }
@@ -338,8 +333,7 @@ impl Session {
     }
 
     fn refuse_duplicate(&self, id: &str) {
-        let failure = Failure::host(code::RPC_DUPLICATE_ID)
-            .message(format!("a call with the id `{id}` is still under way"));
+        let failure = Failure::rpc_duplicate_id(id);
         self.tell(&failure, &Envelope::of_call(id));
     }
 
@@ -382,15 +376,17 @@ impl Session {
     }
 
     fn renew(&self, token: &str) -> Result<Identity, Failure> {
-        let tokens = self.leave.shared.tokens.as_ref().ok_or_else(|| {
-            Failure::host(code::AUTH_NOT_CONFIGURED).message("the host verifies no tokens")
-        })?;
+        let tokens = self
+            .leave
+            .shared
+            .tokens
+            .as_ref()
+            .ok_or_else(Failure::auth_not_configured)?;
         let identity = tokens.verify(token)?;
         match &self.caller.identity {
             // Tokens that name nobody are not known to be of the same user.
             Some(old) if old.subject.is_none() || old.subject != identity.subject => {
-                Err(Failure::host(code::AUTH_OTHER_USER)
-                    .message("the token is of another user than this connection"))
+                Err(Failure::auth_other_user())
             }
             _ => Ok(identity),
         }
@@ -410,8 +406,7 @@ impl Session {
                 None
             }
             Err(CallRefused::TooMany) => {
-                let failure = Failure::host(code::RPC_IN_FLIGHT_LIMIT)
-                    .message("too many calls of this connection are under way");
+                let failure = Failure::rpc_in_flight_limit();
                 self.refuse(&failure, &Envelope::of_call(id));
                 None
             }
@@ -478,11 +473,7 @@ impl Session {
     fn contact(&self, key: &ActorKey) -> Result<Contact, Failure> {
         let limit = self.leave.shared.settings.max_actors_per_connection;
         match self.leave.connection.contact(key, limit) {
-            Contact::TooMany => Err(Failure::host(code::CONNECTION_ACTOR_LIMIT)
-                .message(format!(
-                    "one connection may have contact with {limit} actors"
-                ))
-                .param("limit", limit)),
+            Contact::TooMany => Err(Failure::connection_actor_limit(limit)),
             Contact::NoRoom(exhausted) => Err(exhausted.failure()),
             contact => Ok(contact),
         }

@@ -20,7 +20,7 @@ use tidegate_delivery::{Close, Dialect, Offer, Outlet, SharedFrame, Source, sse}
 use tidegate_ws::OutboundLimits;
 use tokio::time::{Sleep, sleep};
 
-use super::caller::{expired, has_expired};
+use super::caller::has_expired;
 use super::metrics::Connected;
 use super::relief::Listed;
 
@@ -281,7 +281,7 @@ impl Stream for SseStream {
         // Before what is queued, which has no end where much happens.
         if has_expired(self.refused_from_ms) {
             self.refused_from_ms = None;
-            self.reading.outlet.finish_now(&expired());
+            self.reading.outlet.finish_now(&Failure::auth_expired());
         }
         if let Poll::Ready(next) = self.reading.poll_next(cx) {
             return Poll::Ready(next.map(Ok));

@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use tidegate_core::place::{EntityKey, Incarnation, Kind, Term};
 
 /// Something that is there later.
@@ -100,12 +99,6 @@ impl Placement {
     }
 }
 
-/// What a host is told that asks another, where nobody knows what became of it.
-pub fn lost() -> Failure {
-    Failure::host(code::CALL_LOST)
-        .message("the host that the call went to is gone: it may have run, or not")
-}
-
 /// One host, which is home to everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Alone;
@@ -122,7 +115,7 @@ impl Homes for Alone {
 
 impl Links for Alone {
     fn ask(&self, _: &Incarnation, _: Parcel) -> Pending<Result<String, Failure>> {
-        Box::pin(std::future::ready(Err(lost())))
+        Box::pin(std::future::ready(Err(Failure::call_lost())))
     }
 
     fn tell(&self, _: &Incarnation, _: Parcel) -> bool {

@@ -116,7 +116,7 @@ impl<G: Gather> Gate<G> {
         async move {
             match waits {
                 // The gate's task tells everything that enters.
-                Some(passed) => passed.await.unwrap_or_else(|_| Err(lost())),
+                Some(passed) => passed.await.unwrap_or_else(|_| Err(Failure::host_failed())),
                 None => Ok(()),
             }
         }
@@ -154,10 +154,6 @@ impl<G: Gather> Gate<G> {
             tokio::spawn(attend(self.clone()));
         }
     }
-}
-
-fn lost() -> Failure {
-    Failure::host(tidegate_core::failure::code::INTERNAL).message("the host failed")
 }
 
 /// Lets out what is in line until nothing is.
@@ -213,7 +209,7 @@ impl<G: Gather> Drop for Attendant<G> {
             let mut line = self.gate.line();
             line.attended = false;
             line.commits = 0;
-            line.broken.get_or_insert_with(lost);
+            line.broken.get_or_insert_with(Failure::host_failed);
             let entries = std::mem::take(&mut line.entries);
             drop(line);
             drop(entries);
@@ -226,7 +222,6 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
-    use tidegate_core::failure::code;
     use tidegate_delivery::write_batch::WriteBatch;
     use tidegate_testkit::receiver::{Receiver, Told};
     use tokio::sync::mpsc;
@@ -247,7 +242,7 @@ mod tests {
     }
 
     fn failure() -> Failure {
-        Failure::host(code::STORE_UNAVAILABLE)
+        Failure::store_unavailable()
     }
 
     #[tokio::test]

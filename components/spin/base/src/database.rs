@@ -8,7 +8,6 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 
 pub use crate::bindings::fermyon::spin::sqlite::Value;
 
@@ -104,10 +103,8 @@ impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Failure {
         let message = error.to_string();
         match error {
-            DatabaseError::Busy => Failure::host(code::STORE_BUSY)
-                .message(message)
-                .param("retryAfterMs", RETRY_AFTER_MS),
-            _ => Failure::host(code::STORE_UNAVAILABLE).message(message),
+            DatabaseError::Busy => Failure::store_busy(message, RETRY_AFTER_MS),
+            _ => Failure::not_stored(message),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What every request meets first: its name, and whether the page that sends it may.
 
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use wasip2::http::types::ResponseOutparam;
 
 use crate::head::Head;
@@ -63,9 +62,8 @@ pub fn refuse_method(head: &Head, response: &mut Response) {
     }
     match head.method.as_str() {
         "OPTIONS" => response.empty(204),
-        _ => response.fail(
-            &Failure::host(code::REQUEST_METHOD_NOT_ALLOWED)
-                .message("this path does not take this HTTP method"),
-        ),
+        _ => response.fail(&Failure::request_method_not_allowed(
+            "this path does not take this HTTP method",
+        )),
     }
 }

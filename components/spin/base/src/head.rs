@@ -2,7 +2,6 @@
 //! host's (`host/gateway/src`), so that a client finds the same door.
 
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use tidegate_core::http::{self, Authority, Events, accepted_events, default_port, web_origin};
 use tidegate_core::protocol::Since;
 
@@ -68,8 +67,9 @@ impl Target {
     pub fn parts(&self) -> Result<(&str, &str, &str), Failure> {
         match &self.parts {
             Ok([actor, id, what]) => Ok((actor, id, what)),
-            Err(key) => Err(Failure::host(code::REQUEST_MALFORMED)
-                .message(format!("Invalid URL: Invalid UTF-8 in `{key}`"))),
+            Err(key) => Err(Failure::request_malformed(format_args!(
+                "Invalid URL: Invalid UTF-8 in `{key}`"
+            ))),
         }
     }
 
@@ -151,11 +151,11 @@ impl Head {
     /// WebSocket (RFC 6455); Spin passes on what only such a request has.
     pub fn not_found(&self) -> Failure {
         match self.text("sec-websocket-key") {
-            Some(_) => Failure::host(code::UNSUPPORTED_ON_SPIN).message(
+            Some(_) => Failure::unsupported_on_spin(
                 "there are no WebSockets on Spin: subscribe by server-sent events, and call by \
-                 POST",
+ POST",
             ),
-            None => Failure::host(code::REQUEST_NOT_FOUND).message("there is nothing at this path"),
+            None => Failure::request_not_found(),
         }
     }
 
@@ -199,8 +199,7 @@ impl Head {
     /// A page may that this application serves itself, and one of the origins that it
     /// lists. `Host` itself is Spin's affair.
     pub fn origin(&self, allowed: &[String]) -> Result<Option<&str>, Failure> {
-        let forbidden =
-            |message: String| Err(Failure::host(code::REQUEST_FORBIDDEN_ORIGIN).message(message));
+        let forbidden = |message: String| Err(Failure::request_forbidden_origin(message));
         let mut origins = self.all("origin");
         let Some(origin) = origins.next() else {
             // A page of another site may send a plain GET without saying so (W3C Fetch

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use wasip2::http::types::{IncomingBody, IncomingRequest, Method};
 use wasip2::io::streams::StreamError;
 
@@ -53,18 +52,13 @@ fn method(method: &Method) -> &str {
 /// The body of a request, at most so long.
 pub fn body(request: &IncomingRequest, limit: usize) -> Result<Vec<u8>, Failure> {
     let body = request.consume();
-    let body = body.map_err(|()| refused(code::REQUEST_MALFORMED, "the body is gone"))?;
+    let body = body.map_err(|()| Failure::request_malformed("the body is gone"))?;
     let until = Instant::now() + BODY_TIMEOUT;
     read(&body, limit, DISCARD_MAX_BYTES, until).map_err(|error| match error {
-        ReadError::TooLong => Failure::host(code::REQUEST_TOO_LARGE)
-            .message(format!("the body is longer than {limit} bytes")),
-        ReadError::Late => refused(code::REQUEST_TIMEOUT, "the body did not arrive in time"),
-        ReadError::Broken => refused(code::REQUEST_MALFORMED, "the body ended early"),
+        ReadError::TooLong => Failure::request_too_large(limit as u64),
+        ReadError::Late => Failure::request_timeout("the body"),
+        ReadError::Broken => Failure::body_ended_early(),
     })
-}
-
-fn refused(code: &'static str, message: &str) -> Failure {
-    Failure::host(code).message(message)
 }
 
 /// Why a body was not read to its end.
@@ -127,9 +121,7 @@ pub fn input(body: Vec<u8>) -> Result<Option<String>, Failure> {
     if body.is_empty() {
         return Ok(None);
     }
-    let malformed = |detail: String| {
-        Failure::host(code::REQUEST_MALFORMED).message(format!("the body is not JSON: {detail}"))
-    };
+    let malformed = |detail: String| Failure::body_not_json(detail);
     let text = String::from_utf8(body).map_err(|error| malformed(error.to_string()))?;
     serde_json::from_str::<&RawValue>(&text).map_err(|error| malformed(error.to_string()))?;
     Ok(Some(text))

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
     ErrorCode, Fields, FutureIncomingResponse, IncomingResponse, Method, OutgoingBody,
@@ -64,12 +63,11 @@ pub enum SendError {
 
 impl From<SendError> for Failure {
     fn from(error: SendError) -> Failure {
-        let code = match &error {
-            SendError::NotAllowed(_) => code::UNSUPPORTED_ON_SPIN,
-            SendError::Late => code::CALL_TIMEOUT,
-            SendError::Broken(..) => code::INTERNAL,
-        };
-        Failure::host(code).message(error.to_string())
+        match &error {
+            SendError::NotAllowed(_) => Failure::unsupported_on_spin(error),
+            SendError::Late => Failure::call_not_sent(error),
+            SendError::Broken(..) => Failure::internal(error),
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 //! rest. `docs/spin.md` lists them.
 
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 
 use crate::bindings::fermyon::spin::variables;
 use crate::tokens::{MIN_SECRET_BYTES, Tokens};
@@ -24,7 +23,7 @@ fn variable(name: &str) -> Result<Option<String>, Failure> {
 
 fn misconfigured(message: String) -> Failure {
     crate::log!("{message}");
-    Failure::host(code::INTERNAL).message("the application is not set up as it should be")
+    Failure::internal("the application is not set up as it should be")
 }
 
 /// A secret, which must be long enough to be one.

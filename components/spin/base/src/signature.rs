@@ -8,7 +8,6 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tidegate_core::failure::code;
 use tidegate_core::{ActorKey, Failure};
 
 use crate::tokens;
@@ -128,9 +127,10 @@ impl Statement {
         now_ms: u64,
     ) -> Result<Statement, Failure> {
         let refused = || {
-            Failure::host(code::AUTH_INVALID)
-                .message("the request claims to come from this application, which did not sign it")
-                .param("reason", "signature")
+            Failure::auth_invalid(
+                "the request claims to come from this application, which did not sign it",
+                "signature",
+            )
         };
         let (statement, signature) = header.split_once('.').ok_or_else(refused)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| refused())?;

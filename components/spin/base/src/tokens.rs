@@ -8,7 +8,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use serde_json::{Map, Value};
 use sha2::Sha256;
-use tidegate_core::failure::code;
 use tidegate_core::{Failure, unambiguous};
 
 use crate::head::Head;
@@ -56,9 +55,7 @@ pub enum TokenFrom {
 }
 
 fn invalid(reason: &str, message: &str) -> Failure {
-    Failure::host(code::AUTH_INVALID)
-        .message(message)
-        .param("reason", reason)
+    Failure::auth_invalid(message, reason)
 }
 
 /// The token of a request; none when it has none.
@@ -177,7 +174,7 @@ impl Tokens {
         }
         let refused_from_ms = expires_at_ms.map(|ms| ms.saturating_add(LEEWAY_MS));
         if refused_from_ms.is_some_and(|end| now_ms >= end) {
-            return Err(expired());
+            return Err(Failure::auth_expired());
         }
         if expires_at_ms.is_some_and(|end| end.saturating_sub(now_ms) > MAX_LIFETIME_MS) {
             return Err(invalid(
@@ -196,11 +193,6 @@ impl Tokens {
     }
 }
 
-/// `auth.expired`
-pub fn expired() -> Failure {
-    Failure::host(code::AUTH_EXPIRED).message("the token has expired")
-}
-
 /// Who sends a request, by the application's settings; none for an anonymous client.
 pub fn identify(head: &Head, from: TokenFrom) -> Result<Option<Identity>, Failure> {
     let Some(tokens) = settings::tokens()? else {
@@ -209,7 +201,7 @@ pub fn identify(head: &Head, from: TokenFrom) -> Result<Option<Identity>, Failur
     match bearer(head, from)? {
         Some(token) => tokens.verify(&token, clock::unix_ms()).map(Some),
         None if settings::allows_anonymous()? => Ok(None),
-        None => Err(Failure::host(code::AUTH_REQUIRED).message("a token is required")),
+        None => Err(Failure::auth_required()),
     }
 }
 
@@ -316,7 +308,10 @@ mod tests {
         let identity = tokens().verify(&token, 1_000_000).unwrap();
         assert_eq!(identity.claims, r#"{"exp":2000,"sub":"ann"}"#);
         assert_eq!(identity.refused_from_ms, Some(2_005_000));
-        assert_eq!(tokens().verify(&token, 2_005_000).unwrap_err(), expired());
+        assert_eq!(
+            tokens().verify(&token, 2_005_000).unwrap_err(),
+            Failure::auth_expired()
+        );
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use tidegate_spin_base::database::Database;
 use tidegate_spin_base::head::{Head, Target};
 use tidegate_spin_base::incoming::{self, BODY_MAX_BYTES};
@@ -72,7 +71,7 @@ pub(crate) fn ask(request: &Request<'_>, actor: &str) -> Result<Answer, Failure>
     answer.map_err(|error| match error {
         SendError::Broken(..) => {
             tidegate_spin_base::log!("{actor}: {error}");
-            Failure::host(code::INTERNAL).message("the actor's component did not answer")
+            Failure::internal("the actor's component did not answer")
         }
         error => error.into(),
     })
@@ -83,7 +82,7 @@ fn relay(answer: Answer, response: &mut Response) -> Result<(), Failure> {
     let text = String::from_utf8(answer.body).unwrap_or_default();
     match (answer.status, text.as_str()) {
         (500, "") => {
-            return Err(Failure::host(code::HANDLER_TRAPPED).message("the handler crashed"));
+            return Err(Failure::handler_trapped());
         }
         (401, text) => {
             response.header("www-authenticate", "Bearer");
@@ -108,14 +107,13 @@ pub(crate) fn tick(
 ) -> Result<(), Failure> {
     incoming::body(incoming, BODY_MAX_BYTES)?;
     let key = settings::tick_key()?.ok_or_else(|| {
-        Failure::host(code::UNSUPPORTED_ON_SPIN)
-            .message("ticks need the variable `tidegate_tick_key`")
+        Failure::unsupported_on_spin("ticks need the variable `tidegate_tick_key`")
     })?;
     let given = bearer(head, TokenFrom::Header).ok().flatten();
     if !given.is_some_and(|given| tokens::is_same(&given, &key)) {
-        return Err(
-            Failure::host(code::ADMIN_UNAUTHORIZED).message("expected the key as a bearer token")
-        );
+        return Err(Failure::admin_unauthorized(
+            "expected the key as a bearer token",
+        ));
     }
     let key = settings::internal_key()?.ok_or_else(no_key)?;
     let database = Database::open()?;

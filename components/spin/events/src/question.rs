@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use tidegate_spin_base::look::{Answer, Question, Subject};
 use tidegate_spin_base::outgoing::{Request, actor_path};
 use tidegate_spin_base::signature::{Purpose, Statement};
@@ -12,9 +11,9 @@ use crate::forward;
 
 /// What is missing where the components of an application do not trust each other.
 pub(crate) fn no_key() -> Failure {
-    Failure::host(code::UNSUPPORTED_ON_SPIN).message(
+    Failure::unsupported_on_spin(
         "event streams need the variable `tidegate_internal_key`, which all components of the \
-         application share",
+ application share",
     )
 }
 
@@ -64,7 +63,7 @@ impl Watcher<'_> {
 /// Why the component has not answered.
 fn refusal(status: u16, body: &str) -> Failure {
     if status == 500 && body.is_empty() {
-        return Failure::host(code::HANDLER_TRAPPED).message("the actor's guard crashed");
+        return Failure::guard_trapped();
     }
     let body: Value = serde_json::from_str(body).unwrap_or_default();
     let error = &body["error"];
@@ -75,7 +74,7 @@ fn refusal(status: u16, body: &str) -> Failure {
             error.get("params").map(Value::to_string),
             Some(status),
         ),
-        None => Failure::host(code::INTERNAL).message(format!(
+        None => Failure::internal(format_args!(
             "the actor's component answered with status {status}"
         )),
     }
@@ -83,6 +82,8 @@ fn refusal(status: u16, body: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_core::failure::code;
+
     use super::*;
 
     #[test]

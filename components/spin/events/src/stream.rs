@@ -9,7 +9,7 @@ use tidegate_spin_base::database::{Database, DatabaseError, Row};
 use tidegate_spin_base::head::{Head, Target};
 use tidegate_spin_base::look::{Answer, Subject};
 use tidegate_spin_base::response::{Response, Written};
-use tidegate_spin_base::tokens::{self, Identity};
+use tidegate_spin_base::tokens::Identity;
 use tidegate_spin_base::{clock, sse, tables, values};
 
 use crate::poll::Pace;
@@ -286,7 +286,7 @@ impl Stream<'_> {
         let mut pace = Pace::new();
         loop {
             if refused_from_ms.is_some_and(|end| clock::unix_ms() >= end) {
-                return Err(tokens::expired().into());
+                return Err(Failure::auth_expired().into());
             }
             let begun = Instant::now();
             let entries = self.look()?;
@@ -383,6 +383,5 @@ impl Stream<'_> {
 }
 
 fn damaged(error: serde_json::Error) -> Failure {
-    Failure::host(tidegate_core::failure::code::INTERNAL)
-        .message(format!("a view is not JSON: {error}"))
+    Failure::internal(format_args!("a view is not JSON: {error}"))
 }

@@ -7,7 +7,6 @@ use serde_json::Value;
 use tidegate_core::Failure;
 use tidegate_core::failure::code;
 use tidegate_core::turn::Invocation;
-use tidegate_core::turn::calls::timed_out;
 use tidegate_spin_base::outgoing::{Pending, Request, SendError, actor_path};
 use tidegate_spin_base::settings;
 use tidegate_spin_base::signature::Statement;
@@ -20,9 +19,9 @@ pub(crate) struct Begun {
 
 /// What is missing where the components of an application do not trust each other.
 pub(crate) fn no_key() -> Failure {
-    Failure::host(code::UNSUPPORTED_ON_SPIN).message(
+    Failure::unsupported_on_spin(
         "calls between actors need the variable `tidegate_internal_key`, which all components \
-         of the application share",
+ of the application share",
     )
 }
 
@@ -68,14 +67,14 @@ impl Begun {
         };
         let answer = request.answer(&self.pending, until);
         let answer = answer.map_err(|error| match error {
-            SendError::Late => timed_out(),
+            SendError::Late => Failure::call_timeout(),
             error => error.into(),
         })?;
         let result = result_of(answer.status, &answer.body);
         match result {
             // The called one ran into the caller's deadline, which is its own as well.
             Err(failure) if failure.code == code::TURN_DEADLINE && Instant::now() >= until => {
-                Err(timed_out())
+                Err(Failure::call_timeout())
             }
             result => result,
         }
@@ -88,11 +87,11 @@ fn result_of(status: u16, body: &[u8]) -> Result<Option<String>, Failure> {
     match (status, text) {
         (204, _) => Ok(None),
         (200, Some(text)) => Ok(Some(text.to_owned())),
-        (500, Some("")) => Err(Failure::host(code::HANDLER_TRAPPED).message("the handler crashed")),
+        (500, Some("")) => Err(Failure::handler_trapped()),
         (status, text) => Err(text
             .and_then(|text| failure_of(text, status))
             .unwrap_or_else(|| {
-                Failure::host(code::INTERNAL).message(format!(
+                Failure::internal(format_args!(
                     "the called component answered with status {status}"
                 ))
             })),

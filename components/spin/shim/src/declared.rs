@@ -9,7 +9,6 @@ use std::ops::Deref;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tidegate_core::failure::code;
 use tidegate_core::manifest::ActorType;
 use tidegate_core::schema::SchemaError;
 use tidegate_core::{Failure, Json, Manifest, Name, Schema};
@@ -128,7 +127,7 @@ impl Declared {
 
 fn no_schema(against: Against<'_>, error: &SchemaError) -> Failure {
     tidegate_spin_base::log!("the handler's manifest: {against:?}: {error}");
-    Failure::host(code::INTERNAL).message("the handler does not say what it is")
+    Failure::internal("the handler does not say what it is")
 }
 
 /// Whether a schema accepts everything.
@@ -162,6 +161,8 @@ fn leave_schemas_out(actor: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_core::failure::code;
+
     use super::*;
 
     const MANIFEST: &str = r#"{"tidegate": "0.1", "actors": {

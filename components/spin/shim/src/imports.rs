@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_core::failure::code;
 use tidegate_core::turn::limits::Times;
 use tidegate_core::turn::timers::check_room;
 use tidegate_core::turn::{
@@ -119,7 +118,7 @@ impl outbox::Guest for Shim {
             stage.charge(check::event_cost(&event, &payload, ids))?;
             let declared = &stage.given.declared;
             if !declared.events.contains_key(event.as_str()) {
-                return Err(check::unknown_event(&event));
+                return Err(Failure::event_unknown(&event));
             }
             let checked = stage.check_text(Some(Against::Event(&event)), &payload)?;
             let payload = check::event_payload(&event, payload, checked)?;
@@ -149,7 +148,7 @@ impl outbox::Guest for Shim {
             match response.event_within(&event, Some(timeout.min(stage.left()))) {
                 // A listener that is gone hears nothing.
                 Written::Sent | Written::Gone => Ok(()),
-                Written::Late => Err(stage.exceed(rules_of_calls::slow_consumer())),
+                Written::Late => Err(stage.exceed(Failure::call_slow_consumer())),
             }
         })
     }
@@ -251,10 +250,10 @@ fn begin_call(
     let mut chain = given.chain.clone();
     chain.push((&given.key).into());
     if chain.len() > rules_of_calls::MAX_DEPTH as usize {
-        return Err(rules_of_calls::too_deep(rules_of_calls::MAX_DEPTH));
+        return Err(Failure::call_depth_limit(rules_of_calls::MAX_DEPTH));
     }
     if chain.contains(&ActorRef::from(&called)) {
-        return Err(rules_of_calls::deadlock(&called, &given.key));
+        return Err(Failure::call_deadlock(&called, &given.key));
     }
     let left = stage.left();
     let timeout = call
@@ -306,8 +305,9 @@ impl actors::Guest for Shim {
                 .concat()
                 .contains('\0')
             {
-                return Err(Failure::host(code::UNSUPPORTED_ON_SPIN)
-                    .message("a message whose receiver or key has a NUL in it cannot be kept"));
+                return Err(Failure::unsupported_on_spin(
+                    "a message whose receiver or key has a NUL in it cannot be kept",
+                ));
             }
             stage.staged.account.charge_call()?;
             stage.check_mail_room()?;

@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tidegate_core::failure::code;
 use tidegate_core::{ActorId, ActorKey, Client, Failure, Name, Origin};
 use tidegate_spin_base::database::{self, Database};
 use tidegate_spin_base::head::{Head, Route, Target};
@@ -90,9 +89,7 @@ async fn answer(
             let body = check!(incoming::body(incoming, BODY_MAX_BYTES));
             check!(admit(head, &body, Purpose::Look));
             let question: Result<Question, _> = serde_json::from_slice(&body);
-            let question = check!(question.map_err(|error| {
-                Failure::host(code::REQUEST_MALFORMED).message(error.to_string())
-            }));
+            let question = check!(question.map_err(|error| { Failure::request_malformed(error) }));
             let (request, key) = open(response, &target).await?;
             let seen = views::look(&request, &key, &question).await;
             return reply(&request, seen.map(|seen| Some(told(seen))));
@@ -146,7 +143,7 @@ async fn open(response: Response, target: &Target) -> Result<(Rc<Request>, Actor
         let (actor, id, _) = target.parts()?;
         let declared = Declared::parse(&manifest, actor).map_err(|error| {
             tidegate_spin_base::log!("the handler's manifest: {error}");
-            Failure::host(code::INTERNAL).message("the handler does not say what it is")
+            Failure::internal("the handler does not say what it is")
         })?;
         let declared = declared.ok_or_else(|| Failure::unknown_actor(actor))?;
         let key = ActorKey {
@@ -191,8 +188,9 @@ fn statement(head: &Head, body: &[u8]) -> Result<Option<Statement>, Failure> {
 fn admit(head: &Head, body: &[u8], purpose: Purpose) -> Result<(), Failure> {
     match statement(head, body)? {
         Some(statement) if statement.purpose == purpose => Ok(()),
-        _ => Err(Failure::host(code::ADMIN_UNAUTHORIZED)
-            .message("this route is for the components of the application alone")),
+        _ => Err(Failure::admin_unauthorized(
+            "this route is for the components of the application alone",
+        )),
     }
 }
 
@@ -205,8 +203,9 @@ fn admit_clock(head: &Head, body: &[u8]) -> Result<(), Failure> {
         };
     }
     let Some(key) = settings::tick_key()? else {
-        return Err(Failure::host(code::UNSUPPORTED_ON_SPIN)
-            .message("ticks need the variable `tidegate_tick_key`"));
+        return Err(Failure::unsupported_on_spin(
+            "ticks need the variable `tidegate_tick_key`",
+        ));
     };
     let given = bearer(head, TokenFrom::Header).ok().flatten();
     match given.is_some_and(|given| tidegate_spin_base::tokens::is_same(&given, &key)) {
@@ -216,7 +215,7 @@ fn admit_clock(head: &Head, body: &[u8]) -> Result<(), Failure> {
 }
 
 fn unauthorized() -> Failure {
-    Failure::host(code::ADMIN_UNAUTHORIZED).message("expected the key as a bearer token")
+    Failure::admin_unauthorized("expected the key as a bearer token")
 }
 
 /// The verified claims of a client.
@@ -368,11 +367,10 @@ async fn read(head: &Head, target: Target, response: Response) -> Result<(), Ref
     }
     let seen = async {
         match target.what().unwrap_or_default() {
-            "state" | "events" if is_stream => Err(Failure::host(code::UNSUPPORTED_ON_SPIN)
-                .message(
-                    "event streams are served by the component `events`: the manifest has to \
-                     route this path to it",
-                )),
+            "state" | "events" if is_stream => Err(Failure::unsupported_on_spin(
+                "event streams are served by the component `events`: the manifest has to \
+ route this path to it",
+            )),
             _ => {
                 let question = Question {
                     user,

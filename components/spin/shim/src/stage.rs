@@ -7,9 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tidegate_core::failure::code;
 use tidegate_core::meter::{Allowance, Exhausted, Meter, STEP_BYTES};
-use tidegate_core::turn::account::work_limit;
 use tidegate_core::turn::mail::{self, Unsettled};
 use tidegate_core::turn::state::{self, Before};
 use tidegate_core::turn::{Answer, Checked, IdempotencyKey, Limits, Outcome, Staged, check};
@@ -235,8 +233,7 @@ impl Stage {
     pub(crate) fn check_mode(&self) -> Result<(), Failure> {
         match self.given.mode {
             Mode::Turn => Ok(()),
-            Mode::Look => Err(Failure::host(code::STATE_READ_ONLY)
-                .message("a guard may read the state, and do nothing else")),
+            Mode::Look => Err(Failure::state_read_only()),
         }
     }
 
@@ -330,7 +327,7 @@ impl Stage {
     /// and the turn is not run again.
     pub(crate) fn go_live(&mut self) -> Result<(), Failure> {
         if self.doomed {
-            return Err(busy());
+            return Err(Failure::actor_busy());
         }
         self.take_lease()?;
         self.live = true;
@@ -358,7 +355,7 @@ impl Stage {
             }
             Err(Refusal::Conflict) => {
                 self.doomed = true;
-                Err(busy())
+                Err(Failure::actor_busy())
             }
             Err(Refusal::Database(error)) => Err(self.exceed(error.into())),
         }
@@ -384,7 +381,7 @@ impl Stage {
         let database = &given.request.database;
         match rows::renew_lease(database, &given.key, lease, until_ms) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(self.exceed(busy())),
+            Ok(false) => Err(self.exceed(Failure::actor_busy())),
             // It is tried again, and the commit finds out in any case.
             Err(_) => Ok(()),
         }
@@ -417,7 +414,7 @@ impl Stage {
         self.go_live()?;
         let committed = match self.commit(Outcome::Begun, Last::No) {
             End::Committed => Ok(()),
-            End::Again => Err(busy()),
+            End::Again => Err(Failure::actor_busy()),
             End::Failed(failure) => Err(self.exceed(failure)),
         };
         // One that was late does not make the next ones so, nor are two in a row.
@@ -487,11 +484,7 @@ impl Stage {
         }
         if clock::unix_ms() > self.deadline_ms() {
             let limit_ms = self.given.time.limit_ms;
-            return End::Failed(
-                Failure::host(code::TURN_DEADLINE)
-                    .message(format!("the turn took longer than {limit_ms} ms"))
-                    .param("limitMs", limit_ms),
-            );
+            return End::Failed(Failure::turn_deadline(limit_ms));
         }
         self.staged.is_fit = false;
         let patches = match self.prepare() {
@@ -586,7 +579,7 @@ impl Stage {
                 }
                 End::Committed
             }
-            Err(Refusal::Conflict) if self.live => End::Failed(busy()),
+            Err(Refusal::Conflict) if self.live => End::Failed(Failure::actor_busy()),
             Err(Refusal::Conflict) => {
                 self.doomed = true;
                 End::Again
@@ -606,7 +599,7 @@ impl Stage {
         let validates = settings::number("TIDEGATE_VALIDATE_RESULTS", 0) != 0;
         let against = validates.then_some(Against::Output(method));
         let checked = self.check_text(against, result)?;
-        checked.map_err(|detail| check::invalid_result(method, detail))
+        checked.map_err(|detail| Failure::output_invalid(method).detail(detail))
     }
 }
 
@@ -617,11 +610,5 @@ fn lease_ms() -> u64 {
 
 /// `turn.work-limit`
 pub(crate) fn out_of_work() -> Failure {
-    work_limit(LIMITS.work_steps)
-}
-
-/// `actor.busy`
-pub(crate) fn busy() -> Failure {
-    Failure::host(code::ACTOR_BUSY)
-        .message("other turns of this actor were in the way for too long: try again")
+    Failure::turn_work_limit(LIMITS.work_steps)
 }

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tidegate_core::call::{Firing, Origin};
-use tidegate_core::failure::code;
 use tidegate_core::manifest::Method;
 use tidegate_core::meter::{Allowance, Exhausted};
 use tidegate_core::turn::idempotency::caller_of;
@@ -19,9 +18,7 @@ use tidegate_spin_base::{clock, settings};
 use crate::bindings::tidegate::realtime::types as wit;
 use crate::declared::{Against, Declared};
 use crate::rows::{self, Commit, Lease, Leases, Loaded, Refusal};
-use crate::stage::{
-    self, End, Given, LIMITS, Listener, Mode, Request, Stage, Time, busy, out_of_work,
-};
+use crate::stage::{self, End, Given, LIMITS, Listener, Mode, Request, Stage, Time, out_of_work};
 use crate::timers::{self, Due, TimerRow};
 use crate::{answers, guest};
 
@@ -149,7 +146,7 @@ pub(crate) async fn call(
             }
         }
     }
-    Err(busy())
+    Err(Failure::actor_busy())
 }
 
 /// Runs what of the actor is due, and says how many turns that were.
@@ -165,7 +162,7 @@ pub(crate) async fn wake(request: &Rc<Request>, key: &ActorKey) -> Result<usize,
             None => back_off(1),
         }
     }
-    Err(busy())
+    Err(Failure::actor_busy())
 }
 
 /// Until when a turn waits for its place.
@@ -202,7 +199,7 @@ fn load(request: &Request, key: &ActorKey, until: Instant) -> Result<Loaded, Fai
         }
         loop {
             if Instant::now() >= until {
-                return Err(busy());
+                return Err(Failure::actor_busy());
             }
             clock::sleep(pause / 2 + clock::jitter(pause));
             pause = (pause * 3 / 2).min(longest);
@@ -256,10 +253,7 @@ pub(crate) fn state_of(loaded: &Loaded, declared: &Rc<Declared>) -> Result<Json,
     let Some(stored) = &loaded.state else {
         return Ok(declared.state.initial.clone());
     };
-    let mut state = Json::parse(&stored.text).map_err(|error| {
-        Failure::host(code::STORE_UNAVAILABLE)
-            .message(format!("the stored state is damaged: {error}"))
-    })?;
+    let mut state = Json::parse(&stored.text).map_err(Failure::store_damaged)?;
     // What was committed under the schema satisfies it.
     let schema = match loaded.place.fit == declared.fit() {
         true => None,
@@ -523,7 +517,7 @@ async fn run_noted(
     Ok(match result {
         Err(failure) => ended(stage.discard(failure), None),
         // Whatever it says, it said it of a state that is no more.
-        Ok(_) if stage.is_doomed() => ended(stage.discard(busy()), None),
+        Ok(_) if stage.is_doomed() => ended(stage.discard(Failure::actor_busy()), None),
         Ok(result) => {
             let outcome = match &result {
                 Some(result) => Outcome::Result(result.as_str().into()),

@@ -134,7 +134,7 @@ async fn decide<'s>(
             let own = views::own(&document, told.hidden, LIMITS.state_memory_bytes);
             Cow::Owned(own.map_err(|failure| {
                 tidegate_spin_base::log!("{key}: {failure}");
-                views::undecided()
+                Failure::guard_undecided()
             })?)
         }
     }))

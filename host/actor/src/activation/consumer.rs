@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::super::inline::pause_inline;
 use super::super::mailbox::{Item, Retire};
-use super::super::{Shared, new_epoch, shutting_down};
+use super::super::{Shared, new_epoch};
 use super::Activation;
 use crate::state::ActorState;
 use crate::turn::Which;
@@ -88,7 +88,7 @@ pub(super) async fn drain(mut guard: DrainGuard) {
                     }
                     let failure = match how {
                         Retire::Withdrawn => actor.withdrawn(),
-                        _ => shutting_down(),
+                        _ => Failure::host_shutting_down(),
                     };
                     return guard.fail(&failure);
                 }
@@ -269,7 +269,7 @@ impl Drop for DrainGuard {
     fn drop(&mut self) {
         if !self.finished {
             self.salvage();
-            self.abandon(&Failure::host(code::INTERNAL).message("the host failed"));
+            self.abandon(&Failure::host_failed());
             if let Some(live) = self.actor.loaded() {
                 live.subscribers.close(Close::Lost);
             }

@@ -665,8 +665,7 @@ fn is_told_nowhere_else(failure: &Failure) -> bool {
 }
 
 fn blocked() -> Failure {
-    Failure::host(code::STORE_UNAVAILABLE)
-        .message("a message before this one is to be delivered again first")
+    Failure::mail_out_of_order()
 }
 
 /// Completes when a turn that is told to end has had its time to do so.
@@ -676,5 +675,5 @@ async fn given_up(cancel: &CancellationToken, grace: Duration) {
 }
 
 pub(super) fn was_cancelled() -> Failure {
-    Failure::host(code::CALL_CANCELLED).message("the caller has cancelled the call")
+    Failure::call_cancelled()
 }

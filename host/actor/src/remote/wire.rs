@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidegate_core::failure::code;
 use tidegate_core::place::Kind;
 use tidegate_core::protocol::Since;
 use tidegate_core::{ActorKey, CallEnvelope, Client, Failure};
@@ -93,8 +92,7 @@ fn parcel(of: &impl Serialize) -> Parcel {
 }
 
 fn misread(error: &serde_json::Error) -> Failure {
-    Failure::host(code::INTERNAL)
-        .message("the hosts of the cluster do not understand each other")
+    Failure::internal("the hosts of the cluster do not understand each other")
         .detail(error.to_string())
 }
 
@@ -229,6 +227,7 @@ pub(crate) mod text {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tidegate_core::failure::code;
     use tidegate_core::{ActorId, Name, Origin};
 
     use super::*;
@@ -292,10 +291,7 @@ mod tests {
 
     #[test]
     fn a_failure_arrives_without_what_is_for_operators() {
-        let failure = Failure::host(code::MAILBOX_FULL)
-            .message("full")
-            .param("limit", 3)
-            .detail("where");
+        let failure = Failure::mailbox_full().param("limit", 3).detail("where");
         let read = Answer::read(&Answer::text(Err(failure.clone()))).unwrap_err();
         let sent = Failure {
             detail: None,

@@ -19,7 +19,7 @@ use tidegate_delivery::connections::Connections;
 use tidegate_delivery::{Close, Offer, Outlet, SharedFrame, Source};
 use tidegate_engine::Pending;
 use tidegate_journal::{self as journal, Entry, Journal, Safety, Space, Value as Kept};
-use tidegate_registry::placement::{Home, Homes, Links, Parcel, Placement, lost};
+use tidegate_registry::placement::{Home, Homes, Links, Parcel, Placement};
 use tidegate_store::{Disk, Durable, Later, Reading, Run, ShardLog, StoreError, StoreFigures};
 use tidegate_testkit::disk::SimDisk;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -114,10 +114,10 @@ impl Links for Way {
         let (answer, answered) = oneshot::channel();
         if self.script.dice.percent(2) {
             // It never arrives.
-            return Box::pin(std::future::ready(Err(lost())));
+            return Box::pin(std::future::ready(Err(Failure::call_lost())));
         }
         let _ = self.letters.send(Letter::Ask(parcel, answer));
-        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(lost())) })
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(Failure::call_lost())) })
     }
 
     fn tell(&self, to: &Incarnation, parcel: Parcel) -> bool {
@@ -153,7 +153,7 @@ async fn carry(
                 tokio::spawn(async move {
                     let answered = asked.await;
                     let _ = answer.send(match is_lost {
-                        true => Err(lost()),
+                        true => Err(Failure::call_lost()),
                         false => answered,
                     });
                 });

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use tidegate_core::failure::code;
 use tidegate_core::turn::idempotency::Bounds;
 use tidegate_core::turn::{Change, Outcome, Received, Sent, TimerChange};
 use tidegate_core::turn::{IdempotencyKey, Invocation, Remembered};
@@ -199,9 +198,7 @@ impl Parts {
 pub fn unavailable(error: &StoreError) -> Failure {
     if *error == StoreError::Fenced {
         // It left no trace, and may be made again where the actor is at home now.
-        return Failure::host(code::ACTOR_MOVING).message("the actor is at another host now");
+        return Failure::actor_elsewhere();
     }
-    Failure::host(code::STORE_UNAVAILABLE)
-        .message("the store is not available")
-        .detail(error.reason())
+    Failure::store_unavailable().detail(error.reason())
 }

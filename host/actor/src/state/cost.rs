@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use tidegate_base::budget::{Budget, Exhausted, FREE, Share};
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use tidegate_core::turn::{Change, Outcome, TimerChange};
 
 use super::{ActorState, Parts};
@@ -47,7 +46,7 @@ pub(crate) fn no_room(exhausted: Exhausted) -> Failure {
     let failure = exhausted.failure();
     Failure {
         params: failure.params,
-        ..Failure::host(code::ACTOR_LIMIT).message(exhausted.to_string())
+        ..Failure::actor_limit_of_memory(exhausted)
     }
 }
 

@@ -69,7 +69,7 @@ impl ActorState {
             detail: failure.to_string(),
             failure: match &*failure.code {
                 code::HOST_MEMORY => failure,
-                _ => views::undecided(),
+                _ => Failure::guard_undecided(),
             },
         })
     }

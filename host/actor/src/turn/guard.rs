@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use tidegate_base::clock::instant;
 use tidegate_base::sync::{Mutex, MutexGuard};
-use tidegate_core::failure::code;
 use tidegate_core::manifest::Recheck;
 use tidegate_core::{Client, Failure, Json, Pointer};
 use tidegate_engine::{Component, Connections, Crash, StateRead, Step, Subject};
@@ -146,8 +145,7 @@ impl ActorState {
         match self.fits(&component) {
             true => Ok(component),
             // Its guard would decide about a state that it misreads.
-            false => Err(Failure::host(code::STATE_UNFIT)
-                .message("the state is not yet that of the handler that serves the actor now")),
+            false => Err(Failure::state_not_yet_fit()),
         }
     }
 
@@ -163,16 +161,14 @@ impl ActorState {
         if !component.access(self.key.actor.as_str()).authorize {
             return match settings.default {
                 AccessDefault::Open => Ok(None),
-                AccessDefault::Closed => Err(Failure::host(code::ACCESS_CLOSED)
-                    .message("nobody may subscribe to actors of this type or read them")),
+                AccessDefault::Closed => Err(Failure::access_closed()),
             };
         }
         let (answer, decided) = oneshot::channel();
         let begins = {
             let mut waiting = self.waiting();
             if waiting.requests.len() >= settings.max_waiting {
-                return Err(Failure::host(code::ACCESS_LIMIT)
-                    .message("too many subscriptions wait for the actor's guard"));
+                return Err(Failure::access_limit());
             }
             waiting.requests.push_back(Request { who, to, answer });
             !std::mem::replace(&mut waiting.busy, true)
@@ -186,7 +182,7 @@ impl ActorState {
         }
         decided
             .await
-            .unwrap_or_else(|_| Err(Failure::host(code::INTERNAL).message("the guard is gone")))
+            .unwrap_or_else(|_| Err(Failure::internal("the guard is gone")))
     }
 
     /// Asks a guard about all of these, as of one version of the state: that of this component,
@@ -621,8 +617,7 @@ impl<'a, W, T> Questions<'a, W, T> {
         let asked = tokio::time::timeout(left / 2, asked);
         asked.await.unwrap_or_else(|_| {
             Err(Crash {
-                failure: Failure::host(code::TURN_DEADLINE)
-                    .message("the actor's guard takes longer than it may"),
+                failure: Failure::guard_deadline(),
                 detail: "it did not answer in time".to_owned(),
             })
         })
@@ -666,7 +661,7 @@ impl<'a, W, T> Questions<'a, W, T> {
 
     /// One answer for each.
     fn answers(self) -> Vec<Result<T, Failure>> {
-        let undecided = || Err(Failure::host(code::INTERNAL).message("the guard was not asked"));
+        let undecided = || Err(Failure::internal("the guard was not asked"));
         let answers = self.answers.into_iter();
         answers
             .map(|answer| answer.unwrap_or_else(undecided))
@@ -720,7 +715,7 @@ mod tests {
             calls += 1;
             let is_poisoned = part.who.iter().any(|client| poison.contains(client));
             let answers = match is_poisoned {
-                true => Err(Failure::host(code::HANDLER_TRAPPED)),
+                true => Err(Failure::handler_trapped()),
                 false => Ok(part.who.to_vec()),
             };
             questions.note(part, answers);

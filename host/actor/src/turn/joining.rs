@@ -9,7 +9,6 @@
 use std::sync::Arc;
 
 use tidegate_core::Failure;
-use tidegate_core::failure::code;
 use tidegate_core::protocol::Since;
 use tidegate_delivery::Outlet;
 use tidegate_engine::{Component, Subject};
@@ -382,6 +381,6 @@ async fn passed(mut shows: Shows, still: &mut Option<Still>) -> Result<bool, Fai
         return shown;
     }
     *still = None;
-    let gone = |_| Err(Failure::host(code::INTERNAL).message("the host failed"));
+    let gone = |_| Err(Failure::host_failed());
     shows.await.unwrap_or_else(gone)
 }

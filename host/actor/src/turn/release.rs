@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_base::budget::Share;
-use tidegate_core::failure::code;
 use tidegate_core::turn::Sent;
 use tidegate_core::{Failure, protocol};
 use tidegate_delivery::Recipients;
@@ -176,9 +175,7 @@ impl ReplyTo {
 impl Drop for ReplyTo {
     fn drop(&mut self) {
         if self.0.is_some() {
-            self.answer(Err(
-                Failure::host(code::INTERNAL).message("the host dropped the call")
-            ));
+            self.answer(Err(Failure::internal("the host dropped the call")));
         }
     }
 }

@@ -11,13 +11,12 @@ use tidegate_base::budget::{FREE, Share};
 use tidegate_base::clock::instant;
 use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::document::{Op, OpError};
-use tidegate_core::failure::code;
 use tidegate_core::manifest::ActorType;
 use tidegate_core::meter::{Exhausted, Meter};
 use tidegate_core::schema::Schema;
 use tidegate_core::turn::idempotency::{self, IdempotencyKey};
 use tidegate_core::turn::state::{self, Before};
-use tidegate_core::turn::{self, Checked, Effects as Taken, Limits, calls, check, mail, timers};
+use tidegate_core::turn::{self, Checked, Effects as Taken, Limits, check, mail, timers};
 use tidegate_core::turn::{Outcome, Received};
 use tidegate_core::{Document, Failure, Json, Name, PatchOp, Pointer};
 use tidegate_delivery::Recipients;
@@ -267,7 +266,7 @@ impl Stage {
         validate: bool,
     ) -> Result<String, Failure> {
         self.charge(result.len())?;
-        let invalid = |detail: String| check::invalid_result(method, detail);
+        let invalid = |detail: String| Failure::output_invalid(method).detail(detail);
         let schema = self
             .actor_type()
             .and_then(|actor| actor.methods.get(method))
@@ -749,9 +748,7 @@ impl TurnControl for Stage {
                     if stage.begin_tick() {
                         let ticking = stage.clone();
                         let ticked = tokio::spawn(async move { ticking.end_tick().await }).await;
-                        ticked.unwrap_or_else(|_| {
-                            Err(Failure::host(code::INTERNAL).message("the host failed"))
-                        })?;
+                        ticked.unwrap_or_else(|_| Err(Failure::host_failed()))?;
                     }
                     stage.live().gate.passed().await
                 })
@@ -781,7 +778,7 @@ impl Outbox for Stage {
         }
         let declared = self.actor_type();
         let Some(schema) = declared.and_then(|actor| actor.events.get(event.as_str())) else {
-            return Step::Done(Err(check::unknown_event(&event)));
+            return Step::Done(Err(Failure::event_unknown(&event)));
         };
         let schema = Some(schema).filter(|schema| !schema.takes_all());
         if let Some(checked) = self.check_text(schema, &payload) {
@@ -813,7 +810,7 @@ impl Outbox for Stage {
             let patience = Duration::from_millis(stage.limits().chunk_timeout_ms);
             match tokio::time::timeout(patience, chunks.send(payload)).await {
                 Ok(()) => Ok(()),
-                Err(_) => Err(stage.exceed(calls::slow_consumer())),
+                Err(_) => Err(stage.exceed(Failure::call_slow_consumer())),
             }
         })
     }
@@ -976,6 +973,6 @@ mod tests {
             senders: actors.max_senders,
         };
         assert_eq!(mail, mail::Bounds::DEFAULT);
-        assert_eq!(actors.max_call_depth, calls::MAX_DEPTH);
+        assert_eq!(actors.max_call_depth, turn::calls::MAX_DEPTH);
     }
 }

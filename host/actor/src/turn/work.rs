@@ -19,7 +19,6 @@ use tidegate_base::sync::{Mutex, MutexGuard};
 use tidegate_core::failure::code;
 use tidegate_core::json::ParseError;
 use tidegate_core::meter::{Allowance, Exhausted, Meter, STEP_BYTES};
-use tidegate_core::turn::account::work_limit;
 use tidegate_core::{Document, Failure, Json};
 use tidegate_engine::Component;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -101,9 +100,8 @@ impl TurnMeter {
     /// Why it has ended.
     pub(crate) fn failure(&self) -> Failure {
         match self.is_late {
-            true => Failure::host(code::TURN_DEADLINE)
-                .message("the host's work for the turn took longer than the turn may"),
-            false => work_limit(self.budget.limit),
+            true => Failure::work_deadline(),
+            false => Failure::turn_work_limit(self.budget.limit),
         }
     }
 
@@ -151,7 +149,7 @@ impl Drop for Waits {
 }
 
 fn failed() -> Failure {
-    Failure::host(code::INTERNAL).message("the host failed")
+    Failure::host_failed()
 }
 
 /// Has work done elsewhere, under this budget and deadline; what is left of the budget comes back.

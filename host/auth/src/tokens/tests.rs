@@ -9,6 +9,7 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use proptest::prelude::*;
 use serde_json::json;
+use tidegate_core::failure::code;
 
 use super::super::testing::*;
 use super::*;

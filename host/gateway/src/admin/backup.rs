@@ -25,7 +25,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidegate_actor::ActorRecords;
 use tidegate_actor::{Actors, Existing, random_id};
-use tidegate_core::failure::code;
 use tidegate_core::turn::Stored;
 use tidegate_core::{ActorKey, Failure};
 use tidegate_store::Listing;
@@ -37,7 +36,7 @@ use tracing::{error, info};
 use super::deploy::finished;
 use super::{answer, key_of, query_of};
 use crate::Shared;
-use crate::http::{ErrorResponse, check_length, failure};
+use crate::http::{ErrorResponse, check_length};
 
 /// The format that is written, and the only one that is read.
 const FORMAT: u32 = 1;
@@ -171,7 +170,7 @@ pub(super) async fn import(
     let permit = shared.admin.imports.clone().try_acquire_owned();
     let permit = permit.map_err(|_| {
         let message = "another import is under way";
-        failure(code::COMPONENT_BUSY, message)
+        Failure::component_busy(message)
     })?;
     let file = receive(&shared, body).await?;
     // From here on it goes on also when the client does not wait for it.
@@ -186,7 +185,7 @@ pub(super) async fn import(
 
 fn scratch_failed(error: &std::io::Error) -> Failure {
     let message = format!("the file cannot be kept while it is checked: {error}");
-    failure(code::STORE_UNAVAILABLE, message)
+    Failure::not_stored(message)
 }
 
 /// A file without a name, which goes with the process.
@@ -204,10 +203,7 @@ fn scratch(folder: &Path) -> std::io::Result<std::fs::File> {
 
 async fn receive(shared: &Shared, body: Body) -> Result<File, Failure> {
     let limit = shared.admin.settings.max_import_bytes;
-    let too_long = || {
-        let message = format!("the file is longer than admin.max-import-bytes, {limit} bytes");
-        failure(code::REQUEST_TOO_LARGE, message).param("limit", limit)
-    };
+    let too_long = || Failure::import_too_large(limit);
     check_length(&body, limit).map_err(|_| too_long())?;
     let file = scratch(&shared.admin.scratch).map_err(|error| scratch_failed(&error))?;
     let mut file = File::from_std(file);
@@ -216,12 +212,11 @@ async fn receive(shared: &Shared, body: Body) -> Result<File, Failure> {
     let mut length: u64 = 0;
     loop {
         let next = tokio::time::timeout(patience, parts.next()).await;
-        let next = next
-            .map_err(|_| failure(code::REQUEST_TIMEOUT, "the rest of the file did not arrive"))?;
+        let next = next.map_err(|_| Failure::import_timeout())?;
         let Some(part) = next else {
             break;
         };
-        let part = part.map_err(|_| failure(code::REQUEST_MALFORMED, "the file ended early"))?;
+        let part = part.map_err(|_| Failure::request_malformed("the file ended early"))?;
         length += part.len() as u64;
         if length > limit {
             return Err(too_long());
@@ -234,8 +229,7 @@ async fn receive(shared: &Shared, body: Body) -> Result<File, Failure> {
 }
 
 fn invalid(line: u64, problem: impl std::fmt::Display) -> Failure {
-    let message = format!("line {line}: {problem}");
-    failure(code::IMPORT_INVALID, message).param("line", line)
+    Failure::import_invalid(line, problem)
 }
 
 /// The lines of an export, each checked by itself and against those before it.

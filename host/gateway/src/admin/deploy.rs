@@ -28,9 +28,9 @@ use tidegate_registry::versions::{Change, Digest, History, Kept, Source, Version
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{error, info, warn};
 
-use super::{Admin, NamePath, answer, name_of, query_of, unknown_component};
+use super::{Admin, NamePath, answer, name_of, query_of};
 use crate::Shared;
-use crate::http::{self as answers, ErrorResponse, event_stream, failure, wants_events};
+use crate::http::{self as answers, ErrorResponse, event_stream, wants_events};
 
 /// Longest body of a request that is not an upload, in bytes.
 const MAX_BODY: usize = 4 << 10;
@@ -53,10 +53,6 @@ impl From<&Forced> for InUse {
 
 type ForcedQuery = Result<Query<Forced>, QueryRejection>;
 
-fn busy(message: &str) -> Failure {
-    failure(code::COMPONENT_BUSY, message)
-}
-
 /// The right to change what a name has; given back when it is dropped.
 struct Claim {
     name: Name,
@@ -66,7 +62,9 @@ struct Claim {
 impl Claim {
     fn take(admin: &Admin, name: Name) -> Result<Claim, Failure> {
         if !names(&admin.busy).insert(name.clone()) {
-            return Err(busy("another upload of this component is under way"));
+            return Err(Failure::component_busy(
+                "another upload of this component is under way",
+            ));
         }
         Ok(Claim {
             name,
@@ -97,7 +95,7 @@ impl Upload {
     fn begin(admin: &Admin, name: Name, length: Option<u64>) -> Result<Upload, Failure> {
         let take = |places: &Arc<Semaphore>| {
             let place = places.clone().try_acquire_owned();
-            place.map_err(|_| busy("too many uploads are under way"))
+            place.map_err(|_| Failure::component_busy("too many uploads are under way"))
         };
         let is_small = length.is_some_and(|length| length <= admin.engine.small_component_bytes());
         Ok(Upload {
@@ -140,12 +138,12 @@ pub(super) async fn upload(
     let upload = Upload::begin(&shared.admin, name, announced)?;
     let limit = shared.admin.engine.max_component_bytes();
     if announced.is_some_and(|length| length > limit) {
-        return Err(too_large(limit).into());
+        return Err(Failure::upload_too_large(limit).into());
     }
     let patience = Duration::from_millis(shared.admin.settings.upload_timeout_ms);
     let bytes = tokio::time::timeout(patience, read(body, limit))
         .await
-        .map_err(|_| failure(code::REQUEST_TIMEOUT, "the upload did not arrive in time"))??;
+        .map_err(|_| Failure::request_timeout("the upload"))??;
     let (progress, stages) = mpsc::channel(4);
     // From here on the upload goes on also when the client does not wait for it.
     let result = finished(take_in(shared, upload, bytes, in_use, progress));
@@ -174,19 +172,7 @@ pub(super) fn finished<T: Send + 'static>(
     work: impl Future<Output = Result<T, Failure>> + Send + 'static,
 ) -> impl Future<Output = Result<T, Failure>> {
     let task = tokio::spawn(work);
-    async { task.await.unwrap_or_else(|_| Err(host_failed())) }
-}
-
-fn host_failed() -> Failure {
-    failure(code::INTERNAL, "the host failed")
-}
-
-fn too_large(limit: u64) -> Failure {
-    failure(
-        code::COMPONENT_TOO_LARGE,
-        format!("the upload is longer than engine.max-component-bytes, {limit} bytes"),
-    )
-    .param("limit", limit)
+    async { task.await.unwrap_or_else(|_| Err(Failure::host_failed())) }
 }
 
 async fn read(body: Body, limit: u64) -> Result<Bytes, Failure> {
@@ -195,8 +181,8 @@ async fn read(body: Body, limit: u64) -> Result<Bytes, Failure> {
         let is_too_large = std::error::Error::source(&error)
             .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
         match is_too_large {
-            true => too_large(limit as u64),
-            false => failure(code::REQUEST_MALFORMED, "the upload ended early"),
+            true => Failure::upload_too_large(limit as u64),
+            false => Failure::request_malformed("the upload ended early"),
         }
     })
 }
@@ -258,7 +244,7 @@ async fn prepare(
     let loaded = tokio::time::timeout(patience, load).await;
     let loaded = loaded.unwrap_or_else(|_| {
         let message = "the upload took too long to compile or to describe itself";
-        Err(failure(code::COMPONENT_TIMEOUT, message))
+        Err(Failure::component_timeout(message))
     });
     admin.engine.prune_cache().await;
     let component = loaded
@@ -268,28 +254,22 @@ async fn prepare(
 
 /// What its uploader is told of a component that is refused.
 fn refusal(error: &LoadError) -> Failure {
-    let code = match error {
-        LoadError::TooComplex { .. }
-        | LoadError::CompileMemory { .. }
-        | LoadError::TooMuchCode { .. } => code::COMPONENT_TOO_LARGE,
-        LoadError::CompileTimeout { .. } => code::COMPONENT_TIMEOUT,
-        LoadError::NoPlace => code::COMPONENT_BUSY,
-        LoadError::SelfTest(_) => code::COMPONENT_SELF_TEST,
+    match error {
+        LoadError::TooComplex { setting, limit, .. } => {
+            Failure::component_too_complex(error, format!("engine.{setting}"), *limit)
+        }
+        LoadError::CompileMemory { .. } | LoadError::TooMuchCode { .. } => {
+            Failure::component_too_large(error)
+        }
+        LoadError::CompileTimeout { .. } => Failure::component_timeout(error),
+        LoadError::NoPlace => Failure::component_busy(error),
+        LoadError::SelfTest(failed) => Failure::component_self_test(error, &failed.code),
         // It is not the component's fault.
         LoadError::Crashed(crash) if crash.failure.code == code::HOST_MEMORY => {
-            return crash.failure.clone();
+            crash.failure.clone()
         }
-        LoadError::Compiler { .. } => code::INTERNAL,
-        _ => code::COMPONENT_INVALID,
-    };
-    let failure = failure(code, error.to_string());
-    match error {
-        LoadError::SelfTest(failed) => failure.param("code", failed.code.as_ref()),
-        LoadError::TooComplex { setting, limit, .. } => {
-            let which = format!("engine.{setting}");
-            failure.param("which", which).param("limit", *limit)
-        }
-        _ => failure,
+        LoadError::Compiler { .. } => Failure::internal(error),
+        _ => Failure::component_invalid(error),
     }
 }
 
@@ -328,7 +308,7 @@ async fn activate(
     };
     settle(&shared.admin, change).await;
     let component = shared.actors.component(name.as_str());
-    let component = component.ok_or_else(unknown_component)?;
+    let component = component.ok_or_else(Failure::component_unknown)?;
     let replaced = replaced.as_ref().map(|old| old.digest.as_str());
     info!(component = %name, version, digest = component.digest, replaced, "{done}");
     Ok(outcome(name, &component, Some(replaced), version))
@@ -364,20 +344,18 @@ async fn on_disk<T: Send + 'static>(
     match tokio::task::spawn_blocking(move || work(&kept)).await {
         Ok(Ok(done)) => Ok(Some(done)),
         Ok(Err(error)) => Err(not_kept(&error)),
-        Err(_) => Err(host_failed()),
+        Err(_) => Err(Failure::host_failed()),
     }
 }
 
 fn not_kept(error: &VersionsError) -> Failure {
-    let code = match error {
-        VersionsError::Unknown { .. } => code::COMPONENT_VERSION_UNKNOWN,
-        VersionsError::Damaged { .. } => code::COMPONENT_DAMAGED,
-        _ => code::STORE_UNAVAILABLE,
+    let failure = match error {
+        VersionsError::Unknown { .. } => return Failure::component_version_unknown(error),
+        VersionsError::Damaged { .. } => Failure::component_damaged(error),
+        _ => Failure::not_stored(error),
     };
-    if code != code::COMPONENT_VERSION_UNKNOWN {
-        error!(%error, "components cannot be kept or read");
-    }
-    failure(code, error.to_string())
+    error!(%error, "components cannot be kept or read");
+    failure
 }
 
 async fn settle(admin: &Admin, change: Option<Change>) {
@@ -461,10 +439,7 @@ async fn forget(shared: Arc<Shared>, claim: Claim, in_use: InUse) -> Result<Valu
 }
 
 fn kept(admin: &Admin) -> Result<&Arc<Kept>, Failure> {
-    let keeps_nothing = || {
-        let message = "this host keeps no components (store.memory)";
-        failure(code::HOST_NOT_SUPPORTED, message)
-    };
+    let keeps_nothing = || Failure::keeps_no_components();
     admin.kept.as_ref().ok_or_else(keeps_nothing)
 }
 
@@ -488,7 +463,7 @@ pub(super) async fn versions(
         let name = name.clone();
         on_disk(&shared.admin, move |kept| kept.versions.history(&name)).await?
     };
-    let history = history.flatten().ok_or_else(unknown_component)?;
+    let history = history.flatten().ok_or_else(Failure::component_unknown)?;
     Ok(answer(&listed(&shared, &name, &history)))
 }
 
@@ -526,11 +501,10 @@ pub(super) async fn rollback(
     let (body, _share) =
         tokio::time::timeout(patience, answers::read_input(body, MAX_BODY, budget))
             .await
-            .map_err(|_| failure(code::REQUEST_TIMEOUT, "the body did not arrive in time"))??;
+            .map_err(|_| Failure::request_timeout("the body"))??;
     let Back { version } = match answers::json_of(body)? {
         None => Back::default(),
-        Some(body) => serde_json::from_str(&body)
-            .map_err(|error| failure(code::REQUEST_MALFORMED, error.to_string()))?,
+        Some(body) => serde_json::from_str(&body).map_err(Failure::request_malformed)?,
     };
     // What it goes back to has been compiled before, as a rule.
     let upload = Upload::begin(&shared.admin, name, Some(0))?;
@@ -555,14 +529,14 @@ async fn go_back(
             let history = kept.versions.history(&name)?;
             let target = history.map(|history| target(&history, digest.as_deref(), version));
             Ok(match target {
-                None => Err(unknown_component()),
+                None => Err(Failure::component_unknown()),
                 Some(Err(no_version)) => Err(no_version),
                 Some(Ok(version)) => Ok((version.clone(), kept.versions.read(&version)?)),
             })
         })
         .await?
     };
-    let (version, bytes) = read.ok_or_else(unknown_component)??;
+    let (version, bytes) = read.ok_or_else(Failure::component_unknown)??;
     let number = version.version;
     if let Some(serving) = serving.filter(|serving| serving.digest == version.digest.as_str()) {
         let change = on_disk(&shared.admin, move |kept| {
@@ -583,7 +557,7 @@ fn target(
     serving: Option<&str>,
     version: Option<u64>,
 ) -> Result<Version, Failure> {
-    let unknown = |message| Err(failure(code::COMPONENT_VERSION_UNKNOWN, message));
+    let unknown = |message| Err(Failure::component_version_unknown(message));
     let found = match version {
         Some(version) => match history.version(version) {
             Some(found) => found,
