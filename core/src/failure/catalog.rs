@@ -102,7 +102,7 @@ failures! {
         actor_elsewhere() "the actor is at another host now";
     }
     ACTOR_LIMIT = "actor.limit", 503, "The host has as many actors in memory as it may; try again later." {
-        actor_limit_of_memory(exhausted: impl Display) "{exhausted}";
+        actor_limit_of_memory(exhausted: impl Display, budget: &str) "{exhausted}", "budget": budget;
         actor_limit(retry_after_ms: u64) "the host has too many actors in memory", "retryAfterMs": retry_after_ms;
     }
     METHOD_UNKNOWN = "method.unknown", 404, "The actor type has no method of this name." {
@@ -225,6 +225,7 @@ failures! {
     }
     STATE_UNFIT = "state.unfit", 500, "The stored state does not fit the handler that serves the actor now, and is not migrated." {
         state_unfit() "the stored state does not fit the handler that serves the actor now";
+        state_not_migrated(refusal: &str) "the stored state does not fit the handler that serves the actor now", "refusal": refusal;
         state_not_yet_fit() "the state is not yet that of the handler that serves the actor now";
     }
     STORE_UNAVAILABLE = "store.unavailable", 503, "The state could not be loaded or saved; try again later." {
@@ -268,6 +269,7 @@ failures! {
     }
     REQUEST_METHOD_NOT_ALLOWED = "request.method-not-allowed", 405, "The route does not take this HTTP method." {
         request_method_not_allowed(message: impl Display) "{message}";
+        path_method_not_allowed() "this path does not take this HTTP method";
     }
     REQUEST_UPGRADE_REQUIRED = "request.upgrade-required", 426, "The request asks for a WebSocket by another version of HTTP or of the WebSocket protocol than 1.1 and 13." {
         request_upgrade_required(error: impl Display) "{error}";
@@ -310,6 +312,7 @@ failures! {
     }
     ADMIN_UNAUTHORIZED = "admin.unauthorized", 401, "This route wants the admin key as a bearer token." {
         admin_unauthorized(message: &str) "{message}";
+        not_the_key() "expected the key as a bearer token";
     }
     RATE_FRAMES = "rate.frames", 429, "The connection sends frames faster than it may; the frame was not read." {
         rate_frames(retry_after_ms: u64) "too many frames: try again in {retry_after_ms} ms", "retryAfterMs": retry_after_ms;
@@ -356,7 +359,7 @@ failures! {
         component_busy(what: impl Display) "{what}";
     }
     COMPONENT_CONFLICT = "component.conflict", 409, "Another component serves an actor type of the upload." {
-        component_conflict(conflict: impl Display, component: &str) "{conflict}", "component": component;
+        component_conflict(conflict: impl Display, actor: &str, component: &str) "{conflict}", "actor": actor, "component": component;
     }
     COMPONENT_IN_USE = "component.in-use", 409, "Actors that only this component serves are in memory." {
         component_in_use(actors: usize) "{actors} actors that only this component serves are in memory", "actors": actors;
@@ -384,10 +387,12 @@ failures! {
     }
     UNSUPPORTED_ON_SPIN = "unsupported.on-spin", 501, "The host offers this, Spin does not, or not as the application is set up; the message says what." {
         unsupported_on_spin(message: impl Display) "{message}";
+        no_tick_key() "ticks need the variable `tidegate_tick_key`";
     }
     INTERNAL = "internal", 500, "The host failed; its log says why." {
         host_failed() "the host failed";
         unanswered() "the call was not answered";
+        handler_undescribed() "the handler does not say what it is";
         internal(message: impl Display) "{message}";
     }
 }

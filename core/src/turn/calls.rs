@@ -1,4 +1,4 @@
-//! Calls of other actors: what one says, and the failures of those that are not made.
+//! Calls of other actors: what one says, and how deep they may nest.
 
 /// How deep calls between actors may nest, where nobody says otherwise.
 pub const MAX_DEPTH: u32 = 16;

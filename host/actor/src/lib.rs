@@ -691,9 +691,11 @@ impl Actors {
         in_use: InUse,
     ) -> Result<Option<Arc<Component>>, Failure> {
         let component = Arc::new(component);
-        let conflict = |conflict: Conflict| {
-            Failure::component_conflict(&conflict, conflict.first.as_str())
-                .param(conflict.kind.key(), conflict.name.as_str())
+        let conflict = |conflict: Conflict| match conflict.kind {
+            ClaimKind::Actor => {
+                let (actor, component) = (conflict.name.as_str(), conflict.first.as_str());
+                Failure::component_conflict(&conflict, actor, component)
+            }
         };
         self.shared
             .router

@@ -126,11 +126,21 @@ impl Exhausted {
         self.is_for_good
     }
 
+    /// Which budget.
+    pub fn budget(self) -> &'static str {
+        self.budget
+    }
+
+    /// When to try again, in milliseconds; none where there will never be room.
+    pub fn retry_after_ms(self) -> Option<u64> {
+        (!self.is_for_good).then_some(RETRY_AFTER_MS)
+    }
+
     /// `host.memory`, with the budget's name, and `retryAfterMs` where that may help.
     pub fn failure(self) -> Failure {
-        match self.is_for_good {
-            true => Failure::host_memory(self, self.budget),
-            false => Failure::host_memory_for_now(self, self.budget, RETRY_AFTER_MS),
+        match self.retry_after_ms() {
+            None => Failure::host_memory(self, self.budget),
+            Some(ms) => Failure::host_memory_for_now(self, self.budget, ms),
         }
     }
 }

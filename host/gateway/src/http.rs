@@ -176,10 +176,7 @@ pub(super) async fn method_not_allowed(method: Method) -> Response {
     match method {
         // RFC 9110, section 9.3.7.
         Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
-        _ => ErrorResponse(Failure::request_method_not_allowed(
-            "this path does not take this HTTP method",
-        ))
-        .into_response(),
+        _ => ErrorResponse(Failure::path_method_not_allowed()).into_response(),
     }
 }
 

@@ -15,15 +15,6 @@ pub enum ClaimKind {
     Actor,
 }
 
-impl ClaimKind {
-    /// The kind as a parameter of failures.
-    pub fn key(self) -> &'static str {
-        match self {
-            ClaimKind::Actor => "actor",
-        }
-    }
-}
-
 impl fmt::Display for ClaimKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

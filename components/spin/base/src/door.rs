@@ -62,8 +62,6 @@ pub fn refuse_method(head: &Head, response: &mut Response) {
     }
     match head.method.as_str() {
         "OPTIONS" => response.empty(204),
-        _ => response.fail(&Failure::request_method_not_allowed(
-            "this path does not take this HTTP method",
-        )),
+        _ => response.fail(&Failure::path_method_not_allowed()),
     }
 }

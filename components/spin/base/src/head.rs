@@ -153,7 +153,7 @@ impl Head {
         match self.text("sec-websocket-key") {
             Some(_) => Failure::unsupported_on_spin(
                 "there are no WebSockets on Spin: subscribe by server-sent events, and call by \
- POST",
+                 POST",
             ),
             None => Failure::request_not_found(),
         }

@@ -106,14 +106,10 @@ pub(crate) fn tick(
     response: &mut Response,
 ) -> Result<(), Failure> {
     incoming::body(incoming, BODY_MAX_BYTES)?;
-    let key = settings::tick_key()?.ok_or_else(|| {
-        Failure::unsupported_on_spin("ticks need the variable `tidegate_tick_key`")
-    })?;
+    let key = settings::tick_key()?.ok_or_else(Failure::no_tick_key)?;
     let given = bearer(head, TokenFrom::Header).ok().flatten();
     if !given.is_some_and(|given| tokens::is_same(&given, &key)) {
-        return Err(Failure::admin_unauthorized(
-            "expected the key as a bearer token",
-        ));
+        return Err(Failure::not_the_key());
     }
     let key = settings::internal_key()?.ok_or_else(no_key)?;
     let database = Database::open()?;

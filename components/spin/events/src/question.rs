@@ -13,7 +13,7 @@ use crate::forward;
 pub(crate) fn no_key() -> Failure {
     Failure::unsupported_on_spin(
         "event streams need the variable `tidegate_internal_key`, which all components of the \
- application share",
+         application share",
     )
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Begun {
 pub(crate) fn no_key() -> Failure {
     Failure::unsupported_on_spin(
         "calls between actors need the variable `tidegate_internal_key`, which all components \
- of the application share",
+         of the application share",
     )
 }
 

@@ -127,7 +127,7 @@ impl Declared {
 
 fn no_schema(against: Against<'_>, error: &SchemaError) -> Failure {
     tidegate_spin_base::log!("the handler's manifest: {against:?}: {error}");
-    Failure::internal("the handler does not say what it is")
+    Failure::handler_undescribed()
 }
 
 /// Whether a schema accepts everything.

@@ -143,7 +143,7 @@ async fn open(response: Response, target: &Target) -> Result<(Rc<Request>, Actor
         let (actor, id, _) = target.parts()?;
         let declared = Declared::parse(&manifest, actor).map_err(|error| {
             tidegate_spin_base::log!("the handler's manifest: {error}");
-            Failure::internal("the handler does not say what it is")
+            Failure::handler_undescribed()
         })?;
         let declared = declared.ok_or_else(|| Failure::unknown_actor(actor))?;
         let key = ActorKey {
@@ -203,9 +203,7 @@ fn admit_clock(head: &Head, body: &[u8]) -> Result<(), Failure> {
         };
     }
     let Some(key) = settings::tick_key()? else {
-        return Err(Failure::unsupported_on_spin(
-            "ticks need the variable `tidegate_tick_key`",
-        ));
+        return Err(Failure::no_tick_key());
     };
     let given = bearer(head, TokenFrom::Header).ok().flatten();
     match given.is_some_and(|given| tidegate_spin_base::tokens::is_same(&given, &key)) {
@@ -215,7 +213,7 @@ fn admit_clock(head: &Head, body: &[u8]) -> Result<(), Failure> {
 }
 
 fn unauthorized() -> Failure {
-    Failure::admin_unauthorized("expected the key as a bearer token")
+    Failure::not_the_key()
 }
 
 /// The verified claims of a client.
@@ -369,7 +367,7 @@ async fn read(head: &Head, target: Target, response: Response) -> Result<(), Ref
         match target.what().unwrap_or_default() {
             "state" | "events" if is_stream => Err(Failure::unsupported_on_spin(
                 "event streams are served by the component `events`: the manifest has to \
- route this path to it",
+                 route this path to it",
             )),
             _ => {
                 let question = Question {

@@ -43,10 +43,10 @@ impl ActorState {
 
 /// What whoever needs an actor is told that there is no room for.
 pub(crate) fn no_room(exhausted: Exhausted) -> Failure {
-    let failure = exhausted.failure();
-    Failure {
-        params: failure.params,
-        ..Failure::actor_limit_of_memory(exhausted)
+    let failure = Failure::actor_limit_of_memory(exhausted, exhausted.budget());
+    match exhausted.retry_after_ms() {
+        Some(ms) => failure.param("retryAfterMs", ms),
+        None => failure,
     }
 }
 

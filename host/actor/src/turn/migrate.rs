@@ -138,8 +138,8 @@ pub async fn fitted(
     let state = match migrated {
         Ok(Ok(state)) => checked(component, declared, state).await?,
         Ok(Err(refusal)) => {
-            let refused = unfit(format!("{misfit}; it is not migrated: {refusal}"));
-            return Err(refused.param("refusal", refusal.code.as_ref()));
+            let detail = format!("{misfit}; it is not migrated: {refusal}");
+            return Err(Failure::state_not_migrated(&refusal.code).detail(detail));
         }
         Err(crash) => {
             warn!(
